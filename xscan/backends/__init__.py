@@ -1,0 +1,86 @@
+"""The door to the machine: how photons become counts and counts become flagged voxels.
+
+Every backend returns identical results, bit for bit: counts are integers, mu is float64 from two
+products and a sum that are each rounded, thresholds come from one host table.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.bayes import Thresholds
+from xscan.errors import ConfigError
+from xscan.grid import Box, Grid
+from xscan.model import Expectation, Photons, Voxels
+
+__all__ = ["BACKENDS", "Backend", "Counts", "Loaded", "get_backend"]
+
+BACKENDS = ("auto", "numpy")
+
+
+class Counts(Protocol):
+    """The binned events of one view; how they are kept is the backend's affair."""
+
+    def n_events(self) -> int:
+        """Number of events in the voxels of the grid."""
+        ...
+
+    def n_max(self) -> int:
+        """Largest count of a voxel."""
+        ...
+
+    def image(self, frames: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Counts summed over the chosen frames (bool, shape (nt,)); shape (ny, nx)."""
+        ...
+
+    def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Counts summed over the chosen cells (bool, shape (ny, nx)); shape (nt,)."""
+        ...
+
+    def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:
+        """Voxels with too many or too few counts; ``limits`` reach at least to ``n_max()``."""
+        ...
+
+    def box(self, box: Box) -> NDArray[np.int64]:
+        """Light curve of a rectangle, in cells counted from the grid's corner; shape (nt,)."""
+        ...
+
+    def by_camera(self, voxels: Voxels) -> NDArray[np.int64]:
+        """Counts of each camera (pn, m1, m2) in the given voxels; shape (k, 3)."""
+        ...
+
+
+class Loaded(Protocol):
+    """A subset's photons, prepared once for all its views."""
+
+    def bin(self, grid: Grid, pi_from: int, pi_to: int) -> Counts:
+        """Count the photons with ``pi_from <= PI < pi_to`` (eV) in the voxels of a grid."""
+        ...
+
+
+class Backend(Protocol):
+    """A way to do it. Passed as an argument, never looked up from a global."""
+
+    name: str
+
+    def load(self, photons: Photons) -> Loaded:
+        """Prepare photons for binning."""
+        ...
+
+
+def get_backend(name: str = "auto") -> Backend:
+    """Give a backend by name.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown.
+    """
+    if name not in BACKENDS:
+        raise ConfigError(f"unknown backend {name!r}; known: {', '.join(BACKENDS)}")
+    from xscan.backends.numpy_ import NumpyBackend
+
+    return NumpyBackend()

@@ -1,0 +1,182 @@
+"""What to expect where nothing happens: background templates and constant sources."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from xscan.backends import Counts
+from xscan.config import Rules
+from xscan.grid import Grid
+from xscan.model import Expectation, Frames, Sources
+from xscan.sky import PLANE_PIXELS, TangentPlane
+
+__all__ = ["expectation", "inpaint", "smooth", "source_disks", "source_mask"]
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+LIKELIHOOD_MIN = 8.0
+POINT_RADII_ARCSEC = ((0.1, 20.0), (1.0, 40.0), (np.inf, 80.0))  # up to this rate (ct/s): this radius
+BRIGHT_FACTOR = 3.0  # cells above this many times the 75th percentile are masked
+INPAINT_RADIUS = 2  # cells
+KERNEL_SIGMA = 0.5  # cells
+KERNEL_SIZE = 5  # cells
+
+
+def expectation(counts: Counts, frames: Frames, disks: Bools, rules: Rules) -> tuple[Expectation, Bools]:
+    """Build the expectation of every voxel from the counts themselves.
+
+    Parameters
+    ----------
+    counts : Counts
+        The binned events of one view.
+    frames : Frames
+    disks : bool array, shape (ny, nx)
+        Cells covered by listed sources (:func:`source_disks`).
+    rules : Rules
+
+    Returns
+    -------
+    expected : Expectation
+    mask : bool array, shape (ny, nx)
+        The source mask: listed sources and bright cells.
+
+    Notes
+    -----
+    Khan et al. (2025): the image of the good (bad) frames, its masked cells in-painted, divided by
+    the counts outside the mask and smoothed, is the template of the good (bad) frames; it is
+    scaled by each frame's counts outside the mask. What the image has above the template inside
+    the mask is a constant source.
+    """
+    kept = ~frames.rejected
+    of_kind = [kept & ~frames.bad, kept & frames.bad]
+    images = [counts.image(chosen) for chosen in of_kind]
+    mask = source_mask(images[0], disks)
+    rate = counts.rate(~mask)
+    rate[frames.rejected] = 0
+    templates, defined, outside = [], [], []
+    for chosen, image in zip(of_kind, images, strict=True):
+        total = int(rate[chosen].sum())
+        templates.append(_template(image, mask, total, rules.edge_normalised))
+        # an empty cell has no template, whatever smoothing or in-painting put there
+        defined.append((image > 0) & (total > 0))
+        outside.append(total)
+    n_bad = np.count_nonzero(frames.bad)
+    main = 0 if frames.bad.size - n_bad > n_bad else 1
+    source = _source(images[main], templates[main], outside[main], mask & defined[main])
+    live_frames = float(frames.live[of_kind[main]].sum())
+    source = source / live_frames if live_frames > 0 else np.zeros_like(source)
+    counted = (counts.rate(np.ones_like(mask)) > 0) & kept
+    return (
+        Expectation(
+            template=np.where(defined, np.array(templates), 0.0),
+            source=np.where(defined, source, 0.0),
+            rate=rate.astype(np.float64),
+            live=np.where(counted, frames.live, 0.0),
+            kind=frames.bad.astype(np.uint8),
+        ),
+        mask,
+    )
+
+
+def _template(image: NDArray[np.integer], mask: Bools, total: int, normalised: bool) -> Floats:
+    if total == 0:
+        return np.zeros(image.shape)
+    share = inpaint(image.astype(np.float32), mask).astype(np.float64) / total
+    # float32 as EXOD2 stores it: part of the definition, so that all backends agree bit for bit
+    return smooth(share, normalised).astype(np.float32).astype(np.float64)
+
+
+def _source(image: NDArray[np.integer], template: Floats, total: int, where: Bools) -> Floats:
+    return np.where(where, np.maximum(image - template * total, 0.0), 0.0)
+
+
+def inpaint(image: NDArray[np.float32], mask: Bools) -> NDArray[np.float32]:
+    """Fill masked cells from their surroundings (Navier-Stokes, radius 2 cells), float32.
+
+    The filling depends on the order of the axes: like EXOD2's it runs on (x, y).
+    """
+    holes = np.ascontiguousarray(mask.T, np.uint8)
+    filled = cv2.inpaint(np.ascontiguousarray(image.T), holes, INPAINT_RADIUS, cv2.INPAINT_NS)
+    return np.ascontiguousarray(filled.T, np.float32)
+
+
+def smooth(image: Floats, normalised: bool) -> Floats:
+    """Convolve with a 5 x 5 Gaussian of sigma 0.5 cell.
+
+    Parameters
+    ----------
+    image : float64 array, shape (ny, nx)
+    normalised : bool
+        Divide by the part of the kernel that lies inside; else edge cells lose up to 13 %.
+    """
+    offset = np.arange(KERNEL_SIZE) - KERNEL_SIZE // 2
+    kernel = np.exp(-(offset[:, None] ** 2 + offset**2) / (2 * KERNEL_SIGMA**2))
+    kernel /= kernel.sum()
+    out = ndimage.convolve(image, kernel, mode="constant", cval=0.0)
+    if normalised:
+        out /= ndimage.convolve(np.ones_like(image), kernel, mode="constant", cval=0.0)
+    return np.asarray(out)
+
+
+def source_mask(image_good: NDArray[np.integer], disks: Bools) -> Bools:
+    """Give the cells that hold sources: listed ones, and those far brighter than the rest.
+
+    Parameters
+    ----------
+    image_good : int array, shape (ny, nx)
+        Counts of the good frames.
+    disks : bool array, shape (ny, nx)
+    """
+    elsewhere = image_good[~disks]
+    if elsewhere.size == 0:
+        return disks
+    bright: Bools = image_good > BRIGHT_FACTOR * np.percentile(elsewhere, 75)
+    return disks | bright
+
+
+def source_disks(sources: Sources | None, plane: TangentPlane, grid: Grid, rules: Rules) -> Bools:
+    """Mark the cells whose centres lie within a listed source, shape (ny, nx).
+
+    Sources with a detection likelihood above 8; radius by count rate for point sources, the
+    extent itself for extended ones.
+    """
+    ny, nx, _ = grid.shape
+    mask = np.zeros((ny, nx), bool)
+    if sources is None:
+        return mask
+    listed = sources.likelihood > LIKELIHOOD_MIN
+    x_px, y_px = plane.from_icrs(sources.ra_deg[listed], sources.dec_deg[listed])
+    rate, extent = sources.rate[listed], sources.extent_arcsec[listed]
+    steps, radii = zip(*POINT_RADII_ARCSEC, strict=True)
+    point_radius = np.array(radii)[np.searchsorted(steps, rate)]
+    radius_arcsec = np.where(extent > 0, extent, point_radius)
+    if rules.sky_source_mask:
+        x = (x_px + 0.5) * grid.n_cells / PLANE_PIXELS - 0.5 - grid.box.x0
+        y = (y_px + 0.5) * grid.n_cells / PLANE_PIXELS - 0.5 - grid.box.y0
+        radius = radius_arcsec / grid.cell_arcsec
+        inside = np.isfinite(x) & np.isfinite(y)
+    else:
+        x, y, radius = _exod2_places(x_px, y_px, radius_arcsec, grid)
+        inside = np.isfinite(x) & np.isfinite(y) & (x >= 0) & (y >= 0)
+    column, row = np.arange(nx), np.arange(ny)[:, None]
+    for xc, yc, r in zip(x[inside], y[inside], radius[inside], strict=True):
+        distance2 = (column - xc) ** 2 + (row - yc) ** 2
+        mask |= distance2 <= r**2 if rules.sky_source_mask else distance2 < r**2
+    if not rules.sky_source_mask:
+        mask[[0, -1], :] = False
+        mask[:, [0, -1]] = False
+    return mask
+
+
+def _exod2_places(x_px: Floats, y_px: Floats, radius_arcsec: Floats, grid: Grid) -> tuple[Floats, Floats, Floats]:
+    """EXOD2: places on an image of 80 x 80 pixels, counted from 0, against left edges of cells."""
+    side = PLANE_PIXELS / grid.n_cells
+    # pixel p of the plane (from 1, reference CRPIX) is pixel (p - CRPIX) / 80 + CRPIX / 80 of the image
+    x, y = (p / 80 - 1 for p in (x_px, y_px))
+    x = (80 * x - grid.box.x0 * side) / side
+    y = (80 * y - grid.box.y0 * side) / side
+    return x, y, radius_arcsec / 20.0

@@ -1,0 +1,188 @@
+"""The command line: parse, run, report. Exit codes: 0 all done, 1 trouble, 2 usage, 3 no device."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xscan import __version__
+from xscan.errors import XscanError
+
+if TYPE_CHECKING:
+    from xscan.report import Reporter
+    from xscan.runner import Obslist, Recipe
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="xscan",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Search X-ray event lists for sources that flare for seconds, fade, or are eclipsed.",
+)
+
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
+Profile = Annotated[str, typer.Option(metavar="NAME", help="default, or exod2 for comparison.")]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file that overrides the profile.")]
+Views = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--view",
+        metavar="DT:LO-HI",
+        help="Frame length (s) and band (keV), as 5:0.2-12. Repeat for more. Default: the profile's nine.",
+    ),
+]
+BackendName = Annotated[str, typer.Option("--backend", metavar="NAME", help="auto or numpy.")]
+Hot = Annotated[
+    Path | None,
+    typer.Option("--hot-pixels", metavar="DIR", help="Folder of hotpix_PN.csv, hotpix_M1.csv, hotpix_M2.csv."),
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"xscan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Search X-ray event lists for sources that flare for seconds, fade, or are eclipsed."""
+
+
+@app.command()
+def scan(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="<obsid>/ or <obsid>/pps/ of PPS files.")],
+    out: Out = Path("results"),
+    profile: Profile = "default",
+    config: Config = None,
+    view: Views = None,
+    backend: BackendName = "auto",
+    hot_pixels: Hot = None,
+) -> None:
+    """Search one observation.
+
+    Exit codes: 0 searched, whether or not anything was found; 1 nothing of it could be searched;
+    2 wrong usage or configuration; 3 no usable device.
+    """
+    from xscan.api import recipe
+
+    settings = recipe(profile, config, view or (), hot_pixels, backend)
+    raise typer.Exit(run_scan(folder, out, settings))
+
+
+@app.command()
+def archive(
+    obslist: Annotated[Path, typer.Option("--obslist", metavar="FILE", help="One obsid a line; # for comments.")],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of <obsid>/ folders.")] = Path("data"),
+    out: Out = Path("results"),
+    profile: Profile = "default",
+    config: Config = None,
+    view: Views = None,
+    backend: BackendName = "auto",
+    hot_pixels: Hot = None,
+) -> None:
+    """Search every observation of a list.
+
+    Exit codes: 0 all searched, whether or not anything was found; 1 of some observation nothing
+    could be searched; 2 wrong usage or configuration; 3 no usable device.
+    """
+    from xscan.api import recipe
+    from xscan.runner import read_obslist
+
+    settings = recipe(profile, config, view or (), hot_pixels, backend)
+    raise typer.Exit(run_archive(read_obslist(obslist), data, out, settings))
+
+
+@app.command()
+def export(
+    results: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results.")],
+    ds9: Annotated[Path | None, typer.Option("--ds9", metavar="FILE", help="Write a DS9 region file.")] = None,
+    lightcurves: Annotated[
+        Path | None, typer.Option("--lightcurves", metavar="FOLDER", help="Write a light curve per region.")
+    ] = None,
+    format: Annotated[str, typer.Option("--format", metavar="KIND", help="csv or fits.")] = "csv",
+    obsid: Annotated[str | None, typer.Option("--obsid", help="Only this observation.")] = None,
+) -> None:
+    """Write regions for DS9, and light curves as CSV or FITS."""
+    run_export(results, ds9, lightcurves, format, obsid)
+
+
+def run_scan(folder: Path, out: Path, recipe: Recipe) -> int:
+    """Search one observation; return the exit code."""
+    from xscan.report import Reporter
+
+    return _run([(None, folder)], out, recipe, Reporter(total=1))
+
+
+def run_archive(obslist: Obslist, data: Path, out: Path, recipe: Recipe) -> int:
+    """Search the observations of a list; return the exit code."""
+    from xscan.errors import ConfigError
+    from xscan.report import Reporter
+
+    if not data.is_dir():
+        raise ConfigError(f"{data}: no such folder; --data names the folder that holds <obsid>/ folders")
+    reporter = Reporter(total=len(obslist.obsids))
+    reporter.say(
+        f"{len(obslist.obsids)} observations "
+        f"({obslist.duplicates} duplicates, {obslist.comments} comments, {obslist.blank} blank lines left out)"
+    )
+    return _run([(obsid, data / obsid) for obsid in obslist.obsids], out, recipe, reporter)
+
+
+def _run(folders: list[tuple[str | None, Path]], out: Path, recipe: Recipe, reporter: Reporter) -> int:
+    from xscan.runner import run
+    from xscan.store import ResultsWriter
+
+    writer = ResultsWriter(out, recipe.provenance())
+    with reporter:
+        outcomes = run(folders, recipe, writer, reporter.finished)
+    reporter.summary(outcomes, out)
+    return 0 if all(outcome.state == "done" for outcome in outcomes) else 1
+
+
+def run_export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: str, obsid: str | None) -> None:
+    """Write the files that were asked for, and say which."""
+    import pyarrow.compute as pc
+
+    from xscan.errors import ConfigError
+    from xscan.export import write_ds9, write_lightcurves
+    from xscan.store import open_results
+
+    if ds9 is None and lightcurves is None:
+        raise ConfigError("nothing to export; give --ds9 FILE, --lightcurves FOLDER, or both")
+    held = open_results(results)
+    for target, name in ((ds9, "regions"), (lightcurves, "lightcurves")):
+        if target is None:
+            continue
+        table = held.table(name)
+        if obsid is not None:
+            table = table.filter(pc.equal(table["obsid"], obsid))
+        try:
+            count = write_ds9(table, target) if name == "regions" else len(write_lightcurves(table, target, kind))
+        except OSError as error:
+            raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
+        typer.echo(f"{count} {'regions' if name == 'regions' else 'light curves'} written to {target}")
+
+
+def main() -> None:
+    """Run the command; an error that was foreseen is one line, not a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        app()
+    except XscanError as error:
+        typer.echo(f"xscan: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("xscan: interrupted; observations finished so far are stored", err=True)
+        sys.exit(130)

@@ -1,0 +1,269 @@
+"""What to search for: views, thresholds, and the rules in which EXOD2 and we differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from xscan.errors import ConfigError
+
+__all__ = ["PROFILES", "Rules", "ScanConfig", "View", "load_config"]
+
+PROFILES = ("default", "exod2")
+
+_VIEW = re.compile(r"\s*([^:\s]+)\s*:\s*([^-\s]+)\s*-\s*([^-\s]+)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One way of looking at an observation: a frame length and an energy band.
+
+    Parameters
+    ----------
+    dt_s : float
+        Length of a frame, s; a whole number of milliseconds.
+    lo_kev, hi_kev : float
+        The band, keV; a whole number of eV each.
+    """
+
+    dt_s: float
+    lo_kev: float
+    hi_kev: float
+
+    def __post_init__(self) -> None:
+        for name in ("dt_s", "lo_kev", "hi_kev"):
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                raise ConfigError(f"view {self}: {name} is {value}; give a finite number")
+        if self.dt_s <= 0:
+            raise ConfigError(f"view {self}: the frame length is {self.dt_s:g} s; it must be greater than 0")
+        if abs(self.dt_s * 1000 - round(self.dt_s * 1000)) > 1e-6 or self.dt_ms == 0:
+            raise ConfigError(
+                f"view {self}: the frame length is {self.dt_s!r} s; it must be a whole number of milliseconds"
+            )
+        if not 0 <= self.lo_kev < self.hi_kev:
+            raise ConfigError(
+                f"view {self}: the band runs from {self.lo_kev:g} to {self.hi_kev:g} keV; "
+                f"give the lower energy first, as in 5:0.2-12"
+            )
+        if self.pi_lo == self.pi_hi:
+            raise ConfigError(f"view {self}: the band is narrower than 1 eV, the unit of the event lists")
+
+    def __str__(self) -> str:
+        return f"{self.dt_s:g}:{self.lo_kev:g}-{self.hi_kev:g}"
+
+    @property
+    def dt_ms(self) -> int:
+        """Length of a frame, ms."""
+        return round(self.dt_s * 1000)
+
+    @property
+    def pi_lo(self) -> int:
+        """Lower end of the band, eV."""
+        return round(self.lo_kev * 1000)
+
+    @property
+    def pi_hi(self) -> int:
+        """Upper end of the band, eV."""
+        return round(self.hi_kev * 1000)
+
+    @property
+    def label(self) -> str:
+        """The view as it stands in identifiers: ``dt_lo_hi``, for example ``5_0.2_12.0``."""
+        return f"{self.dt_s:g}_{self.lo_kev}_{self.hi_kev}"
+
+    @classmethod
+    def parse(cls, text: str) -> View:
+        """Read ``dt:lo-hi`` (s, keV), for example ``5:0.2-12``.
+
+        Raises
+        ------
+        ConfigError
+            If the text has another form, or the numbers make no view.
+        """
+        match = _VIEW.fullmatch(text)
+        try:
+            if match is None:
+                raise ValueError
+            dt_s, lo_kev, hi_kev = (float(number) for number in match.groups())
+        except ValueError:
+            raise ConfigError(
+                f"view {text!r} is not of the form dt:lo-hi (seconds, keV), for example 5:0.2-12"
+            ) from None
+        return cls(dt_s, lo_kev, hi_kev)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Where EXOD2 and we differ. True is our way, False is EXOD2's (profile ``exod2``)."""
+
+    flag_cut: bool = True
+    """Drop events that the list's own XMMEA expression calls bad. EXOD2: no flag cut."""
+    own_bad_pixels: bool = True
+    """Drop events in the list's own BADPIXnn pixels. EXOD2: only its hot-pixel tables."""
+    good_time: bool = True
+    """Time range and live time from the good-time and exposure tables. EXOD2: first and last event."""
+    best_exposures: bool = True
+    """One list per camera, by good time in common. EXOD2: longest TELAPSE, only if more than three."""
+    half_open_band: bool = True
+    """lo <= PI < hi. EXOD2: lo < PI < hi."""
+    one_box: bool = True
+    """One crop box for all views of a subset. EXOD2: one per view."""
+    shared_bad_time: bool = True
+    """Bad time judged once, on 100 s bins. EXOD2: on bins of min(dt, 100) s, runs one bin early."""
+    live_time_rejection: bool = True
+    """Frames rejected by live time. EXOD2: empty MOS frames and silent pn quadrants."""
+    sky_source_mask: bool = True
+    """Source disks at true places and scale. EXOD2: cells counted from their left edges."""
+    edge_normalised: bool = True
+    """Smoothing divides by the part of the kernel inside the box. EXOD2: zero outside."""
+    cell_centres: bool = True
+    """Positions of cell centres, ICRS. EXOD2: left edges plus a fixed shift, FK5."""
+    float64_lightcurves: bool = True
+    """Expected counts of a region summed in float64. EXOD2: float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanConfig:
+    """Everything that decides what a scan finds, apart from the data.
+
+    Parameters
+    ----------
+    views : tuple of View
+        The views to search, in order.
+    sigma : float
+        Threshold of the Bayes factors in equivalent sigma (METHOD: at mu = 1000).
+    cell_arcsec : float
+        Nominal side of a cell, arcsec.
+    pn_singles_below_kev : float
+        Below this energy keep only single-pixel pn events; 0 keeps all.
+    rules : Rules
+        Where EXOD2 and we differ.
+    """
+
+    views: tuple[View, ...]
+    sigma: float = 3.0
+    cell_arcsec: float = 20.0
+    pn_singles_below_kev: float = 0.0
+    rules: Rules = field(default_factory=Rules)
+
+    def __post_init__(self) -> None:
+        if not self.views:
+            raise ConfigError("search.views is empty; give at least one view such as 5:0.2-12")
+        labels = [view.label for view in self.views]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ConfigError(f"the view {label} is asked for twice; give each view once")
+        if not 0.5 <= self.sigma <= 10:
+            raise ConfigError(f"search.sigma is {self.sigma:g}; it must lie between 0.5 and 10")
+        if not 1 <= self.cell_arcsec <= 600:
+            raise ConfigError(f"search.cell_arcsec is {self.cell_arcsec:g}; it must lie between 1 and 600")
+        if not 0 <= self.pn_singles_below_kev <= 12:
+            raise ConfigError(
+                f"clean.pn_singles_below_kev is {self.pn_singles_below_kev:g}; it must lie between 0 and 12"
+            )
+
+    def digest(self) -> str:
+        """Fingerprint of this configuration: 16 hexadecimal digits, the same on every machine."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# section -> key -> (what ScanConfig calls it, type)
+_SEARCH: dict[str, type] = {"sigma": float, "cell_arcsec": float, "views": list}
+_CLEAN: dict[str, type] = {"pn_singles_below_kev": float}
+_RULES: dict[str, type] = {rule.name: bool for rule in dataclasses.fields(Rules)}
+_SECTIONS: dict[str, dict[str, type]] = {"search": _SEARCH, "clean": _CLEAN, "rules": _RULES}
+
+
+def load_config(profile: str = "default", path: Path | None = None, views: tuple[View, ...] = ()) -> ScanConfig:
+    """Make a configuration from a profile, the user's own file and the views asked for.
+
+    Parameters
+    ----------
+    profile : str
+        One of :data:`PROFILES`.
+    path : Path, optional
+        TOML file with the same sections; what it sets overrides the profile.
+    views : tuple of View, optional
+        If given, they replace the configured views.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown profile, an unreadable file, an unknown key or a value out of range.
+    """
+    if profile not in PROFILES:
+        raise ConfigError(f"unknown profile {profile!r}{_nearest(profile, PROFILES)}")
+    preset = resources.files("xscan").joinpath("profiles", f"{profile}.toml").read_text("utf-8")
+    values = _checked(tomllib.loads(preset), f"profile {profile}")
+    if path is not None:
+        for section, keys in _checked(_read_toml(path), str(path)).items():
+            values.setdefault(section, {}).update(keys)
+    search, clean = values["search"], values["clean"]
+    return ScanConfig(
+        views=views or tuple(View.parse(text) for text in search["views"]),
+        sigma=search["sigma"],
+        cell_arcsec=search["cell_arcsec"],
+        pn_singles_below_kev=clean["pn_singles_below_kev"],
+        rules=Rules(**values["rules"]),
+    )
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read this configuration: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file; a configuration is TOML in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def _checked(values: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    """Check the names and types of everything in a configuration file."""
+    for section, keys in values.items():
+        if section not in _SECTIONS:
+            # a key at the top level most often lacks its section: name the key that it means
+            known = [f"{name}.{key}" for name, table in _SECTIONS.items() for key in table]
+            homes = [name for name in known if name.endswith(f".{section}")]
+            hint = f"; did you mean {homes[0]}?" if homes else _nearest(section, [*_SECTIONS, *known])
+            raise ConfigError(f"{where}: unknown key {section!r}{hint}")
+        if not isinstance(keys, dict):
+            raise ConfigError(f"{where}: {section} is a section; write [{section}] and its keys below")
+        table = _SECTIONS[section]
+        for key, value in keys.items():
+            if key not in table:
+                raise ConfigError(f"{where}: unknown key {section}.{key}{_nearest(key, table)}")
+            keys[key] = _typed(value, table[key], f"{where}: {section}.{key}")
+    return values
+
+
+def _typed(value: Any, kind: type, where: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind):
+        names: dict[type, str] = {float: "a number", bool: "true or false", list: "a list of views such as 5:0.2-12"}
+        raise ConfigError(f"{where} is {value!r}; it must be {names[kind]}")
+    if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+        raise ConfigError(f'{where} must be a list of views in quotes, such as "5:0.2-12"')
+    return value
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if match:
+        return f"; did you mean {match[0]}?"
+    return f"; known: {', '.join(known)}"

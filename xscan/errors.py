@@ -1,0 +1,71 @@
+"""Errors for the person who meets them, and the reason codes that go on record.
+
+Every message says what happened, where (file, row, keyword) and what to do next.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["ConfigError", "DataError", "DeviceError", "Reason", "StoreError", "XscanError"]
+
+
+class Reason(StrEnum):
+    """Why an event list, a view or an observation was not searched.
+
+    The value is what the ``runs`` table stores; the sentence beside each member is its meaning.
+    """
+
+    # the folder
+    NO_FOLDER = "no_folder"  # the observation's folder does not exist
+    NO_EVENT_LISTS = "no_event_lists"  # the folder holds no EPIC imaging event list
+    # one file
+    UNREADABLE = "unreadable"  # truncated, corrupt, or not a FITS file
+    NO_EVENTS_TABLE = "no_events_table"  # no EVENTS extension, or a needed column is missing or odd
+    NO_TANGENT_PLANE = "no_tangent_plane"  # no usable REF?CRVL / REF?CRPX / REF?CDLT
+    NO_EVENTS = "no_events"  # no event is left after the cuts
+    MODE = "mode"  # a submode that is not searched (timing, small window, unknown)
+    FILTER = "filter"  # filter wheel closed, calibration lamp, or blocked
+    DUPLICATE = "duplicate"  # the same exposure is in the folder twice
+    TIME_SPAN = "time_span"  # times span more than one orbit of XMM-Newton
+    # lists beside each other
+    OTHER_PLANE = "other_plane"  # its tangent plane is not that of the other lists
+    NOT_CHOSEN = "not_chosen"  # another list of the same camera shares more time with the others
+    NO_COMMON_TIME = "no_common_time"  # the lists of a subset share no time
+    # one view
+    DT_TOO_LONG = "dt_too_long"  # one frame is longer than the time range
+    EMPTY_BAND = "empty_band"  # no event of this subset falls in the band and frames
+    # anything else
+    ERROR = "error"  # an unforeseen error; the message is on record
+
+
+class XscanError(Exception):
+    """Base of the errors that xscan raises on purpose; ``exit_code`` is the command's."""
+
+    exit_code = 1
+
+
+class ConfigError(XscanError):
+    """Wrong usage or configuration."""
+
+    exit_code = 2
+
+
+class StoreError(XscanError):
+    """The results folder cannot be used as asked."""
+
+    exit_code = 2
+
+
+class DeviceError(XscanError):
+    """The backend asked for does not work on this machine."""
+
+    exit_code = 3
+
+
+class DataError(XscanError):
+    """A file or an observation cannot be searched, for the reason given."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -1,0 +1,182 @@
+"""Judge every frame: high particle background, not taking data, or fit for the search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.config import Rules
+from xscan.dropouts import silences
+from xscan.goodtime import Floats, contains, intersect, live_seconds
+from xscan.grid import Grid, ticks_of
+from xscan.model import EventList, Frames, GoodTime, Photons
+from xscan.subsets import Subset, good_intervals
+
+__all__ = ["LiveTime", "bad_intervals", "in_good_time", "judge_frames", "live_time"]
+
+BAD_BIN_MS = 100_000
+BAD_RATE_PER_LIST = 0.5  # ct/s of 10-12 keV and list
+LIVE_MIN = 0.5  # a frame with less live time in a CCD is rejected; a CCD with less is not working
+
+Bools = NDArray[np.bool_]
+LiveTime = Mapping[tuple[int, int], GoodTime]
+"""Good time by (place of the list in its subset, CCD), of the CCDs that work."""
+
+
+def in_good_time(events: EventList) -> Bools:
+    """Tell which events lie in the good time of their CCD, shape (n,)."""
+    inside = np.ones(events.time.size, bool)
+    for ccd, good in events.good_time.items():
+        mine = events.ccd == ccd
+        inside[mine] = contains(good.intervals, events.time[mine])
+    return inside
+
+
+def live_time(subset: Subset) -> LiveTime:
+    """Find when each CCD was taking data: what the list states, less the silences it does not.
+
+    A CCD that was live for less than half of the time range, or sent nothing, is not working and
+    left out: judged by it, most frames would be rejected.
+    """
+    quiet = silences(subset)
+    live: dict[tuple[int, int], GoodTime] = {}
+    span = np.array([[subset.t0, subset.t1]])
+    for i, events in enumerate(subset.lists):
+        within = (events.time >= subset.t0) & (events.time <= subset.t1)
+        for ccd in np.unique(events.ccd[within]).tolist():
+            good = events.good_time.get(ccd, GoodTime(good_intervals(events)))
+            intervals = intersect(good.intervals, span)
+            intervals = intersect(intervals, _outside(quiet.get((i, ccd), np.empty((0, 2))), span[0]))
+            if float(np.diff(intervals).sum()) >= LIVE_MIN * (subset.t1 - subset.t0):
+                live[i, ccd] = GoodTime(intervals, good.exposures)
+    return live
+
+
+def _outside(intervals: Floats, span: Floats) -> Floats:
+    edges = np.concatenate([[span[0]], intervals.ravel(), [span[1]]])
+    return edges.reshape(-1, 2)
+
+
+def judge_frames(
+    subset: Subset, photons: Photons, live: LiveTime, grid: Grid, rules: Rules
+) -> tuple[Frames, dict[str, Floats]]:
+    """Judge the frames of one view.
+
+    Parameters
+    ----------
+    subset : Subset
+    photons : Photons
+        All photons of the subset, 0.2-12 keV.
+    live : LiveTime
+        From :func:`live_time`.
+    grid : Grid
+    rules : Rules
+
+    Returns
+    -------
+    frames : Frames
+    seconds : dict of str to float64 array, shape (nt,)
+        Live seconds of each camera in each frame.
+    """
+    cameras = list(dict.fromkeys(events.camera for events in subset.lists))
+    bad = _bad_frames(subset, photons, grid) if rules.shared_bad_time else _bad_frames_exod2(subset, grid)
+    if not rules.live_time_rejection:
+        rejected = _rejected_exod2(subset, grid, bad)
+        seconds = {camera: np.full(grid.nt, grid.dt_s) for camera in cameras}
+        return Frames(bad, rejected, np.ones(grid.nt)), seconds
+
+    rejected = np.zeros(grid.nt, bool)
+    fraction = np.zeros(grid.nt)
+    seconds = {}
+    edges = grid.frame_edges()
+    counts = [np.count_nonzero(in_range(events.time, subset)) for events in subset.lists]
+    for i, (events, share) in enumerate(zip(subset.lists, counts, strict=True)):
+        per_ccd = [live_seconds(edges, good) for (place, _), good in live.items() if place == i]
+        mean = np.mean(per_ccd, axis=0) if per_ccd else np.zeros(grid.nt)
+        for ccd_seconds in per_ccd:
+            rejected |= ccd_seconds < LIVE_MIN * grid.dt_s
+        seconds[events.camera] = mean
+        fraction += mean / grid.dt_s * (share / max(sum(counts), 1))
+    return Frames(bad, rejected, fraction), seconds
+
+
+def in_range(time: Floats, subset: Subset) -> Bools:
+    """Tell which times lie in the time range of a subset."""
+    return (time >= subset.t0) & (time < subset.t1)
+
+
+def bad_intervals(subset: Subset, photons: Photons) -> tuple[NDArray[np.int64], Bools]:
+    """Judge the 10-12 keV curve of a subset on bins of 100 s, the rest added to the last bin.
+
+    Returns
+    -------
+    edges : int64, shape (m + 1,)
+        Milliseconds since t0.
+    bad : bool, shape (m,)
+        True where the rate exceeds 0.5 ct/s per list.
+    """
+    total = int((subset.t1 - subset.t0) * 1000)
+    bins = max(total // BAD_BIN_MS, 1)
+    edges = np.append(np.arange(bins) * BAD_BIN_MS, total)
+    hard = (photons.pi > 10_000) & (photons.pi < 12_000) & (photons.tick >= 0) & (photons.tick < total)
+    counts = np.bincount(np.minimum(photons.tick[hard] // BAD_BIN_MS, bins - 1), minlength=bins)
+    length_s = np.diff(edges) / 1000
+    return edges, counts > BAD_RATE_PER_LIST * len(subset.lists) * length_s
+
+
+def _bad_frames(subset: Subset, photons: Photons, grid: Grid) -> Bools:
+    """A frame is bad where it overlaps a bad bin."""
+    edges, bad_bin = bad_intervals(subset, photons)
+    start = np.arange(grid.nt, dtype=np.int64) * grid.dt_ms
+    first = np.searchsorted(edges[1:-1], start, side="right")
+    last = np.searchsorted(edges[1:-1], start + grid.dt_ms, side="left")
+    n_bad = np.concatenate([[0], np.cumsum(bad_bin)])
+    return np.asarray(n_bad[last + 1] > n_bad[first])
+
+
+def _bad_frames_exod2(subset: Subset, grid: Grid) -> Bools:
+    """EXOD2: a curve per view, and runs of bad bins that begin and end a bin early."""
+    bin_s = min(grid.dt_s, 100.0)
+    edges = np.arange(subset.t0, subset.t1, bin_s)
+    times = np.concatenate([e.time[(e.pi > 10_000) & (e.pi < 12_000)] for e in subset.lists])
+    bad = np.zeros(grid.nt, bool)
+    if edges.size < 2:
+        return bad
+    counts, _ = np.histogram(times, edges)
+    over = counts / bin_s > BAD_RATE_PER_LIST * len(subset.lists)
+    change = np.flatnonzero(np.diff(np.concatenate([[0], over.astype(np.int8), [0]])))
+    frame_edges = grid.frame_edges()
+    for first, end in zip(change[0::2], change[1::2], strict=True):
+        last = end - 1
+        if over.all():
+            start, stop = edges[0], edges[-1]
+        else:
+            start = edges[max(first - 1, 0)]
+            stop = edges[-1] if last == over.size - 1 else edges[last]
+        end_frame = max(int(np.searchsorted(frame_edges, stop)) - 1, 0)
+        bad[np.searchsorted(frame_edges, start) : end_frame] = True
+    return bad
+
+
+def _rejected_exod2(subset: Subset, grid: Grid, bad: Bools) -> Bools:
+    """EXOD2: empty MOS frames; pn frames with a silent quadrant, and each frame after one."""
+    rejected = np.zeros(grid.nt, bool)
+    for events in subset.lists:
+        frame = ticks_of(events.time, grid.t0) // grid.dt_ms
+        inside = (frame >= 0) & (frame < grid.nt)
+        if events.camera != "pn":
+            rejected |= np.bincount(frame[inside], minlength=grid.nt) == 0
+            continue
+        ccd_counts = np.zeros((13, grid.nt), np.int64)
+        np.add.at(ccd_counts, (np.minimum(events.ccd[inside], 12), frame[inside]), 1)
+        quadrants = ccd_counts[1:].reshape(4, 3, grid.nt)
+        total, median = quadrants.sum(axis=1), np.median(quadrants, axis=1)
+        high, low = median.max(axis=0), median.min(axis=0)
+        with np.errstate(invalid="ignore"):
+            uneven = (high - low) / (high + low) > 0.5  # 0 / 0 is not
+        silent = (total == 0).any(axis=0) | (bad & uneven)
+        found = (total == 0).all(axis=0) | ((total.max(axis=0) > 10) & silent)
+        rejected |= found | np.roll(found, 1)
+    return rejected

@@ -1,0 +1,118 @@
+"""When a detector was taking data: intervals, read-out frames, and the live time in between."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xscan.model import GoodTime
+
+__all__ = ["contains", "exposures_from_frames", "intersect", "live_seconds", "union"]
+
+Floats = NDArray[np.float64]
+
+
+def union(start: ArrayLike, stop: ArrayLike) -> Floats:
+    """Merge intervals.
+
+    Parameters
+    ----------
+    start, stop : array of float, shape (k,)
+        In any order; empty, reversed and not finite ones are left out.
+
+    Returns
+    -------
+    float64, shape (m, 2)
+        Sorted and disjoint; intervals that touch are one.
+    """
+    a, b = np.asarray(start, np.float64), np.asarray(stop, np.float64)
+    real = np.isfinite(a) & np.isfinite(b) & (b > a)
+    order = np.argsort(a[real], kind="stable")
+    a, b = a[real][order], b[real][order]
+    if a.size == 0:
+        return np.empty((0, 2))
+    reach = np.maximum.accumulate(b)
+    first = np.concatenate([[True], a[1:] > reach[:-1]])
+    last = np.concatenate([first[1:], [True]])
+    return np.column_stack([a[first], reach[last]])
+
+
+def intersect(one: Floats, other: Floats) -> Floats:
+    """Give the time that lies in both of two sets of sorted, disjoint intervals, shape (m, 2)."""
+    out = []
+    i = j = 0
+    while i < len(one) and j < len(other):
+        start, stop = max(one[i, 0], other[j, 0]), min(one[i, 1], other[j, 1])
+        if stop > start:
+            out.append((start, stop))
+        if one[i, 1] < other[j, 1]:
+            i += 1
+        else:
+            j += 1
+    return np.array(out, float).reshape(-1, 2)
+
+
+def contains(intervals: Floats, time: Floats) -> NDArray[np.bool_]:
+    """Tell which times lie in sorted, disjoint intervals, both ends in."""
+    if len(intervals) == 0:
+        return np.zeros(time.shape, bool)
+    k = np.searchsorted(intervals[:, 0], time, side="right") - 1
+    return (k >= 0) & (time <= intervals[np.maximum(k, 0), 1])
+
+
+def exposures_from_frames(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Floats:
+    """Turn EXPOSUnn rows (TIME, TIMEDEL, FRACEXP) into sorted intervals with a live fraction.
+
+    Rows of neighbouring frames overlap by rounding: a frame then ends where the next one starts,
+    so that no moment counts twice. Rows that are not finite or have no length are left out.
+
+    Returns
+    -------
+    float64, shape (m, 3)
+        Start, stop (s) and live fraction, 0..1.
+    """
+    centre, length, fraction = (np.asarray(values, np.float64) for values in (time, timedel, fracexp))
+    real = np.isfinite(centre) & np.isfinite(length) & np.isfinite(fraction) & (length > 0)
+    start, stop = (centre - length / 2)[real], (centre + length / 2)[real]
+    fraction = np.clip(fraction[real], 0, 1)
+    order = np.argsort(start, kind="stable")
+    start, stop, fraction = start[order], stop[order], fraction[order]
+    stop[:-1] = np.minimum(stop[:-1], start[1:])
+    return np.column_stack([start, stop, fraction])
+
+
+def live_seconds(edges: Floats, good: GoodTime) -> Floats:
+    """Give the live time of one CCD in each frame.
+
+    Parameters
+    ----------
+    edges : float64, shape (nt + 1,)
+        Edges of the frames, s, rising.
+    good : GoodTime
+
+    Returns
+    -------
+    float64, shape (nt,)
+        Seconds: good time times the live fraction of its read-out frames.
+    """
+    inside = good.intervals
+    cuts = np.unique(np.concatenate([edges, np.clip(inside.ravel(), edges[0], edges[-1])]))
+    live = np.diff(_live_until(cuts, good.exposures))
+    middle = (cuts[:-1] + cuts[1:]) / 2
+    live[~contains(inside, middle)] = 0.0
+    frame = np.searchsorted(edges, middle, side="right") - 1
+    return np.bincount(frame, live, len(edges) - 1).astype(np.float64)
+
+
+def _live_until(time: Floats, exposures: Floats | None) -> Floats:
+    """Live time since some moment before all of ``time``, piecewise linear."""
+    if exposures is None:
+        return time
+    start, stop, fraction = exposures.T
+    knots = np.empty(2 * len(start))
+    knots[0::2], knots[1::2] = start, stop
+    total = np.cumsum((stop - start) * fraction)
+    values = np.empty_like(knots)
+    values[0::2] = np.concatenate([[0.0], total[:-1]])
+    values[1::2] = total
+    return np.interp(time, knots, values)

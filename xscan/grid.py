@@ -1,0 +1,115 @@
+"""Cells on the sky and frames in time: how a photon finds its voxel.
+
+Both conversions are integer arithmetic, so every backend on every machine makes the same ones:
+the time since t0 becomes whole milliseconds once, and a frame is a whole number of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xscan.sky import PLANE_PIXELS, SKY_PIXEL_ARCSEC
+
+__all__ = ["Box", "Grid", "cells_across", "cells_of", "ticks_of"]
+
+
+def cells_across(cell_arcsec: float) -> int:
+    """Number of cells along a side of the plane, for a nominal cell side in arcsec."""
+    return int(PLANE_PIXELS / (cell_arcsec / SKY_PIXEL_ARCSEC))
+
+
+def cells_of(pixels: NDArray[np.integer], n_cells: int) -> NDArray[np.int16]:
+    """Give the cell (int16) of each sky pixel (integer, 1..51840).
+
+    The last pixel of the plane would start a cell of its own: it goes to the last one.
+    """
+    cells = pixels.astype(np.int64) * n_cells // PLANE_PIXELS
+    return np.minimum(cells, n_cells - 1).astype(np.int16)
+
+
+def ticks_of(time_s: NDArray[np.float64], t0: float) -> NDArray[np.int32]:
+    """Give whole milliseconds (int32) since t0, rounded down, of times in s."""
+    return np.floor((time_s - t0) * 1000).astype(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle of cells of the plane, ``x0 <= x < x1`` and ``y0 <= y < y1``."""
+
+    x0: int
+    x1: int
+    y0: int
+    y1: int
+
+    @property
+    def nx(self) -> int:
+        """Number of cells along x."""
+        return self.x1 - self.x0
+
+    @property
+    def ny(self) -> int:
+        """Number of cells along y."""
+        return self.y1 - self.y0
+
+    @classmethod
+    def around(cls, x: NDArray[np.integer], y: NDArray[np.integer]) -> Box:
+        """Give the smallest box that holds the cells x, y (at least one)."""
+        return cls(int(x.min()), int(x.max()) + 1, int(y.min()), int(y.max()) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The voxels of one view; arrays over it have axes (y, x, t).
+
+    Cell k of an axis covers sky pixels ``k * 51840 / n_cells <= X < (k + 1) * 51840 / n_cells``;
+    frame k covers ``t0 + k * dt <= TIME < t0 + (k + 1) * dt``.
+
+    Attributes
+    ----------
+    t0 : float
+        Start of the first frame, s, mission time.
+    dt_ms : int
+        Length of a frame, ms.
+    nt : int
+        Number of frames.
+    n_cells : int
+        Cells along a side of the whole plane.
+    box : Box
+        The cells searched.
+    """
+
+    t0: float
+    dt_ms: int
+    nt: int
+    n_cells: int
+    box: Box
+
+    @property
+    def dt_s(self) -> float:
+        """Length of a frame, s."""
+        return self.dt_ms / 1000
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along (y, x, t)."""
+        return self.box.ny, self.box.nx, self.nt
+
+    @property
+    def cell_arcsec(self) -> float:
+        """True side of a cell, arcsec."""
+        return PLANE_PIXELS / self.n_cells * SKY_PIXEL_ARCSEC
+
+    def frame_edges(self) -> NDArray[np.float64]:
+        """Edges of the frames, shape (nt + 1,), s, mission time."""
+        return self.t0 + np.arange(self.nt + 1) * self.dt_s
+
+    def to_pixel(self, cell: ArrayLike) -> NDArray[np.float64]:
+        """Give the sky pixel at the centre of a cell of the plane (either axis, fractions allowed).
+
+        Nothing else in the package adds the half: pixel X covers ``X - 0.5 .. X + 0.5``.
+        """
+        middle: NDArray[np.float64] = np.asarray(cell, np.float64) + 0.5
+        return middle * PLANE_PIXELS / self.n_cells - 0.5

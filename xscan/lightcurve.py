@@ -1,0 +1,62 @@
+"""Counts and expected counts of a region, frame by frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.backends import Counts
+from xscan.bayes import log10_bayes_eclipse, log10_bayes_peak
+from xscan.config import Rules
+from xscan.grid import Box, Grid
+from xscan.model import Expectation, Frames
+
+__all__ = ["LightCurve", "light_curve"]
+
+
+@dataclass(frozen=True, slots=True)
+class LightCurve:
+    """The light curve of a bounding box, shape (nt,) each.
+
+    Attributes
+    ----------
+    time_s : float64
+        Start of each frame, s, mission time.
+    n : int64
+        Counts; 0 in rejected frames, which are not searched.
+    mu : float64
+        Expected counts; 0 where undefined.
+    bad, rejected : bool
+        As in :class:`~xscan.model.Frames`.
+    log10_b_peak, log10_b_eclipse : float64
+        log10 of the Bayes factors, finite; NaN where nothing is expected.
+    """
+
+    time_s: NDArray[np.float64]
+    n: NDArray[np.int64]
+    mu: NDArray[np.float64]
+    bad: NDArray[np.bool_]
+    rejected: NDArray[np.bool_]
+    log10_b_peak: NDArray[np.float64]
+    log10_b_eclipse: NDArray[np.float64]
+
+
+def light_curve(
+    box: Box, counts: Counts, expected: Expectation, frames: Frames, grid: Grid, rules: Rules
+) -> LightCurve:
+    """Extract the light curve of a box of cells of the whole plane."""
+    inner = Box(box.x0 - grid.box.x0, box.x1 - grid.box.x0, box.y0 - grid.box.y0, box.y1 - grid.box.y0)
+    n = counts.box(inner)
+    n[frames.rejected] = 0
+    rows = [expected.row(y)[inner.x0 : inner.x1] for y in range(inner.y0, inner.y1)]
+    cells = np.concatenate(rows)
+    if not rules.float64_lightcurves:
+        cells = cells.astype(np.float32)
+    mu = cells.sum(axis=0, dtype=cells.dtype).astype(np.float64)
+    peak, eclipse = np.full(grid.nt, np.nan), np.full(grid.nt, np.nan)
+    some = mu > 0
+    peak[some] = log10_bayes_peak(n[some], mu[some])
+    eclipse[some] = log10_bayes_eclipse(n[some], mu[some])
+    return LightCurve(grid.frame_edges()[:-1], n, mu, frames.bad, frames.rejected, peak, eclipse)

@@ -1,0 +1,1 @@
+"""Missions: how files become events. One module each."""

@@ -1,0 +1,297 @@
+"""The data that one step hands to the next. n events, k voxels; axes of a cube are (y, x, t)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.errors import Reason
+from xscan.sky import TangentPlane
+
+__all__ = [
+    "CAMERAS",
+    "MJDREF",
+    "EventList",
+    "Expectation",
+    "Frames",
+    "GoodTime",
+    "InputFile",
+    "Observation",
+    "Photons",
+    "Sources",
+    "Voxels",
+]
+
+CAMERAS = ("pn", "m1", "m2")
+"""EPIC's cameras; their place in this tuple is their number in ``camera`` columns."""
+
+MJDREF = 50_814.0
+"""Mission time 0 of XMM-Newton, MJD (TT): 1998-01-01T00:00:00."""
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One input file and what became of it; a row of ``runs.inputs``.
+
+    Attributes
+    ----------
+    file : str
+        Name without folder.
+    bytes : int
+        Size on disk.
+    date : str
+        When the pipeline made it (PROCDATE, else DATE), ISO 8601; empty if the file does not say.
+    camera : str
+        One of :data:`CAMERAS`; empty for a source list.
+    exposure : str
+        Exposure identifier such as ``S003``; empty for a source list.
+    submode, filter : str
+        SUBMODE and FILTER of an event list.
+    n_rows : int
+        Rows read.
+    cuts : dict of str to int
+        Events removed by each cut, in the order of the cuts.
+    reason : Reason or None
+        Why the file was not used; None if it was.
+    message : str
+        The sentence for the reason, or a remark on a file that was used.
+    """
+
+    file: str
+    bytes: int
+    date: str = ""
+    camera: str = ""
+    exposure: str = ""
+    submode: str = ""
+    filter: str = ""
+    n_rows: int = 0
+    cuts: dict[str, int] = field(default_factory=dict)
+    reason: Reason | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GoodTime:
+    """When one CCD was taking data.
+
+    Attributes
+    ----------
+    intervals : float64, shape (k, 2)
+        Start and stop, s, sorted and disjoint.
+    exposures : float64, shape (m, 3), or None
+        Start, stop and live fraction of every read-out frame, sorted by start; None if unknown.
+    """
+
+    intervals: Floats
+    exposures: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventList:
+    """The events of one camera in one exposure, after every cut but the band.
+
+    Attributes
+    ----------
+    info : InputFile
+    plane : TangentPlane
+    revolution : int or None
+    telapse_s : float
+        TELAPSE of the header, s; 0 if absent. Real headers overstate it.
+    time : float64, shape (n,)
+        s, mission time (TT, MJDREF 50814, not barycentred); in the order of the file.
+    x, y : uint16, shape (n,)
+        Sky pixels, 1..51840.
+    pi : uint16, shape (n,)
+        Energy, eV, 200..12000.
+    ccd : uint8, shape (n,)
+        CCD, from 1.
+    event_span : (float, float)
+        First and last TIME after the cuts in PI and PATTERN alone, s.
+    good_time : dict of int to GoodTime
+        By CCD; empty if the list states none.
+    """
+
+    info: InputFile
+    plane: TangentPlane
+    revolution: int | None
+    telapse_s: float
+    time: Floats
+    x: NDArray[np.uint16]
+    y: NDArray[np.uint16]
+    pi: NDArray[np.uint16]
+    ccd: NDArray[np.uint8]
+    event_span: tuple[float, float]
+    good_time: dict[int, GoodTime]
+
+    @property
+    def camera(self) -> str:
+        """One of :data:`CAMERAS`."""
+        return self.info.camera
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Known sources in the field, one entry each, shape (m,).
+
+    Attributes
+    ----------
+    ra_deg, dec_deg : float64
+        Place, deg, ICRS.
+    likelihood : float64
+        Detection likelihood EP_DET_ML.
+    extent_arcsec : float64
+        Extent, arcsec; 0 for a point source.
+    rate : float64
+        EPIC count rate EP_TOT, ct/s.
+    """
+
+    ra_deg: Floats
+    dec_deg: Floats
+    likelihood: Floats
+    extent_arcsec: Floats
+    rate: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Everything read of one observation.
+
+    Attributes
+    ----------
+    obsid : str
+        Ten digits.
+    lists : tuple of EventList
+        Usable event lists.
+    skipped : tuple of InputFile
+        Event lists that are not usable, each with its reason.
+    sources : Sources or None
+        None if there is no usable source list; ``source_file`` says why.
+    source_file : InputFile or None
+        None if the folder holds none.
+    target : str
+        OBJECT of the event lists.
+    """
+
+    obsid: str
+    lists: tuple[EventList, ...]
+    skipped: tuple[InputFile, ...]
+    sources: Sources | None
+    source_file: InputFile | None
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Photons:
+    """The events of a subset on the integer grid shared by all its views, shape (n,) each.
+
+    Attributes
+    ----------
+    tick : int32
+        Milliseconds since t0, rounded down; negative or late ones belong to no frame.
+    x, y : int16
+        Cells of the whole plane.
+    pi : uint16
+        Energy, eV.
+    camera : uint8
+        Index into :data:`CAMERAS`.
+    """
+
+    tick: NDArray[np.int32]
+    x: NDArray[np.int16]
+    y: NDArray[np.int16]
+    pi: NDArray[np.uint16]
+    camera: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """What is known of each frame of a view, shape (nt,) each.
+
+    Attributes
+    ----------
+    bad : bool
+        High particle background: the frame is searched with a template of its own.
+    rejected : bool
+        Not searched: a camera or CCD was not taking data.
+    live : float64
+        Live fraction, all cameras together, 0..1.
+    """
+
+    bad: Bools
+    rejected: Bools
+    live: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Expected counts of every voxel, kept as factors.
+
+    ``mu[y, x, t] = template[k, y, x] * rate[t] + source[k, y, x] * live[t]``, ``k = kind[t]``,
+    float64, two products and one sum, each rounded. Where mu is undefined (a cell without that
+    template, a frame without counts or rejected) the factors are 0 and so is mu.
+
+    Attributes
+    ----------
+    template : float64, shape (2, ny, nx)
+        Background per count outside the source mask, in good (0) and bad (1) frames.
+    source : float64, shape (2, ny, nx)
+        Constant-source counts per full frame; 0 where template[k] is undefined.
+    rate : float64, shape (nt,)
+        Counts outside the source mask.
+    live : float64, shape (nt,)
+        Live fraction of each frame.
+    kind : uint8, shape (nt,)
+        1 in bad frames.
+    """
+
+    template: Floats
+    source: Floats
+    rate: Floats
+    live: Floats
+    kind: NDArray[np.uint8]
+
+    def row(self, y: int) -> Floats:
+        """Give mu of one row of cells, shape (nx, nt)."""
+        kind = self.kind
+        background = self.template[:, y].T[:, kind] * self.rate
+        return np.asarray(background + self.source[:, y].T[:, kind] * self.live)
+
+    def at(self, y: NDArray[np.integer], x: NDArray[np.integer], t: NDArray[np.integer]) -> Floats:
+        """Give mu of chosen voxels; y, x counted from the box's corner."""
+        kind = self.kind[t]
+        background = self.template[kind, y, x] * self.rate[t]
+        return np.asarray(background + self.source[kind, y, x] * self.live[t])
+
+
+@dataclass(frozen=True, slots=True)
+class Voxels:
+    """Flagged voxels, ordered by (y, x, t), shape (k,) each.
+
+    Attributes
+    ----------
+    x, y : int32
+        Cell, counted from the box's corner.
+    t : int32
+        Frame.
+    n : int32
+        Counts.
+    mu : float64
+        Expected counts.
+    eclipse : bool
+        True for too few counts, False for too many.
+    """
+
+    x: NDArray[np.int32]
+    y: NDArray[np.int32]
+    t: NDArray[np.int32]
+    n: NDArray[np.int32]
+    mu: Floats
+    eclipse: Bools
+
+    def __len__(self) -> int:
+        return len(self.n)

@@ -1,0 +1,183 @@
+"""From folders to results: one observation after the other, every one accounted for."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from xscan import __version__
+from xscan.backends import Backend
+from xscan.clean import HotPixels
+from xscan.config import ScanConfig
+from xscan.errors import ConfigError, DataError, Reason
+from xscan.missions.xmm import read
+from xscan.scan import scan_observation
+from xscan.store import ResultsWriter
+from xscan.tables import Provenance, Tables, failed_tables, tabulate
+
+__all__ = ["Obslist", "Outcome", "Recipe", "read_obslist", "run", "scan_folder"]
+
+log = logging.getLogger(__name__)
+
+_OBSID = re.compile(r"\d{10}")
+_STATES = ("failed", "done", "empty", "skipped")  # the first that any row has is the observation's
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides a scan, but the data."""
+
+    config: ScanConfig
+    profile: str
+    hot_pixels: HotPixels
+    backend: Backend
+
+    def provenance(self) -> Provenance:
+        """Say what makes the results."""
+        digest = self.config.digest()
+        hot = self.hot_pixels.digest()
+        return Provenance(__version__, self.profile, f"{digest}-{hot}" if hot else digest, self.backend.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one observation.
+
+    Attributes
+    ----------
+    obsid : str
+    state : str
+        done, empty, skipped or failed.
+    reason : str
+        Reason code; empty if done.
+    message : str
+        The sentence for the reason.
+    n_regions : int
+    seconds : float
+        Wall time, s.
+    """
+
+    obsid: str
+    state: str
+    reason: str
+    message: str
+    n_regions: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Obslist:
+    """The observations to scan, in order, each once."""
+
+    obsids: tuple[str, ...]
+    duplicates: int
+    comments: int
+    blank: int
+
+
+def read_obslist(path: Path) -> Obslist:
+    """Read a list of observations: one obsid a line; ``#`` begins a comment.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, a line is no obsid (all such lines are named), or none is left.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read this list of observations: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file; a list has one obsid (ten digits) a line") from None
+    obsids: dict[str, None] = {}
+    duplicates = comments = blank = 0
+    malformed = []
+    for number, line in enumerate(lines, start=1):
+        entry, _, _ = line.partition("#")
+        entry = entry.strip()
+        if not entry:
+            comments, blank = comments + ("#" in line), blank + ("#" not in line)
+        elif not _OBSID.fullmatch(entry):
+            malformed.append(f"line {number}: {entry!r}")
+        elif entry in obsids:
+            duplicates += 1
+        else:
+            obsids[entry] = None
+    if malformed:
+        shown = "; ".join(malformed[:5]) + (f"; and {len(malformed) - 5} more" if len(malformed) > 5 else "")
+        raise ConfigError(f"{path}: {shown}: an obsid is ten digits, one a line")
+    if not obsids:
+        raise ConfigError(f"{path}: no observation in this list")
+    return Obslist(tuple(obsids), duplicates, comments, blank)
+
+
+def scan_folder(folder: Path, recipe: Recipe, obsid: str | None = None) -> tuple[str, Tables]:
+    """Read and search one observation; trouble becomes a row of ``runs``, never an exception.
+
+    Parameters
+    ----------
+    folder : Path
+        ``<obsid>/`` or ``<obsid>/pps/``.
+    recipe : Recipe
+    obsid : str, optional
+        What the caller calls the observation; else the folder's files say it.
+
+    Returns
+    -------
+    obsid : str
+    tables : Tables
+    """
+    started = time.perf_counter()
+    provenance = recipe.provenance()
+    resolved = folder.resolve()
+    name = obsid or (resolved.parent.name if resolved.name == "pps" else resolved.name)
+    try:
+        observation = read(folder, recipe.config, recipe.hot_pixels)
+        seconds_read = time.perf_counter() - started
+        searches, skipped = scan_observation(observation, recipe.config, recipe.backend)
+        return obsid or observation.obsid, tabulate(observation, searches, skipped, provenance, seconds_read)
+    except DataError as error:
+        state, reason, message = "failed", error.reason, str(error)
+    except Exception as error:  # one observation's trouble must not stop the others
+        log.exception("%s: unforeseen error", name)
+        state, reason, message = "failed", Reason.ERROR, f"{type(error).__name__}: {error}"
+    return name, failed_tables(name, state, reason, message, provenance, time.perf_counter() - started)
+
+
+def run(
+    folders: Iterable[tuple[str | None, Path]],
+    recipe: Recipe,
+    writer: ResultsWriter,
+    finished: Callable[[Outcome, Tables], None],
+) -> list[Outcome]:
+    """Scan observations one after the other and store each when it is done.
+
+    Parameters
+    ----------
+    folders : iterable of (str or None, Path)
+        Obsid, if known, and folder.
+    recipe : Recipe
+    writer : ResultsWriter
+    finished : callable
+        Told of each outcome, for progress; it gets the tables too.
+    """
+    outcomes = []
+    for obsid, folder in folders:
+        started = time.perf_counter()
+        name, tables = scan_folder(folder, recipe, obsid)
+        writer.write(name, tables)
+        outcome = _outcome(name, tables, time.perf_counter() - started)
+        outcomes.append(outcome)
+        finished(outcome, tables)
+    return outcomes
+
+
+def _outcome(obsid: str, tables: Tables, seconds: float) -> Outcome:
+    rows = tables.runs.select(["state", "reason", "message"]).to_pylist()
+    state = next(state for state in _STATES if any(row["state"] == state for row in rows))
+    row = next(row for row in rows if row["state"] == state)
+    return Outcome(obsid, state, row["reason"] or "", row["message"] or "", tables.regions.num_rows, seconds)

@@ -1,0 +1,253 @@
+"""Search one observation: every subset of its lists, every view of it.
+
+Reads like the method: group the lists, judge time, bin, build the expectation, flag, gather.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.backends import Backend, Counts, Loaded
+from xscan.background import expectation, source_disks
+from xscan.bayes import thresholds
+from xscan.config import ScanConfig, View
+from xscan.detect import Place, Region, locate, regions
+from xscan.errors import Reason
+from xscan.frames import LiveTime, in_good_time, judge_frames, live_time
+from xscan.goodtime import Floats, intersect
+from xscan.grid import Box, Grid, cells_across, cells_of, ticks_of
+from xscan.lightcurve import LightCurve, light_curve
+from xscan.model import CAMERAS, Expectation, Frames, InputFile, Observation, Photons, Voxels
+from xscan.subsets import Subset, good_intervals, make_subsets
+
+__all__ = ["CameraSeconds", "Found", "Search", "SubsetSearch", "ViewResult", "scan_observation"]
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSeconds:
+    """How one camera's time was spent in one view, live seconds.
+
+    ``lost`` is good time outside the frames searched: before or after the time the lists have in
+    common, or in the rest that fills no frame.
+    """
+
+    good: float
+    bad: float
+    rejected: float
+    lost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What the search of one view worked with; all of it is small but ``counts``."""
+
+    grid: Grid
+    frames: Frames
+    counts: Counts
+    disks: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
+    expected: Expectation
+    voxels: Voxels
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One region with everything that is said about it.
+
+    Attributes
+    ----------
+    region : Region
+    place : Place
+    curve : LightCurve
+    by_camera : int array, shape (3,)
+        Counts of pn, MOS1 and MOS2 in the flagged voxels.
+    counts : int
+        Counts of the region's cells in all frames not rejected.
+    """
+
+    region: Region
+    place: Place
+    curve: LightCurve
+    by_camera: NDArray[np.int64]
+    counts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ViewResult:
+    """What one view of a subset gave.
+
+    ``reason`` is None if the view was searched; then ``search`` is there and ``found`` lists its
+    regions, perhaps none.
+    """
+
+    view: View
+    reason: Reason | None
+    message: str
+    seconds_spent: float
+    n_events: int = 0
+    camera_seconds: dict[str, CameraSeconds] = field(default_factory=dict)
+    search: Search | None = None
+    found: tuple[Found, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetSearch:
+    """One subset, and its views as they are searched one after the other."""
+
+    subset: Subset
+    files: tuple[InputFile, ...]
+    views: Iterator[ViewResult]
+
+
+def scan_observation(
+    observation: Observation, config: ScanConfig, backend: Backend
+) -> tuple[Iterator[SubsetSearch], list[InputFile]]:
+    """Search an observation.
+
+    Parameters
+    ----------
+    observation : Observation
+    config : ScanConfig
+    backend : Backend
+
+    Returns
+    -------
+    searches : iterator of SubsetSearch
+        To be consumed in order; memory for a view is freed when the next one is asked for.
+    skipped : list of InputFile
+        Lists that are in no subset, each with its reason.
+    """
+    subsets, skipped = make_subsets(observation.lists, config.rules)
+    return (_search_subset(subset, observation, config, backend) for subset in subsets), skipped
+
+
+def _search_subset(subset: Subset, observation: Observation, config: ScanConfig, backend: Backend) -> SubsetSearch:
+    live = live_time(subset) if config.rules.live_time_rejection else {}
+    photons, files = _photons(subset, live, config)
+    views = _search_views(subset, photons, live, observation, config, backend)
+    return SubsetSearch(subset, files, views)
+
+
+def _photons(subset: Subset, live: LiveTime, config: ScanConfig) -> tuple[Photons, tuple[InputFile, ...]]:
+    """Merge the lists on the integer grid, without events outside good time or of broken CCDs."""
+    n_cells = cells_across(config.cell_arcsec)
+    parts, files = [], []
+    for i, events in enumerate(subset.lists):
+        keep = np.ones(events.time.size, bool)
+        cuts = dict(events.info.cuts)
+        if config.rules.live_time_rejection:
+            keep = in_good_time(events)
+            cuts["good_time"] = int(np.count_nonzero(~keep))
+            working = np.isin(events.ccd, [ccd for place, ccd in live if place == i])
+            cuts["ccd_not_working"] = int(np.count_nonzero(keep & ~working))
+            keep &= working
+        files.append(dataclasses.replace(events.info, cuts=cuts))
+        time_s = events.time[keep]
+        tick = ticks_of(time_s, subset.t0)
+        tick[time_s == subset.t1] = math.ceil((subset.t1 - subset.t0) * 1000) - 1  # the range is closed
+        parts.append(
+            Photons(
+                tick=tick,
+                x=cells_of(events.x[keep], n_cells),
+                y=cells_of(events.y[keep], n_cells),
+                pi=events.pi[keep],
+                camera=np.full(np.count_nonzero(keep), CAMERAS.index(events.camera), np.uint8),
+            )
+        )
+    columns = (np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Photons))
+    return Photons(*columns), tuple(files)
+
+
+def _search_views(
+    subset: Subset,
+    photons: Photons,
+    live: LiveTime,
+    observation: Observation,
+    config: ScanConfig,
+    backend: Backend,
+) -> Iterator[ViewResult]:
+    loaded = backend.load(photons)
+    for view in config.views:
+        started = time.perf_counter()
+        result = _search_view(view, subset, photons, live, observation, config, loaded)
+        yield dataclasses.replace(result, seconds_spent=time.perf_counter() - started)
+
+
+def _search_view(
+    view: View,
+    subset: Subset,
+    photons: Photons,
+    live: LiveTime,
+    observation: Observation,
+    config: ScanConfig,
+    loaded: Loaded,
+) -> ViewResult:
+    rules, plane = config.rules, subset.lists[0].plane
+    grid = _grid(view, subset, photons, config)
+    if grid.nt < 1:
+        message = f"one frame of {view.dt_s:g} s is longer than the {subset.t1 - subset.t0:.1f} s in common"
+        return ViewResult(view, Reason.DT_TOO_LONG, message, 0.0)
+    frames, seconds = judge_frames(subset, photons, live, grid, rules)
+    spent = {
+        events.camera: _camera_seconds(seconds[events.camera], frames, grid, good_intervals(events))
+        for events in subset.lists
+    }
+    pi_from = view.pi_lo if rules.half_open_band else view.pi_lo + 1
+    counts = loaded.bin(grid, pi_from, view.pi_hi)
+    if counts.n_events() == 0:
+        return ViewResult(view, Reason.EMPTY_BAND, f"no event in the view {view}", 0.0, 0, spent)
+    disks = source_disks(observation.sources, plane, grid, rules)
+    expected, mask = expectation(counts, frames, disks, rules)
+    voxels = counts.flag(expected, thresholds(config.sigma, counts.n_max()))
+    search = Search(grid, frames, counts, disks, mask, expected, voxels)
+    found = _describe(search, subset, config)
+    return ViewResult(view, None, "", 0.0, counts.n_events(), spent, search, found)
+
+
+def _grid(view: View, subset: Subset, photons: Photons, config: ScanConfig) -> Grid:
+    nt = int((subset.t1 - subset.t0) / view.dt_s)
+    end = nt * view.dt_ms if not config.rules.one_box else int((subset.t1 - subset.t0) * 1000)
+    chosen = (photons.tick >= 0) & (photons.tick <= end)
+    if not config.rules.one_box:
+        chosen &= (photons.pi > view.pi_lo) & (photons.pi < view.pi_hi)
+    x, y = photons.x[chosen], photons.y[chosen]
+    box = Box.around(x, y) if x.size else Box(0, 1, 0, 1)
+    return Grid(subset.t0, view.dt_ms, nt, cells_across(config.cell_arcsec), box)
+
+
+def _camera_seconds(live: Floats, frames: Frames, grid: Grid, good: Floats) -> CameraSeconds:
+    searched = np.array([[grid.t0, grid.t0 + grid.nt * grid.dt_s]])
+    total = float(np.diff(good).sum())
+    kept = ~frames.rejected
+    return CameraSeconds(
+        good=float(live[kept & ~frames.bad].sum()),
+        bad=float(live[kept & frames.bad].sum()),
+        rejected=float(live[frames.rejected].sum()),
+        lost=total - float(np.diff(intersect(good, searched)).sum()),
+    )
+
+
+def _describe(search: Search, subset: Subset, config: ScanConfig) -> tuple[Found, ...]:
+    """Gather regions, place them, and extract their light curves."""
+    grid, counts = search.grid, search.counts
+    if len(search.voxels) == 0:
+        return ()
+    image = counts.image(~search.frames.rejected)
+    by_camera = counts.by_camera(search.voxels)
+    found = []
+    for region in regions(search.voxels, image, grid):
+        cells = np.unique(
+            search.voxels.y[region.members].astype(np.int64) * grid.box.nx + search.voxels.x[region.members]
+        )
+        total = int(image.ravel()[cells].sum())
+        place = locate(region, total, grid, subset.lists[0].plane, config.rules)
+        curve = light_curve(region.box, counts, search.expected, search.frames, grid, config.rules)
+        found.append(Found(region, place, curve, by_camera[region.members].sum(axis=0), total))
+    return tuple(found)

@@ -1,0 +1,272 @@
+"""Turn what a scan found into tables."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from xscan.bayes import equivalent_sigma, log10_bayes_eclipse, log10_bayes_peak, poisson_tail
+from xscan.errors import Reason
+from xscan.model import CAMERAS, InputFile, Observation
+from xscan.scan import Found, SubsetSearch, ViewResult
+from xscan.schema import CUTS, LIGHTCURVES, REGIONS, RUNS, SCHEMAS, VOXELS
+
+__all__ = ["Provenance", "Tables", "failed_tables", "tabulate"]
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What made the results: written into every row of ``runs``."""
+
+    xscan_version: str
+    profile: str
+    config_digest: str
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The four result tables of one observation, or of many.
+
+    Attributes
+    ----------
+    runs, regions, voxels, lightcurves : pyarrow.Table
+        Columns, units and meanings as in :mod:`xscan.schema`.
+    """
+
+    runs: pa.Table
+    regions: pa.Table
+    voxels: pa.Table
+    lightcurves: pa.Table
+
+    def table(self, name: str) -> pa.Table:
+        """Give a table by name."""
+        if name not in SCHEMAS:
+            raise KeyError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
+        table: pa.Table = getattr(self, name)
+        return table
+
+
+def tabulate(
+    observation: Observation,
+    searches: Iterable[SubsetSearch],
+    skipped: Iterable[InputFile],
+    provenance: Provenance,
+    seconds_read: float,
+) -> Tables:
+    """Run the searches and write down what they give.
+
+    Parameters
+    ----------
+    observation : Observation
+    searches, skipped
+        From :func:`xscan.scan.scan_observation`; the searches run here, one view at a time.
+    provenance : Provenance
+    seconds_read : float
+        Wall time spent on reading, s.
+    """
+    runs: list[Row] = []
+    regions: list[Row] = []
+    voxels: list[pa.Table] = []
+    curves: list[Row] = []
+    unused = [_input(info) for info in (*observation.skipped, *skipped)]
+    sources = [_input(observation.source_file, "sources")] if observation.source_file else []
+    for search in searches:
+        number = search.subset.number
+        # files read here belong to the row; those that were not used anywhere, to every row
+        inputs = [_input(info) for info in search.files] + sources + unused
+        for result in search.views:
+            row = {"obsid": observation.obsid, "subset": number, "inputs": inputs, "target": observation.target}
+            runs.append(row | _run(result))
+            for found in result.found:
+                det_id = f"{observation.obsid}_{number}_{result.view.label}_{found.region.label}"
+                regions.append(_region(det_id, observation.obsid, number, result, found))
+                voxels.append(_voxels(det_id, observation.obsid, result, found))
+                curves.append(_curve(det_id, observation.obsid, result, found))
+    if not runs:
+        runs.append(_nothing_searched(observation) | {"inputs": sources + unused})
+    _stamp(runs, provenance, seconds_read)
+    return Tables(
+        pa.Table.from_pylist(runs, RUNS),
+        pa.Table.from_pylist(regions, REGIONS),
+        pa.concat_tables([VOXELS.empty_table(), *voxels]),
+        pa.Table.from_pylist(curves, LIGHTCURVES),
+    )
+
+
+def failed_tables(
+    obsid: str, state: str, reason: Reason, message: str, provenance: Provenance, seconds: float
+) -> Tables:
+    """Write down an observation that could not be read or searched: one row of ``runs``."""
+    row = _empty_run(state, reason, message) | {"obsid": obsid, "target": "", "inputs": []}
+    _stamp([row], provenance, seconds)
+    return Tables(pa.Table.from_pylist([row], RUNS), *(SCHEMAS[name].empty_table() for name in list(SCHEMAS)[1:]))
+
+
+def _stamp(runs: list[Row], provenance: Provenance, seconds_read: float) -> None:
+    finished = datetime.datetime.now(datetime.UTC)
+    for row in runs:
+        row |= {name: getattr(provenance, name) for name in Provenance.__slots__}
+        row["seconds_read"] = seconds_read
+        row["finished_utc"] = finished
+
+
+def _input(info: InputFile, role: str = "events") -> Row:
+    cuts = {f"cut_{name}": info.cuts.get(name) for name in CUTS}
+    return {
+        "file": info.file,
+        "role": role,
+        "bytes": info.bytes,
+        "date": info.date,
+        "camera": info.camera,
+        "exposure": info.exposure,
+        "submode": info.submode,
+        "filter": info.filter,
+        "n_rows": info.n_rows,
+        **cuts,
+        "reason": info.reason,
+        "message": info.message or None,
+    }
+
+
+def _empty_run(state: str, reason: Reason | None, message: str) -> Row:
+    return {
+        "state": state,
+        "reason": reason,
+        "message": message or None,
+        "n_regions": 0,
+        "n_voxels": 0,
+        "n_events": 0,
+        "seconds_spent": 0.0,
+    }
+
+
+def _nothing_searched(observation: Observation) -> Row:
+    """Explain an observation without any usable list, by its first list's reason."""
+    reasons = [info for info in observation.skipped if info.reason]
+    if reasons:
+        reason = reasons[0].reason
+        message = "; ".join(info.message for info in reasons)
+    else:
+        reason, message = Reason.NO_COMMON_TIME, "the event lists share no time, or not one tangent plane"
+    broken = {Reason.UNREADABLE, Reason.NO_EVENTS_TABLE, Reason.NO_TANGENT_PLANE, Reason.TIME_SPAN}
+    state = "failed" if any(info.reason in broken for info in reasons) else "skipped"
+    return _empty_run(state, reason, message) | {"obsid": observation.obsid, "target": observation.target}
+
+
+def _run(result: ViewResult) -> Row:
+    view, search = result.view, result.search
+    state = "done" if result.reason is None else "empty" if result.reason is Reason.EMPTY_BAND else "skipped"
+    row = _empty_run(state, result.reason, result.message)
+    row |= {
+        "dt_s": view.dt_s,
+        "band_lo_kev": view.lo_kev,
+        "band_hi_kev": view.hi_kev,
+        "n_regions": len(result.found),
+        "n_events": result.n_events,
+        "seconds_spent": result.seconds_spent,
+    }
+    for camera, seconds in result.camera_seconds.items():
+        for what in ("good", "bad", "rejected", "lost"):
+            row[f"{what}_s_{camera}"] = getattr(seconds, what)
+    if search is not None:
+        grid = search.grid
+        row |= {
+            "n_voxels": len(search.voxels),
+            "n_frames": grid.nt,
+            "n_frames_bad": int(np.count_nonzero(search.frames.bad)),
+            "n_frames_rejected": int(np.count_nonzero(search.frames.rejected)),
+            "n_cells": grid.box.nx * grid.box.ny,
+            "n_cells_masked": int(np.count_nonzero(search.mask)),
+            "t_start_s": grid.t0,
+            "t_stop_s": float(grid.frame_edges()[-1]),
+        }
+    return row
+
+
+def _region(det_id: str, obsid: str, subset: int, result: ViewResult, found: Found) -> Row:
+    search, region, place = result.search, found.region, found.place
+    assert search is not None
+    voxels, members = search.voxels, region.members
+    n, mu, eclipse, t = (column[members] for column in (voxels.n, voxels.mu, voxels.eclipse, voxels.t))
+    log10_b = np.where(eclipse, log10_bayes_eclipse(n, mu), log10_bayes_peak(n, mu))
+    best = int(np.argmax(log10_b))
+    n_eclipse = int(np.count_nonzero(eclipse))
+    n_peak = len(members) - n_eclipse
+    edges = search.grid.frame_edges()
+    return {
+        "det_id": det_id,
+        "obsid": obsid,
+        "subset": subset,
+        "dt_s": result.view.dt_s,
+        "band_lo_kev": result.view.lo_kev,
+        "band_hi_kev": result.view.hi_kev,
+        "label": region.label,
+        "ra_deg": place.ra_deg,
+        "dec_deg": place.dec_deg,
+        "pos_err_arcsec": place.error_arcsec,
+        "x_sky": place.x_px,
+        "y_sky": place.y_px,
+        "bbox_x0": region.box.x0,
+        "bbox_x1": region.box.x1,
+        "bbox_y0": region.box.y0,
+        "bbox_y1": region.box.y1,
+        "cell_arcsec": search.grid.cell_arcsec,
+        "area_cells": region.area,
+        "kind": "both" if n_peak and n_eclipse else "peak" if n_peak else "eclipse",
+        "n_peak": n_peak,
+        "n_eclipse": n_eclipse,
+        **{f"n_{camera}": int(count) for camera, count in zip(CAMERAS, found.by_camera, strict=True)},
+        "t_start_s": float(edges[t.min()]),
+        "t_stop_s": float(edges[t.max() + 1]),
+        "n_max": int(n[best]),
+        "mu_at_max": float(mu[best]),
+        "log10_b_max": float(log10_b[best]),
+        "sigma_max": float(equivalent_sigma(log10_b[best], eclipse[best])),
+        "p_min": float(poisson_tail(n, mu, eclipse).min()),
+        "counts_total": found.counts,
+    }
+
+
+def _voxels(det_id: str, obsid: str, result: ViewResult, found: Found) -> pa.Table:
+    search = result.search
+    assert search is not None
+    voxels, members, grid = search.voxels, found.region.members, search.grid
+    n, mu, eclipse = voxels.n[members], voxels.mu[members], voxels.eclipse[members]
+    columns: Mapping[str, Any] = {
+        "det_id": [det_id] * len(members),
+        "obsid": [obsid] * len(members),
+        "x": voxels.x[members] + np.int32(grid.box.x0),
+        "y": voxels.y[members] + np.int32(grid.box.y0),
+        "t_index": voxels.t[members],
+        "t_start_s": grid.frame_edges()[voxels.t[members]],
+        "n": n,
+        "mu": mu,
+        "kind": np.where(eclipse, "eclipse", "peak").tolist(),
+        "p": poisson_tail(n, mu, eclipse),
+    }
+    return pa.table(columns, VOXELS)
+
+
+def _curve(det_id: str, obsid: str, result: ViewResult, found: Found) -> Row:
+    curve = found.curve
+    undefined = curve.mu <= 0
+    return {
+        "det_id": det_id,
+        "obsid": obsid,
+        "dt_s": result.view.dt_s,
+        "time_s": curve.time_s,
+        "n": curve.n.astype(np.int32),
+        "mu": pa.array(curve.mu, mask=undefined).to_pylist(),
+        "bad": curve.bad,
+        "rejected": curve.rejected,
+        "log10_b_peak": pa.array(curve.log10_b_peak, mask=undefined).to_pylist(),
+        "log10_b_eclipse": pa.array(curve.log10_b_eclipse, mask=undefined).to_pylist(),
+    }
