@@ -11,7 +11,7 @@ from xscan.config import View, load_config
 from xscan.missions import xmm
 from xscan.model import Observation
 from xscan.runner import Recipe
-from xscan.scan import scan_observation
+from xscan.search import search_observation
 from xscan.store import Results
 from xscan.store import open_results as _open_results
 from xscan.tables import Tables, tabulate
@@ -114,7 +114,7 @@ def scan(
     settings = recipe(profile, config, views, hot_pixels, backend)
     if not isinstance(observation, Observation):
         observation = xmm.read(Path(observation), settings.config, settings.hot_pixels)
-    searches, skipped = scan_observation(observation, settings.config, settings.backend)
+    searches, skipped = search_observation(observation, settings.config, settings.backend)
     return tabulate(observation, searches, skipped, settings.provenance(), 0.0)
 
 

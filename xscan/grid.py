@@ -104,12 +104,12 @@ class Grid:
 
     def frame_edges(self) -> NDArray[np.float64]:
         """Edges of the frames, shape (nt + 1,), s, mission time."""
-        return self.t0 + np.arange(self.nt + 1) * self.dt_s
+        return np.asarray(self.t0 + np.arange(self.nt + 1) * self.dt_s, np.float64)
 
-    def to_pixel(self, cell: ArrayLike) -> NDArray[np.float64]:
+    def to_pixel(self, cell: ArrayLike) -> NDArray[np.floating]:
         """Give the sky pixel at the centre of a cell of the plane (either axis, fractions allowed).
 
         Nothing else in the package adds the half: pixel X covers ``X - 0.5 .. X + 0.5``.
         """
         middle: NDArray[np.float64] = np.asarray(cell, np.float64) + 0.5
-        return middle * PLANE_PIXELS / self.n_cells - 0.5
+        return middle * (PLANE_PIXELS / self.n_cells) - 0.5

@@ -15,7 +15,7 @@ from xscan.clean import HotPixels
 from xscan.config import ScanConfig
 from xscan.errors import ConfigError, DataError, Reason
 from xscan.missions.xmm import read
-from xscan.scan import scan_observation
+from xscan.search import search_observation
 from xscan.store import ResultsWriter
 from xscan.tables import Provenance, Tables, failed_tables, tabulate
 
@@ -138,7 +138,7 @@ def scan_folder(folder: Path, recipe: Recipe, obsid: str | None = None) -> tuple
     try:
         observation = read(folder, recipe.config, recipe.hot_pixels)
         seconds_read = time.perf_counter() - started
-        searches, skipped = scan_observation(observation, recipe.config, recipe.backend)
+        searches, skipped = search_observation(observation, recipe.config, recipe.backend)
         return obsid or observation.obsid, tabulate(observation, searches, skipped, provenance, seconds_read)
     except DataError as error:
         state, reason, message = "failed", error.reason, str(error)

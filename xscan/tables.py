@@ -13,8 +13,8 @@ import pyarrow as pa
 from xscan.bayes import equivalent_sigma, log10_bayes_eclipse, log10_bayes_peak, poisson_tail
 from xscan.errors import Reason
 from xscan.model import CAMERAS, InputFile, Observation
-from xscan.scan import Found, SubsetSearch, ViewResult
 from xscan.schema import CUTS, LIGHTCURVES, REGIONS, RUNS, SCHEMAS, VOXELS
+from xscan.search import Found, SubsetSearch, ViewResult
 
 __all__ = ["Provenance", "Tables", "failed_tables", "tabulate"]
 
@@ -67,7 +67,7 @@ def tabulate(
     ----------
     observation : Observation
     searches, skipped
-        From :func:`xscan.scan.scan_observation`; the searches run here, one view at a time.
+        From :func:`xscan.search.search_observation`; the searches run here, one view at a time.
     provenance : Provenance
     seconds_read : float
         Wall time spent on reading, s.

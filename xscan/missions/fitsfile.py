@@ -25,7 +25,7 @@ _BLOCK = 2880
 _CARD = 80
 _FORMAT = re.compile(r"(\d*)([LXBIJKAEDCMPQ])")
 _DTYPES = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
-_BROKEN_GZIP: tuple[type[Exception], ...] = (EOFError, OSError, IsalError)
+_BROKEN_GZIP: Any = (EOFError, OSError, IsalError)
 _WIDTHS = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
 
 
@@ -177,6 +177,8 @@ class Table:
                 f"{self.file}: column {name} of {self.name} has format "
                 f"{self.header.text(f'TFORM{number}')}, not one number a row; download the file again",
             )
+        if self.rows == 0:
+            return np.empty(0, dtype)
         values: NDArray[Any] = np.ndarray((self.rows,), dtype, self._bytes, offset=offset, strides=(self._row_bytes,))
         if plain:
             return values

@@ -27,7 +27,7 @@ from xscan.lightcurve import LightCurve, light_curve
 from xscan.model import CAMERAS, Expectation, Frames, InputFile, Observation, Photons, Voxels
 from xscan.subsets import Subset, good_intervals, make_subsets
 
-__all__ = ["CameraSeconds", "Found", "Search", "SubsetSearch", "ViewResult", "scan_observation"]
+__all__ = ["CameraSeconds", "Found", "Search", "SubsetSearch", "ViewResult", "search_observation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class SubsetSearch:
     views: Iterator[ViewResult]
 
 
-def scan_observation(
+def search_observation(
     observation: Observation, config: ScanConfig, backend: Backend
 ) -> tuple[Iterator[SubsetSearch], list[InputFile]]:
     """Search an observation.

@@ -1,0 +1,109 @@
+"""Who may import whom, what an import costs, and what a built package holds."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# from the ground up: a module imports only from its own floor or below (docs/architecture.md)
+FLOORS = [
+    {"errors"},
+    {"config", "sky", "schema"},
+    {"grid", "model", "bayes"},
+    {"goodtime", "clean", "backends", "backends.numpy_"},
+    {"subsets", "dropouts", "frames", "background", "detect", "lightcurve", "missions.fitsfile", "missions.xmm"},
+    {"search"},
+    {"tables"},
+    {"store", "export"},
+    {"runner"},
+    {"api", "report"},
+    {"cli"},
+]
+HEAVY = ("cupy", "dask", "distributed", "numba", "numpy", "scipy", "cv2", "pyarrow", "astropy")
+TOUCH_THE_WORLD = {"missions.fitsfile", "missions.xmm", "clean", "config", "store", "export", "runner", "report", "cli"}
+
+
+def modules() -> dict[str, ast.Module]:
+    package = ROOT / "xscan"
+    found = {}
+    for path in package.rglob("*.py"):
+        name = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = ast.parse(path.read_text())
+    return found
+
+
+def imported(tree: ast.Module) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("xscan"):
+            base = node.module.removeprefix("xscan").lstrip(".") if node.module else ""
+            names |= {base} if base else {alias.name for alias in node.names}
+    return names
+
+
+def test_imports_point_downward() -> None:
+    floor = {name: i for i, names in enumerate(FLOORS) for name in names}
+    backwards = []
+    for name, tree in modules().items():
+        if name in ("__init__", "profiles", "missions"):
+            continue
+        for other in imported(tree) - {"__version__"}:
+            if floor[other] > floor[name]:
+                backwards.append(f"{name} imports {other}")
+    assert not backwards
+
+
+def test_only_the_edge_opens_files() -> None:
+    world = {"open", "write_text", "write_bytes", "read_text", "read_bytes", "mkdir", "unlink"}
+    for name, tree in modules().items():
+        calls = {getattr(n.func, "attr", getattr(n.func, "id", "")) for n in ast.walk(tree) if isinstance(n, ast.Call)}
+        assert not calls & world or name in TOUCH_THE_WORLD, name
+
+
+@pytest.mark.parametrize("statement", ["import xscan", "import xscan.cli"])
+def test_imports_stay_light(statement: str) -> None:
+    code = f"import sys; {statement}; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_scan_needs_neither_gpu_nor_cluster() -> None:
+    code = "import sys, xscan; xscan.scan; print([m for m in ('cupy', 'dask', 'numba') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_wheel_holds_what_runs(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--quiet",
+        "-w",
+        str(tmp_path),
+    ]
+    source = tmp_path / "source"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(source)], check=True)
+    subprocess.run([*command, str(source)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {"xscan/profiles/default.toml", "xscan/profiles/exod2.toml", "xscan/py.typed"} <= names
+    assert "xscan/kernels/__init__.py" in names
+    assert {f"xscan/{p.relative_to(ROOT / 'xscan')}" for p in (ROOT / "xscan").rglob("*.py")} <= names
+    code = "from xscan.config import load_config; print(load_config('exod2').sigma)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(wheel)!r}); {code}"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stdout.strip() == "3.0", done.stderr

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from fake import CENTRE, OBSID, FakeList, quiet_list, with_burst, write_list
+
+import xscan
+from xscan.errors import ConfigError
+from xscan.runner import read_obslist
+
+VIEWS = ["--view", "5:0.2-12", "--view", "50:0.2-12"]
+
+
+def run(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from xscan.cli import main; main()", *map(str, args)]
+    env = os.environ | {"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three observations, one with a burst, one broken, one of an unknown mode."""
+    root = tmp_path_factory.mktemp("archive")
+    rng = np.random.default_rng(5)
+    burst = with_burst(quiet_list(rng, "m1", 600.0), rng, 30, 100.0, 4.0, CENTRE, CENTRE)
+    write_list(root / "data" / "0000000001", burst, "0000000001")
+    path = write_list(root / "data" / "0000000002", burst, "0000000002")
+    path.write_bytes(path.read_bytes()[:3000])
+    write_list(root / "data" / "0000000003", replace(burst, header={"SUBMODE": "FastTiming"}), "0000000003")
+    write_list(root / "data" / "0000000004" / "pps", quiet_list(rng, "m1", 600.0), "0000000004")
+    return root
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout == f"xscan {xscan.__version__}\n"
+    for command in ("scan", "archive", "export"):
+        shown = run(command, "--help")
+        assert shown.returncode == 0
+        assert "Usage" in shown.stdout
+
+
+def test_scan_one_observation(archive: Path, tmp_path: Path) -> None:
+    done = run("scan", archive / "data" / "0000000001", "--out", tmp_path / "out", *VIEWS)
+    assert done.returncode == 0, done.stderr
+    assert "0000000001_0_5_0.2_12.0_0" in done.stdout
+    assert "1 done" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr  # no colours, no bar outside a terminal
+    assert xscan.open_results(tmp_path / "out").table("regions").num_rows >= 1
+
+
+def test_nothing_found_is_success(archive: Path, tmp_path: Path) -> None:
+    done = run("scan", archive / "data" / "0000000004" / "pps", "--out", tmp_path / "out", *VIEWS)
+    assert done.returncode == 0, done.stderr
+    assert "0 regions" in done.stdout
+
+
+def test_archive_accounts_for_every_observation(archive: Path) -> None:
+    """`xscan archive --obslist observations.txt` alone: ./data in, ./results out."""
+    lines = ["# mine", "0000000001", "", "0000000002  # broken", "0000000003", "0000000001", "0000000009", "0000000004"]
+    (archive / "observations.txt").write_text("\n".join(lines))
+    done = run("archive", "--obslist", "observations.txt", *VIEWS, cwd=archive)
+    assert done.returncode == 1
+    assert "5 observations (1 duplicates, 1 comments, 1 blank lines left out)" in done.stderr
+    assert "Traceback" not in done.stderr
+    runs = xscan.open_results(archive / "results").table("runs").to_pylist()
+    states = {(row["obsid"], row["state"], row["reason"]) for row in runs}
+    assert states == {
+        ("0000000001", "done", None),
+        ("0000000002", "failed", "unreadable"),
+        ("0000000003", "skipped", "mode"),
+        ("0000000004", "done", None),
+        ("0000000009", "failed", "no_folder"),
+    }
+    for row in runs:
+        assert row["message"] or row["state"] == "done"
+    assert "5 observations: 2 done, 1 skipped, 2 failed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["scan", "{data}/0000000001", "--view", "5:2-0.2"], "lower energy first"),
+        (["scan", "{data}/0000000001", "--profile", "exod"], "did you mean exod2?"),
+        (["scan", "{data}/0000000001", "--backend", "gpu"], "unknown backend"),
+        (["scan", "{data}/0000000001", "--config", "{data}/none.toml"], "cannot read this configuration"),
+        (["scan", "{data}/0000000001", "--hot-pixels", "{data}"], "no hot-pixel table"),
+        (["archive", "--obslist", "{data}/none.txt"], "cannot read this list"),
+        (["archive", "--obslist", "{data}/bad.txt"], "line 2: '123'"),
+        (["archive", "--obslist", "{data}/good.txt", "--data", "{data}/nowhere"], "no such folder"),
+        (["export", "{data}"], "nothing to export"),
+        (["export", "{data}", "--ds9", "x.reg"], "no results of xscan"),
+        (["scan"], "Missing argument"),
+        (["scna"], "No such command"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(archive: Path, tmp_path: Path, args: list[str], says: str) -> None:
+    (archive / "data" / "bad.txt").write_text("0000000001\n123\n")
+    (archive / "data" / "good.txt").write_text("0000000001\n")
+    done = run(*(arg.format(data=archive / "data") for arg in args), cwd=tmp_path)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_failed_observation_is_exit_code_1(archive: Path, tmp_path: Path) -> None:
+    for obsid, says in (("0000000002", "cut short"), ("0000000003", "FastTiming"), ("0000000008", "no such folder")):
+        done = run("scan", archive / "data" / obsid, "--out", tmp_path / "out", *VIEWS)
+        assert done.returncode == 1
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_an_unwritable_folder(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    done = run("scan", archive / "data" / "0000000001", "--out", tmp_path / "file" / "out", *VIEWS)
+    assert done.returncode == 2
+    assert "cannot write results here" in done.stderr
+
+
+def test_another_configuration_in_the_same_folder(archive: Path, tmp_path: Path) -> None:
+    folder = archive / "data" / "0000000001"
+    assert run("scan", folder, "--out", tmp_path / "out", *VIEWS).returncode == 0
+    done = run("scan", folder, "--out", tmp_path / "out", *VIEWS, "--profile", "exod2")
+    assert done.returncode == 2
+    assert "another configuration" in done.stderr
+
+
+def test_export(archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("scan", archive / "data" / "0000000001", "--out", out, *VIEWS)
+    for kind in ("csv", "fits"):
+        done = run("export", out, "--ds9", tmp_path / "a.reg", "--lightcurves", tmp_path / kind, "--format", kind)
+        assert done.returncode == 0, done.stderr
+    held = xscan.open_results(out)
+    lines = (tmp_path / "a.reg").read_text().splitlines()
+    assert lines[1] == "icrs"
+    assert len(lines) == 2 + held.table("regions").num_rows
+    assert f"circle({held.table('regions')['ra_deg'][0].as_py():.6f}," in lines[2]
+    for curve in held.table("lightcurves").to_pylist():
+        with (tmp_path / "csv" / f"{curve['det_id']}.csv").open() as stream:
+            table = list(csv.DictReader(stream))
+        assert [int(row["n"]) for row in table] == curve["n"]
+        with fits.open(tmp_path / "fits" / f"{curve['det_id']}.fits") as made:
+            made.verify("exception")
+            np.testing.assert_array_equal(made["RATE"].data["COUNTS"], curve["n"])
+            np.testing.assert_array_equal(made["RATE"].data["TIME"], curve["time_s"])
+            np.testing.assert_array_equal(made["RATE"].data["BAD"], curve["bad"])
+            assert made["RATE"].header["MJDREF"] == 50_814
+            assert made["RATE"].columns["TIME"].unit == "s"
+
+
+def test_obslists(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("\ufeff0000000001\r\n# c\r\n\r\n  0000000002 # why\r\n0000000001\r\n", "utf-8")
+    listed = read_obslist(path)
+    assert listed.obsids == ("0000000001", "0000000002")
+    assert (listed.duplicates, listed.comments, listed.blank) == (1, 1, 1)
+    path.write_text("# nothing\n")
+    with pytest.raises(ConfigError, match="no observation"):
+        read_obslist(path)
+    path.write_text("\n".join(["0000000001", *(f"x{i}" for i in range(9))]))
+    with pytest.raises(ConfigError, match="line 2: 'x0'.*and 4 more"):
+        read_obslist(path)
+
+
+def test_an_unforeseen_error_costs_one_observation(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from xscan.api import recipe
+    from xscan.runner import scan_folder
+
+    def explode(*args: object) -> None:
+        raise RuntimeError("out of cheese")
+
+    monkeypatch.setattr("xscan.runner.search_observation", explode)
+    name, tables = scan_folder(archive / "data" / "0000000001", recipe())
+    (row,) = tables.runs.to_pylist()
+    assert (name, row["state"], row["reason"]) == ("0000000001", "failed", "error")
+    assert row["message"] == "RuntimeError: out of cheese"
+
+
+def test_a_lone_obsid_is_taken_from_the_files(tmp_path: Path) -> None:
+    write_list(tmp_path / "somewhere", FakeList(time=np.arange(10.0)))
+    assert xscan.read(tmp_path / "somewhere").obsid == OBSID

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xscan.config import Rules, ScanConfig, View, load_config
+from xscan.errors import ConfigError
+
+NINE = [(dt, lo, hi) for dt in (5.0, 50.0, 200.0) for lo, hi in ((0.2, 2.0), (2.0, 12.0), (0.2, 12.0))]
+
+
+def test_profiles() -> None:
+    default, exod2 = load_config(), load_config("exod2")
+    assert [(view.dt_s, view.lo_kev, view.hi_kev) for view in default.views] == NINE
+    assert default.views == exod2.views
+    assert default.rules == Rules()
+    assert not any(dataclasses.asdict(exod2.rules).values())
+    assert default.digest() != exod2.digest()
+    assert default.digest() == load_config().digest()
+
+
+def test_every_rule_is_in_both_profiles() -> None:
+    import tomllib
+
+    for name in ("default", "exod2"):
+        text = (Path(__file__).parents[1] / "xscan" / "profiles" / f"{name}.toml").read_text()
+        assert set(tomllib.loads(text)["rules"]) == set(Rules.__dataclass_fields__)
+
+
+def test_a_users_file_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[search]\nsigma = 5\nviews = ["10:0.5-2"]\n[rules]\nflag_cut = false\n')
+    config = load_config("default", path)
+    assert (config.sigma, config.views) == (5.0, (View(10.0, 0.5, 2.0),))
+    assert config.rules == Rules(flag_cut=False)
+    assert load_config("default", path, (View(7.0, 1.0, 2.0),)).views == (View(7.0, 1.0, 2.0),)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[search]\nsigam = 3", "unknown key search.sigam; did you mean sigma?"),
+        ("[serach]\nsigma = 3", "unknown key 'serach'; did you mean search?"),
+        ("sigma = 3", "unknown key 'sigma'; did you mean search.sigma?"),
+        ("[rules]\nflagcut = true", "did you mean flag_cut?"),
+        ("[search]\nxyzzy = 3", "known: sigma, cell_arcsec, views"),
+        ("search = 3", "search is a section"),
+        ('[search]\nsigma = "three"', "search.sigma is 'three'; it must be a number"),
+        ("[search]\nsigma = true", "must be a number"),
+        ("[rules]\nflag_cut = 1", "must be true or false"),
+        ("[search]\nviews = [5]", "views in quotes"),
+        ("[search]\nviews = []", "search.views is empty"),
+        ('[search]\nviews = ["5:0.2-2", "5.0:0.2-2.0"]', "asked for twice"),
+        ('[search]\nviews = ["5:2-0.2"]', "give the lower energy first"),
+        ("[search]\nsigma = 0", "between 0.5 and 10"),
+        ("[search]\ncell_arcsec = nan", "between 1 and 600"),
+        ("[clean]\npn_singles_below_kev = -1", "between 0 and 12"),
+        ("[search\n", "not valid TOML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config("default", path)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config("default", tmp_path / "gone.toml")
+    (tmp_path / "a.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not a text file"):
+        load_config("default", tmp_path / "a.toml")
+    with pytest.raises(ConfigError, match="did you mean default"):
+        load_config("defualt")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("5", "not of the form"),
+        ("5:0.2", "not of the form"),
+        ("five:0.2-2", "not of the form"),
+        ("0:0.2-2", "greater than 0"),
+        ("-5:0.2-2", "greater than 0"),
+        ("nan:0.2-2", "finite"),
+        ("5:0.2-inf", "finite"),
+        ("0.0004:0.2-2", "whole number of milliseconds"),
+        ("5:2-2", "lower energy first"),
+        ("5:0.2-0.2001", "narrower than 1 eV"),
+    ],
+)
+def test_views_that_are_none(text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        View.parse(text)
+
+
+@given(st.integers(1, 10**7), st.integers(0, 11_999), st.integers(1, 12_000))
+def test_views_survive_their_text(dt_ms: int, lo: int, width: int) -> None:
+    view = View(dt_ms / 1000, lo / 1000, (lo + width) / 1000)
+    assert (view.dt_ms, view.pi_lo, view.pi_hi) == (dt_ms, lo, lo + width)
+    assert View.parse(f"{view.dt_s!r}:{view.lo_kev!r}-{view.hi_kev!r}") == view
+
+
+def test_label() -> None:
+    assert View(5.0, 0.2, 12.0).label == "5_0.2_12.0"
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load_config().sigma = 2.0  # type: ignore[misc]
+    with pytest.raises(ConfigError, match="empty"):
+        ScanConfig(())

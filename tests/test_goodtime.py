@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from xscan.goodtime import contains, exposures_from_frames, intersect, live_seconds, union
+from xscan.model import GoodTime
+
+spans = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=8)
+SECOND = np.arange(64) + 0.5
+
+
+def as_seconds(intervals: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of the unit seconds lie in intervals with whole ends: the obvious way."""
+    inside = np.zeros(SECOND.size, bool)
+    for start, stop in intervals:
+        inside |= (start < SECOND) & (stop > SECOND)
+    return inside
+
+
+@given(spans)
+def test_union(made: list[tuple[int, int]]) -> None:
+    start, stop = np.array(made, float).reshape(-1, 2).T
+    merged = union(start, stop)
+    np.testing.assert_array_equal(as_seconds(merged), as_seconds(np.column_stack([start, stop])))
+    assert (merged[1:, 0] > merged[:-1, 1]).all()
+    assert (merged[:, 1] > merged[:, 0]).all()
+
+
+@given(spans, spans)
+def test_intersect(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> None:
+    a, b = (union(*np.array(made, float).reshape(-1, 2).T) for made in (one, other))
+    np.testing.assert_array_equal(as_seconds(intersect(a, b)), as_seconds(a) & as_seconds(b))
+
+
+@given(spans)
+def test_contains(made: list[tuple[int, int]]) -> None:
+    merged = union(*np.array(made, float).reshape(-1, 2).T)
+    np.testing.assert_array_equal(contains(merged, SECOND), as_seconds(merged))
+    assert contains(merged, merged.ravel()).all()  # both ends are in
+
+
+def test_union_drops_nonsense() -> None:
+    merged = union([0, np.nan, 5, 9], [1, 3, 4, np.inf])
+    np.testing.assert_array_equal(merged, [[0, 1]])
+
+
+@given(spans, st.sampled_from([3.0, 5.0, 10.0]))
+def test_live_seconds_counts_good_time(made: list[tuple[int, int]], dt: float) -> None:
+    intervals = union(*np.array(made, float).reshape(-1, 2).T)
+    edges = np.arange(0, 61, dt)
+    whole = edges[-1] > SECOND
+    expected = np.bincount((SECOND[whole] // dt).astype(int), as_seconds(intervals)[whole], len(edges) - 1)
+    np.testing.assert_allclose(live_seconds(edges, GoodTime(intervals)), expected, atol=1e-9)
+
+
+def test_live_seconds_by_hand() -> None:
+    # read-out frames of 2.6 s, the third one missing, the fourth half alive; good from 1 s on
+    frames = exposures_from_frames([1.3, 3.9, 9.1], [2.6, 2.6, 2.6], [1.0, 1.0, 0.5])
+    good = GoodTime(np.array([[1.0, 100.0]]), frames)
+    live = live_seconds(np.array([0.0, 5.0, 10.0, 15.0]), good)
+    np.testing.assert_allclose(live, [4.0, 0.2 + 0.5 * 2.2, 0.5 * 0.4])
+
+
+def test_overlapping_read_out_frames_count_once() -> None:
+    frames = exposures_from_frames([1.0, 2.9999, np.nan, 5.0], [2.0, 2.0002, 2.0, 2.0], [1.0, 1.0, 1.0, 7.0])
+    assert len(frames) == 3
+    live = live_seconds(np.array([0.0, 6.0]), GoodTime(np.array([[0.0, 6.0]]), frames))
+    assert float(live[0]) == pytest.approx(6.0)

@@ -1,0 +1,240 @@
+"""The whole road: files in, tables out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from fake import CELL, CENTRE, OBSID, T0, FakeList, quiet_list, round_time, with_burst, write_list, write_sources
+
+import xscan
+from xscan.sky import separation_arcsec
+
+VIEWS = ["5:0.2-12", "50:0.2-2", "200:0.2-12"]
+SECONDS = 2000.0
+
+
+def observation(folder: Path, lists: list[FakeList]) -> Path:
+    for fake in lists:
+        write_list(folder / OBSID, fake)
+    return folder / OBSID
+
+
+def rows(table: pa.Table, *drop: str) -> list[dict[str, object]]:
+    return table.drop_columns([name for name in drop if name in table.column_names]).to_pylist()
+
+
+CLOCK = ("seconds_spent", "seconds_read", "finished_utc", "inputs")
+
+
+@pytest.fixture
+def busy(rng: np.random.Generator) -> list[FakeList]:
+    """Three cameras, a burst and a slow flare, and good time with a gap."""
+    lists = [quiet_list(rng, camera, SECONDS) for camera in ("pn", "m1", "m2")]
+    lists[0] = with_burst(lists[0], rng, 25, 700.0, 4.0, CENTRE + 1500, CENTRE - 900)
+    lists[1] = with_burst(lists[1], rng, 60, 1200.0, 180.0, CENTRE - 2000, CENTRE + 700)
+    gap = [(T0, T0 + 900), (T0 + 960, T0 + SECONDS)]
+    return [replace(fake, gti=dict.fromkeys(fake.gti, gap)) for fake in lists]
+
+
+def test_planted_bursts_are_found_where_they_were_put(tmp_path: Path, busy: list[FakeList]) -> None:
+    tables = xscan.scan(observation(tmp_path, busy), views=VIEWS)
+    found = tables.regions.to_pylist()
+    assert {row["dt_s"] for row in found} == {5.0, 50.0, 200.0}
+    plane = xscan.read(tmp_path / OBSID).lists[0].plane
+    for row in found:
+        near = [(CENTRE + 1500, CENTRE - 900), (CENTRE - 2000, CENTRE + 700)]
+        apart = [separation_arcsec(row["ra_deg"], row["dec_deg"], *plane.to_icrs(x, y)) for x, y in near]
+        assert min(apart) < 3 * row["pos_err_arcsec"]
+        assert row["kind"] == "peak"
+        assert row["det_id"] == f"{OBSID}_0_{row['dt_s']:g}_0.2_{row['band_hi_kev']}_{row['label']}"
+    burst = next(row for row in found if row["dt_s"] == 5.0)
+    assert T0 + 695 <= burst["t_start_s"] <= T0 + 700
+    assert burst["n_pn"] >= 20
+    assert burst["p_min"] < 1e-9
+
+
+def test_quiet_sky_is_quiet(tmp_path: Path, rng: np.random.Generator) -> None:
+    lists = [quiet_list(rng, camera, SECONDS) for camera in ("pn", "m1", "m2")]
+    tables = xscan.scan(observation(tmp_path, lists))
+    assert tables.regions.num_rows == 0
+    assert tables.runs.num_rows == 9
+    assert set(tables.runs["state"].to_pylist()) == {"done"}
+
+
+def test_an_eclipse_is_found_and_a_gap_in_good_time_is_not(tmp_path: Path, rng: np.random.Generator) -> None:
+    fake = quiet_list(rng, "pn", SECONDS)
+    n = 3000
+    time = round_time(rng.uniform(0, SECONDS - 1, n))
+    lit = (time < 1400) | (time > 1600)
+    source = FakeList(time=T0 + time[lit], x=CENTRE + 300, y=CENTRE - 300)
+    old = fake.take(np.arange(len(fake.time)))  # type: ignore[arg-type]
+    m = int(lit.sum())
+    columns = {
+        name: np.concatenate([getattr(old, name), np.broadcast_to(getattr(source, name), m)])
+        for name in ("time", "x", "y", "pi", "flag", "pattern", "ccd", "rawx", "rawy")
+    }
+    gap = [(T0, T0 + 925), (T0 + 985, T0 + SECONDS)]
+    cut = (columns["time"] < T0 + 925) | (columns["time"] > T0 + 985)
+    lists = [replace(fake, **columns, gti=dict.fromkeys(fake.gti, gap)).take(np.flatnonzero(cut))]
+    found = xscan.scan(observation(tmp_path, lists), views=["50:0.2-12"]).regions.to_pylist()
+    assert [(row["kind"], row["n_eclipse"]) for row in found] == [("eclipse", 4)]
+    assert (found[0]["t_start_s"], found[0]["t_stop_s"]) == (T0 + 1400, T0 + 1600)
+    # EXOD2 takes the gap for an eclipse too
+    found = xscan.scan(tmp_path / OBSID, views=["50:0.2-12"], profile="exod2").regions.to_pylist()
+    (false,) = [row["t_start_s"] - T0 for row in found if row["kind"] == "eclipse"]
+    assert 880 < false < 985
+
+
+def test_order_of_events_and_lists_is_irrelevant(
+    tmp_path: Path, busy: list[FakeList], rng: np.random.Generator
+) -> None:
+    first = xscan.scan(observation(tmp_path / "a", busy), views=VIEWS)
+    shuffled = [fake.take(rng.permutation(len(fake.time))) for fake in busy]  # type: ignore[arg-type]
+    second = xscan.scan(observation(tmp_path / "b", shuffled[::-1]), views=VIEWS)
+    assert first.regions.num_rows > 0
+    for name in ("regions", "voxels", "lightcurves"):
+        assert first.table(name).equals(second.table(name)), name
+    assert rows(first.runs, *CLOCK) == rows(second.runs, *CLOCK)
+
+
+@pytest.mark.parametrize("profile", ["default", "exod2"])
+def test_shifting_all_times_changes_only_times(tmp_path: Path, busy: list[FakeList], profile: str) -> None:
+    shift = 4096.0
+    busy = [
+        replace(fake, exposures={2: (T0 + 1.3 + 2.625 * np.arange(750), np.full(750, 2.625), np.full(750, 0.99))})
+        for fake in busy
+    ]
+    first = xscan.scan(observation(tmp_path / "a", busy), views=VIEWS, profile=profile)
+    second = xscan.scan(observation(tmp_path / "b", [f.shifted(shift) for f in busy]), views=VIEWS, profile=profile)
+    assert first.regions.num_rows > 0
+    for name in ("runs", "regions", "voxels", "lightcurves"):
+        for a, b in zip(rows(first.table(name), *CLOCK), rows(second.table(name), *CLOCK), strict=True):
+            for key, value in a.items():
+                if key == "time_s":
+                    np.testing.assert_array_equal(np.array(value) + shift, b[key])
+                elif key in ("t_start_s", "t_stop_s"):
+                    assert value + shift == b[key]  # type: ignore[operator]
+                else:
+                    assert value == b[key], (name, key)
+
+
+def test_mirroring_x_mirrors_x(tmp_path: Path, busy: list[FakeList]) -> None:
+    first = xscan.scan(observation(tmp_path / "a", busy), views=VIEWS)
+    mirrored = [replace(fake, x=51_840 - np.asarray(fake.x)) for fake in busy]
+    second = xscan.scan(observation(tmp_path / "b", mirrored), views=VIEWS)
+
+    def key(row: dict[str, object]) -> tuple[object, ...]:
+        return tuple(row[name] for name in ("dt_s", "t_start_s", "bbox_y0"))
+
+    ours = sorted(first.regions.to_pylist(), key=key)
+    theirs = sorted(second.regions.to_pylist(), key=key)
+    assert len(ours) > 0
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a["bbox_x0"], a["bbox_x1"]) == (129 - b["bbox_x1"], 129 - b["bbox_x0"])
+        for name in ("bbox_y0", "n_max", "n_peak", "counts_total", "t_start_s"):
+            assert a[name] == b[name]
+        # the filling of masked cells is not mirror-symmetric, the rest of mu is
+        assert a["mu_at_max"] == pytest.approx(b["mu_at_max"], rel=0.05)
+
+
+def test_real_observation_default_finds_nothing(real_observation: Path, hotpix: Path) -> None:
+    for hot in (None, hotpix):
+        tables = xscan.scan(real_observation, hot_pixels=hot)
+        assert tables.regions.num_rows == 0
+        assert tables.runs["state"].to_pylist() == ["done"] * 9
+    run = tables.runs.to_pylist()[0]
+    assert run["good_s_m1"] + run["bad_s_m1"] > 16_000
+    assert run["lost_s_m1"] > 0
+    assert run["good_s_pn"] is None
+    lists = [info for info in run["inputs"] if info["role"] == "events"]
+    assert [info["n_rows"] for info in lists] == [134_685, 131_604]
+    assert all(info["cut_flag"] > 6000 for info in lists)
+
+
+def test_real_observation_exod2_finds_its_three_regions(real_observation: Path, hotpix: Path) -> None:
+    tables = xscan.scan(real_observation, profile="exod2", hot_pixels=hotpix)
+    found = [(r["dt_s"], r["band_lo_kev"], r["band_hi_kev"], r["kind"]) for r in tables.regions.to_pylist()]
+    assert found == [(5.0, 2.0, 12.0, "peak"), (5.0, 0.2, 12.0, "peak"), (50.0, 0.2, 12.0, "eclipse")]
+
+
+def test_columns_of_the_tables(tmp_path: Path, busy: list[FakeList]) -> None:
+    tables = xscan.scan(observation(tmp_path, busy), views=VIEWS)
+    regions = tables.regions.to_pylist()
+    curves = {row["det_id"]: row for row in tables.lightcurves.to_pylist()}
+    voxels = tables.voxels.to_pylist()
+    assert set(curves) == {row["det_id"] for row in regions}
+    for row in regions:
+        mine = [voxel for voxel in voxels if voxel["det_id"] == row["det_id"]]
+        assert len(mine) == row["n_peak"] + row["n_eclipse"]
+        assert min(voxel["p"] for voxel in mine) == row["p_min"]
+        assert sum(voxel["n"] for voxel in mine) == row["n_pn"] + row["n_m1"] + row["n_m2"]
+        assert all(row["bbox_x0"] <= voxel["x"] < row["bbox_x1"] for voxel in mine)
+        curve = curves[row["det_id"]]
+        assert len({len(curve[name]) for name in ("time_s", "n", "mu", "bad", "rejected", "log10_b_peak")}) == 1
+        assert all(np.isfinite([v for v in curve["log10_b_peak"] if v is not None]))
+        assert row["log10_b_max"] <= max(v for v in curve["log10_b_peak"] if v is not None) * 1.5 + 5
+        for voxel in mine:
+            assert curve["time_s"][voxel["t_index"]] == voxel["t_start_s"]
+            assert curve["n"][voxel["t_index"]] >= voxel["n"]
+
+
+def test_every_column_has_a_unit_and_a_description() -> None:
+    from xscan.schema import SCHEMAS
+
+    for schema in SCHEMAS.values():
+        for field in schema:
+            assert set(field.metadata) == {b"unit", b"description"}, field.name
+            assert field.metadata[b"description"]
+
+
+def test_views_that_cannot_be_searched_are_on_record(tmp_path: Path, rng: np.random.Generator) -> None:
+    fake = quiet_list(rng, "m1", 300.0)
+    folder = observation(tmp_path, [replace(fake, pi=np.full(len(fake.time), 3000))])  # type: ignore[arg-type]
+    tables = xscan.scan(folder, views=["5:0.2-12", "5:0.2-2", "500:0.2-12"])
+    found = [(row["state"], row["reason"]) for row in tables.runs.to_pylist()]
+    assert found == [("done", None), ("empty", "empty_band"), ("skipped", "dt_too_long")]
+
+
+def test_sources_are_masked_and_counted_as_constant(tmp_path: Path, busy: list[FakeList]) -> None:
+    folder = observation(tmp_path, busy)
+    without = xscan.scan(folder, views=["50:0.2-12"]).runs.to_pylist()[0]
+    plane = xscan.read(folder).lists[0].plane
+    ra, dec = plane.to_icrs(CENTRE - 5 * CELL, CENTRE + 6 * CELL)
+    write_sources(folder, [(float(ra), float(dec), 50.0, 0.0, 0.5)])
+    masked = xscan.scan(folder, views=["50:0.2-12"]).runs.to_pylist()[0]
+    assert masked["n_cells_masked"] >= without["n_cells_masked"] + 9
+    assert [info["role"] for info in masked["inputs"]] == ["events"] * 3 + ["sources"]
+
+
+def test_a_long_observation_needs_little_memory() -> None:
+    """2.6 million events over 100 ks at 5 s: a cube of 3e8 voxels, in less than 2 GiB."""
+    code = """
+import resource, numpy as np
+from xscan.backends import get_backend
+from xscan.background import expectation
+from xscan.bayes import thresholds
+from xscan.config import Rules
+from xscan.grid import Box, Grid
+from xscan.model import Frames, Photons
+rng = np.random.default_rng(1)
+n, nt = 2_600_000, 20_000
+p = Photons(rng.integers(0, nt * 5000, n).astype(np.int32), rng.integers(2, 126, n).astype(np.int16),
+            rng.integers(2, 126, n).astype(np.int16), rng.integers(200, 12000, n).astype(np.uint16),
+            np.zeros(n, np.uint8))
+grid = Grid(0.0, 5000, nt, 129, Box(2, 126, 2, 126))
+counts = get_backend("numpy").load(p).bin(grid, 200, 12000)
+frames = Frames(np.zeros(nt, bool), np.zeros(nt, bool), np.ones(nt))
+expected, _ = expectation(counts, frames, np.zeros((124, 124), bool), Rules())
+voxels = counts.flag(expected, thresholds(3, counts.n_max()))
+print(len(voxels), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    flagged, peak_mib = map(int, done.stdout.split())
+    assert flagged <= 3
+    assert peak_mib < 2048
