@@ -167,7 +167,7 @@ def test_obslists(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no observation"):
         read_obslist(path)
     path.write_text("\n".join(["0000000001", *(f"x{i}" for i in range(9))]))
-    with pytest.raises(ConfigError, match="line 2: 'x0'.*and 4 more"):
+    with pytest.raises(ConfigError, match=r"line 2: 'x0'.*and 4 more"):
         read_obslist(path)
 
 

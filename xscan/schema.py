@@ -180,3 +180,32 @@ LIGHTCURVES = pa.schema(
 )
 
 SCHEMAS = {"runs": RUNS, "regions": REGIONS, "voxels": VOXELS, "lightcurves": LIGHTCURVES}
+
+
+def markdown() -> str:
+    """Describe all tables, for docs/tables.md."""
+    lines = [
+        "# Tables",
+        "",
+        "Written by `scripts/tables-doc` from `xscan/schema.py`; unit and description also stand in each column's",
+        "metadata. Times are mission time: seconds (TT) since MJDREF 50814, not barycentred. `x`, `y` and `bbox` are",
+        "cells of the whole plane, the same for every view of one cell size.",
+    ]
+    for name, schema in SCHEMAS.items():
+        lines += ["", f"## {name}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        for field in schema:
+            lines += _markdown_row(field)
+            if field.name == "inputs":
+                for child in field.type.value_type:
+                    lines += _markdown_row(child, "inputs.")
+    return "\n".join(lines)
+
+
+def _markdown_row(field: pa.Field, prefix: str = "") -> list[str]:
+    kind = "list of struct" if field.name == "inputs" else str(field.type).replace("<item: ", " of ").rstrip(">")
+    unit, meaning = (field.metadata[key].decode() for key in (b"unit", b"description"))
+    return [f"| `{prefix}{field.name}` | {kind}{', nullable' if field.nullable else ''} | {unit} | {meaning} |"]
+
+
+if __name__ == "__main__":
+    print(markdown())

@@ -1,0 +1,23 @@
+# Sourced by the other scripts: puts a Python that has xscan and its tools first on PATH.
+#
+# An environment in which this checkout is already installed is used as it is; otherwise one is
+# made in ./.venv, and made anew when pyproject.toml changes. Needs Python 3.11 or newer with venv.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+use_own_environment() {
+    local stamp=.venv/.installed
+    if ! cmp -s pyproject.toml "$stamp"; then
+        rm -rf .venv
+        "${PYTHON:-python3}" -m venv .venv
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+        cp pyproject.toml "$stamp"
+    fi
+    export PATH="$PWD/.venv/bin:$PATH"
+}
+
+use_any_environment() {
+    local here
+    here=$(cd / && python3 -c 'import pathlib, xscan; print(pathlib.Path(xscan.__file__).parents[1])' 2>/dev/null) || true
+    [ "$here" = "$PWD" ] || use_own_environment
+}
