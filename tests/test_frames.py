@@ -122,6 +122,15 @@ def test_a_broken_ccd_does_not_cost_the_others() -> None:
     assert not judge(list(made.lists), 100, 5, OURS).rejected.any()
 
 
+def test_good_time_may_be_a_small_part_of_the_range() -> None:
+    """A list that somebody filtered: 30 s of 100 in two pieces. The gap is rejected, the pieces are searched."""
+    time = T0 + np.concatenate([np.linspace(0, 14.9, 200), np.linspace(85, 99.9, 200)])
+    pieces = np.array([[T0, T0 + 15], [T0 + 85, T0 + 100]])
+    good = {ccd: GoodTime(pieces) for ccd in (1, 2)}
+    frames = judge([events("m1", time, np.tile([1, 2], 200), good=good)], 100, 5, OURS)
+    assert np.flatnonzero(~frames.rejected).tolist() == [0, 1, 2, 17, 18, 19]
+
+
 def test_cameras_weigh_by_their_counts() -> None:
     good = {1: GoodTime(np.array([[T0, T0 + 60], [T0 + 70, T0 + 100]]))}
     lists = [

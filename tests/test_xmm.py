@@ -151,6 +151,7 @@ def test_event_span_ignores_detector_cuts(tmp_path: Path) -> None:
         (FakeList(time=TIMES, primary={"REFXCDLT": 0.05 / 3600}), Reason.NO_TANGENT_PLANE),
         (FakeList(time=TIMES, pi=100), Reason.NO_EVENTS),
         (FakeList(time=[]), Reason.NO_EVENTS),
+        (FakeList(time=TIMES, gti={2: [], 3: []}), Reason.NO_GOOD_TIME),
         (FakeList(time=[T0, T0 + 3e8]), Reason.TIME_SPAN),
         (FakeList(time=TIMES, drop_columns=["PI"]), Reason.NO_EVENTS_TABLE),
     ],

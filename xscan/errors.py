@@ -24,6 +24,7 @@ class Reason(StrEnum):
     NO_EVENTS_TABLE = "no_events_table"  # no EVENTS extension, or a needed column is missing or odd
     NO_TANGENT_PLANE = "no_tangent_plane"  # no usable REF?CRVL / REF?CRPX / REF?CDLT
     NO_EVENTS = "no_events"  # no event is left after the cuts
+    NO_GOOD_TIME = "no_good_time"  # its good-time tables are empty
     MODE = "mode"  # a submode that is not searched (timing, small window, unknown)
     FILTER = "filter"  # filter wheel closed, calibration lamp, or blocked
     DUPLICATE = "duplicate"  # the same exposure is in the folder twice

@@ -37,21 +37,27 @@ def in_good_time(events: EventList) -> Bools:
 def live_time(subset: Subset) -> LiveTime:
     """Find when each CCD was taking data: what the list states, less the silences it does not.
 
-    A CCD that was live for less than half of the time range, or sent nothing, is not working and
-    left out: judged by it, most frames would be rejected.
+    A CCD that was live for less than half as long as the best of its camera, or sent nothing, is
+    not working and left out: judged by it, most frames would be rejected.
     """
     quiet = silences(subset)
     live: dict[tuple[int, int], GoodTime] = {}
     span = np.array([[subset.t0, subset.t1]])
     for i, events in enumerate(subset.lists):
         within = (events.time >= subset.t0) & (events.time <= subset.t1)
+        found = {}
         for ccd in np.unique(events.ccd[within]).tolist():
             good = events.good_time.get(ccd, GoodTime(good_intervals(events)))
             intervals = intersect(good.intervals, span)
             intervals = intersect(intervals, _outside(quiet.get((i, ccd), np.empty((0, 2))), span[0]))
-            if float(np.diff(intervals).sum()) >= LIVE_MIN * (subset.t1 - subset.t0):
-                live[i, ccd] = GoodTime(intervals, good.exposures)
+            found[ccd] = GoodTime(intervals, good.exposures)
+        best = max((_seconds(good) for good in found.values()), default=0.0)
+        live |= {(i, ccd): good for ccd, good in found.items() if _seconds(good) >= max(LIVE_MIN * best, 1e-3)}
     return live
+
+
+def _seconds(good: GoodTime) -> float:
+    return float(np.diff(good.intervals).sum())
 
 
 def _outside(intervals: Floats, span: Floats) -> Floats:

@@ -24,7 +24,7 @@ CUTS = {
     "bad_pixel": "in the list's BADPIXnn tables",
     "null_xy": "no place on the sky",
     "good_time": "outside the good time of its CCD",
-    "ccd_not_working": "its CCD was live for less than half of the time range",
+    "ccd_not_working": "its CCD was live for less than half as long as the best of its camera",
 }
 """Cuts on events, in the order in which they are applied."""
 

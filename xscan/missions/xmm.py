@@ -195,6 +195,11 @@ def read_event_list(path: Path, config: ScanConfig, hot_pixels: HotPixels) -> tu
                 f"XMM-Newton; the TIME column is damaged, download the file again",
             )
         good_time = _good_time(tables, header) if config.rules.good_time else {}
+        if good_time and not any(len(good.intervals) for good in good_time.values()):
+            raise DataError(
+                Reason.NO_GOOD_TIME,
+                f"{path.name}: its good-time tables (STDGTInn, GTI000nn) are all empty: no live time",
+            )
     except DataError as error:
         raise _ListError(error.reason, str(error), info) from None
     return (
