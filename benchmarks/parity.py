@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,14 +20,15 @@ from pathlib import Path
 import numpy as np
 
 from xscan.backends import BACKENDS, get_backend
-from xscan.clean import HotPixels
 from xscan.config import View, load_config
 from xscan.errors import XscanError
+from xscan.missions.hotpixels import HotPixels
 from xscan.missions.xmm import read
 from xscan.search import ViewResult, search_observation
 from xscan.sky import separation_arcsec
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+RUNID = re.compile(r"\d{10}_\d+_[\d.]+_[\d.]+_[\d.]+")
 MU_TOLERANCE = 1e-6
 POSITION_TOLERANCE_ARCSEC = 0.001
 
@@ -81,7 +83,7 @@ def compare_frames(result: ViewResult, golden: dict[str, np.ndarray], folder: Pa
     assert search is not None
     frames = search.frames
     same("bad frames", np.flatnonzero(frames.bad), golden["bti_bin_idx"])
-    same("good frames", np.flatnonzero(~frames.bad)[: len(golden["gti_bin_idx"])], golden["gti_bin_idx"])
+    same("good frames", np.flatnonzero(~frames.bad), golden["gti_bin_idx"])
     same("rejected frames", frames.rejected, golden["bccd_bool"])
     same("live fraction", np.where(frames.rejected, 0.0, frames.live), golden["rel_exp"])
 
@@ -201,7 +203,11 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def compare_run(result: ViewResult, folder: Path) -> Iterator[tuple[str, str]]:
     """Yield each stage's name and what differs, empty if nothing does."""
-    with np.load(folder / "intermediates.npz") as arrays:
+    arrays_file = folder / "intermediates.npz"
+    if not arrays_file.is_file():
+        yield "intermediates", f"{arrays_file.name} is missing"
+        return
+    with np.load(arrays_file) as arrays:
         golden = {name: arrays[name] for name in arrays.files}
     for stage, compare in STAGES.items():
         try:
@@ -214,13 +220,13 @@ def compare_run(result: ViewResult, folder: Path) -> Iterator[tuple[str, str]]:
             yield stage, ""
 
 
-def compare_observation(golden: Path, runs: list[Path], hotpix: HotPixels, backend: str) -> tuple[int, list[str]]:
-    """Scan one observation in the views of its golden runs; print a line a run."""
+def compare_observation(golden: Path, runs: list[Path], hotpix: HotPixels, backend: str) -> int:
+    """Scan one observation in the views of its golden runs; print a line a run; count the identical ones."""
     obsid = golden.name
     folder = golden / "inputs"
     if not folder.is_dir():
         folder = SHARED / "xmm" / obsid
-    identical, missing = 0, []
+    identical = 0
     keys = {}
     for run in runs:
         _, subset, dt, lo, hi = run.name.rsplit("_", 4)
@@ -240,10 +246,9 @@ def compare_observation(golden: Path, runs: list[Path], hotpix: HotPixels, backe
             for stage, difference in differences.items():
                 if difference:
                     print(f"    {stage}: {difference}")
-    missing = [run.name for run in keys.values()]
-    for name in missing:
-        print(f"{name}: no such subset or view here")
-    return identical, missing
+    for run in keys.values():
+        print(f"{run.name}: no such subset or view here")
+    return identical
 
 
 def main() -> int:
@@ -255,21 +260,24 @@ def main() -> int:
     parser.add_argument("--backend", default="auto", choices=BACKENDS)
     args = parser.parse_args()
     found: dict[Path, list[Path]] = {}
-    for arrays in sorted(args.golden.glob("*/*/intermediates.npz")):
-        if not args.runids or arrays.parent.name in args.runids:
-            found.setdefault(arrays.parent.parent, []).append(arrays.parent)
+    for folder in sorted(args.golden.glob("*/*/")):
+        if RUNID.fullmatch(folder.name) and (not args.runids or folder.name in args.runids):
+            found.setdefault(folder.parent, []).append(folder)
     if not found:
-        print(f"{args.golden}: no <obsid>/<runid>/intermediates.npz in it", file=sys.stderr)
+        print(f"{args.golden}: no <obsid>/<obsid>_<subset>_<dt>_<lo>_<hi>/ in it", file=sys.stderr)
         return 2
-    total = sum(len(runs) for runs in found.values())
-    identical = 0
     try:
         hotpix = HotPixels.load(args.hotpix)
-        for golden, runs in found.items():
-            identical += compare_observation(golden, runs, hotpix, args.backend)[0]
     except XscanError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    total = sum(len(runs) for runs in found.values())
+    identical = 0
+    for golden, runs in found.items():
+        try:
+            identical += compare_observation(golden, runs, hotpix, args.backend)
+        except XscanError as error:
+            print(f"{golden.name}: {error}")
     print(f"{identical} of {total} runs identical")
     return 0 if identical == total else 1
 

@@ -13,6 +13,8 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
+from xscan.model import Photons
+
 OBSID = "0999999901"
 T0 = 2.0**27  # s: a round number in binary, so that shifted times stay exact
 INSTRUMENT = {"pn": "EPN", "m1": "EMOS1", "m2": "EMOS2"}
@@ -33,6 +35,22 @@ FORMATS = {
     "PATTERN": "B",
     "CCDNR": "B",
 }
+
+
+def binned(tick: ArrayLike, x: ArrayLike, y: ArrayLike, pi: ArrayLike = 500, camera: ArrayLike = 0) -> Photons:
+    """Photons in cells of 20 arcsec; scalars are spread over all of them."""
+    n = len(np.atleast_1d(np.asarray(tick)))
+    columns = [np.broadcast_to(np.asarray(values), n) for values in (tick, x, y, pi, camera)]
+    t, cell_x, cell_y, energy, cam = columns
+    pixels = [((cells + 0.5) * CELL).astype(np.uint16) for cells in (cell_x, cell_y)]
+    return Photons(
+        t.astype(np.int32), cell_x.astype(np.int16), cell_y.astype(np.int16), *pixels,
+        energy.astype(np.uint16), cam.astype(np.uint8),
+    )  # fmt: skip
+
+
+def chosen(p: Photons, index: NDArray[Any]) -> Photons:
+    return Photons(*(getattr(p, name)[index] for name in Photons.__slots__))
 
 
 def round_time(time: ArrayLike) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fake import binned, chosen
 
 from xscan.backends import get_backend
 from xscan.background import expectation, inpaint, smooth, source_disks, source_mask
@@ -90,10 +91,7 @@ def steady(rng: np.random.Generator, source_rate: float = 0.0) -> Photons:
     x = np.concatenate([rng.integers(50, 80, n), np.full(extra, 60)])
     y = np.concatenate([rng.integers(52, 77, n), np.full(extra, 70)])
     tick = rng.integers(0, GRID.nt * GRID.dt_ms, n + extra)
-    m = n + extra
-    return Photons(
-        tick.astype(np.int32), x.astype(np.int16), y.astype(np.int16), np.full(m, 500, np.uint16), np.zeros(m, np.uint8)
-    )
+    return binned(tick, x, y)
 
 
 def frames(bad: list[int] | None = None, rejected: list[int] | None = None) -> Frames:
@@ -129,7 +127,7 @@ def test_every_expected_count_was_counted(rng: np.random.Generator) -> None:
 def test_cells_without_a_template_are_undefined(rng: np.random.Generator) -> None:
     p = steady(rng)
     keep = ~((p.x == 55) & (p.y == 60) & (p.tick < 30 * GRID.dt_ms))
-    p = Photons(*(getattr(p, name)[keep] for name in ("tick", "x", "y", "pi", "camera")))
+    p = chosen(p, keep)
     counts = get_backend("numpy").load(p).bin(GRID, 200, 900)
     none = np.zeros((GRID.box.ny, GRID.box.nx), bool)
     expected, _ = expectation(counts, frames(bad=list(range(30, 40))), none, OURS)

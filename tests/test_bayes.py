@@ -103,6 +103,17 @@ def test_poisson_tail_by_hand() -> None:
     assert float(bayes.poisson_tail(2, 2.0, False)) == pytest.approx(1 - 3 * np.exp(-2))
 
 
+def test_log10_of_the_tail(rng: np.random.Generator) -> None:
+    n, mu = rng.integers(0, 200, 500), 10 ** rng.uniform(-3, 2.2, 500)
+    for eclipse in (False, True):
+        p = bayes.poisson_tail(n, mu, eclipse)
+        some = p > 1e-280
+        np.testing.assert_allclose(bayes.log10_poisson_tail(n, mu, eclipse)[some], np.log10(p[some]), atol=1e-9)
+    assert float(bayes.poisson_tail(315, 0.65, False)) == 0.0
+    exact = mpmath.log10(mpmath.gammainc(315, 0, mpmath.mpf("0.65"), regularized=True))
+    assert float(bayes.log10_poisson_tail(315, 0.65, False)) == pytest.approx(float(exact), rel=1e-9)
+
+
 def test_equivalent_sigma_is_smooth_and_inverts_the_reference() -> None:
     peak, eclipse = bayes.threshold_log10_bayes(4.0)
     assert float(bayes.equivalent_sigma(peak, False)) == pytest.approx(4, abs=0.04)  # a whole count off

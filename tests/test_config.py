@@ -60,6 +60,7 @@ def test_a_users_file_overrides(tmp_path: Path) -> None:
         ("[search]\ncell_arcsec = nan", "between 1 and 600"),
         ("[clean]\npn_singles_below_kev = -1", "between 0 and 12"),
         ("[search\n", "not valid TOML"),
+        ("[rules]\nbest_exposures = false", "needs rules.best_exposures"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, says: str) -> None:
@@ -94,6 +95,8 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
         ("0.0004:0.2-2", "whole number of milliseconds"),
         ("5:2-2", "lower energy first"),
         ("5:0.2-0.2001", "narrower than 1 eV"),
+        ("5:0.1-2", "outside 0.2-12 keV are not searched"),
+        ("5:2-15", "outside 0.2-12 keV are not searched"),
     ],
 )
 def test_views_that_are_none(text: str, says: str) -> None:
@@ -101,15 +104,17 @@ def test_views_that_are_none(text: str, says: str) -> None:
         View.parse(text)
 
 
-@given(st.integers(1, 10**7), st.integers(0, 11_999), st.integers(1, 12_000))
+@given(st.integers(1, 10**7), st.integers(200, 11_998), st.integers(1, 12_000))
 def test_views_survive_their_text(dt_ms: int, lo: int, width: int) -> None:
-    view = View(dt_ms / 1000, lo / 1000, (lo + width) / 1000)
-    assert (view.dt_ms, view.pi_lo, view.pi_hi) == (dt_ms, lo, lo + width)
+    hi = min(lo + width, 12_000)
+    view = View(dt_ms / 1000, lo / 1000, hi / 1000)
+    assert (view.dt_ms, view.pi_lo, view.pi_hi) == (dt_ms, lo, hi)
     assert View.parse(f"{view.dt_s!r}:{view.lo_kev!r}-{view.hi_kev!r}") == view
 
 
 def test_label() -> None:
     assert View(5.0, 0.2, 12.0).label == "5_0.2_12.0"
+    assert View(1000.001, 0.2, 12.0).label == "1000.001_0.2_12.0"
 
 
 def test_a_config_is_frozen() -> None:

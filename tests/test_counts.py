@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fake import binned, chosen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -18,12 +19,12 @@ GRID = Grid(t0=0.0, dt_ms=5000, nt=7, n_cells=129, box=Box(40, 46, 60, 65))
 
 
 def photons(rng: np.random.Generator, n: int) -> Photons:
-    return Photons(
-        tick=rng.integers(-8000, 50_000, n).astype(np.int32),
-        x=rng.integers(38, 48, n).astype(np.int16),
-        y=rng.integers(58, 67, n).astype(np.int16),
-        pi=rng.integers(200, 3000, n).astype(np.uint16),
-        camera=rng.integers(0, 3, n).astype(np.uint8),
+    return binned(
+        tick=rng.integers(-8000, 50_000, n),
+        x=rng.integers(38, 48, n),
+        y=rng.integers(58, 67, n),
+        pi=rng.integers(200, 3000, n),
+        camera=rng.integers(0, 3, n),
     )
 
 
@@ -71,11 +72,7 @@ def test_binning_against_a_loop(backend: Backend, rng: np.random.Generator) -> N
 
 
 def test_edges_by_hand(backend: Backend) -> None:
-    tick = np.array([0, 10_000, 34_999, 35_000, -1, 4_999], np.int32)
-    n = tick.size
-    p = Photons(
-        tick, np.full(n, 41, np.int16), np.full(n, 62, np.int16), np.full(n, 500, np.uint16), np.zeros(n, np.uint8)
-    )
+    p = binned([0, 10_000, 34_999, 35_000, -1, 4_999], 41, 62)
     counts = backend.load(p).bin(GRID, 500, 501)
     assert counts.box(Box(1, 2, 2, 3)).tolist() == [2, 0, 1, 0, 0, 0, 1]
     assert backend.load(p).bin(GRID, 501, 900).n_events() == 0
@@ -84,7 +81,7 @@ def test_edges_by_hand(backend: Backend) -> None:
 def test_order_of_events_is_irrelevant(backend: Backend, rng: np.random.Generator) -> None:
     p = photons(rng, 2000)
     shuffle = rng.permutation(2000)
-    q = Photons(p.tick[shuffle], p.x[shuffle], p.y[shuffle], p.pi[shuffle], p.camera[shuffle])
+    q = chosen(p, shuffle)
     a, b = (backend.load(made).bin(GRID, 200, 3000) for made in (p, q))
     expected = some_expectation(rng, GRID)
     limits = thresholds(3, a.n_max())
@@ -139,10 +136,7 @@ def test_limits_are_strict(backend: Backend) -> None:
             template = np.zeros((2, GRID.box.ny, GRID.box.nx))
             template[0, 2, 1] = mu
             e = Expectation(template, template * 0, np.ones(7), np.ones(7), np.zeros(7, np.uint8))
-            p = Photons(
-                np.full(n, 12_000, np.int32), np.full(n, 41, np.int16), np.full(n, 62, np.int16),
-                np.full(n, 500, np.uint16), np.zeros(n, np.uint8),
-            )  # fmt: skip
+            p = binned(np.full(n, 12_000), 41, 62)
             voxels = backend.load(p).bin(GRID, 200, 3000).flag(e, limits)
             here = [(int(v), bool(low)) for v, low in zip(voxels.t, voxels.eclipse, strict=True) if v == 2]
             assert here == ([(2, eclipse)] if flagged else [])
@@ -152,10 +146,7 @@ def test_nothing_is_flagged_where_nothing_is_expected(backend: Backend) -> None:
     zero = np.zeros((2, GRID.box.ny, GRID.box.nx))
     for level in (0.0, 1e-7):
         e = Expectation(zero + level, zero, np.ones(7), np.ones(7), np.zeros(7, np.uint8))
-        p = Photons(
-            np.zeros(9, np.int32), np.full(9, 41, np.int16), np.full(9, 62, np.int16),
-            np.full(9, 500, np.uint16), np.zeros(9, np.uint8),
-        )  # fmt: skip
+        p = binned(np.zeros(9), 41, 62)
         assert len(backend.load(p).bin(GRID, 200, 3000).flag(e, thresholds(3, 20))) == 0
 
 

@@ -6,14 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.measure import label, regionprops
 
-from xscan.config import Rules
-from xscan.detect import locate, regions
+from xscan.detect import regions
 from xscan.grid import Box, Grid
 from xscan.model import Voxels
-from xscan.sky import TangentPlane, separation_arcsec
 
 GRID = Grid(0.0, 5000, 10, 129, Box(20, 32, 40, 50))
-PLANE = TangentPlane(150.0, 2.0)
 
 
 def voxels(cells: list[tuple[int, int, int]]) -> Voxels:
@@ -51,28 +48,3 @@ def test_diagonal_neighbours_are_one_region() -> None:
 def test_a_region_without_counts_has_a_place() -> None:
     (found,) = regions(voxels([(1, 1, 0), (1, 2, 0)]), np.zeros((10, 12), np.int64), GRID)
     assert (found.x, found.y) == (21.5, 41.0)
-
-
-def test_place_is_the_centre_of_the_cell() -> None:
-    (found,) = regions(voxels([(4, 6, 0)]), np.ones((10, 12), np.int64), GRID)
-    place = locate(found, 100, GRID, PLANE, Rules())
-    x, y = GRID.to_pixel(26), GRID.to_pixel(44)
-    assert (place.x_px, place.y_px) == (x, y)
-    # gnomonic, small angles: 0.05 arcsec a pixel
-    assert (place.dec_deg - 2.0) * 3600 == pytest.approx((float(y) - 25_921) * 0.05, abs=0.5)
-    assert place.error_arcsec == pytest.approx(np.hypot(6 / 10, 20.093 / np.sqrt(12)), abs=1e-3)
-
-
-def test_exod2s_place_lies_north_west_of_the_corner() -> None:
-    (found,) = regions(voxels([(4, 6, 0)]), np.ones((10, 12), np.int64), GRID)
-    ours = locate(found, 100, GRID, PLANE, Rules())
-    theirs = locate(found, 100, GRID, PLANE, Rules(cell_centres=False))
-    assert float(separation_arcsec(ours.ra_deg, ours.dec_deg, theirs.ra_deg, theirs.dec_deg)) > 3
-
-
-def test_more_photons_and_more_cells_give_smaller_errors() -> None:
-    image = np.ones((10, 12), np.int64)
-    (one,) = regions(voxels([(4, 6, 0)]), image, GRID)
-    (two,) = regions(voxels([(4, 6, 0), (4, 7, 0)]), image, GRID)
-    assert locate(one, 10, GRID, PLANE, Rules()).error_arcsec > locate(one, 90, GRID, PLANE, Rules()).error_arcsec
-    assert locate(two, 10, GRID, PLANE, Rules()).error_arcsec < locate(one, 10, GRID, PLANE, Rules()).error_arcsec

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fake import binned
 from numpy.typing import NDArray
 
 from xscan.config import Rules
 from xscan.dropouts import silences
 from xscan.frames import bad_intervals, judge_frames, live_time
 from xscan.grid import Box, Grid
-from xscan.model import EventList, Frames, GoodTime, InputFile, Photons
+from xscan.model import CAMERAS, EventList, Frames, GoodTime, InputFile, Photons
 from xscan.sky import TangentPlane
 from xscan.subsets import Subset
 
@@ -42,8 +43,8 @@ def subset(lists: list[EventList], seconds: float) -> Subset:
 
 def photons(lists: list[EventList]) -> Photons:
     tick = np.concatenate([np.floor((e.time - T0) * 1000).astype(np.int32) for e in lists])
-    zero = np.zeros(tick.size, np.int16)
-    return Photons(tick, zero, zero, np.concatenate([e.pi for e in lists]), zero.astype(np.uint8))
+    camera = np.repeat([CAMERAS.index(e.camera) for e in lists], [e.time.size for e in lists])
+    return binned(tick, 0, 0, np.concatenate([e.pi for e in lists]), camera)
 
 
 def judge(lists: list[EventList], seconds: float, dt: float, rules: Rules) -> Frames:
@@ -151,8 +152,9 @@ def test_silences_of_one_ccd(rng: np.random.Generator) -> None:
     found = silences(subset([fake], seconds))
     assert list(found) == [(0, 3)]
     start, stop = found[0, 3][0] - T0
-    assert 1000 <= start <= 1020
-    assert 1180 <= stop <= 1200
+    # the silence reaches to the events before and after it
+    assert 990 <= start <= 1001
+    assert 1199 <= stop <= 1210
     frames = judge([fake], seconds, 50, OURS)
     assert set(np.flatnonzero(frames.rejected)) == {20, 21, 22, 23}
 
@@ -174,6 +176,30 @@ def test_no_silence_in_a_steady_sky_or_an_eclipse(rng: np.random.Generator) -> N
         y=np.concatenate([fake.y, np.full(extra.size, 25_000)]).astype(np.uint16)[order],
     )
     assert silences(subset([merged], seconds)) == {}
+
+
+def test_a_silence_of_44_s_and_one_of_everything(rng: np.random.Generator) -> None:
+    """Undeclared gaps that make false eclipses of bright sources."""
+    seconds = 2000
+    time = np.sort(T0 + rng.uniform(0, seconds, 8000))
+    ccd = rng.integers(1, 8, time.size)
+    gone = (time > T0 + 500) & (time < T0 + 544)
+    one = events("m1", time[~(gone & (ccd == 4))], ccd[~(gone & (ccd == 4))], rng=rng)
+    assert list(silences(subset([one], seconds))) == [(0, 4)]
+    every = events("m1", time[~gone], ccd[~gone], rng=rng)
+    found = silences(subset([every], seconds))
+    assert sorted(found) == [(0, k) for k in range(1, 8)]
+    assert all(spans[0][0] <= T0 + 501 and spans[0][1] >= T0 + 543 for spans in found.values())
+
+
+def test_a_camera_with_much_dead_time_is_not_rejected() -> None:
+    """Live for 45 % of each read-out frame: that is usual for it, not a drop-out."""
+    time = T0 + np.linspace(0, 99.9, 400)
+    frames = np.column_stack([np.arange(T0, T0 + 100, 2.5), np.arange(T0, T0 + 100, 2.5) + 2.5, np.full(40, 0.45)])
+    good = {1: GoodTime(np.array([[T0, T0 + 100]]), frames)}
+    judged = judge([events("m1", time, good=good)], 100, 5, OURS)
+    assert not judged.rejected.any()
+    np.testing.assert_allclose(judged.live, 0.45)
 
 
 def test_a_lone_ccd_and_too_short_a_range(rng: np.random.Generator) -> None:

@@ -65,8 +65,17 @@ def test_live_seconds_by_hand() -> None:
     np.testing.assert_allclose(live, [4.0, 0.2 + 0.5 * 2.2, 0.5 * 0.4])
 
 
+def test_nested_read_out_frames() -> None:
+    frames = exposures_from_frames([1000.0, 12.5], [2000.0, 5.0], [1.0, 1.0])
+    assert frames is not None
+    live = live_seconds(np.array([0.0, 2000.0]), GoodTime(np.array([[0.0, 2000.0]]), frames))
+    assert float(live[0]) == pytest.approx(2000.0)
+    assert exposures_from_frames([np.nan], [1.0], [1.0]) is None
+
+
 def test_overlapping_read_out_frames_count_once() -> None:
     frames = exposures_from_frames([1.0, 2.9999, np.nan, 5.0], [2.0, 2.0002, 2.0, 2.0], [1.0, 1.0, 1.0, 7.0])
+    assert frames is not None
     assert len(frames) == 3
     live = live_seconds(np.array([0.0, 6.0]), GoodTime(np.array([[0.0, 6.0]]), frames))
     assert float(live[0]) == pytest.approx(6.0)

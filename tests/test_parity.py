@@ -41,12 +41,16 @@ def test_a_difference_is_named(golden: Path, hotpix: Path, tmp_path: Path) -> No
     regions.write_text(regions.read_text().replace(",2.06712661", ",2.06712693"))
     done = parity(tmp_path / "elsewhere", "--hotpix", hotpix)
     assert done.returncode == 1
-    for stage in ("counts:", "templates:", "voxels:", "regions:"):
+    changed["gti_bin_idx"] = changed["gti_bin_idx"][:-1]
+    np.savez(target / RUN / "intermediates.npz", **changed)
+    (target / "0900000101_0_5_0.2_12.0").mkdir()  # a run without intermediates is no identical run
+    done = parity(tmp_path / "elsewhere", "--hotpix", hotpix)
+    for stage in ("counts:", "frames:", "intermediates:", "templates:", "voxels:", "regions:"):
         assert f"    {stage}" in done.stdout, done.stdout
-    assert done.stdout.splitlines()[-1] == "0 of 1 runs identical"
+    assert done.stdout.splitlines()[-1] == "0 of 2 runs identical"
 
 
 def test_a_folder_without_runs(tmp_path: Path) -> None:
     done = parity(tmp_path)
     assert done.returncode == 2
-    assert "no <obsid>/<runid>" in done.stderr
+    assert "no <obsid>/<obsid>_<subset>" in done.stderr

@@ -13,6 +13,13 @@ import pytest
 from fake import CELL, CENTRE, OBSID, T0, FakeList, quiet_list, round_time, with_burst, write_list, write_sources
 
 import xscan
+from xscan.backends import get_backend
+from xscan.bayes import log10_bayes_peak
+from xscan.config import View, load_config
+from xscan.errors import ConfigError
+from xscan.grid import cells_of
+from xscan.missions.xmm import read
+from xscan.search import search_observation
 from xscan.sky import separation_arcsec
 
 VIEWS = ["5:0.2-12", "50:0.2-2", "200:0.2-12"]
@@ -178,7 +185,12 @@ def test_columns_of_the_tables(tmp_path: Path, busy: list[FakeList]) -> None:
         curve = curves[row["det_id"]]
         assert len({len(curve[name]) for name in ("time_s", "n", "mu", "bad", "rejected", "log10_b_peak")}) == 1
         assert all(np.isfinite([v for v in curve["log10_b_peak"] if v is not None]))
-        assert row["log10_b_max"] <= max(v for v in curve["log10_b_peak"] if v is not None) * 1.5 + 5
+        best = min(mine, key=lambda voxel: voxel["p"])
+        assert (row["n_max"], row["mu_at_max"]) == (best["n"], best["mu"])
+        assert row["log10_b_max"] == pytest.approx(float(log10_bayes_peak(best["n"], best["mu"])))
+        if row["area_cells"] == 1:
+            assert row["log10_b_max"] == pytest.approx(max(v for v in curve["log10_b_peak"] if v is not None))
+            assert row["counts_total"] == sum(curve["n"])
         for voxel in mine:
             assert curve["time_s"][voxel["t_index"]] == voxel["t_start_s"]
             assert curve["n"][voxel["t_index"]] >= voxel["n"]
@@ -217,6 +229,7 @@ def test_a_long_observation_needs_little_memory() -> None:
     code = """
 import resource, numpy as np
 from xscan.backends import get_backend
+from xscan.bayes import log10_bayes_peak
 from xscan.background import expectation
 from xscan.bayes import thresholds
 from xscan.config import Rules
@@ -224,9 +237,9 @@ from xscan.grid import Box, Grid
 from xscan.model import Frames, Photons
 rng = np.random.default_rng(1)
 n, nt = 2_600_000, 20_000
-p = Photons(rng.integers(0, nt * 5000, n).astype(np.int32), rng.integers(2, 126, n).astype(np.int16),
-            rng.integers(2, 126, n).astype(np.int16), rng.integers(200, 12000, n).astype(np.uint16),
-            np.zeros(n, np.uint8))
+cells = rng.integers(2, 126, (2, n)).astype(np.int16)
+p = Photons(rng.integers(0, nt * 5000, n).astype(np.int32), cells[0], cells[1], *(400 * cells).astype(np.uint16),
+            rng.integers(200, 12000, n).astype(np.uint16), np.zeros(n, np.uint8))
 grid = Grid(0.0, 5000, nt, 129, Box(2, 126, 2, 126))
 counts = get_backend("numpy").load(p).bin(grid, 200, 12000)
 frames = Frames(np.zeros(nt, bool), np.zeros(nt, bool), np.ones(nt))
@@ -238,3 +251,107 @@ print(len(voxels), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
     flagged, peak_mib = map(int, done.stdout.split())
     assert flagged <= 3
     assert peak_mib < 2048
+
+
+def half_live(rng: np.random.Generator) -> FakeList:
+    """A flat field with a bright source, a gap of 60 s with events in it, a CCD that is live for a third."""
+    fake = quiet_list(rng, "m1", SECONDS, rate=6.0)
+    n = 2000
+    old = fake.take(np.arange(len(fake.time)))  # type: ignore[arg-type]
+    columns = {
+        "time": T0 + round_time(rng.uniform(0, SECONDS - 1, n)),
+        "x": np.full(n, CENTRE + 300),
+        "y": np.full(n, CENTRE - 300),
+        "pi": rng.integers(300, 1900, n),
+    }
+    constant = {"flag": 0, "pattern": 0, "ccd": 2, "rawx": 30, "rawy": 100}
+    merged = {name: np.concatenate([getattr(old, name), values]) for name, values in columns.items()}
+    merged |= {name: np.concatenate([getattr(old, name), np.full(n, value)]) for name, value in constant.items()}
+    gap = [(T0, T0 + 920), (T0 + 980, T0 + SECONDS)]
+    return replace(fake, **merged, gti=dict.fromkeys(range(2, 7), gap) | {7: [(T0, T0 + 600)]})
+
+
+def test_live_time_by_hand(tmp_path: Path, rng: np.random.Generator) -> None:
+    fake = half_live(rng)
+    folder = observation(tmp_path, [fake])
+    (run,) = xscan.scan(folder, views=["100:0.2-12"]).runs.to_pylist()
+    (info,) = [info for info in run["inputs"] if info["role"] == "events"]
+    time, ccd = np.asarray(fake.time) - T0, np.asarray(fake.ccd)
+    outside = ((time > 920) & (time < 980) & (ccd != 7)) | ((ccd == 7) & (time > 600))
+    assert info["cut_good_time"] == np.count_nonzero(outside)
+    assert info["cut_ccd_not_working"] == np.count_nonzero((ccd == 7) & (time <= 600))
+    # the frame 900-1000 s has 40 s of live time: less than half, rejected
+    assert (run["n_frames"], run["n_frames_rejected"]) == (20, 1)
+    assert (run["good_s_m1"], run["rejected_s_m1"], run["bad_s_m1"], run["lost_s_m1"]) == (1900, 40, 0, 0)
+    kept = ~outside & (ccd != 7)
+    assert run["n_events"] == np.count_nonzero(kept)
+    assert run["n_events_rejected"] == np.count_nonzero(kept & (time >= 900) & (time < 1000))
+    assert run["n_voxels_searched"] % 19 == 0
+    assert run["source_list"] == "absent"
+
+
+def test_a_constant_source_is_expected_by_live_time(tmp_path: Path, rng: np.random.Generator) -> None:
+    """In frames of 80 s the gap leaves 60 of 80 s: the source is expected to send three quarters."""
+    config = load_config(views=(View(80.0, 0.2, 12.0),))
+    searches, _ = search_observation(read(observation(tmp_path, [half_live(rng)]), config), config, get_backend())
+    (result,) = next(searches).views
+    search = result.search
+    assert search is not None
+    x, y = (int(cells_of(np.array([v]), 129)[0]) for v in (CENTRE + 300, CENTRE - 300))
+    assert search.mask[y - search.grid.box.y0, x - search.grid.box.x0]
+    mu = search.expected.row(y - search.grid.box.y0)[x - search.grid.box.x0]
+    assert np.flatnonzero(search.frames.rejected).tolist() == []
+    np.testing.assert_allclose(search.frames.live[[10, 11, 12]], [1, 0.5, 0.75])
+    assert mu[10] == pytest.approx(80, rel=0.1)
+    assert mu[12] == pytest.approx(0.75 * mu[10], rel=0.05)
+    assert result.found == ()
+
+
+def test_views_without_a_live_frame_or_background_are_not_done(tmp_path: Path, rng: np.random.Generator) -> None:
+    dead = quiet_list(rng, "m1", 600.0)
+    stripes = [[(T0 + k, T0 + k + 10) for k in range(start, 600, 40)] for start in (0, 20)]
+    dead = replace(dead, gti={ccd: stripes[ccd % 2] for ccd in dead.gti})
+    (run,) = xscan.scan(observation(tmp_path / "a", [dead]), views=["20:0.2-12"]).runs.to_pylist()
+    assert (run["state"], run["reason"]) == ("skipped", "no_live_frame")
+    few = quiet_list(rng, "m1", 600.0, rate=0.1)
+    (run,) = xscan.scan(observation(tmp_path / "b", [few]), views=["20:0.2-12"]).runs.to_pylist()
+    assert (run["state"], run["reason"]) == ("skipped", "no_background")
+
+
+def test_events_outside_the_common_time_are_counted(tmp_path: Path, rng: np.random.Generator) -> None:
+    lists = [quiet_list(rng, "m1", SECONDS), quiet_list(rng, "m2", SECONDS).shifted(512.0)]
+    (run,) = xscan.scan(observation(tmp_path, lists), views=["5:0.2-12"]).runs.to_pylist()
+    cuts = {info["camera"]: info["cut_common_time"] for info in run["inputs"]}
+    assert cuts["m1"] == np.count_nonzero(np.asarray(lists[0].time) < T0 + 512)
+    assert run["lost_s_m1"] == pytest.approx(512, abs=5)
+    total = sum(info["n_rows"] - sum(v or 0 for k, v in info.items() if k.startswith("cut_")) for info in run["inputs"])
+    assert total - run["n_events"] < 60  # the rest that fills no frame
+
+
+def test_an_observation_is_scanned_as_it_was_read(tmp_path: Path, rng: np.random.Generator) -> None:
+    held = xscan.read(observation(tmp_path, [quiet_list(rng, "m1", 300.0)]))
+    assert xscan.scan(held, views=["5:0.2-12"]).runs.num_rows == 1
+    with pytest.raises(ConfigError, match="other settings"):
+        xscan.scan(held, profile="exod2")
+
+
+def test_light_curves_leave_rejected_frames_out(tmp_path: Path, busy: list[FakeList]) -> None:
+    dead = [replace(fake, gti=dict.fromkeys(fake.gti, [(T0, T0 + 910), (T0 + 950, T0 + SECONDS)])) for fake in busy]
+    tables = xscan.scan(observation(tmp_path, dead), views=["50:0.2-12"])
+    (run,) = tables.runs.to_pylist()
+    assert run["n_frames_rejected"] == 1
+    for curve in tables.lightcurves.to_pylist():
+        (frame,) = np.flatnonzero(curve["rejected"])
+        assert (curve["n"][frame], curve["mu"][frame], curve["log10_b_peak"][frame]) == (0, None, None)
+
+
+def test_the_last_moment_of_the_range_counts(tmp_path: Path, rng: np.random.Generator) -> None:
+    fake = quiet_list(rng, "m1", 600.0)
+    last = fake.take(np.append(np.arange(len(fake.time)), 0))  # type: ignore[arg-type]
+    time = np.asarray(last.time).copy()
+    time[-1] = T0 + 600.0
+    runs = [
+        xscan.scan(observation(tmp_path / str(i), [made]), views=["5:0.2-12"]).runs.to_pylist()[0]["n_events"]
+        for i, made in enumerate((fake, replace(last, time=time)))
+    ]
+    assert runs[1] == runs[0] + 1

@@ -12,7 +12,7 @@ from xscan.sky import TangentPlane
 from xscan.subsets import make_subsets
 
 OURS = Rules()
-LEGACY = Rules(best_exposures=False)
+LEGACY = Rules(best_exposures=False, live_time_rejection=False)
 PLANE = TangentPlane(150.0, 2.0)
 
 
@@ -78,6 +78,20 @@ def test_another_tangent_plane_is_left_out() -> None:
     near, far = TangentPlane(150.0, 2.0 + 0.04 / 3600), TangentPlane(150.0, 2.0 + 0.06 / 3600)
     lists = [make("pn", "S1", 0, 100), make("m1", "S2", 0, 90, near), make("m2", "S3", 0, 80, far)]
     assert names(lists) == ([["pnS1", "m1S2"]], {"m2S3": Reason.OTHER_PLANE})
+
+
+def test_another_reference_pixel_is_left_out() -> None:
+    odd = TangentPlane(150.0, 2.0, crpix=25_000.0)
+    lists = [make("pn", "S1", 0, 100), make("m1", "S2", 0, 90, odd)]
+    assert names(lists) == ([["pnS1"]], {"m1S2": Reason.OTHER_PLANE})
+
+
+def test_lists_that_only_touch_are_apart() -> None:
+    assert names([make("pn", "S1", 0, 100), make("m1", "S2", 100, 200)])[0] == [["pnS1"], ["m1S2"]]
+
+
+def test_all_events_at_one_time() -> None:
+    assert names([make("pn", "S1", 50, 50)]) == ([], {"pnS1": Reason.NO_GOOD_TIME})
 
 
 @pytest.mark.parametrize("rules", [OURS, LEGACY])

@@ -4,13 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake import OBSID, T0, FakeList, write_list, write_sources
+from astropy.io import fits
+from fake import OBSID, T0, FakeList, fits_bytes, hdus, write_list, write_sources
 
-from xscan.clean import FlagCut, HotPixels, PixelMask
+from xscan.clean import FlagCut, PixelMask
 from xscan.config import ScanConfig, load_config
 from xscan.errors import ConfigError, DataError, Reason
-from xscan.missions.xmm import read, read_event_list
-from xscan.model import EventList
+from xscan.missions.hotpixels import HotPixels
+from xscan.missions.xmm import read
+from xscan.missions.xmm_list import read_event_list
+from xscan.model import EventList, InputFile
 
 DEFAULT = load_config()
 EXOD2 = load_config("exod2")
@@ -18,7 +21,9 @@ TIMES = T0 + np.arange(6.0)
 
 
 def read_one(folder: Path, fake: FakeList, config: ScanConfig = DEFAULT, hot: HotPixels | None = None) -> EventList:
-    return read_event_list(write_list(folder, fake), config, hot or HotPixels())[0]
+    path = write_list(folder, fake)
+    info = InputFile(path.name, 1, camera=fake.camera, exposure=fake.exposure)
+    return read_event_list(path, info, OBSID, config, hot or HotPixels())[0]
 
 
 def kept(folder: Path, config: ScanConfig = DEFAULT, **columns: object) -> list[int]:
@@ -194,6 +199,97 @@ def test_good_time_by_data_subspace(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_one(tmp_path, fake).good_time[3].intervals, [[T0 + 1, T0 + 3]])
 
 
+def test_read_out_frames_without_good_time(tmp_path: Path) -> None:
+    events = read_one(tmp_path, FakeList(time=TIMES, exposures={2: ([T0 + 1.0], [2.0], [0.5])}))
+    np.testing.assert_array_equal(events.good_time[2].intervals, [[T0, T0 + 5]])
+    assert events.good_time[2].exposures is not None
+
+
+def test_read_out_frames_that_say_nothing(tmp_path: Path) -> None:
+    fake = FakeList(time=TIMES, gti={2: [(T0, T0 + 5)]}, exposures={2: ([np.nan, T0], [2.0, 0.0], [0.5, 0.5])})
+    assert read_one(tmp_path, fake).good_time[2].exposures is None
+
+
+def test_good_time_far_from_the_events_is_cut(tmp_path: Path) -> None:
+    events = read_one(tmp_path, FakeList(time=TIMES, gti={2: [(T0 - 5e6, T0 + 5e6)]}))
+    np.testing.assert_array_equal(events.good_time[2].intervals, [[T0 - 600, T0 + 605]])
+
+
+def test_filters_win_over_the_pipeline_whatever_the_subspace(tmp_path: Path) -> None:
+    subspace = {"DSTYP1": "CCDNR", "DSVAL1": "2", "DSTYP2": "TIME", "DSREF2": ":STDGTI02"}
+    fake = FakeList(time=TIMES, gti={2: [(T0, T0 + 10)]}, narrow_gti={2: [(T0 + 1, T0 + 3)]}, header=subspace)
+    np.testing.assert_array_equal(read_one(tmp_path, fake).good_time[2].intervals, [[T0 + 1, T0 + 3]])
+
+
+def test_null_of_a_scaled_column(tmp_path: Path) -> None:
+    made = hdus(FakeList(time=TIMES))
+    old = made["EVENTS"].columns
+    columns = [c for c in old if c.name != "X"]
+    columns.append(fits.Column("X", "J", bzero=1000, null=-999, array=np.array([1, 25_000, 1, 26_000, 30_000, 51_840])))
+    made[1] = fits.BinTableHDU.from_columns(columns, header=made[1].header)
+    path = tmp_path / f"P{OBSID}M1S001MIEVLI0000.FTZ"
+    path.write_bytes(fits_bytes(made))
+    events, _ = read_event_list(path, InputFile(path.name, 1, camera="m1"), OBSID, DEFAULT, HotPixels())
+    assert events.x.tolist() == [25_000, 26_000, 30_000, 51_840]
+    assert events.info.cuts["null_xy"] == 2
+
+
+def test_headers_that_contradict_the_name(tmp_path: Path) -> None:
+    write_list(tmp_path / OBSID, FakeList(time=TIMES, header={"OBS_ID": "0000000009"}))
+    write_list(tmp_path / OBSID, FakeList(camera="m2", time=TIMES, header={"INSTRUME": "RGS1"}))
+    skipped = read(tmp_path / OBSID, DEFAULT).skipped
+    assert [info.reason for info in skipped] == [Reason.CONTRADICTORY] * 2
+    assert "0000000009" in skipped[0].message
+    assert "RGS1" in skipped[1].message
+    write_list(tmp_path / "0000000009", FakeList(time=TIMES))
+    with pytest.raises(DataError, match="holds files of 0999999901"):
+        read(tmp_path / "0000000009", DEFAULT)
+
+
+def test_unknown_revolution_is_said(tmp_path: Path) -> None:
+    (tmp_path / "hotpix_M1.csv").write_text("RAWX,RAWY,CCDNR,REV1,REV2\n30,100,2,849,851\n")
+    hot = HotPixels.load(tmp_path)
+    assert (
+        read_one(
+            tmp_path, FakeList(time=TIMES, rawx=np.arange(30, 36), header={"REVOLUT": "850.0"}), hot=hot
+        ).info.cuts["hot_pixel"]
+        == 1
+    )
+    events = read_one(tmp_path, FakeList(time=TIMES, header={"REVOLUT": "REMOVE"}), hot=hot)
+    assert "hot_pixel" not in events.info.cuts
+    assert "no REVOLUT" in events.info.message
+
+
+def test_a_broken_copy_does_not_hide_a_good_one(tmp_path: Path) -> None:
+    broken = write_list(tmp_path / OBSID, FakeList(time=TIMES))
+    broken.write_bytes(broken.read_bytes()[:500])
+    write_list(tmp_path / OBSID / "pps", FakeList(time=TIMES))
+    observation = read(tmp_path / OBSID, DEFAULT)
+    assert len(observation.lists) == 1
+    assert [info.reason for info in observation.skipped] == [Reason.UNREADABLE]
+
+
+def test_a_timing_list_is_no_duplicate(tmp_path: Path) -> None:
+    write_list(tmp_path / OBSID, FakeList(time=TIMES))
+    write_list(tmp_path / OBSID, FakeList(time=TIMES), name=f"P{OBSID}M1S001TIEVLI0000.FTZ")
+    assert [info.reason for info in read(tmp_path / OBSID, DEFAULT).skipped] == [Reason.MODE]
+
+
+def test_an_unforeseen_error_costs_one_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_list(tmp_path / OBSID, FakeList(time=TIMES))
+    write_list(tmp_path / OBSID, FakeList(camera="m2", time=TIMES))
+
+    def explode(path: Path, info: InputFile, *rest: object) -> object:
+        if info.camera == "m1":
+            raise RuntimeError("out of cheese")
+        return read_event_list(path, info, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("xscan.missions.xmm.read_event_list", explode)
+    observation = read(tmp_path / OBSID, DEFAULT)
+    assert [events.camera for events in observation.lists] == ["m2"]
+    assert [info.reason for info in observation.skipped] == [Reason.ERROR]
+
+
 def test_real_lists(real_observation: Path) -> None:
     observation = read(real_observation, DEFAULT)
     assert (observation.obsid, observation.target) == ("0001730201", "HD159176")
@@ -234,17 +330,19 @@ def test_folders_that_are_no_observation(tmp_path: Path) -> None:
         read(tmp_path / OBSID, DEFAULT)
     write_list(tmp_path / "heap", FakeList(time=TIMES))
     write_list(tmp_path / "heap", FakeList(time=TIMES), obsid="0999999902")
-    with pytest.raises(DataError, match="several observations"):
+    with pytest.raises(DataError, match="holds files of 0999999901, 0999999902"):
         read(tmp_path / "heap", DEFAULT)
 
 
 def test_source_lists(tmp_path: Path) -> None:
     folder = tmp_path / OBSID
     write_list(folder, FakeList(time=TIMES))
-    path = write_sources(folder, [(150.0, 2.0, 30.0, 0.0, 0.2), (np.nan, 2.0, 30.0, 0.0, 0.2)])
+    path = write_sources(
+        folder, [(150.0, 2.0, 30.0, 0.0, 0.2), (np.nan, 2.0, 30.0, 0.0, 0.2), (150.0, 2.1, 9.0, 0.0, np.nan)]
+    )
     observation = read(folder, DEFAULT)
     assert observation.sources is not None
-    assert observation.sources.rate == pytest.approx([0.2])
+    assert observation.sources.rate == pytest.approx([0.2, 0.0])
     path.write_bytes(b"<html>")
     observation = read(folder, DEFAULT)
     assert observation.sources is None

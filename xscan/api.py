@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from xscan.backends import get_backend
-from xscan.clean import HotPixels
 from xscan.config import View, load_config
+from xscan.errors import ConfigError
 from xscan.missions import xmm
+from xscan.missions.hotpixels import HotPixels
 from xscan.model import Observation
 from xscan.runner import Recipe
 from xscan.search import search_observation
@@ -81,7 +83,7 @@ def scan(
     Parameters
     ----------
     observation : Observation or path
-        From :func:`read` (with the same profile), or a folder.
+        From :func:`read` with the same profile, config and hot_pixels, or a folder.
     views : sequence of View or str
         Frame length and band, as ``"5:0.2-12"`` (s, keV); default: the profile's nine.
     profile : str
@@ -89,7 +91,7 @@ def scan(
     config : path, optional
         TOML file whose settings override the profile's.
     hot_pixels : path, optional
-        Folder of hot-pixel tables. Has no effect on an observation that was read already.
+        Folder of hot-pixel tables.
     backend : str
         ``auto`` or ``numpy``.
 
@@ -104,7 +106,7 @@ def scan(
     DataError
         If a folder is given and cannot be read as an observation.
     ConfigError
-        If a setting is wrong.
+        If a setting is wrong, or the observation was read with others.
 
     Notes
     -----
@@ -112,10 +114,17 @@ def scan(
     lists; each formula stands with its source in :mod:`xscan.bayes` and :mod:`xscan.background`.
     """
     settings = recipe(profile, config, views, hot_pixels, backend)
+    started = time.perf_counter()
     if not isinstance(observation, Observation):
         observation = xmm.read(Path(observation), settings.config, settings.hot_pixels)
+    elif observation.settings != xmm.reading_digest(settings.config, settings.hot_pixels):
+        raise ConfigError(
+            f"{observation.obsid} was read with other settings; give read() and scan() the same profile, "
+            f"config and hot_pixels, or give scan() the folder"
+        )
+    seconds_read = time.perf_counter() - started
     searches, skipped = search_observation(observation, settings.config, settings.backend)
-    return tabulate(observation, searches, skipped, settings.provenance(), 0.0)
+    return tabulate(observation, searches, skipped, settings.provenance(), seconds_read)
 
 
 def open_results(folder: Path | str) -> Results:

@@ -24,6 +24,7 @@ __all__ = [
     "equivalent_sigma",
     "log10_bayes_eclipse",
     "log10_bayes_peak",
+    "log10_poisson_tail",
     "poisson_tail",
     "threshold_log10_bayes",
     "thresholds",
@@ -130,6 +131,22 @@ def poisson_tail(n: ArrayLike, mu: ArrayLike, eclipse: ArrayLike) -> NDArray[np.
     above = special.gammainc(np.maximum(n_, 1), mu_)
     above = np.where(n_ == 0, 1.0, above)
     return np.where(low, special.gammaincc(n_ + 1, mu_), above)
+
+
+def log10_poisson_tail(n: ArrayLike, mu: ArrayLike, eclipse: ArrayLike) -> NDArray[np.float64]:
+    """Give log10 of :func:`poisson_tail`, finite also where the tail itself is too small for a float.
+
+    Parameters as there.
+
+    Notes
+    -----
+    Both tails are the probability of n itself times a Bayes factor: ``P(N <= n) = Poisson(n) B_peak``
+    and ``P(N >= n) = Poisson(n) (1 + B_eclipse)``.
+    """
+    n_, mu_, low = np.broadcast_arrays(np.asarray(n, float), np.asarray(mu, float), eclipse)
+    at_n = _log10_poisson(n_, mu_)
+    above = at_n + np.logaddexp(0, log10_bayes_eclipse(n_, mu_) * np.log(10)) / np.log(10)
+    return np.where(low, at_n + log10_bayes_peak(n_, mu_), above)
 
 
 def _gaussian_n(mu: ArrayLike, sigma: ArrayLike, sign: int) -> NDArray[np.float64]:

@@ -145,8 +145,12 @@ def _run(folders: list[tuple[str | None, Path]], out: Path, recipe: Recipe, repo
     from xscan.store import ResultsWriter
 
     writer = ResultsWriter(out, recipe.provenance())
-    with reporter:
-        outcomes = run(folders, recipe, writer, reporter.finished)
+    try:
+        with reporter:
+            outcomes = run(folders, recipe, writer, reporter.finished)
+    except KeyboardInterrupt:
+        reporter.say(f"xscan: interrupted; the observations finished so far are in {out}")
+        return 130
     reporter.summary(outcomes, out)
     return 0 if all(outcome.state == "done" for outcome in outcomes) else 1
 
@@ -183,6 +187,3 @@ def main() -> None:
     except XscanError as error:
         typer.echo(f"xscan: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("xscan: interrupted; observations finished so far are stored", err=True)
-        sys.exit(130)

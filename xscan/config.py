@@ -21,6 +21,9 @@ __all__ = ["PROFILES", "Rules", "ScanConfig", "View", "load_config"]
 
 PROFILES = ("default", "exod2")
 
+BAND_KEV = (0.2, 12.0)
+"""Events outside are cut before everything."""
+
 _VIEW = re.compile(r"\s*([^:\s]+)\s*:\s*([^-\s]+)\s*-\s*([^-\s]+)\s*")
 
 
@@ -51,10 +54,15 @@ class View:
             raise ConfigError(
                 f"view {self}: the frame length is {self.dt_s!r} s; it must be a whole number of milliseconds"
             )
-        if not 0 <= self.lo_kev < self.hi_kev:
+        if not self.lo_kev < self.hi_kev:
             raise ConfigError(
                 f"view {self}: the band runs from {self.lo_kev:g} to {self.hi_kev:g} keV; "
                 f"give the lower energy first, as in 5:0.2-12"
+            )
+        if self.lo_kev < BAND_KEV[0] or self.hi_kev > BAND_KEV[1]:
+            raise ConfigError(
+                f"view {self}: the band runs from {self.lo_kev:g} to {self.hi_kev:g} keV; "
+                f"events outside {BAND_KEV[0]:g}-{BAND_KEV[1]:g} keV are not searched"
             )
         if self.pi_lo == self.pi_hi:
             raise ConfigError(f"view {self}: the band is narrower than 1 eV, the unit of the event lists")
@@ -80,7 +88,7 @@ class View:
     @property
     def label(self) -> str:
         """The view as it stands in identifiers: ``dt_lo_hi``, for example ``5_0.2_12.0``."""
-        return f"{self.dt_s:g}_{self.lo_kev}_{self.hi_kev}"
+        return f"{self.dt_s:.3f}".rstrip("0").rstrip(".") + f"_{self.lo_kev}_{self.hi_kev}"
 
     @classmethod
     def parse(cls, text: str) -> View:
@@ -132,6 +140,13 @@ class Rules:
     float64_lightcurves: bool = True
     """Expected counts of a region summed in float64. EXOD2: float32."""
 
+    def __post_init__(self) -> None:
+        if self.live_time_rejection and not self.best_exposures:
+            raise ConfigError(
+                "rules.live_time_rejection needs rules.best_exposures: live time is counted per camera; "
+                "set both, or neither"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class ScanConfig:
@@ -142,7 +157,7 @@ class ScanConfig:
     views : tuple of View
         The views to search, in order.
     sigma : float
-        Threshold of the Bayes factors in equivalent sigma (METHOD: at mu = 1000).
+        Threshold of the Bayes factors in equivalent sigma at mu = 1000.
     cell_arcsec : float
         Nominal side of a cell, arcsec.
     pn_singles_below_kev : float
@@ -192,7 +207,7 @@ def load_config(profile: str = "default", path: Path | None = None, views: tuple
     Parameters
     ----------
     profile : str
-        One of :data:`PROFILES`.
+        One of :data:`PROFILES`; what it does not set is the default's.
     path : Path, optional
         TOML file with the same sections; what it sets overrides the profile.
     views : tuple of View, optional
@@ -205,11 +220,13 @@ def load_config(profile: str = "default", path: Path | None = None, views: tuple
     """
     if profile not in PROFILES:
         raise ConfigError(f"unknown profile {profile!r}{_nearest(profile, PROFILES)}")
-    preset = resources.files("xscan").joinpath("profiles", f"{profile}.toml").read_text("utf-8")
-    values = _checked(tomllib.loads(preset), f"profile {profile}")
+    layers = [(_preset(name), f"profile {name}") for name in dict.fromkeys(("default", profile))]
     if path is not None:
-        for section, keys in _checked(_read_toml(path), str(path)).items():
-            values.setdefault(section, {}).update(keys)
+        layers.append((_read_toml(path), str(path)))
+    values: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+    for layer, where in layers:
+        for section, keys in _checked(layer, where).items():
+            values[section] |= keys
     search, clean = values["search"], values["clean"]
     return ScanConfig(
         views=views or tuple(View.parse(text) for text in search["views"]),
@@ -218,6 +235,10 @@ def load_config(profile: str = "default", path: Path | None = None, views: tuple
         pn_singles_below_kev=clean["pn_singles_below_kev"],
         rules=Rules(**values["rules"]),
     )
+
+
+def _preset(name: str) -> dict[str, Any]:
+    return tomllib.loads((resources.files("xscan") / "profiles" / f"{name}.toml").read_text("utf-8"))
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

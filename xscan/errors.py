@@ -22,19 +22,23 @@ class Reason(StrEnum):
     # one file
     UNREADABLE = "unreadable"  # truncated, corrupt, or not a FITS file
     NO_EVENTS_TABLE = "no_events_table"  # no EVENTS extension, or a needed column is missing or odd
+    NO_SOURCE_TABLE = "no_source_table"  # a source list without the columns of one
+    CONTRADICTORY = "contradictory"  # the header names another observation or instrument than the file
     NO_TANGENT_PLANE = "no_tangent_plane"  # no usable REF?CRVL / REF?CRPX / REF?CDLT
     NO_EVENTS = "no_events"  # no event is left after the cuts
-    NO_GOOD_TIME = "no_good_time"  # its good-time tables are empty
+    NO_GOOD_TIME = "no_good_time"  # its good-time tables are empty, or all its events have one time
     MODE = "mode"  # a submode that is not searched (timing, small window, unknown)
     FILTER = "filter"  # filter wheel closed, calibration lamp, or blocked
     DUPLICATE = "duplicate"  # the same exposure is in the folder twice
-    TIME_SPAN = "time_span"  # times span more than one orbit of XMM-Newton
+    TIME_SPAN = "time_span"  # times span more than two orbits of XMM-Newton
     # lists beside each other
     OTHER_PLANE = "other_plane"  # its tangent plane is not that of the other lists
     NOT_CHOSEN = "not_chosen"  # another list of the same camera shares more time with the others
     NO_COMMON_TIME = "no_common_time"  # the lists of a subset share no time
     # one view
     DT_TOO_LONG = "dt_too_long"  # one frame is longer than the time range
+    NO_LIVE_FRAME = "no_live_frame"  # every frame was rejected
+    NO_BACKGROUND = "no_background"  # no cell is left outside the source mask to build an expectation from
     EMPTY_BAND = "empty_band"  # no event of this subset falls in the band and frames
     # anything else
     ERROR = "error"  # an unforeseen error; the message is on record

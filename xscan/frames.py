@@ -11,7 +11,7 @@ from xscan.config import Rules
 from xscan.dropouts import silences
 from xscan.goodtime import Floats, contains, intersect, live_seconds
 from xscan.grid import Grid, ticks_of
-from xscan.model import EventList, Frames, GoodTime, Photons
+from xscan.model import CAMERAS, EventList, Frames, GoodTime, Photons
 from xscan.subsets import Subset, good_intervals
 
 __all__ = ["LiveTime", "bad_intervals", "in_good_time", "judge_frames", "live_time"]
@@ -37,8 +37,8 @@ def in_good_time(events: EventList) -> Bools:
 def live_time(subset: Subset) -> LiveTime:
     """Find when each CCD was taking data: what the list states, less the silences it does not.
 
-    A CCD that was live for less than half as long as the best of its camera, or sent nothing, is
-    not working and left out: judged by it, most frames would be rejected.
+    A CCD that was live (read-out frames included) for less than half as long as the best of its
+    camera, or sent nothing, is not working and left out: judged by it, most frames would be rejected.
     """
     quiet = silences(subset)
     live: dict[tuple[int, int], GoodTime] = {}
@@ -51,13 +51,16 @@ def live_time(subset: Subset) -> LiveTime:
             intervals = intersect(good.intervals, span)
             intervals = intersect(intervals, _outside(quiet.get((i, ccd), np.empty((0, 2))), span[0]))
             found[ccd] = GoodTime(intervals, good.exposures)
-        best = max((_seconds(good) for good in found.values()), default=0.0)
-        live |= {(i, ccd): good for ccd, good in found.items() if _seconds(good) >= max(LIVE_MIN * best, 1e-3)}
+        seconds = {ccd: float(live_seconds(span[0], good)[0]) for ccd, good in found.items()}
+        best = max(seconds.values(), default=0.0)
+        live |= {(i, ccd): good for ccd, good in found.items() if seconds[ccd] >= max(LIVE_MIN * best, 1e-3)}
     return live
 
 
-def _seconds(good: GoodTime) -> float:
-    return float(np.diff(good.intervals).sum())
+def _usual_fraction(good: GoodTime) -> float:
+    """Live fraction of a CCD's good time: 1 but for dead time within its read-out frames."""
+    start, stop = good.intervals[0, 0], good.intervals[-1, 1]
+    return float(live_seconds(np.array([start, stop]), good)[0]) / float(np.diff(good.intervals).sum())
 
 
 def _outside(intervals: Floats, span: Floats) -> Floats:
@@ -97,20 +100,19 @@ def judge_frames(
     fraction = np.zeros(grid.nt)
     seconds = {}
     edges = grid.frame_edges()
-    counts = [np.count_nonzero(in_range(events.time, subset)) for events in subset.lists]
-    for i, (events, share) in enumerate(zip(subset.lists, counts, strict=True)):
-        per_ccd = [live_seconds(edges, good) for (place, _), good in live.items() if place == i]
+    searched = (photons.tick >= 0) & (photons.tick < grid.nt * grid.dt_ms)
+    counts = np.bincount(photons.camera[searched], minlength=len(CAMERAS))
+    for i, events in enumerate(subset.lists):
+        per_ccd = []
+        for (place, _), good in live.items():
+            if place == i:
+                per_ccd.append(live_seconds(edges, good))
+                rejected |= per_ccd[-1] < LIVE_MIN * grid.dt_s * _usual_fraction(good)
         mean = np.mean(per_ccd, axis=0) if per_ccd else np.zeros(grid.nt)
-        for ccd_seconds in per_ccd:
-            rejected |= ccd_seconds < LIVE_MIN * grid.dt_s
-        seconds[events.camera] = mean
-        fraction += mean / grid.dt_s * (share / max(sum(counts), 1))
+        seconds[events.camera] = seconds.get(events.camera, 0.0) + mean
+        share = counts[CAMERAS.index(events.camera)] / max(int(counts.sum()), 1)
+        fraction += mean / grid.dt_s * share
     return Frames(bad, rejected, fraction), seconds
-
-
-def in_range(time: Floats, subset: Subset) -> Bools:
-    """Tell which times lie in the time range of a subset."""
-    return (time >= subset.t0) & (time < subset.t1)
 
 
 def bad_intervals(subset: Subset, photons: Photons) -> tuple[NDArray[np.int64], Bools]:

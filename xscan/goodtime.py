@@ -60,16 +60,16 @@ def contains(intervals: Floats, time: Floats) -> NDArray[np.bool_]:
     return (k >= 0) & (time <= intervals[np.maximum(k, 0), 1])
 
 
-def exposures_from_frames(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Floats:
+def exposures_from_frames(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Floats | None:
     """Turn EXPOSUnn rows (TIME, TIMEDEL, FRACEXP) into sorted intervals with a live fraction.
 
-    Rows of neighbouring frames overlap by rounding: a frame then ends where the next one starts,
-    so that no moment counts twice. Rows that are not finite or have no length are left out.
+    Rows of neighbouring frames overlap by rounding: a frame then starts where the ones before it
+    end, so that no moment counts twice. Rows that are not finite or have no length are left out.
 
     Returns
     -------
-    float64, shape (m, 3)
-        Start, stop (s) and live fraction, 0..1.
+    float64, shape (m, 3), or None
+        Start, stop (s) and live fraction, 0..1; None if no row is left: the table says nothing.
     """
     centre, length, fraction = (np.asarray(values, np.float64) for values in (time, timedel, fracexp))
     real = np.isfinite(centre) & np.isfinite(length) & np.isfinite(fraction) & (length > 0)
@@ -77,8 +77,9 @@ def exposures_from_frames(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLik
     fraction = np.clip(fraction[real], 0, 1)
     order = np.argsort(start, kind="stable")
     start, stop, fraction = start[order], stop[order], fraction[order]
-    stop[:-1] = np.minimum(stop[:-1], start[1:])
-    return np.column_stack([start, stop, fraction])
+    start[1:] = np.maximum(start[1:], np.maximum.accumulate(stop)[:-1])
+    kept = stop > start
+    return np.column_stack([start, stop, fraction])[kept] if kept.any() else None
 
 
 def live_seconds(edges: Floats, good: GoodTime) -> Floats:

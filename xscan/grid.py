@@ -31,8 +31,12 @@ def cells_of(pixels: NDArray[np.integer], n_cells: int) -> NDArray[np.int16]:
 
 
 def ticks_of(time_s: NDArray[np.float64], t0: float) -> NDArray[np.int32]:
-    """Give whole milliseconds (int32) since t0, rounded down, of times in s."""
-    return np.floor((time_s - t0) * 1000).astype(np.int32)
+    """Give whole milliseconds (int32) since t0, rounded down, of times in s.
+
+    Times more than 24 days away, which no exposure reaches, end at the limits of int32.
+    """
+    limits = np.iinfo(np.int32)
+    return np.clip(np.floor((time_s - t0) * 1000), limits.min, limits.max).astype(np.int32)
 
 
 @dataclass(frozen=True, slots=True)

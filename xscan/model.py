@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,6 +175,8 @@ class Observation:
         None if the folder holds none.
     target : str
         OBJECT of the event lists.
+    settings : str
+        Fingerprint of the settings it was read with.
     """
 
     obsid: str
@@ -183,6 +185,7 @@ class Observation:
     sources: Sources | None
     source_file: InputFile | None
     target: str = ""
+    settings: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +198,8 @@ class Photons:
         Milliseconds since t0, rounded down; negative or late ones belong to no frame.
     x, y : int16
         Cells of the whole plane.
+    x_px, y_px : uint16
+        Sky pixels, 1..51840.
     pi : uint16
         Energy, eV.
     camera : uint8
@@ -204,6 +209,8 @@ class Photons:
     tick: NDArray[np.int32]
     x: NDArray[np.int16]
     y: NDArray[np.int16]
+    x_px: NDArray[np.uint16]
+    y_px: NDArray[np.uint16]
     pi: NDArray[np.uint16]
     camera: NDArray[np.uint8]
 
@@ -254,6 +261,16 @@ class Expectation:
     rate: Floats
     live: Floats
     kind: NDArray[np.uint8]
+
+    def n_voxels(self) -> int:
+        """Count the voxels where mu is defined."""
+        cells = np.count_nonzero(self.template, axis=(1, 2))
+        counted = self.live + self.rate > 0
+        return int(sum(cells[kind] * np.count_nonzero(counted & (self.kind == kind)) for kind in (0, 1)))
+
+    def without_sources(self) -> Expectation:
+        """Give the expectation of the background alone."""
+        return replace(self, source=np.zeros_like(self.source))
 
     def row(self, y: int) -> Floats:
         """Give mu of one row of cells, shape (nx, nt)."""

@@ -18,6 +18,7 @@ from xscan.tables import Tables
 __all__ = ["Reporter"]
 
 MOST_SIGNIFICANT = 10
+WIDTH = 124  # columns that the table takes
 
 
 class Reporter:
@@ -61,20 +62,23 @@ class Reporter:
         why = f" ({outcome.reason}: {outcome.message})" if outcome.reason else ""
         stamp = "" if self._console.is_terminal else time.strftime("%H:%M:%S ")
         self.say(f"{stamp}{outcome.obsid}: {what}{why} in {outcome.seconds:.1f} s")
-        for row in tables.runs.to_pylist():
-            if outcome.state == "done" and row["reason"]:
-                self.say(f"    view {_view(row)}: {row['state']} ({row['reason']}: {row['message']})")
+        if outcome.state == "done":
+            for line in _remarks(tables.runs.to_pylist()):
+                self.say(f"    {line}")
         if self._progress is not None:
             self._progress.advance(self._task)
         self._n_regions += outcome.n_regions
         best = self._best + tables.regions.to_pylist()
-        self._best = sorted(best, key=lambda row: row["p_min"])[:MOST_SIGNIFICANT]
+        self._best = sorted(best, key=lambda row: row["log10_p_min"])[:MOST_SIGNIFICANT]
 
     def summary(self, outcomes: list[Outcome], out: Path) -> None:
         """Print the most significant regions, and what became of the observations."""
         # wide enough for the table where the output is a file
-        console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 110)
-        if self._best:
+        console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH)
+        if self._best and console.width < WIDTH:
+            for row in self._best:
+                console.print(_line(row), highlight=False, markup=False, soft_wrap=True)
+        elif self._best:
             table = Table(title=f"most significant {len(self._best)} of {self._n_regions} regions")
             for name, justify in (
                 ("region", "left"), ("RA", "right"), ("Dec", "right"), ("+-", "right"), ("kind", "left"),
@@ -85,13 +89,39 @@ class Reporter:
                 table.add_row(
                     row["det_id"], f"{row['ra_deg']:.4f}", f"{row['dec_deg']:+.4f}", f'{row["pos_err_arcsec"]:.1f}"',
                     row["kind"], str(row["n_max"]), f"{row['mu_at_max']:.3g}", f"{row['sigma_max']:.1f}",
-                    f"{row['p_min']:.1e}", f"{row['t_stop_s'] - row['t_start_s']:g} s",
+                    _probability(row), f"{row['t_stop_s'] - row['t_start_s']:g} s",
                 )  # fmt: skip
             console.print(table)
         counts = {state: sum(o.state == state for o in outcomes) for state in ("done", "empty", "skipped", "failed")}
         states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         text = f"{len(outcomes)} observations: {states}; {self._n_regions} regions; results in {out}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _remarks(runs: list[dict[str, Any]]) -> list[str]:
+    """Say what of a searched observation was not searched, and with what it had to do without."""
+    lines = dict.fromkeys(
+        f"{info['file']}: not used ({info['reason']}: {info['message']})" if info["reason"] else info["message"]
+        for row in runs
+        for info in row["inputs"]
+        if info["reason"] or info["message"]
+    )
+    if runs[0]["source_list"] == "absent":
+        lines["no source list (P<obsid>EP...OBSMLI): only cells far brighter than the rest are masked"] = None
+    return [*lines, *(f"view {_view(row)}: {row['state']} ({row['message']})" for row in runs if row["reason"])]
+
+
+def _line(row: dict[str, Any]) -> str:
+    """One region on a narrow terminal."""
+    return (
+        f'{row["det_id"]}  {row["ra_deg"]:.4f} {row["dec_deg"]:+.4f} +-{row["pos_err_arcsec"]:.1f}"  {row["kind"]}  '
+        f"n {row['n_max']}, expected {row['mu_at_max']:.3g}, p {_probability(row)}"
+    )
+
+
+def _probability(row: dict[str, Any]) -> str:
+    exponent = row["log10_p_min"]
+    return f"{10 ** (exponent % 1):.1f}e{int(exponent // 1):+03d}"
 
 
 def _view(row: dict[str, Any]) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from xscan import __version__
 from xscan.backends import Backend
-from xscan.clean import HotPixels
 from xscan.config import ScanConfig
 from xscan.errors import ConfigError, DataError, Reason
+from xscan.missions.hotpixels import HotPixels
 from xscan.missions.xmm import read
 from xscan.search import search_observation
 from xscan.store import ResultsWriter

@@ -25,6 +25,7 @@ CUTS = {
     "null_xy": "no place on the sky",
     "good_time": "outside the good time of its CCD",
     "ccd_not_working": "its CCD was live for less than half as long as the best of its camera",
+    "common_time": "outside the time range that the lists have in common",
 }
 """Cuts on events, in the order in which they are applied."""
 
@@ -86,7 +87,9 @@ RUNS = pa.schema(
         _field("target", pa.string(), "", "OBJECT of the event lists"),
         _field("n_regions", pa.int32(), "", "regions found"),
         _field("n_voxels", pa.int64(), "", "voxels flagged"),
-        _field("n_events", pa.int64(), "", "events in the voxels of this view"),
+        _field("n_events", pa.int64(), "", "events of the band in the frames and box of this view"),
+        _field("n_events_rejected", pa.int64(), "", "of these, events in rejected frames", True),
+        _field("n_voxels_searched", pa.int64(), "", "voxels with an expectation: the number of trials", True),
         _field("n_frames", pa.int32(), "", "frames", True),
         _field("n_frames_bad", pa.int32(), "", "frames of high particle background", True),
         _field("n_frames_rejected", pa.int32(), "", "frames not searched", True),
@@ -95,13 +98,19 @@ RUNS = pa.schema(
         _field("t_start_s", pa.float64(), "s", f"start of the first frame, {_NOTE}", True),
         _field("t_stop_s", pa.float64(), "s", f"end of the last frame, {_NOTE}", True),
         *_CAMERA_SECONDS,
+        _field("source_list", pa.string(), "", "used, absent, or the reason code why it could not be used"),
         _field("inputs", pa.list_(_INPUT), "", "files of the observation and what became of them"),
         _field("xscan_version", pa.string(), "", "version of xscan"),
         _field("profile", pa.string(), "", "configuration profile"),
         _field("config_digest", pa.string(), "", "fingerprint of the configuration and hot-pixel tables"),
         _field("backend", pa.string(), "", "backend that searched"),
         _field("seconds_read", pa.float64(), "s", "wall time spent reading the observation"),
-        _field("seconds_spent", pa.float64(), "s", "wall time spent on this view"),
+        _field(
+            "seconds_spent",
+            pa.float64(),
+            "s",
+            "wall time spent on this view, its subset's preparation counted to the first",
+        ),
         _field("finished_utc", pa.timestamp("ms", "UTC"), "", "when this observation was finished"),
     ]
 )
@@ -114,9 +123,13 @@ REGIONS = pa.schema(
         *_ID,
         *_VIEW,
         _field("label", pa.int32(), "", "number of the region in its view, from 0"),
-        _field("ra_deg", pa.float64(), "deg", "right ascension, ICRS, of the count-weighted centroid"),
-        _field("dec_deg", pa.float64(), "deg", "declination, ICRS, of the count-weighted centroid"),
-        _field("pos_err_arcsec", pa.float64(), "arcsec", "1-sigma error of the place along each axis"),
+        _field("ra_deg", pa.float64(), "deg", "right ascension, ICRS, fitted to the photons of the flagged time"),
+        _field("dec_deg", pa.float64(), "deg", "declination, ICRS, fitted to the photons of the flagged time"),
+        _field("pos_err_arcsec", pa.float64(), "arcsec", "statistical 1-sigma error of the place along each axis"),
+        _field(
+            "ra_cells_deg", pa.float64(), "deg", "right ascension, ICRS, of the count-weighted centroid of the cells"
+        ),
+        _field("dec_cells_deg", pa.float64(), "deg", "declination, ICRS, of the count-weighted centroid of the cells"),
         _field("x_sky", pa.float64(), "0.05 arcsec", "X of the place, sky pixel"),
         _field("y_sky", pa.float64(), "0.05 arcsec", "Y of the place, sky pixel"),
         _field("bbox_x0", pa.int32(), "cell", "bounding box: first cell along X, of the whole plane"),
@@ -138,6 +151,7 @@ REGIONS = pa.schema(
         _field("log10_b_max", pa.float64(), "", "log10 of the Bayes factor of that voxel"),
         _field("sigma_max", pa.float64(), "sigma", "equivalent of log10_b_max at mu = 1000, 0..10; a label: see p_min"),
         _field("p_min", pa.float64(), "", "smallest exact Poisson tail of a flagged voxel, before trials"),
+        _field("log10_p_min", pa.float64(), "", "log10 of p_min, also where p_min itself underflows to 0"),
         _field("counts_total", pa.int64(), "count", "counts of the region's cells in all frames not rejected"),
     ]
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -18,13 +17,15 @@ from xscan.backends import Backend, Counts, Loaded
 from xscan.background import expectation, source_disks
 from xscan.bayes import thresholds
 from xscan.config import ScanConfig, View
-from xscan.detect import Place, Region, locate, regions
+from xscan.detect import Region, regions
 from xscan.errors import Reason
 from xscan.frames import LiveTime, in_good_time, judge_frames, live_time
 from xscan.goodtime import Floats, intersect
 from xscan.grid import Box, Grid, cells_across, cells_of, ticks_of
 from xscan.lightcurve import LightCurve, light_curve
 from xscan.model import CAMERAS, Expectation, Frames, InputFile, Observation, Photons, Voxels
+from xscan.position import Place, locate, locate_cells
+from xscan.sky import TangentPlane
 from xscan.subsets import Subset, good_intervals, make_subsets
 
 __all__ = ["CameraSeconds", "Found", "Search", "SubsetSearch", "ViewResult", "search_observation"]
@@ -65,6 +66,9 @@ class Found:
     ----------
     region : Region
     place : Place
+        Fitted to the photons.
+    cells : Place
+        Centroid of the cells.
     curve : LightCurve
     by_camera : int array, shape (3,)
         Counts of pn, MOS1 and MOS2 in the flagged voxels.
@@ -74,6 +78,7 @@ class Found:
 
     region: Region
     place: Place
+    cells: Place
     curve: LightCurve
     by_camera: NDArray[np.int64]
     counts: int
@@ -88,9 +93,8 @@ class ViewResult:
     """
 
     view: View
-    reason: Reason | None
-    message: str
-    seconds_spent: float
+    reason: Reason | None = None
+    message: str = ""
     n_events: int = 0
     camera_seconds: dict[str, CameraSeconds] = field(default_factory=dict)
     search: Search | None = None
@@ -148,6 +152,9 @@ def _photons(subset: Subset, live: LiveTime, config: ScanConfig) -> tuple[Photon
             working = np.isin(events.ccd, [ccd for place, ccd in live if place == i])
             cuts["ccd_not_working"] = int(np.count_nonzero(keep & ~working))
             keep &= working
+        common = (events.time >= subset.t0) & (events.time <= subset.t1)
+        cuts["common_time"] = int(np.count_nonzero(keep & ~common))
+        keep &= common
         files.append(dataclasses.replace(events.info, cuts=cuts))
         time_s = events.time[keep]
         tick = ticks_of(time_s, subset.t0)
@@ -157,6 +164,8 @@ def _photons(subset: Subset, live: LiveTime, config: ScanConfig) -> tuple[Photon
                 tick=tick,
                 x=cells_of(events.x[keep], n_cells),
                 y=cells_of(events.y[keep], n_cells),
+                x_px=events.x[keep],
+                y_px=events.y[keep],
                 pi=events.pi[keep],
                 camera=np.full(np.count_nonzero(keep), CAMERAS.index(events.camera), np.uint8),
             )
@@ -175,9 +184,7 @@ def _search_views(
 ) -> Iterator[ViewResult]:
     loaded = backend.load(photons)
     for view in config.views:
-        started = time.perf_counter()
-        result = _search_view(view, subset, photons, live, observation, config, loaded)
-        yield dataclasses.replace(result, seconds_spent=time.perf_counter() - started)
+        yield _search_view(view, subset, photons, live, observation, config, loaded)
 
 
 def _search_view(
@@ -193,7 +200,7 @@ def _search_view(
     grid = _grid(view, subset, photons, config)
     if grid.nt < 1:
         message = f"one frame of {view.dt_s:g} s is longer than the {subset.t1 - subset.t0:.1f} s in common"
-        return ViewResult(view, Reason.DT_TOO_LONG, message, 0.0)
+        return ViewResult(view, Reason.DT_TOO_LONG, message)
     frames, seconds = judge_frames(subset, photons, live, grid, rules)
     spent = {
         events.camera: _camera_seconds(seconds[events.camera], frames, grid, good_intervals(events))
@@ -201,14 +208,21 @@ def _search_view(
     }
     pi_from = view.pi_lo if rules.half_open_band else view.pi_lo + 1
     counts = loaded.bin(grid, pi_from, view.pi_hi)
-    if counts.n_events() == 0:
-        return ViewResult(view, Reason.EMPTY_BAND, f"no event in the view {view}", 0.0, 0, spent)
+    n_events = counts.n_events()
+    if n_events == 0:
+        return ViewResult(view, Reason.EMPTY_BAND, f"no event in the view {view}", camera_seconds=spent)
+    if frames.rejected.all():
+        message = f"all {grid.nt} frames were rejected: a CCD was always dead or silent for more than half of one"
+        return ViewResult(view, Reason.NO_LIVE_FRAME, message, n_events, spent)
     disks = source_disks(observation.sources, plane, grid, rules)
     expected, mask = expectation(counts, frames, disks, rules)
+    if not expected.template.any():
+        message = f"all {mask.size} cells are masked as sources or empty: nothing to build an expectation from"
+        return ViewResult(view, Reason.NO_BACKGROUND, message, n_events, spent)
     voxels = counts.flag(expected, thresholds(config.sigma, counts.n_max()))
     search = Search(grid, frames, counts, disks, mask, expected, voxels)
-    found = _describe(search, subset, config)
-    return ViewResult(view, None, "", 0.0, counts.n_events(), spent, search, found)
+    found = _describe(search, photons, (pi_from, view.pi_hi), plane, config)
+    return ViewResult(view, None, "", n_events, spent, search, found)
 
 
 def _grid(view: View, subset: Subset, photons: Photons, config: ScanConfig) -> Grid:
@@ -234,7 +248,9 @@ def _camera_seconds(live: Floats, frames: Frames, grid: Grid, good: Floats) -> C
     )
 
 
-def _describe(search: Search, subset: Subset, config: ScanConfig) -> tuple[Found, ...]:
+def _describe(
+    search: Search, photons: Photons, pi_range: tuple[int, int], plane: TangentPlane, config: ScanConfig
+) -> tuple[Found, ...]:
     """Gather regions, place them, and extract their light curves."""
     grid, counts = search.grid, search.counts
     if len(search.voxels) == 0:
@@ -247,7 +263,11 @@ def _describe(search: Search, subset: Subset, config: ScanConfig) -> tuple[Found
             search.voxels.y[region.members].astype(np.int64) * grid.box.nx + search.voxels.x[region.members]
         )
         total = int(image.ravel()[cells].sum())
-        place = locate(region, total, grid, subset.lists[0].plane, config.rules)
+        place = locate(
+            region, search.voxels, photons, pi_range, search.expected, search.frames, grid, plane, config.rules
+        )
         curve = light_curve(region.box, counts, search.expected, search.frames, grid, config.rules)
-        found.append(Found(region, place, curve, by_camera[region.members].sum(axis=0), total))
+        found.append(
+            Found(region, place, locate_cells(region, grid, plane), curve, by_camera[region.members].sum(axis=0), total)
+        )
     return tuple(found)

@@ -80,7 +80,10 @@ def make_subsets(lists: tuple[EventList, ...], rules: Rules) -> tuple[list[Subse
             rest = [events for events in group if events not in picked]
             t0 = max(time_span(events)[0] for events in picked)
             t1 = min(time_span(events)[1] for events in picked)
-            if t1 <= t0:
+            if t1 <= t0 and len(picked) == 1:
+                why = "all its events have one time, and it states no good time"
+                skipped.append(_skip(picked[0], Reason.NO_GOOD_TIME, why))
+            elif t1 <= t0:
                 skipped += [
                     _skip(events, Reason.NO_COMMON_TIME, "the lists of its group share no time") for events in picked
                 ]
@@ -108,7 +111,7 @@ def _overlapping(lists: list[EventList]) -> list[list[EventList]]:
     end = -np.inf
     for events in sorted(lists, key=lambda events: (time_span(events), events.info.file)):
         start, stop = time_span(events)
-        if start > end:
+        if start >= end:
             groups.append([])
         groups[-1].append(events)
         end = max(end, stop)
@@ -124,7 +127,10 @@ def _same_plane(group: list[EventList]) -> tuple[list[EventList], list[InputFile
         if apart <= PLANE_TOLERANCE_ARCSEC and events.plane.crpix == anchor.crpix:
             same.append(events)
         else:
-            why = f"its tangent plane lies {apart:.2f} arcsec from that of the other lists"
+            where = (
+                f"at pixel {events.plane.crpix:g}" if apart <= PLANE_TOLERANCE_ARCSEC else f"{apart:.2f} arcsec away"
+            )
+            why = f"the reference point of its tangent plane is {where}, unlike that of the other lists"
             odd.append(_skip(events, Reason.OTHER_PLANE, why))
     return same, odd
 

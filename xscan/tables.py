@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from xscan.bayes import equivalent_sigma, log10_bayes_eclipse, log10_bayes_peak, poisson_tail
+from xscan.bayes import (
+    equivalent_sigma,
+    log10_bayes_eclipse,
+    log10_bayes_peak,
+    log10_poisson_tail,
+    poisson_tail,
+)
 from xscan.errors import Reason
 from xscan.model import CAMERAS, InputFile, Observation
 from xscan.schema import CUTS, LIGHTCURVES, REGIONS, RUNS, SCHEMAS, VOXELS
@@ -19,6 +26,16 @@ from xscan.search import Found, SubsetSearch, ViewResult
 __all__ = ["Provenance", "Tables", "failed_tables", "tabulate"]
 
 Row = dict[str, Any]
+
+DAMAGE = {
+    Reason.UNREADABLE,
+    Reason.NO_EVENTS_TABLE,
+    Reason.NO_TANGENT_PLANE,
+    Reason.TIME_SPAN,
+    Reason.CONTRADICTORY,
+    Reason.ERROR,
+}
+"""Reasons that mean a file is not what it should be: an observation lost to them has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +93,25 @@ def tabulate(
     regions: list[Row] = []
     voxels: list[pa.Table] = []
     curves: list[Row] = []
-    unused = [_input(info) for info in (*observation.skipped, *skipped)]
+    left_out = [*observation.skipped, *skipped]
+    unused = [_input(info) for info in left_out]
     sources = [_input(observation.source_file, "sources")] if observation.source_file else []
+    always = {"obsid": observation.obsid, "target": observation.target, "source_list": _source_list(observation)}
+    started = time.perf_counter()
     for search in searches:
         number = search.subset.number
         # files read here belong to the row; those that were not used anywhere, to every row
         inputs = [_input(info) for info in search.files] + sources + unused
         for result in search.views:
-            row = {"obsid": observation.obsid, "subset": number, "inputs": inputs, "target": observation.target}
-            runs.append(row | _run(result))
+            spent, started = time.perf_counter() - started, time.perf_counter()
+            runs.append(always | {"subset": number, "inputs": inputs} | _run(result) | {"seconds_spent": spent})
             for found in result.found:
                 det_id = f"{observation.obsid}_{number}_{result.view.label}_{found.region.label}"
                 regions.append(_region(det_id, observation.obsid, number, result, found))
                 voxels.append(_voxels(det_id, observation.obsid, result, found))
                 curves.append(_curve(det_id, observation.obsid, result, found))
     if not runs:
-        runs.append(_nothing_searched(observation) | {"inputs": sources + unused})
+        runs.append(always | {"inputs": sources + unused} | _nothing_searched(left_out))
     _stamp(runs, provenance, seconds_read)
     return Tables(
         pa.Table.from_pylist(runs, RUNS),
@@ -105,7 +125,7 @@ def failed_tables(
     obsid: str, state: str, reason: Reason, message: str, provenance: Provenance, seconds: float
 ) -> Tables:
     """Write down an observation that could not be read or searched: one row of ``runs``."""
-    row = _empty_run(state, reason, message) | {"obsid": obsid, "target": "", "inputs": []}
+    row = _empty_run(state, reason, message) | {"obsid": obsid, "target": "", "inputs": [], "source_list": "absent"}
     _stamp([row], provenance, seconds)
     return Tables(pa.Table.from_pylist([row], RUNS), *(SCHEMAS[name].empty_table() for name in list(SCHEMAS)[1:]))
 
@@ -148,17 +168,18 @@ def _empty_run(state: str, reason: Reason | None, message: str) -> Row:
     }
 
 
-def _nothing_searched(observation: Observation) -> Row:
-    """Explain an observation without any usable list, by its first list's reason."""
-    reasons = [info for info in observation.skipped if info.reason]
-    if reasons:
-        reason = reasons[0].reason
-        message = "; ".join(info.message for info in reasons)
-    else:
-        reason, message = Reason.NO_COMMON_TIME, "the event lists share no time, or not one tangent plane"
-    broken = {Reason.UNREADABLE, Reason.NO_EVENTS_TABLE, Reason.NO_TANGENT_PLANE, Reason.TIME_SPAN}
-    state = "failed" if any(info.reason in broken for info in reasons) else "skipped"
-    return _empty_run(state, reason, message) | {"obsid": observation.obsid, "target": observation.target}
+def _nothing_searched(left_out: list[InputFile]) -> Row:
+    """Explain an observation of which no list could be used: damage first, else the first list's reason."""
+    damaged = [info for info in left_out if info.reason in DAMAGE]
+    first = (damaged or left_out)[0]
+    message = "; ".join(info.message for info in left_out)
+    return _empty_run("failed" if damaged else "skipped", first.reason, message)
+
+
+def _source_list(observation: Observation) -> str:
+    if observation.source_file is None:
+        return "absent"
+    return observation.source_file.reason or "used"
 
 
 def _run(result: ViewResult) -> Row:
@@ -171,7 +192,6 @@ def _run(result: ViewResult) -> Row:
         "band_hi_kev": view.hi_kev,
         "n_regions": len(result.found),
         "n_events": result.n_events,
-        "seconds_spent": result.seconds_spent,
     }
     for camera, seconds in result.camera_seconds.items():
         for what in ("good", "bad", "rejected", "lost"):
@@ -180,6 +200,8 @@ def _run(result: ViewResult) -> Row:
         grid = search.grid
         row |= {
             "n_voxels": len(search.voxels),
+            "n_events_rejected": int(search.counts.image(search.frames.rejected).sum()),
+            "n_voxels_searched": search.expected.n_voxels(),
             "n_frames": grid.nt,
             "n_frames_bad": int(np.count_nonzero(search.frames.bad)),
             "n_frames_rejected": int(np.count_nonzero(search.frames.rejected)),
@@ -212,6 +234,8 @@ def _region(det_id: str, obsid: str, subset: int, result: ViewResult, found: Fou
         "ra_deg": place.ra_deg,
         "dec_deg": place.dec_deg,
         "pos_err_arcsec": place.error_arcsec,
+        "ra_cells_deg": found.cells.ra_deg,
+        "dec_cells_deg": found.cells.dec_deg,
         "x_sky": place.x_px,
         "y_sky": place.y_px,
         "bbox_x0": region.box.x0,
@@ -231,6 +255,7 @@ def _region(det_id: str, obsid: str, subset: int, result: ViewResult, found: Fou
         "log10_b_max": float(log10_b[best]),
         "sigma_max": float(equivalent_sigma(log10_b[best], eclipse[best])),
         "p_min": float(poisson_tail(n, mu, eclipse).min()),
+        "log10_p_min": float(log10_poisson_tail(n, mu, eclipse).min()),
         "counts_total": found.counts,
     }
 

@@ -61,9 +61,9 @@ class Header:
         return default if text is None else _value(text)
 
     def text(self, keyword: str) -> str:
-        """Give a keyword's value as text without surrounding blanks; empty if it is not there."""
-        value = self.get(keyword, "")
-        return value.strip() if isinstance(value, str) else str(value)
+        """Give a keyword's value as text without surrounding blanks; empty if it is absent or undefined."""
+        value = self.get(keyword)
+        return value.strip() if isinstance(value, str) else "" if value is None else str(value)
 
     def number(self, keyword: str) -> float | None:
         """Give a keyword's value as a float; None if it is not there or not a finite number.
@@ -139,10 +139,20 @@ class Table:
     def __contains__(self, column: str) -> bool:
         return column in self._columns
 
+    def number(self, column: str) -> int:
+        """Give a column's number, from 1, as it stands in TTYPEn."""
+        return self._columns[column][2]
+
     def null(self, column: str) -> int | None:
-        """Give a column's TNULL, or None."""
-        value = self.header.number(f"TNULL{self._columns[column][2]}")
-        return None if value is None else int(value)
+        """Give the value by which :meth:`column` marks a missing number, or None."""
+        null = self.header.number(f"TNULL{self.number(column)}")
+        if null is None:
+            return None
+        scale, zero = self._scaling(self.number(column))
+        return int(null * scale + zero)
+
+    def _scaling(self, number: int) -> tuple[float, float]:
+        return self.header.number(f"TSCAL{number}") or 1.0, self.header.number(f"TZERO{number}") or 0.0
 
     def column(self, name: str, kind: str = "iuf") -> NDArray[Any]:
         """Give one scalar column, shape (rows,), in the file's byte order unless it is scaled.
@@ -167,8 +177,7 @@ class Table:
                 f"download the file again",
             )
         offset, letter, number = self._columns[name]
-        scale = self.header.number(f"TSCAL{number}") or 1.0
-        zero = self.header.number(f"TZERO{number}") or 0.0
+        scale, zero = self._scaling(number)
         dtype = np.dtype(_DTYPES.get(letter, "S1"))
         plain = scale == 1.0 and zero == 0.0
         if dtype.kind not in kind or (not plain and scale != int(scale) and "f" not in kind):

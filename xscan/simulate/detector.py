@@ -1,0 +1,145 @@
+"""The cameras: where their CCDs lie, how sensitive they are, how they tell time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CAMERA", "Camera", "Ccd"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Ccd:
+    """One CCD: a rectangle on the focal plane.
+
+    Attributes
+    ----------
+    number : int
+        CCDNR.
+    u0, v0 : float
+        Lower left corner, arcsec from the optical axis.
+    columns, rows : int
+        Pixels along RAWX and RAWY.
+    flip : bool
+        Read out toward larger v: RAWX and RAWY count the other way.
+    """
+
+    number: int
+    u0: float
+    v0: float
+    columns: int
+    rows: int
+    flip: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """One EPIC camera.
+
+    Attributes
+    ----------
+    name : str
+        pn, m1 or m2.
+    ccds : tuple of Ccd
+    pixel_arcsec : float
+        Side of a pixel.
+    share : float
+        Part of all counts of a source that this camera receives.
+    frame_s : float
+        Read-out time.
+    roll_deg : float
+        Rotation of the camera against the pointing's position angle.
+    fov_arcsec : float
+        Radius of the field of view.
+    king_arcsec : float
+        Core radius of the point spread function.
+    particle_rate : float
+        Particle background of all CCDs, ct/s.
+    sky_rate : float
+        Diffuse sky background in the field of view, ct/s.
+    noise_rate : float
+        Electronic noise below 300 eV, ct/s.
+    out_of_time : float
+        Part of events that arrive during read-out: their RAWY is wrong.
+    """
+
+    name: str
+    ccds: tuple[Ccd, ...]
+    pixel_arcsec: float
+    share: float
+    frame_s: float
+    roll_deg: float
+    fov_arcsec: float
+    king_arcsec: float
+    particle_rate: float
+    sky_rate: float
+    noise_rate: float
+    out_of_time: float
+
+    def locate(self, u: Floats, v: Floats) -> tuple[Ints, Ints, Ints]:
+        """Find CCD, RAWX and RAWY of places on the focal plane; CCD 0 in gaps and outside."""
+        ccd = np.zeros(u.size, np.int64)
+        rawx, rawy = np.zeros(u.size, np.int64), np.zeros(u.size, np.int64)
+        for chip in self.ccds:
+            column = np.floor((u - chip.u0) / self.pixel_arcsec).astype(np.int64)
+            row = np.floor((v - chip.v0) / self.pixel_arcsec).astype(np.int64)
+            inside = (column >= 0) & (column < chip.columns) & (row >= 0) & (row < chip.rows)
+            ccd[inside] = chip.number
+            if chip.flip:
+                column, row = chip.columns - 1 - column, chip.rows - 1 - row
+            rawx[inside], rawy[inside] = column[inside] + 1, row[inside] + 1
+        return ccd, rawx, rawy
+
+    def place(self, ccd: Ints, rawx: Ints, rawy: Ints, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """Give a random place, arcsec on the focal plane, within the given pixels."""
+        table = np.zeros((16, 5))
+        for chip in self.ccds:
+            table[chip.number] = chip.u0, chip.v0, chip.columns, chip.rows, chip.flip
+        u0, v0, columns, rows, flip = table[ccd].T
+        column = np.where(flip > 0, columns - rawx, rawx - 1)
+        row = np.where(flip > 0, rows - rawy, rawy - 1)
+        jitter = rng.random((2, ccd.size))
+        return u0 + (column + jitter[0]) * self.pixel_arcsec, v0 + (row + jitter[1]) * self.pixel_arcsec
+
+    def vignetting(self, u: Floats, v: Floats) -> Floats:
+        """Relative effective area; 0 outside the field of view."""
+        off_axis = np.hypot(u, v)
+        area = 1 / (1 + (off_axis / 640) ** 2.4)  # about a half at 10.7 arcmin, 0.3 at 14
+        return np.where(off_axis <= self.fov_arcsec, area, 0.0)
+
+
+def _pn() -> tuple[Ccd, ...]:
+    """Twelve CCDs of 64 x 200 pixels in two rows; quadrants of three."""
+    width, height, gap, middle = 64 * 4.1, 200 * 4.1, 1.6, 6.2
+    ccds = []
+    for i in range(12):
+        upper, along = i >= 6, i % 6
+        u0 = (along - 3) * (width + gap) + (middle if along >= 3 else -middle) / 2
+        v0 = middle / 2 if upper else -middle / 2 - height
+        # numbers as in the camera: quadrants 1-3, 4-6 above, 7-9, 10-12 below
+        ccds.append(Ccd(i + 1, u0, v0, 64, 200, flip=not upper))
+    return tuple(ccds)
+
+
+def _mos() -> tuple[Ccd, ...]:
+    """Seven CCDs of 600 x 600 pixels: a row of three, and two above and below."""
+    side, gap = 600 * 1.1, 11.0
+    step = side + gap
+    middles = [(0, 0), (-0.5, 1), (0.5, 1), (1, 0), (0.5, -1), (-0.5, -1), (-1, 0)]
+    return tuple(
+        Ccd(number, x * step - side / 2, y * step - side / 2, 600, 600, flip=y > 0)
+        for number, (x, y) in enumerate(middles, start=1)
+    )
+
+
+CAMERA = {
+    "pn": Camera("pn", _pn(), 4.1, 0.58, 0.0733645, 90.0, 830.0, 6.6, 2.6, 3.4, 1.2, 0.063),
+    "m1": Camera("m1", _mos(), 1.1, 0.21, 2.6, 0.0, 840.0, 4.9, 0.95, 1.05, 0.25, 0.003),
+    "m2": Camera("m2", _mos(), 1.1, 0.21, 2.6, -90.0, 840.0, 4.9, 0.95, 1.05, 0.25, 0.003),
+}
+"""The three cameras; rates are those of a quiet observation with a thin filter, rounded."""

@@ -1,0 +1,195 @@
+"""One simulated observation, and archives of them with their truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from xscan.clean import PATTERN_MAX, PI_MAX, PI_MIN
+from xscan.model import CAMERAS
+from xscan.simulate.detector import CAMERA
+from xscan.simulate.events import RawEvents, draw_events, draw_faults
+from xscan.simulate.files import Pointing, write_event_list, write_source_list
+from xscan.simulate.sky import Sky, draw_sky
+from xscan.sky import TangentPlane
+
+__all__ = ["TRUTH", "simulate_archive", "simulate_observation"]
+
+EXPOSURES = {"m1": "S001", "m2": "S002", "pn": "S003"}
+START_S = 130_000_000.0
+DAY_S = 86_400.0
+LIST_LIKELIHOOD_MIN = 6.0
+LIST_ERROR_ARCSEC = 0.7
+
+
+def _field(name: str, kind: pa.DataType, unit: str, description: str) -> pa.Field:
+    return pa.field(name, kind, False, {"unit": unit, "description": description})
+
+
+TRUTH = pa.schema(
+    [
+        _field("obsid", pa.string(), "", "observation identifier"),
+        _field("number", pa.int32(), "", "number of the transient in its observation"),
+        _field("kind", pa.string(), "", "burst, flare or eclipse"),
+        _field("ra_deg", pa.float64(), "deg", "right ascension, ICRS"),
+        _field("dec_deg", pa.float64(), "deg", "declination, ICRS"),
+        _field("x_sky", pa.float64(), "0.05 arcsec", "X, sky pixel"),
+        _field("y_sky", pa.float64(), "0.05 arcsec", "Y, sky pixel"),
+        _field("t_start_s", pa.float64(), "s", "start, mission time (TT, MJDREF 50814, not barycentred)"),
+        _field("t_stop_s", pa.float64(), "s", "end, mission time (TT, MJDREF 50814, not barycentred)"),
+        _field("width_s", pa.float64(), "s", "duration"),
+        _field(
+            "counts_expected", pa.float64(), "count", "expected counts on axis, all cameras; missing ones of an eclipse"
+        ),
+        _field("n_pn", pa.int64(), "count", "good events of pn written; of an eclipse 0"),
+        _field("n_m1", pa.int64(), "count", "good events of MOS1 written; of an eclipse 0"),
+        _field("n_m2", pa.int64(), "count", "good events of MOS2 written; of an eclipse 0"),
+    ]
+)
+"""The table of what was planted."""
+
+
+def simulate_archive(
+    folder: Path,
+    n: int,
+    seed: int,
+    exposure_s: float,
+    quiet: bool = False,
+    background: float = 1.0,
+    made: Callable[[str], None] | None = None,
+) -> pa.Table:
+    """Write ``n`` observations, ``observations.txt`` and ``truth.parquet``.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets one folder per observation.
+    n, seed : int
+        Observation k of a seed is the same whatever n.
+    exposure_s : float
+    quiet : bool
+        No transients, no variable sources, no proton flares.
+    background : float
+        Factor on the background: 1 gives some 0.4 million events in 30 ks.
+    made : callable, optional
+        Told of each observation, for progress.
+
+    Returns
+    -------
+    pyarrow.Table
+        The truth, schema :data:`TRUTH`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = [TRUTH.empty_table()]
+    obsids = []
+    for k, child in enumerate(np.random.SeedSequence(seed).spawn(n)):
+        rng = np.random.default_rng(child)
+        pointing = draw_pointing(rng, f"{990_000_001 + k:010d}", exposure_s, k)
+        sky = draw_sky(rng, exposure_s, quiet)
+        tables.append(simulate_observation(folder / pointing.obsid, pointing, sky, rng, background))
+        obsids.append(pointing.obsid)
+        if made is not None:
+            made(pointing.obsid)
+    title = f"# {n} simulated observations: seed {seed}, {exposure_s:g} s each"
+    (folder / "observations.txt").write_text("\n".join([title, *obsids]) + "\n", "utf-8")
+    truth = pa.concat_tables(tables)
+    pq.write_table(truth, folder / "truth.parquet")
+    return truth
+
+
+def draw_pointing(rng: np.random.Generator, obsid: str, exposure_s: float, k: int = 0) -> Pointing:
+    """Draw where and when an observation looks."""
+    plane = TangentPlane(float(rng.uniform(0, 360)), float(np.degrees(np.arcsin(rng.uniform(-0.95, 0.95)))))
+    start = START_S + 2 * DAY_S * k + float(rng.uniform(0, DAY_S))
+    return Pointing(obsid, plane, float(rng.uniform(0, 360)), start, exposure_s, 850 + k)
+
+
+def simulate_observation(
+    folder: Path, pointing: Pointing, sky: Sky, rng: np.random.Generator, background: float = 1.0
+) -> pa.Table:
+    """Write one observation: three event lists and the source list.
+
+    Returns
+    -------
+    pyarrow.Table
+        Its truth, schema :data:`TRUTH`.
+    """
+    length = pointing.exposure_s
+    gap = None
+    if rng.random() < 0.3:
+        at = float(rng.uniform(0.2, 0.8)) * length
+        gap = (at, at + min(float(rng.uniform(40, 300)), 0.05 * length))
+    filtered = None
+    if rng.random() < 0.15:
+        edges = np.sort(rng.uniform(0.05, 0.95, 2)) * length
+        filtered = np.array([[0.0, edges[0]], [min(edges[0] + 0.1 * length, edges[1]), length]])
+        filtered = filtered[filtered[:, 1] > filtered[:, 0]]
+    recorded = np.zeros((len(sky.transients), len(CAMERAS)), np.int64)
+    for place, name in enumerate(CAMERAS):
+        camera = CAMERA[name]
+        late = float(rng.uniform(0.02, 0.06)) * length if name == "pn" else float(rng.uniform(0, 10))
+        early = float(rng.uniform(0, 0.01)) * length if name == "pn" else 0.0
+        span = (late, length - early)
+        faults = draw_faults(rng, camera, *span, gap, filtered)
+        events = draw_events(rng, sky, camera, faults, span, pointing.pa_deg, background)
+        write_event_list(folder, pointing, camera, EXPOSURES[name], span, events, faults, rng)
+        good = _good(events, name)
+        recorded[:, place] = [np.count_nonzero(good & (events.origin == i)) for i in range(len(sky.transients))]
+    write_source_list(folder, pointing, _listed_sources(sky, pointing, rng))
+    return _truth(sky, pointing, recorded)
+
+
+def _good(events: RawEvents, camera: str) -> NDArray[np.bool_]:
+    energy = (events.pi >= PI_MIN) & (events.pi <= PI_MAX)
+    return np.asarray((events.flag == 0) & (events.pattern <= PATTERN_MAX[camera]) & energy)
+
+
+def _listed_sources(sky: Sky, pointing: Pointing, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+    """Give the sources that the pipeline would have found, with its errors."""
+    place = np.array([(s.dx_arcsec, s.dy_arcsec) for s in sky.sources])
+    rate = np.array([s.rate for s in sky.sources])
+    area = CAMERA["pn"].vignetting(*place.T)
+    likelihood = 0.25 * rate * area * pointing.exposure_s * 0.7
+    listed = likelihood > LIST_LIKELIHOOD_MIN
+    place = place[listed] + rng.normal(0, LIST_ERROR_ARCSEC, (int(listed.sum()), 2))
+    ra, dec = pointing.plane.to_icrs(*(pointing.plane.crpix + place.T / 0.05))
+    return {
+        "RA": ra,
+        "DEC": dec,
+        "RADEC_ERR": np.full(ra.size, LIST_ERROR_ARCSEC * np.sqrt(2)),
+        "EP_DET_ML": likelihood[listed],
+        "EP_EXTENT": np.array([s.extent_arcsec for s in sky.sources])[listed],
+        "EP_TOT": rate[listed] * rng.normal(1, 0.05, ra.size),
+    }
+
+
+def _truth(sky: Sky, pointing: Pointing, recorded: NDArray[np.int64]) -> pa.Table:
+    rows: list[dict[str, Any]] = []
+    for i, transient in enumerate(sky.transients):
+        x = pointing.plane.crpix + transient.dx_arcsec / 0.05
+        y = pointing.plane.crpix + transient.dy_arcsec / 0.05
+        ra, dec = pointing.plane.to_icrs(x, y)
+        start = pointing.start_s + transient.start_s
+        rows.append(
+            {
+                "obsid": pointing.obsid,
+                "number": i,
+                "kind": transient.kind,
+                "ra_deg": float(ra),
+                "dec_deg": float(dec),
+                "x_sky": x,
+                "y_sky": y,
+                "t_start_s": start,
+                "t_stop_s": start + transient.width_s,
+                "width_s": transient.width_s,
+                "counts_expected": transient.counts,
+                **{f"n_{name}": int(recorded[i, k]) for k, name in enumerate(CAMERAS)},
+            }
+        )
+    return pa.Table.from_pylist(rows, TRUTH)

@@ -1,0 +1,67 @@
+"""Hold what was found against what was planted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from xscan.sky import separation_arcsec
+
+__all__ = ["Recovery", "compare"]
+
+MATCH_ARCSEC = 30.0
+"""A region belongs to a transient if it lies this near, or within its own bounding box, and overlaps in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What became of each planted transient.
+
+    Attributes
+    ----------
+    truth : list of dict
+        Rows of the truth table, each with ``det_ids`` (the regions that are it), ``best`` (the most
+        significant of them, a row of ``regions``) or None, and ``offset_arcsec`` of the best.
+    unmatched : list of dict
+        Regions that are no planted transient.
+    """
+
+    truth: list[dict[str, object]]
+    unmatched: list[dict[str, object]]
+
+
+def compare(truth: pa.Table, regions: pa.Table) -> Recovery:
+    """Match regions to planted transients by place and time.
+
+    Parameters
+    ----------
+    truth : pyarrow.Table
+        As :data:`xscan.simulate.observation.TRUTH`.
+    regions : pyarrow.Table
+        Of the same observations, as :mod:`xscan.schema`.
+    """
+    found = regions.to_pylist()
+    taken: set[str] = set()
+    rows = []
+    for planted in truth.to_pylist():
+        mine = [row for row in found if _is(planted, row)]
+        taken |= {row["det_id"] for row in mine}
+        best = min(mine, key=lambda row: row["p_min"], default=None)
+        offset = None if best is None else float(_offset(planted, best))
+        rows.append(planted | {"det_ids": [row["det_id"] for row in mine], "best": best, "offset_arcsec": offset})
+    return Recovery(rows, [row for row in found if row["det_id"] not in taken])
+
+
+def _offset(planted: dict[str, float], row: dict[str, float]) -> float:
+    return float(separation_arcsec(planted["ra_deg"], planted["dec_deg"], row["ra_deg"], row["dec_deg"]))
+
+
+def _is(planted: dict[str, object], row: dict[str, object]) -> bool:
+    if planted["obsid"] != row["obsid"] or (planted["kind"] == "eclipse") != (row["kind"] != "peak"):
+        return False
+    half = max(row["bbox_x1"] - row["bbox_x0"], row["bbox_y1"] - row["bbox_y0"]) * row["cell_arcsec"] / 2  # type: ignore[operator]
+    near = _offset(planted, row) <= max(MATCH_ARCSEC, half)  # type: ignore[arg-type]
+    overlap = row["t_start_s"] < planted["t_stop_s"] and row["t_stop_s"] > planted["t_start_s"]  # type: ignore[operator]
+    return bool(near and overlap and np.isfinite(half))

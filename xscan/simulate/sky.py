@@ -1,0 +1,175 @@
+"""What is in the simulated sky: constant and variable sources, and transients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Sky", "Source", "Transient", "draw_sky"]
+
+FIELD_RADIUS_ARCSEC = 780.0
+TRANSIENT_RADIUS_ARCSEC = 660.0
+CLEARANCE_ARCSEC = 60.0
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source that is always there.
+
+    Attributes
+    ----------
+    dx_arcsec, dy_arcsec : float
+        Place on the tangent plane: toward smaller RA and larger Dec.
+    rate : float
+        Count rate on axis, all three cameras together, ct/s, 0.2-12 keV.
+    hard : bool
+        Spectrum peaks at 3.5 keV, not at 0.9.
+    extent_arcsec : float
+        Gaussian sigma; 0 for a point.
+    period_s, amplitude : float
+        Sinusoidal variation; amplitude 0 for a constant source.
+    """
+
+    dx_arcsec: float
+    dy_arcsec: float
+    rate: float
+    hard: bool = False
+    extent_arcsec: float = 0.0
+    period_s: float = 5000.0
+    amplitude: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transient:
+    """Something that happens once.
+
+    Attributes
+    ----------
+    kind : str
+        ``burst`` (a box in time), ``flare`` (fast rise, slow decay) or ``eclipse`` (a source vanishes).
+    dx_arcsec, dy_arcsec : float
+        Place on the tangent plane.
+    start_s, width_s : float
+        Since the start of the observation. A flare has a fifth of its width of rise.
+    counts : float
+        Expected counts on axis, all three cameras together; of an eclipse, those that are missing.
+    eclipsed : int
+        Number of the source that an eclipse hides; -1 otherwise.
+    """
+
+    kind: str
+    dx_arcsec: float
+    dy_arcsec: float
+    start_s: float
+    width_s: float
+    counts: float
+    eclipsed: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Sky:
+    """Sources, transients, and flares of soft protons.
+
+    Attributes
+    ----------
+    sources : tuple of Source
+    transients : tuple of Transient
+    proton_flares : float64 array, shape (k, 3)
+        Peak time (s since the start), decay time (s) and peak rate (ct/s in pn) of each.
+    """
+
+    sources: tuple[Source, ...]
+    transients: tuple[Transient, ...]
+    proton_flares: Floats
+
+
+def draw_sky(rng: np.random.Generator, exposure_s: float, quiet: bool = False, n_sources: int = 60) -> Sky:
+    """Draw a sky.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    exposure_s : float
+        Length of the observation, s.
+    quiet : bool
+        No transients, no variable sources, no proton flares.
+    n_sources : int
+        Sources in the field, two of them bright.
+    """
+    places = _apart(rng, n_sources, FIELD_RADIUS_ARCSEC, [])
+    rates = np.minimum(0.002 * rng.pareto(1.2, n_sources) + 0.001, 0.2)
+    rates[:2] = rng.uniform(0.4, 1.0, 2)  # an eclipse needs something to hide
+    places[:2] *= 0.6
+    variable = rng.random(n_sources) < (0.0 if quiet else 0.1)
+    variable[:2] = False
+    extended = rng.random(n_sources) < 0.05
+    extended[:2] = False
+    sources = tuple(
+        Source(
+            dx_arcsec=float(places[i, 0]),
+            dy_arcsec=float(places[i, 1]),
+            rate=float(rates[i]),
+            hard=bool(rng.random() < 0.3),
+            extent_arcsec=float(rng.uniform(10, 40)) if extended[i] else 0.0,
+            period_s=float(rng.uniform(1000, 10_000)),
+            amplitude=float(rng.uniform(0.3, 0.8)) if variable[i] else 0.0,
+        )
+        for i in range(n_sources)
+    )
+    if quiet:
+        return Sky(sources, (), np.empty((0, 3)))
+    n_flares = rng.poisson(exposure_s / 12_000)
+    protons = np.column_stack(
+        [rng.uniform(0, exposure_s, n_flares), rng.uniform(100, 700, n_flares), rng.uniform(20, 80, n_flares)]
+    )
+    return Sky(sources, _draw_transients(rng, exposure_s, sources, places), protons.reshape(-1, 3))
+
+
+def _draw_transients(
+    rng: np.random.Generator, exposure_s: float, sources: tuple[Source, ...], taken: Floats
+) -> tuple[Transient, ...]:
+    places = _apart(rng, 5, TRANSIENT_RADIUS_ARCSEC, list(taken))
+    out = []
+    for i in range(3):
+        width = float(np.exp(rng.uniform(np.log(3), np.log(60))))
+        counts = float(np.exp(rng.uniform(np.log(10), np.log(100))))
+        out.append(_transient("burst", places[i], rng, exposure_s, width, counts))
+    for i in range(3, 5):
+        width = min(float(rng.uniform(300, 1500)), 0.3 * exposure_s)
+        counts = float(np.exp(rng.uniform(np.log(40), np.log(300))))
+        out.append(_transient("flare", places[i], rng, exposure_s, width, counts))
+    hidden = int(rng.integers(0, 2))
+    source = sources[hidden]
+    width = min(float(rng.uniform(100, 800)), 0.2 * exposure_s)
+    place = np.array([source.dx_arcsec, source.dy_arcsec])
+    out.append(_transient("eclipse", place, rng, exposure_s, width, source.rate * width, hidden))
+    return tuple(out)
+
+
+def _transient(
+    kind: str,
+    place: Floats,
+    rng: np.random.Generator,
+    exposure_s: float,
+    width_s: float,
+    counts: float,
+    eclipsed: int = -1,
+) -> Transient:
+    start = float(rng.uniform(0.08 * exposure_s, 0.92 * exposure_s - width_s))
+    return Transient(kind, float(place[0]), float(place[1]), start, width_s, counts, eclipsed)
+
+
+def _apart(rng: np.random.Generator, n: int, radius: float, taken: list[Floats]) -> Floats:
+    """Draw places, uniform in a disk, that keep their distance; shape (n, 2), arcsec."""
+    found: list[Floats] = []
+    while len(found) < n:
+        r, angle = radius * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
+        place = np.array([r * np.cos(angle), r * np.sin(angle)])
+        others = np.array(taken + found).reshape(-1, 2)
+        if not (np.hypot(*(others - place).T) < CLEARANCE_ARCSEC).any():
+            found.append(place)
+    return np.array(found).reshape(n, 2)
