@@ -336,7 +336,8 @@ def test_an_observation_is_scanned_as_it_was_read(tmp_path: Path, rng: np.random
 
 
 def test_light_curves_leave_rejected_frames_out(tmp_path: Path, busy: list[FakeList]) -> None:
-    dead = [replace(fake, gti=dict.fromkeys(fake.gti, [(T0, T0 + 910), (T0 + 950, T0 + SECONDS)])) for fake in busy]
+    gap = [(T0, T0 + 910), (T0 + 950, T0 + SECONDS)]
+    dead = [replace(fake, gti=dict.fromkeys(fake.gti, gap)) for fake in busy]
     tables = xscan.scan(observation(tmp_path, dead), views=["50:0.2-12"])
     (run,) = tables.runs.to_pylist()
     assert run["n_frames_rejected"] == 1

@@ -22,7 +22,7 @@ def make(
     """A list that is good from start to stop."""
     column = np.array([], np.uint16)
     info = InputFile(f"{camera}{exposure}", 1, camera=camera, exposure=exposure)
-    good = {1: GoodTime(np.array([[start, stop]], float))}
+    good = {1: GoodTime(np.array([[start, stop]], float))} if stop > start else {}
     span = (float(start), float(stop))
     return EventList(
         info, plane, 850, telapse or stop - start, column.astype(float), column, column, column, column, span, good
