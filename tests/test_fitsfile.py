@@ -14,6 +14,12 @@ from xscan.missions.fitsfile import read_tables
 WHOLE = fits_bytes(hdus(FakeList(time=np.arange(500.0), pi=np.arange(500) + 200)))
 
 
+def _second(content: bytes, old: bytes, new: bytes) -> bytes:
+    """Replace the second occurrence."""
+    at = content.index(old, content.index(old) + 1)
+    return content[:at] + new + content[at + len(old) :]
+
+
 def write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
@@ -93,6 +99,12 @@ def test_scaled_columns(tmp_path: Path) -> None:
         (WHOLE.replace(b"NAXIS2  =                  500", b"NAXIS2  =                 -500"), "NAXIS2"),
         (WHOLE.replace(b"TFORM1  = 'D       '", b"TFORM1  = 'Z       '"), "TFORM1"),
         (WHOLE.replace(b"TFORM1  = 'D       '", b"TFORM1  = '99D     '"), "a row has"),
+        # found by scripts/fuzz: seeds 78 and 804
+        (WHOLE.replace(b"TFORM1  = 'D       '", b"TFORM1  = 'E       '"), "a row has"),
+        (
+            _second(WHOLE, b"BITPIX  =                    8", b"BITPIX  =                    7"),
+            "BITPIX of a table is 7",
+        ),
     ],
 )
 def test_damaged_files_are_one_clear_line(tmp_path: Path, content: bytes, says: str) -> None:

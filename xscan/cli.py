@@ -43,6 +43,7 @@ Hot = Annotated[
     Path | None,
     typer.Option("--hot-pixels", metavar="DIR", help="Folder of hotpix_PN.csv, hotpix_M1.csv, hotpix_M2.csv."),
 ]
+Plot = Annotated[bool, typer.Option("--plot", help="Draw each observation and region: PNGs in DIR/plots.")]
 
 
 def _version(asked: bool) -> None:
@@ -69,6 +70,7 @@ def scan(
     view: Views = None,
     backend: BackendName = "auto",
     hot_pixels: Hot = None,
+    plot: Plot = False,
 ) -> None:
     """Search one observation.
 
@@ -78,7 +80,7 @@ def scan(
     from xscan.api import recipe
 
     settings = recipe(profile, config, view or (), hot_pixels, backend)
-    raise typer.Exit(run_scan(folder, out, settings))
+    raise typer.Exit(run_scan(folder, out, settings, plot))
 
 
 @app.command()
@@ -91,6 +93,7 @@ def archive(
     view: Views = None,
     backend: BackendName = "auto",
     hot_pixels: Hot = None,
+    plot: Plot = False,
 ) -> None:
     """Search every observation of a list.
 
@@ -101,7 +104,33 @@ def archive(
     from xscan.runner import read_obslist
 
     settings = recipe(profile, config, view or (), hot_pixels, backend)
-    raise typer.Exit(run_archive(read_obslist(obslist), data, out, settings))
+    raise typer.Exit(run_archive(read_obslist(obslist), data, out, settings, plot))
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Gets <obsid>/, observations.txt and truth.parquet.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of observations.")] = 12,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files.")] = 5,
+    exposure: Annotated[float, typer.Option("--exposure", metavar="S", min=600, help="Length of each, s.")] = 2000.0,
+    background: Annotated[
+        float, typer.Option("--background", min=0.01, max=20, help="Factor on the background; 1.6 is a busy one.")
+    ] = 1.0,
+    quiet_sky: Annotated[
+        bool, typer.Option("--quiet-sky", help="No transients, variable sources or proton flares.")
+    ] = False,
+) -> None:
+    """Make observations whose truth is known, as messy as real ones (docs/simulator.md)."""
+    run_simulate(folder, n, seed, exposure, quiet_sky, background)
+
+
+@app.command()
+def recovered(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of results.")],
+    simulated: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that xscan simulate wrote.")],
+) -> None:
+    """Hold what was found in simulated observations against what was planted."""
+    run_recovered(results, simulated)
 
 
 @app.command()
@@ -118,14 +147,14 @@ def export(
     run_export(results, ds9, lightcurves, format, obsid)
 
 
-def run_scan(folder: Path, out: Path, recipe: Recipe) -> int:
+def run_scan(folder: Path, out: Path, recipe: Recipe, plot: bool = False) -> int:
     """Search one observation; return the exit code."""
     from xscan.report import Reporter
 
-    return _run([(None, folder)], out, recipe, Reporter(total=1))
+    return _run([(None, folder)], out, recipe, Reporter(total=1), plot)
 
 
-def run_archive(obslist: Obslist, data: Path, out: Path, recipe: Recipe) -> int:
+def run_archive(obslist: Obslist, data: Path, out: Path, recipe: Recipe, plot: bool = False) -> int:
     """Search the observations of a list; return the exit code."""
     from xscan.errors import ConfigError
     from xscan.report import Reporter
@@ -137,17 +166,22 @@ def run_archive(obslist: Obslist, data: Path, out: Path, recipe: Recipe) -> int:
         f"{len(obslist.obsids)} observations "
         f"({obslist.duplicates} duplicates, {obslist.comments} comments, {obslist.blank} blank lines left out)"
     )
-    return _run([(obsid, data / obsid) for obsid in obslist.obsids], out, recipe, reporter)
+    return _run([(obsid, data / obsid) for obsid in obslist.obsids], out, recipe, reporter, plot)
 
 
-def _run(folders: list[tuple[str | None, Path]], out: Path, recipe: Recipe, reporter: Reporter) -> int:
+def _run(folders: list[tuple[str | None, Path]], out: Path, recipe: Recipe, reporter: Reporter, plot: bool) -> int:
     from xscan.runner import run
     from xscan.store import ResultsWriter
 
     writer = ResultsWriter(out, recipe.provenance())
+    pictures = None
+    if plot:
+        from xscan.plots import Pictures
+
+        pictures = Pictures(out / "plots")
     try:
         with reporter:
-            outcomes = run(folders, recipe, writer, reporter.finished)
+            outcomes = run(folders, recipe, writer, reporter.finished, pictures)
     except KeyboardInterrupt:
         reporter.say(f"xscan: interrupted; the observations finished so far are in {out}")
         return 130
@@ -177,6 +211,40 @@ def run_export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: 
         except OSError as error:
             raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
         typer.echo(f"{count} {'regions' if name == 'regions' else 'light curves'} written to {target}")
+
+
+def run_simulate(folder: Path, n: int, seed: int, exposure_s: float, quiet: bool, background: float) -> None:
+    """Write simulated observations, and say what."""
+    from xscan.errors import ConfigError
+    from xscan.report import Reporter
+    from xscan.simulate import simulate_archive
+
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty; give a new folder")
+    try:
+        with Reporter(total=n, what="simulating") as reporter:
+            truth = simulate_archive(folder, n, seed, exposure_s, quiet, background, reporter.advance)
+    except OSError as error:
+        raise ConfigError(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
+    typer.echo(
+        f"{n} observations with {truth.num_rows} transients in {folder}; next: xscan archive "
+        f"--obslist {folder}/observations.txt --data {folder}"
+    )
+
+
+def run_recovered(results: Path, simulated: Path) -> None:
+    """Print planted transients and what became of them."""
+    import pyarrow.parquet as pq
+
+    from xscan.errors import ConfigError
+    from xscan.report import print_recovery
+    from xscan.simulate.recovery import compare
+    from xscan.store import open_results
+
+    truth = simulated / "truth.parquet"
+    if not truth.is_file():
+        raise ConfigError(f"{simulated}: no truth.parquet; give the folder that xscan simulate wrote")
+    print_recovery(compare(pq.read_table(truth), open_results(results).table("regions")))
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ KING_SLOPE = 1.5
 """King profile ``(1 + (r / core)**2)**-slope`` on axis at 1.5 keV, after the EPIC calibration, rounded."""
 
 PHOTONS_MIN = 3.0
-FEW_PHOTONS = 3.0
+FEW_PHOTONS = 2.0
 ITERATIONS = 100
 STARTS = 40
 
@@ -175,7 +175,7 @@ def fit_place(
     mean. Steps start from the guess and from the most likely of the events. The error comes
     from the curvature of the likelihood at its maximum, averaged with what is expected of so many
     photons: a handful may happen to lie close together. Its variance is raised by
-    ``1 + FEW_PHOTONS / s``, which makes offsets of simulated sources Rayleigh-distributed down to
+    ``1 + FEW_PHOTONS / s``, which makes offsets of made-up sources Rayleigh-distributed down to
     six photons (tests/test_position.py).
     """
     n = len(x)

@@ -13,9 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from xscan.runner import Outcome
+from xscan.simulate.recovery import Recovery
 from xscan.tables import Tables
 
-__all__ = ["Reporter"]
+__all__ = ["Reporter", "print_recovery"]
 
 MOST_SIGNIFICANT = 10
 WIDTH = 124  # columns that the table takes
@@ -24,8 +25,9 @@ WIDTH = 124  # columns that the table takes
 class Reporter:
     """Progress bar on a terminal, plain lines elsewhere; remembers the most significant regions."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, what: str = "scanning") -> None:
         self._total = total
+        self._what = what
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
         self._task: Any = None
@@ -43,7 +45,7 @@ class Reporter:
                 transient=True,
             )
             self._progress.start()
-            self._task = self._progress.add_task("scanning", total=self._total)
+            self._task = self._progress.add_task(self._what, total=self._total)
         return self
 
     def __exit__(
@@ -56,6 +58,11 @@ class Reporter:
         """Print one line."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
+    def advance(self, _what: str = "") -> None:
+        """Move the bar by one."""
+        if self._progress is not None:
+            self._progress.advance(self._task)
+
     def finished(self, outcome: Outcome, tables: Tables) -> None:
         """Tell of one observation, in a line and on the bar."""
         what = f"{outcome.n_regions} regions" if outcome.state == "done" else outcome.state
@@ -65,8 +72,7 @@ class Reporter:
         if outcome.state == "done":
             for line in _remarks(tables.runs.to_pylist()):
                 self.say(f"    {line}")
-        if self._progress is not None:
-            self._progress.advance(self._task)
+        self.advance()
         self._n_regions += outcome.n_regions
         best = self._best + tables.regions.to_pylist()
         self._best = sorted(best, key=lambda row: row["log10_p_min"])[:MOST_SIGNIFICANT]
@@ -96,6 +102,30 @@ class Reporter:
         states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         text = f"{len(outcomes)} observations: {states}; {self._n_regions} regions; results in {out}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_recovery(done: Recovery) -> None:
+    """Print each planted transient with what was found of it, and the sums by kind."""
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH)
+    table = Table(title="planted and found")
+    for name, justify in (
+        ("observation", "left"), ("planted", "left"), ("duration", "right"), ("counts", "right"),
+        ("found in view", "left"), ("offset", "right"), ("p", "right"),
+    ):  # fmt: skip
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    kinds: dict[str, list[bool]] = {}
+    for row in done.truth:
+        best = row["best"]
+        kinds.setdefault(row["kind"], []).append(best is not None)
+        counts = row["n_pn"] + row["n_m1"] + row["n_m2"]
+        found = (
+            ["not found", "", ""] if best is None else [_view(best), f'{row["offset_arcsec"]:.1f}"', _probability(best)]
+        )
+        missing = f"-{row['counts_expected']:.0f}" if row["kind"] == "eclipse" else str(counts)
+        table.add_row(row["obsid"], row["kind"], f"{row['width_s']:.0f} s", missing, *found)
+    console.print(table)
+    sums = ", ".join(f"{sum(found)} of {len(found)} {kind}s" for kind, found in kinds.items())
+    console.print(f"found: {sums}; {len(done.unmatched)} other regions", highlight=False, markup=False, soft_wrap=True)
 
 
 def _remarks(runs: list[dict[str, Any]]) -> list[str]:

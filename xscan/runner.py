@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xscan import __version__
 from xscan.backends import Backend
@@ -18,6 +19,9 @@ from xscan.missions.xmm import read
 from xscan.search import search_observation
 from xscan.store import ResultsWriter
 from xscan.tables import Provenance, Tables, failed_tables, tabulate
+
+if TYPE_CHECKING:
+    from xscan.plots import Pictures
 
 __all__ = ["Obslist", "Outcome", "Recipe", "read_obslist", "run", "scan_folder"]
 
@@ -115,7 +119,9 @@ def read_obslist(path: Path) -> Obslist:
     return Obslist(tuple(obsids), duplicates, comments, blank)
 
 
-def scan_folder(folder: Path, recipe: Recipe, obsid: str | None = None) -> tuple[str, Tables]:
+def scan_folder(
+    folder: Path, recipe: Recipe, obsid: str | None = None, pictures: Pictures | None = None
+) -> tuple[str, Tables]:
     """Read and search one observation; trouble becomes a row of ``runs``, never an exception.
 
     Parameters
@@ -125,6 +131,8 @@ def scan_folder(folder: Path, recipe: Recipe, obsid: str | None = None) -> tuple
     recipe : Recipe
     obsid : str, optional
         What the caller calls the observation; else the folder's files say it.
+    pictures : Pictures, optional
+        Draws the observation when it is done.
 
     Returns
     -------
@@ -139,7 +147,12 @@ def scan_folder(folder: Path, recipe: Recipe, obsid: str | None = None) -> tuple
         observation = read(folder, recipe.config, recipe.hot_pixels)
         seconds_read = time.perf_counter() - started
         searches, skipped = search_observation(observation, recipe.config, recipe.backend)
-        return obsid or observation.obsid, tabulate(observation, searches, skipped, provenance, seconds_read)
+        watch = pictures.watch if pictures is not None else None
+        tables = tabulate(observation, searches, skipped, provenance, seconds_read, watch)
+        name = obsid or observation.obsid
+        if pictures is not None:
+            pictures.draw(name, tables)
+        return name, tables
     except DataError as error:
         state, reason, message = "failed", error.reason, str(error)
     except Exception as error:  # one observation's trouble must not stop the others
@@ -153,6 +166,7 @@ def run(
     recipe: Recipe,
     writer: ResultsWriter,
     finished: Callable[[Outcome, Tables], None],
+    pictures: Pictures | None = None,
 ) -> list[Outcome]:
     """Scan observations one after the other and store each when it is done.
 
@@ -164,11 +178,13 @@ def run(
     writer : ResultsWriter
     finished : callable
         Told of each outcome, for progress; it gets the tables too.
+    pictures : Pictures, optional
+        Draws each observation.
     """
     outcomes = []
     for obsid, folder in folders:
         started = time.perf_counter()
-        name, tables = scan_folder(folder, recipe, obsid)
+        name, tables = scan_folder(folder, recipe, obsid, pictures)
         writer.write(name, tables)
         outcome = _outcome(name, tables, time.perf_counter() - started)
         outcomes.append(outcome)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,7 @@ def tabulate(
     skipped: Iterable[InputFile],
     provenance: Provenance,
     seconds_read: float,
+    watch: Callable[[SubsetSearch, ViewResult], None] | None = None,
 ) -> Tables:
     """Run the searches and write down what they give.
 
@@ -88,6 +89,8 @@ def tabulate(
     provenance : Provenance
     seconds_read : float
         Wall time spent on reading, s.
+    watch : callable, optional
+        Shown each view's result while its counts are in memory: for pictures.
     """
     runs: list[Row] = []
     regions: list[Row] = []
@@ -104,6 +107,8 @@ def tabulate(
         inputs = [_input(info) for info in search.files] + sources + unused
         for result in search.views:
             spent, started = time.perf_counter() - started, time.perf_counter()
+            if watch is not None:
+                watch(search, result)
             runs.append(always | {"subset": number, "inputs": inputs} | _run(result) | {"seconds_spent": spent})
             for found in result.found:
                 det_id = f"{observation.obsid}_{number}_{result.view.label}_{found.region.label}"

@@ -264,6 +264,10 @@ def _read_table(file: str, data: bytes, view: memoryview, start: int) -> tuple[T
         )
     name = header.text("EXTNAME").upper() if start else "PRIMARY"
     is_table = header.text("XTENSION") == "BINTABLE" and len(axes) == 2
+    if is_table and header.get("BITPIX") != 8:
+        raise DataError(
+            Reason.UNREADABLE, f"{file}: BITPIX of a table is {header.get('BITPIX')!r}, not 8; download the file again"
+        )
     columns = _columns(header, file, axes[0]) if is_table else {}
     table = Table(file, name, header, axes[1] if is_table else 0, view[end:stop], axes[0] if is_table else 0, columns)
     return table, stop + -stop % _BLOCK
@@ -289,7 +293,7 @@ def _columns(header: Header, file: str, row_bytes: int) -> dict[str, tuple[int, 
         letter = match[2] if count == 1 else "A"  # a vector is skipped like a string
         columns.setdefault(header.text(f"TTYPE{number}").upper(), (offset, letter, number))
         offset += (count + 7) // 8 if match[2] == "X" else count * _WIDTHS[match[2]]
-    if offset > row_bytes:
+    if offset != row_bytes:
         raise DataError(
             Reason.UNREADABLE,
             f"{file}: the columns take {offset} bytes, a row has {row_bytes}; download the file again",

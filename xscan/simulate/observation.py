@@ -152,7 +152,7 @@ def _good(events: RawEvents, camera: str) -> NDArray[np.bool_]:
 
 def _listed_sources(sky: Sky, pointing: Pointing, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
     """Give the sources that the pipeline would have found, with its errors."""
-    place = np.array([(s.dx_arcsec, s.dy_arcsec) for s in sky.sources])
+    place = np.array([(s.dx_arcsec, s.dy_arcsec) for s in sky.sources]).reshape(-1, 2)
     rate = np.array([s.rate for s in sky.sources])
     area = CAMERA["pn"].vignetting(*place.T)
     likelihood = 0.25 * rate * area * pointing.exposure_s * 0.7

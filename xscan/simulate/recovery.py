@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from xscan.sky import separation_arcsec
@@ -28,8 +28,8 @@ class Recovery:
         Regions that are no planted transient.
     """
 
-    truth: list[dict[str, object]]
-    unmatched: list[dict[str, object]]
+    truth: list[dict[str, Any]]
+    unmatched: list[dict[str, Any]]
 
 
 def compare(truth: pa.Table, regions: pa.Table) -> Recovery:
@@ -54,14 +54,14 @@ def compare(truth: pa.Table, regions: pa.Table) -> Recovery:
     return Recovery(rows, [row for row in found if row["det_id"] not in taken])
 
 
-def _offset(planted: dict[str, float], row: dict[str, float]) -> float:
+def _offset(planted: dict[str, Any], row: dict[str, Any]) -> float:
     return float(separation_arcsec(planted["ra_deg"], planted["dec_deg"], row["ra_deg"], row["dec_deg"]))
 
 
-def _is(planted: dict[str, object], row: dict[str, object]) -> bool:
+def _is(planted: dict[str, Any], row: dict[str, Any]) -> bool:
     if planted["obsid"] != row["obsid"] or (planted["kind"] == "eclipse") != (row["kind"] != "peak"):
         return False
-    half = max(row["bbox_x1"] - row["bbox_x0"], row["bbox_y1"] - row["bbox_y0"]) * row["cell_arcsec"] / 2  # type: ignore[operator]
-    near = _offset(planted, row) <= max(MATCH_ARCSEC, half)  # type: ignore[arg-type]
-    overlap = row["t_start_s"] < planted["t_stop_s"] and row["t_stop_s"] > planted["t_start_s"]  # type: ignore[operator]
-    return bool(near and overlap and np.isfinite(half))
+    half = max(row["bbox_x1"] - row["bbox_x0"], row["bbox_y1"] - row["bbox_y0"]) * row["cell_arcsec"] / 2
+    near = _offset(planted, row) <= max(MATCH_ARCSEC, half)
+    overlap = row["t_start_s"] < planted["t_stop_s"] and row["t_stop_s"] > planted["t_start_s"]
+    return bool(near and overlap)

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+from test_cli import run
+
+import xscan
+from xscan.simulate import draw_sky, simulate_archive, simulate_observation
+from xscan.simulate.detector import CAMERA
+from xscan.simulate.files import Pointing
+from xscan.simulate.observation import TRUTH
+from xscan.simulate.recovery import compare
+from xscan.simulate.sky import Sky, Source, Transient
+from xscan.sky import TangentPlane, separation_arcsec
+
+POINTING = Pointing("0990000001", TangentPlane(83.0, -5.0), 33.0, 1.3e8, 6000.0, 850)
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archive") / "a"
+    simulate_archive(folder, 4, 11, 4000.0)
+    return folder
+
+
+def test_the_same_seed_gives_the_same_bytes(archive: Path, tmp_path: Path) -> None:
+    simulate_archive(tmp_path, 2, 11, 4000.0)
+    ours, theirs = digest(tmp_path), digest(archive)
+    for name, value in ours.items():
+        if name.startswith("099"):
+            assert theirs[name] == value  # observation k does not depend on n
+    other = tmp_path / "other"
+    simulate_archive(other, 1, 12, 4000.0)
+    name = "0990000001/P0990000001PNS003PIEVLI0000.FTZ"
+    assert digest(other)[name] != theirs[name]
+
+
+def test_lists_are_as_messy_as_real_ones(archive: Path) -> None:
+    seen = {"node": 0, "null": 0, "gaps": 0, "bad_runs": 0}
+    for path in archive.glob("*/*EVLI*"):
+        with fits.open(path) as made:
+            made.verify("exception")
+            events = made["EVENTS"].data
+            header = made["EVENTS"].header
+            assert (np.diff(events["TIME"]) < 0).sum() > 100  # grouped by CCD, unsorted
+            assert (events["FLAG"] != 0).mean() > 0.1
+            assert events["PATTERN"].max() > 12
+            assert events["PI"].min() < 200
+            assert events["PI"].max() > 12_000
+            assert header.get("XMMEA_EP") or header.get("XMMEA_EM")
+            names = {hdu.name for hdu in made}
+            ccds = {int(name[6:]) for name in names if name.startswith("STDGTI")}
+            assert {f"EXPOSU{ccd:02d}" for ccd in ccds} <= names
+            seen["node"] += int((events["CCDNR"] > 12).sum())
+            seen["null"] += int((events["X"] < 0).sum())
+            seen["gaps"] += sum(len(made[f"STDGTI{ccd:02d}"].data) > 1 for ccd in ccds)
+            seen["bad_runs"] += sum(int((made[f"BADPIX{ccd:02d}"].data["YEXTENT"] > 1).sum()) for ccd in ccds)
+    assert all(seen.values()), seen
+
+
+def test_truth_is_what_was_written(archive: Path) -> None:
+    truth = pq.read_table(archive / "truth.parquet")
+    assert truth.schema.equals(TRUTH, check_metadata=True)
+    lines = (archive / "observations.txt").read_text().splitlines()
+    assert lines[1:] == sorted(set(truth["obsid"].to_pylist()))
+    held = xscan.read(archive / "0990000001")
+    plane = held.lists[0].plane
+    for row in truth.to_pylist():
+        if row["obsid"] != held.obsid:
+            continue
+        x, y = plane.from_icrs(row["ra_deg"], row["dec_deg"])
+        assert (float(x), float(y)) == pytest.approx((row["x_sky"], row["y_sky"]), abs=1e-4)
+        assert row["t_stop_s"] - row["t_start_s"] == pytest.approx(row["width_s"])
+
+
+def test_a_bright_burst_is_written_and_found_where_it_is(tmp_path: Path) -> None:
+    sky = Sky((), (Transient("burst", 120.0, -200.0, 3000.0, 20.0, 400.0),), np.empty((0, 3)))
+    truth = simulate_observation(tmp_path / POINTING.obsid, POINTING, sky, np.random.default_rng(1))
+    (row,) = truth.to_pylist()
+    assert 150 < row["n_pn"] + row["n_m1"] + row["n_m2"] < 330  # 400 on axis, less vignetting, gaps and flags
+    assert row["n_pn"] > row["n_m1"] > 0
+    found = compare(truth, xscan.scan(tmp_path / POINTING.obsid, views=["5:0.2-12", "20:0.2-12"]).regions)
+    assert found.truth[0]["best"] is not None
+    assert found.truth[0]["offset_arcsec"] < 1.5
+    assert found.unmatched == []
+
+
+def test_two_roll_angles_give_the_same_places(tmp_path: Path) -> None:
+    angles = 2 * np.pi * np.arange(6) / 6
+    transients = tuple(
+        Transient("burst", float(300 * np.cos(a)), float(300 * np.sin(a)), 1000.0 + 700 * k, 10.0, 300.0)
+        for k, a in enumerate(angles)
+    )
+    sky = Sky((Source(50.0, 80.0, 0.5),), transients, np.empty((0, 3)))
+    places = []
+    for pa in (0.0, 111.0):
+        pointing = Pointing(POINTING.obsid, POINTING.plane, pa, 1.3e8, 6000.0, 850)
+        folder = tmp_path / f"{pa:g}" / pointing.obsid
+        truth = simulate_observation(folder, pointing, sky, np.random.default_rng(9))
+        done = compare(truth, xscan.scan(folder, views=["10:0.2-12"]).regions)
+        places.append([row["best"] for row in done.truth])
+        assert done.unmatched == []
+    both = [(a, b) for a, b in zip(*places, strict=True) if a is not None and b is not None]
+    assert len(both) >= 4  # a gap between chips, or a lost frame, may hide some
+    ratios = []
+    for a, b in both:
+        apart = float(separation_arcsec(a["ra_deg"], a["dec_deg"], b["ra_deg"], b["dec_deg"]))
+        ratios.append(apart / np.hypot(a["pos_err_arcsec"], b["pos_err_arcsec"]))
+    assert max(ratios) < 3.5
+    assert np.median(ratios) < 2
+
+
+def test_a_quiet_sky_has_nothing_planted(tmp_path: Path) -> None:
+    sky = draw_sky(np.random.default_rng(1), 5000.0, quiet=True)
+    assert sky.transients == ()
+    assert all(source.amplitude == 0 for source in sky.sources)
+    assert len(sky.proton_flares) == 0
+    assert simulate_archive(tmp_path, 1, 3, 1000.0, quiet=True).num_rows == 0
+
+
+def test_eclipses_hide_their_source(tmp_path: Path) -> None:
+    source = Source(60.0, 30.0, 2.0)
+    sky = Sky((source,), (Transient("eclipse", 60.0, 30.0, 2000.0, 500.0, 1000.0, 0),), np.empty((0, 3)))
+    truth = simulate_observation(tmp_path / POINTING.obsid, POINTING, sky, np.random.default_rng(3))
+    done = compare(truth, xscan.scan(tmp_path / POINTING.obsid, views=["50:0.2-12"]).regions)
+    best = done.truth[0]["best"]
+    assert best is not None
+    assert best["kind"] == "eclipse"
+    assert best["t_start_s"] == pytest.approx(truth["t_start_s"][0].as_py(), abs=60)
+
+
+@pytest.mark.parametrize("camera", list(CAMERA.values()), ids=list(CAMERA))
+def test_pixels_and_places_are_inverse(camera, rng: np.random.Generator) -> None:  # type: ignore[no-untyped-def]
+    u, v = rng.uniform(-800, 800, (2, 5000))
+    ccd, rawx, rawy = camera.locate(u, v)
+    on = ccd > 0
+    assert 0.75 < on.mean() < 1.0
+    back_u, back_v = camera.place(ccd[on], rawx[on], rawy[on], rng)
+    assert np.abs(back_u - u[on]).max() <= camera.pixel_arcsec
+    assert np.abs(back_v - v[on]).max() <= camera.pixel_arcsec
+    again = camera.locate(back_u, back_v)
+    for one, other in zip((ccd[on], rawx[on], rawy[on]), again, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_reader_does_not_know(archive: Path) -> None:
+    """Nothing below the command line mentions simulations."""
+    package = Path(xscan.__file__).parent
+    for path in package.rglob("*.py"):
+        if "simulate" not in path.parts and path.name not in ("cli.py", "report.py"):
+            assert "simulat" not in path.read_text().lower(), path.name
+
+
+def test_commands(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    done = run("simulate", data, "--n", 1, "--exposure", 3000, "--seed", 7)
+    assert done.returncode == 0, done.stderr
+    assert "1 observations with 6 transients" in done.stdout
+    again = run("simulate", data, "--n", 1)
+    assert again.returncode == 2
+    assert "is not empty" in again.stderr
+    args = ["archive", "--obslist", data / "observations.txt", "--data", data, "--out", out, "--view", "50:0.2-12"]
+    done = run(*args, "--plot")
+    assert done.returncode == 0, done.stderr
+    pictures = list((out / "plots").rglob("*.png"))
+    assert len(pictures) == 1 + xscan.open_results(out).table("regions").num_rows
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    done = run("recovered", out, data)
+    assert done.returncode == 0
+    assert "found: " in done.stdout
+    assert run("recovered", out, out).returncode == 2
+
+
+def test_plotting_leaves_no_pyplot() -> None:
+    code = "import sys, xscan.plots; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
