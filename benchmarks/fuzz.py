@@ -34,7 +34,40 @@ EXPOSURE_S = 1200.0
 VIEWS = ("5:0.2-12", "50:0.2-2")
 BLOCK, CARD = 2880, 80
 ABSURD = ("0", "-1", "1", "7", "-32768", "99999999", "2147483648", "1E300", "NaN", "'text    '", "T", "")
-KEYWORDS = ["NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT", "TFIELDS", "BITPIX", "NAXIS", "TFORM1", "TFORM2", "TFORM9", "TTYPE1", "TNULL6", "TSCAL6", "TZERO6", "REFXCRVL", "REFYCRVL", "REFXCRPX", "REFXCDLT", "SUBMODE", "FILTER", "INSTRUME", "OBS_ID", "REVOLUT", "TELAPSE", "XMMEA_EM", "XMMEA_EP", "EXTNAME", "XTENSION", "DSREF2", "DSVAL1", "END", "SIMPLE"]
+KEYWORDS = [
+    "NAXIS1",
+    "NAXIS2",
+    "PCOUNT",
+    "GCOUNT",
+    "TFIELDS",
+    "BITPIX",
+    "NAXIS",
+    "TFORM1",
+    "TFORM2",
+    "TFORM9",
+    "TTYPE1",
+    "TNULL6",
+    "TSCAL6",
+    "TZERO6",
+    "REFXCRVL",
+    "REFYCRVL",
+    "REFXCRPX",
+    "REFXCDLT",
+    "SUBMODE",
+    "FILTER",
+    "INSTRUME",
+    "OBS_ID",
+    "REVOLUT",
+    "TELAPSE",
+    "XMMEA_EM",
+    "XMMEA_EP",
+    "EXTNAME",
+    "XTENSION",
+    "DSREF2",
+    "DSVAL1",
+    "END",
+    "SIMPLE",
+]
 
 
 def bases(folder: Path) -> list[tuple[str, bytes]]:
