@@ -22,6 +22,7 @@ from xscan.errors import DataError, Reason
 __all__ = ["Header", "Table", "read_tables"]
 
 _BLOCK = 2880
+MOST = 999  # axes or columns, says the standard
 _CARD = 80
 _FORMAT = re.compile(r"(\d*)([LXBIJKAEDCMPQ])")
 _DTYPES = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
@@ -250,7 +251,7 @@ def _read_table(file: str, data: bytes, view: memoryview, start: int) -> tuple[T
         if any(block[i : i + 8] == b"END     " for i in range(0, _BLOCK, _CARD)):
             break
     header = Header(data[start:end])
-    axes = [_size(header, file, f"NAXIS{i + 1}") for i in range(_size(header, file, "NAXIS"))]
+    axes = [_size(header, file, f"NAXIS{i + 1}") for i in range(_size(header, file, "NAXIS", MOST))]
     size = abs(_size(header, file, "BITPIX")) // 8 if axes else 0
     for axis in axes:
         size *= axis
@@ -273,9 +274,10 @@ def _read_table(file: str, data: bytes, view: memoryview, start: int) -> tuple[T
     return table, stop + -stop % _BLOCK
 
 
-def _size(header: Header, file: str, keyword: str) -> int:
+def _size(header: Header, file: str, keyword: str, most: int = 1 << 40) -> int:
     value = header.get(keyword, 0)
-    if isinstance(value, bool) or not isinstance(value, int) or (value < 0 and keyword != "BITPIX"):
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or abs(value) > most or (value < 0 and keyword != "BITPIX"):
         raise DataError(
             Reason.UNREADABLE, f"{file}: the keyword {keyword} is {value!r}, no size; download the file again"
         )
@@ -285,7 +287,7 @@ def _size(header: Header, file: str, keyword: str) -> int:
 def _columns(header: Header, file: str, row_bytes: int) -> dict[str, tuple[int, str, int]]:
     columns: dict[str, tuple[int, str, int]] = {}
     offset = 0
-    for number in range(1, _size(header, file, "TFIELDS") + 1):
+    for number in range(1, _size(header, file, "TFIELDS", MOST) + 1):
         match = _FORMAT.match(header.text(f"TFORM{number}"))
         if match is None:
             raise DataError(Reason.UNREADABLE, f"{file}: TFORM{number} is missing or odd; download the file again")
