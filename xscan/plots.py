@@ -26,6 +26,7 @@ __all__ = ["Pictures", "counts_band", "plot_image", "plot_lightcurve"]
 COLOUR = {"peak": "#D55E00", "eclipse": "#56B4E9", "both": "#CC79A7"}
 BANDS = ((5.0, "#DCE9F2"), (3.0, "#B3D1E6"))  # widest first
 ZOOM_FRAMES = 15
+LISTED = 11  # regions named below an image
 
 Row = dict[str, Any]
 
@@ -113,7 +114,7 @@ def plot_image(image: Image, regions: list[Row], title: str, path: Path) -> Path
         pixel = np.asarray(grid.to_pixel(np.asarray(cells, float) - 0.5))
         return (pixel - image.plane.crpix) * SKY_PIXEL_ARCSEC / 60
 
-    with _figure(path, 1, 1, (7.4, 6.4)) as axes:
+    with _figure(path, 1, 1, (7.4, 6.8)) as axes:
         shown = np.ma.masked_equal(image.counts, 0)
         extent = (arcmin(box.x0), arcmin(box.x1), arcmin(box.y0), arcmin(box.y1))
         norm = LogNorm(vmin=1, vmax=max(float(image.counts.max()), 2))
@@ -126,21 +127,22 @@ def plot_image(image: Image, regions: list[Row], title: str, path: Path) -> Path
         places: dict[tuple[int, int], Row] = {}
         for row in sorted(regions, key=lambda row: row["log10_p_min"], reverse=True):
             places[round(row["x_sky"] / 1200), round(row["y_sky"] / 1200)] = row  # one minute of arc
-        for row in places.values():
+        handles = []
+        best_first = sorted(places.values(), key=lambda row: row["log10_p_min"])
+        for number, row in enumerate(best_first, start=1):
             x0, x1 = arcmin(row["bbox_x0"] - 0.5), arcmin(row["bbox_x1"] + 0.5)
             y0, y1 = arcmin(row["bbox_y0"] - 0.5), arcmin(row["bbox_y1"] + 0.5)
             colour = COLOUR[row["kind"]]
             axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=1.8))
-            label = f"{row['dt_s']:g} s, p {_power(row['log10_p_min'])}"
             axes.annotate(
-                label, (x1, y1), (3, 3), textcoords="offset points", color=colour, fontsize=8,
-                bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
+                str(number), (x1, y1), (2, 2), textcoords="offset points", color=colour, fontsize=9, weight="bold",
+                bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8},
             )  # fmt: skip
-        names = {"peak": "burst or flare", "eclipse": "eclipse", "both": "both"}
-        kinds = dict.fromkeys(row["kind"] for row in places.values())
-        handles = [Line2D([], [], color=COLOUR[kind], label=names[kind]) for kind in kinds]
+            label = f"{number}: {row['kind']}, {row['dt_s']:g} s, p {_power(row['log10_p_min'])}"
+            if number <= LISTED:
+                handles.append(Line2D([], [], color=colour, label=label))
         handles.append(Line2D([], [], color="0.6", linewidth=0.8, label="masked as constant sources"))
-        axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.0, -0.1), ncol=4)
+        axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.08, -0.1), ncol=3, columnspacing=1.2)
         low, high = image.band_kev
         axes.set_title(f"{title}: {int(image.counts.sum()):,} events, {low:g}-{high:g} keV")
         axes.set_xlabel("toward smaller RA (west) of the reference point (arcmin)")
