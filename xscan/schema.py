@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from xscan.model import CAMERAS
 
-__all__ = ["CUTS", "LIGHTCURVES", "REGIONS", "RUNS", "SCHEMAS", "VOXELS"]
+__all__ = ["CUTS", "LIGHTCURVES", "REGIONS", "RUNS", "SCHEMAS", "VOXELS", "column"]
 
 FORMAT_VERSION = 1
 
@@ -32,42 +32,43 @@ CUTS = {
 _NOTE = "mission time (TT, MJDREF 50814, not barycentred)"
 
 
-def _field(name: str, kind: pa.DataType, unit: str, description: str, nullable: bool = False) -> pa.Field:
+def column(name: str, kind: pa.DataType, unit: str, description: str, nullable: bool = False) -> pa.Field:
+    """Make a column with its unit and meaning; both travel in the field's metadata."""
     return pa.field(name, kind, nullable, {"unit": unit, "description": description})
 
 
 _ID = [
-    _field("obsid", pa.string(), "", "observation identifier, ten digits"),
+    column("obsid", pa.string(), "", "observation identifier, ten digits"),
 ]
 _VIEW = [
-    _field("subset", pa.int32(), "", "group of event lists searched together, from 0 in order of time"),
-    _field("dt_s", pa.float64(), "s", "length of a frame"),
-    _field("band_lo_kev", pa.float64(), "keV", "lower end of the band, inclusive"),
-    _field("band_hi_kev", pa.float64(), "keV", "upper end of the band, exclusive"),
+    column("subset", pa.int32(), "", "group of event lists searched together, from 0 in order of time"),
+    column("dt_s", pa.float64(), "s", "length of a frame"),
+    column("band_lo_kev", pa.float64(), "keV", "lower end of the band, inclusive"),
+    column("band_hi_kev", pa.float64(), "keV", "upper end of the band, exclusive"),
 ]
 
 _INPUT = pa.struct(
     [
-        _field("file", pa.string(), "", "name of the file"),
-        _field("role", pa.string(), "", "events or sources"),
-        _field("bytes", pa.int64(), "byte", "size on disk"),
-        _field("date", pa.string(), "", "when the pipeline made it, ISO 8601; empty if the file does not say"),
-        _field("camera", pa.string(), "", f"{', '.join(CAMERAS)}; empty for a source list"),
-        _field("exposure", pa.string(), "", "exposure identifier, such as S003"),
-        _field("submode", pa.string(), "", "SUBMODE"),
-        _field("filter", pa.string(), "", "FILTER"),
-        _field("n_rows", pa.int64(), "", "rows read"),
+        column("file", pa.string(), "", "name of the file"),
+        column("role", pa.string(), "", "events or sources"),
+        column("bytes", pa.int64(), "byte", "size on disk"),
+        column("date", pa.string(), "", "when the pipeline made it, ISO 8601; empty if the file does not say"),
+        column("camera", pa.string(), "", f"{', '.join(CAMERAS)}; empty for a source list"),
+        column("exposure", pa.string(), "", "exposure identifier, such as S003"),
+        column("submode", pa.string(), "", "SUBMODE"),
+        column("filter", pa.string(), "", "FILTER"),
+        column("n_rows", pa.int64(), "", "rows read"),
         *(
-            _field(f"cut_{name}", pa.int64(), "", f"events removed: {meaning}; null if not applied", True)
+            column(f"cut_{name}", pa.int64(), "", f"events removed: {meaning}; null if not applied", True)
             for name, meaning in CUTS.items()
         ),
-        _field("reason", pa.string(), "", "why the file was not used; null if it was", True),
-        _field("message", pa.string(), "", "the sentence for the reason, or a remark", True),
+        column("reason", pa.string(), "", "why the file was not used; null if it was", True),
+        column("message", pa.string(), "", "the sentence for the reason, or a remark", True),
     ]
 )
 
 _CAMERA_SECONDS = [
-    _field(f"{what}_s_{camera}", pa.float64(), "s", f"{camera}: {meaning}; null if the camera is absent", True)
+    column(f"{what}_s_{camera}", pa.float64(), "s", f"{camera}: {meaning}; null if the camera is absent", True)
     for camera in CAMERAS
     for what, meaning in (
         ("good", "live time in good frames"),
@@ -81,78 +82,78 @@ RUNS = pa.schema(
     [
         *_ID,
         *(field.with_nullable(True) for field in _VIEW),
-        _field("state", pa.string(), "", "done, empty (no event), skipped (cannot be searched) or failed"),
-        _field("reason", pa.string(), "", "reason code where the state is not done", True),
-        _field("message", pa.string(), "", "the sentence for the reason", True),
-        _field("target", pa.string(), "", "OBJECT of the event lists"),
-        _field("n_regions", pa.int32(), "", "regions found"),
-        _field("n_voxels", pa.int64(), "", "voxels flagged"),
-        _field("n_events", pa.int64(), "", "events of the band in the frames and box of this view"),
-        _field("n_events_rejected", pa.int64(), "", "of these, events in rejected frames", True),
-        _field("n_voxels_searched", pa.int64(), "", "voxels with an expectation: the number of trials", True),
-        _field("n_frames", pa.int32(), "", "frames", True),
-        _field("n_frames_bad", pa.int32(), "", "frames of high particle background", True),
-        _field("n_frames_rejected", pa.int32(), "", "frames not searched", True),
-        _field("n_cells", pa.int32(), "", "cells of the box searched", True),
-        _field("n_cells_masked", pa.int32(), "", "cells in the source mask", True),
-        _field("t_start_s", pa.float64(), "s", f"start of the first frame, {_NOTE}", True),
-        _field("t_stop_s", pa.float64(), "s", f"end of the last frame, {_NOTE}", True),
+        column("state", pa.string(), "", "done, empty (no event), skipped (cannot be searched) or failed"),
+        column("reason", pa.string(), "", "reason code where the state is not done", True),
+        column("message", pa.string(), "", "the sentence for the reason", True),
+        column("target", pa.string(), "", "OBJECT of the event lists"),
+        column("n_regions", pa.int32(), "", "regions found"),
+        column("n_voxels", pa.int64(), "", "voxels flagged"),
+        column("n_events", pa.int64(), "", "events of the band in the frames and box of this view"),
+        column("n_events_rejected", pa.int64(), "", "of these, events in rejected frames", True),
+        column("n_voxels_searched", pa.int64(), "", "voxels with an expectation: the number of trials", True),
+        column("n_frames", pa.int32(), "", "frames", True),
+        column("n_frames_bad", pa.int32(), "", "frames of high particle background", True),
+        column("n_frames_rejected", pa.int32(), "", "frames not searched", True),
+        column("n_cells", pa.int32(), "", "cells of the box searched", True),
+        column("n_cells_masked", pa.int32(), "", "cells in the source mask", True),
+        column("t_start_s", pa.float64(), "s", f"start of the first frame, {_NOTE}", True),
+        column("t_stop_s", pa.float64(), "s", f"end of the last frame, {_NOTE}", True),
         *_CAMERA_SECONDS,
-        _field("source_list", pa.string(), "", "used, absent, or the reason code why it could not be used"),
-        _field("inputs", pa.list_(_INPUT), "", "files of the observation and what became of them"),
-        _field("xscan_version", pa.string(), "", "version of xscan"),
-        _field("profile", pa.string(), "", "configuration profile"),
-        _field("config_digest", pa.string(), "", "fingerprint of the configuration and hot-pixel tables"),
-        _field("backend", pa.string(), "", "backend that searched"),
-        _field("seconds_read", pa.float64(), "s", "wall time spent reading the observation"),
-        _field(
+        column("source_list", pa.string(), "", "used, absent, or the reason code why it could not be used"),
+        column("inputs", pa.list_(_INPUT), "", "files of the observation and what became of them"),
+        column("xscan_version", pa.string(), "", "version of xscan"),
+        column("profile", pa.string(), "", "configuration profile"),
+        column("config_digest", pa.string(), "", "fingerprint of the configuration and hot-pixel tables"),
+        column("backend", pa.string(), "", "backend that searched"),
+        column("seconds_read", pa.float64(), "s", "wall time spent reading the observation"),
+        column(
             "seconds_spent",
             pa.float64(),
             "s",
             "wall time spent on this view, its subset's preparation counted to the first",
         ),
-        _field("finished_utc", pa.timestamp("ms", "UTC"), "", "when this observation was finished"),
+        column("finished_utc", pa.timestamp("ms", "UTC"), "", "when this observation was finished"),
     ]
 )
 
-_DET_ID = _field("det_id", pa.string(), "", "region identifier: obsid_subset_dt_lo_hi_label")
+_DET_ID = column("det_id", pa.string(), "", "region identifier: obsid_subset_dt_lo_hi_label")
 
 REGIONS = pa.schema(
     [
         _DET_ID,
         *_ID,
         *_VIEW,
-        _field("label", pa.int32(), "", "number of the region in its view, from 0"),
-        _field("ra_deg", pa.float64(), "deg", "right ascension, ICRS, fitted to the photons of the flagged time"),
-        _field("dec_deg", pa.float64(), "deg", "declination, ICRS, fitted to the photons of the flagged time"),
-        _field("pos_err_arcsec", pa.float64(), "arcsec", "statistical 1-sigma error of the place along each axis"),
-        _field(
+        column("label", pa.int32(), "", "number of the region in its view, from 0"),
+        column("ra_deg", pa.float64(), "deg", "right ascension, ICRS, fitted to the photons of the flagged time"),
+        column("dec_deg", pa.float64(), "deg", "declination, ICRS, fitted to the photons of the flagged time"),
+        column("pos_err_arcsec", pa.float64(), "arcsec", "statistical 1-sigma error of the place along each axis"),
+        column(
             "ra_cells_deg", pa.float64(), "deg", "right ascension, ICRS, of the count-weighted centroid of the cells"
         ),
-        _field("dec_cells_deg", pa.float64(), "deg", "declination, ICRS, of the count-weighted centroid of the cells"),
-        _field("x_sky", pa.float64(), "0.05 arcsec", "X of the place, sky pixel"),
-        _field("y_sky", pa.float64(), "0.05 arcsec", "Y of the place, sky pixel"),
-        _field("bbox_x0", pa.int32(), "cell", "bounding box: first cell along X, of the whole plane"),
-        _field("bbox_x1", pa.int32(), "cell", "bounding box: end along X, exclusive"),
-        _field("bbox_y0", pa.int32(), "cell", "bounding box: first cell along Y, of the whole plane"),
-        _field("bbox_y1", pa.int32(), "cell", "bounding box: end along Y, exclusive"),
-        _field("cell_arcsec", pa.float64(), "arcsec", "true side of a cell"),
-        _field("area_cells", pa.int32(), "cell", "cells with a flagged voxel"),
-        _field("kind", pa.string(), "", "peak, eclipse or both"),
-        _field("n_peak", pa.int32(), "", "voxels with too many counts"),
-        _field("n_eclipse", pa.int32(), "", "voxels with too few counts"),
-        _field("n_pn", pa.int64(), "count", "counts of pn in the flagged voxels"),
-        _field("n_m1", pa.int64(), "count", "counts of MOS1 in the flagged voxels"),
-        _field("n_m2", pa.int64(), "count", "counts of MOS2 in the flagged voxels"),
-        _field("t_start_s", pa.float64(), "s", f"start of the first flagged frame, {_NOTE}"),
-        _field("t_stop_s", pa.float64(), "s", f"end of the last flagged frame, {_NOTE}"),
-        _field("n_max", pa.int64(), "count", "counts of the most significant voxel (largest log10 B)"),
-        _field("mu_at_max", pa.float64(), "count", "expected counts of that voxel"),
-        _field("log10_b_max", pa.float64(), "", "log10 of the Bayes factor of that voxel"),
-        _field("sigma_max", pa.float64(), "sigma", "equivalent of log10_b_max at mu = 1000, 0..10; a label: see p_min"),
-        _field("p_min", pa.float64(), "", "smallest exact Poisson tail of a flagged voxel, before trials"),
-        _field("log10_p_min", pa.float64(), "", "log10 of p_min, also where p_min itself underflows to 0"),
-        _field("counts_total", pa.int64(), "count", "counts of the region's cells in all frames not rejected"),
+        column("dec_cells_deg", pa.float64(), "deg", "declination, ICRS, of the count-weighted centroid of the cells"),
+        column("x_sky", pa.float64(), "0.05 arcsec", "X of the place, sky pixel"),
+        column("y_sky", pa.float64(), "0.05 arcsec", "Y of the place, sky pixel"),
+        column("bbox_x0", pa.int32(), "cell", "bounding box: first cell along X, of the whole plane"),
+        column("bbox_x1", pa.int32(), "cell", "bounding box: end along X, exclusive"),
+        column("bbox_y0", pa.int32(), "cell", "bounding box: first cell along Y, of the whole plane"),
+        column("bbox_y1", pa.int32(), "cell", "bounding box: end along Y, exclusive"),
+        column("cell_arcsec", pa.float64(), "arcsec", "true side of a cell"),
+        column("area_cells", pa.int32(), "cell", "cells with a flagged voxel"),
+        column("kind", pa.string(), "", "peak, eclipse or both"),
+        column("n_peak", pa.int32(), "", "voxels with too many counts"),
+        column("n_eclipse", pa.int32(), "", "voxels with too few counts"),
+        column("n_pn", pa.int64(), "count", "counts of pn in the flagged voxels"),
+        column("n_m1", pa.int64(), "count", "counts of MOS1 in the flagged voxels"),
+        column("n_m2", pa.int64(), "count", "counts of MOS2 in the flagged voxels"),
+        column("t_start_s", pa.float64(), "s", f"start of the first flagged frame, {_NOTE}"),
+        column("t_stop_s", pa.float64(), "s", f"end of the last flagged frame, {_NOTE}"),
+        column("n_max", pa.int64(), "count", "counts of the most significant voxel (largest log10 B)"),
+        column("mu_at_max", pa.float64(), "count", "expected counts of that voxel"),
+        column("log10_b_max", pa.float64(), "", "log10 of the Bayes factor of that voxel"),
+        column("sigma_max", pa.float64(), "sigma", "equivalent of log10_b_max at mu = 1000, 0..10; a label: see p_min"),
+        column("p_min", pa.float64(), "", "smallest exact Poisson tail of a flagged voxel, before trials"),
+        column("log10_p_min", pa.float64(), "", "log10 of p_min, also where p_min itself underflows to 0"),
+        column("counts_total", pa.int64(), "count", "counts of the region's cells in all frames not rejected"),
     ]
 )
 
@@ -160,27 +161,27 @@ VOXELS = pa.schema(
     [
         _DET_ID,
         *_ID,
-        _field("x", pa.int32(), "cell", "cell along X, of the whole plane"),
-        _field("y", pa.int32(), "cell", "cell along Y, of the whole plane"),
-        _field("t_index", pa.int32(), "frame", "frame, from 0"),
-        _field("t_start_s", pa.float64(), "s", f"start of the frame, {_NOTE}"),
-        _field("n", pa.int32(), "count", "counts"),
-        _field("mu", pa.float64(), "count", "expected counts"),
-        _field("kind", pa.string(), "", "peak or eclipse"),
-        _field("p", pa.float64(), "", "exact Poisson tail, before trials"),
+        column("x", pa.int32(), "cell", "cell along X, of the whole plane"),
+        column("y", pa.int32(), "cell", "cell along Y, of the whole plane"),
+        column("t_index", pa.int32(), "frame", "frame, from 0"),
+        column("t_start_s", pa.float64(), "s", f"start of the frame, {_NOTE}"),
+        column("n", pa.int32(), "count", "counts"),
+        column("mu", pa.float64(), "count", "expected counts"),
+        column("kind", pa.string(), "", "peak or eclipse"),
+        column("p", pa.float64(), "", "exact Poisson tail, before trials"),
     ]
 )
 
 
 def _list(name: str, kind: pa.DataType, unit: str, description: str) -> pa.Field:
-    return _field(name, pa.list_(pa.field("item", kind, True)), unit, description)
+    return column(name, pa.list_(pa.field("item", kind, True)), unit, description)
 
 
 LIGHTCURVES = pa.schema(
     [
         _DET_ID,
         *_ID,
-        _field("dt_s", pa.float64(), "s", "length of a frame"),
+        column("dt_s", pa.float64(), "s", "length of a frame"),
         _list("time_s", pa.float64(), "s", f"start of each frame, {_NOTE}"),
         _list("n", pa.int32(), "count", "counts in the region's bounding box; 0 in rejected frames"),
         _list("mu", pa.float64(), "count", "expected counts; null where undefined"),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xscan.clean import PATTERN_MAX, PI_MAX, PI_MIN
 from xscan.model import CAMERAS
+from xscan.schema import column
 from xscan.simulate.detector import CAMERA
 from xscan.simulate.events import RawEvents, draw_events, draw_faults
 from xscan.simulate.files import Pointing, write_event_list, write_source_list
@@ -28,28 +29,24 @@ LIST_LIKELIHOOD_MIN = 6.0
 LIST_ERROR_ARCSEC = 0.7
 
 
-def _field(name: str, kind: pa.DataType, unit: str, description: str) -> pa.Field:
-    return pa.field(name, kind, False, {"unit": unit, "description": description})
-
-
 TRUTH = pa.schema(
     [
-        _field("obsid", pa.string(), "", "observation identifier"),
-        _field("number", pa.int32(), "", "number of the transient in its observation"),
-        _field("kind", pa.string(), "", "burst, flare or eclipse"),
-        _field("ra_deg", pa.float64(), "deg", "right ascension, ICRS"),
-        _field("dec_deg", pa.float64(), "deg", "declination, ICRS"),
-        _field("x_sky", pa.float64(), "0.05 arcsec", "X, sky pixel"),
-        _field("y_sky", pa.float64(), "0.05 arcsec", "Y, sky pixel"),
-        _field("t_start_s", pa.float64(), "s", "start, mission time (TT, MJDREF 50814, not barycentred)"),
-        _field("t_stop_s", pa.float64(), "s", "end, mission time (TT, MJDREF 50814, not barycentred)"),
-        _field("width_s", pa.float64(), "s", "duration"),
-        _field(
+        column("obsid", pa.string(), "", "observation identifier"),
+        column("number", pa.int32(), "", "number of the transient in its observation"),
+        column("kind", pa.string(), "", "burst, flare or eclipse"),
+        column("ra_deg", pa.float64(), "deg", "right ascension, ICRS"),
+        column("dec_deg", pa.float64(), "deg", "declination, ICRS"),
+        column("x_sky", pa.float64(), "0.05 arcsec", "X, sky pixel"),
+        column("y_sky", pa.float64(), "0.05 arcsec", "Y, sky pixel"),
+        column("t_start_s", pa.float64(), "s", "start, mission time (TT, MJDREF 50814, not barycentred)"),
+        column("t_stop_s", pa.float64(), "s", "end, mission time (TT, MJDREF 50814, not barycentred)"),
+        column("width_s", pa.float64(), "s", "duration"),
+        column(
             "counts_expected", pa.float64(), "count", "expected counts on axis, all cameras; missing ones of an eclipse"
         ),
-        _field("n_pn", pa.int64(), "count", "good events of pn written; of an eclipse 0"),
-        _field("n_m1", pa.int64(), "count", "good events of MOS1 written; of an eclipse 0"),
-        _field("n_m2", pa.int64(), "count", "good events of MOS2 written; of an eclipse 0"),
+        column("n_pn", pa.int64(), "count", "good events of pn written; of an eclipse 0"),
+        column("n_m1", pa.int64(), "count", "good events of MOS1 written; of an eclipse 0"),
+        column("n_m2", pa.int64(), "count", "good events of MOS2 written; of an eclipse 0"),
     ]
 )
 """The table of what was planted."""
