@@ -30,7 +30,7 @@ from xscan.simulate.observation import draw_pointing
 
 SECONDS_MAX = 10
 MEMORY_MAX = 2 << 30
-EXPOSURE_S = 1200.0
+EXPOSURE_S = 3000.0
 VIEWS = ("5:0.2-12", "50:0.2-2")
 BLOCK, CARD = 2880, 80
 ABSURD = ("0", "-1", "1", "7", "-32768", "99999999", "2147483648", "1E300", "NaN", "'text    '", "T", "")

@@ -21,6 +21,11 @@ def test_every_reason_code_and_rule_is_explained() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", parity, re.M)) == set(Rules.__dataclass_fields__)
 
 
+def test_the_default_profile_is_shown() -> None:
+    shown = (ROOT / "docs" / "configuration.md").read_text()
+    assert (ROOT / "xscan" / "profiles" / "default.toml").read_text().split("\n\n", 1)[1].rstrip() in shown
+
+
 def test_links_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

@@ -38,7 +38,9 @@ Views = Annotated[
         help="Frame length (s) and band (keV), as 5:0.2-12. Repeat for more. Default: the profile's nine.",
     ),
 ]
-BackendName = Annotated[str, typer.Option("--backend", metavar="NAME", help="auto or numpy.")]
+BackendName = Annotated[
+    str, typer.Option("--backend", metavar="NAME", help="What computes: auto (the fastest that works here) or numpy.")
+]
 Hot = Annotated[
     Path | None,
     typer.Option("--hot-pixels", metavar="DIR", help="Folder of hotpix_PN.csv, hotpix_M1.csv, hotpix_M2.csv."),
@@ -140,7 +142,7 @@ def export(
     lightcurves: Annotated[
         Path | None, typer.Option("--lightcurves", metavar="FOLDER", help="Write a light curve per region.")
     ] = None,
-    format: Annotated[str, typer.Option("--format", metavar="KIND", help="csv or fits.")] = "csv",
+    format: Annotated[str, typer.Option("--format", metavar="KIND", help="Of the light curves: csv or fits.")] = "csv",
     obsid: Annotated[str | None, typer.Option("--obsid", help="Only this observation.")] = None,
 ) -> None:
     """Write regions for DS9, and light curves as CSV or FITS."""
@@ -205,6 +207,8 @@ def run_export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: 
             continue
         table = held.table(name)
         if obsid is not None:
+            if obsid not in held.observations():
+                raise ConfigError(f"{results}: no results of observation {obsid}")
             table = table.filter(pc.equal(table["obsid"], obsid))
         try:
             count = write_ds9(table, target) if name == "regions" else len(write_lightcurves(table, target, kind))
@@ -244,7 +248,10 @@ def run_recovered(results: Path, simulated: Path) -> None:
     truth = simulated / "truth.parquet"
     if not truth.is_file():
         raise ConfigError(f"{simulated}: no truth.parquet; give the folder that xscan simulate wrote")
-    print_recovery(compare(pq.read_table(truth), open_results(results).table("regions")))
+    planted, held = pq.read_table(truth), open_results(results)
+    if not set(held.observations()) <= set(planted["obsid"].to_pylist()):
+        raise ConfigError(f"{results} holds observations that {simulated} does not: they do not belong together")
+    print_recovery(compare(planted, held.table("regions")))
 
 
 def main() -> None:

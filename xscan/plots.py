@@ -98,7 +98,8 @@ def plot_image(image: Image, regions: list[Row], title: str, path: Path) -> Path
     ----------
     image : Image
     regions : list of dict
-        Rows of the table ``regions``; regions of several views at one place are drawn once.
+        Rows of the table ``regions``; regions of several views at one place are drawn once,
+        with the view in which they are most significant.
     title : str
     path : Path
         Where the PNG goes; the folder is made.
@@ -114,16 +115,17 @@ def plot_image(image: Image, regions: list[Row], title: str, path: Path) -> Path
         pixel = np.asarray(grid.to_pixel(np.asarray(cells, float) - 0.5))
         return (pixel - image.plane.crpix) * SKY_PIXEL_ARCSEC / 60
 
-    with _figure(path, 1, 1, (7.4, 6.8)) as axes:
+    with _figure(path, 1, 1, (7.4, 7.2)) as axes:
         shown = np.ma.masked_equal(image.counts, 0)
         extent = (arcmin(box.x0), arcmin(box.x1), arcmin(box.y0), arcmin(box.y1))
-        norm = LogNorm(vmin=1, vmax=max(float(image.counts.max()), 2))
-        drawn = axes.imshow(shown, extent=extent, norm=norm)
-        axes.figure.colorbar(drawn, ax=axes, label="counts per cell", pad=0.02, shrink=0.85)
+        # the sky, not the brightest source, decides the scale
+        low, high = np.percentile(shown.compressed(), [2, 99.5]) if shown.count() else (1, 2)
+        drawn = axes.imshow(shown, extent=extent, norm=LogNorm(vmin=max(low, 1), vmax=max(high, 2 * low, 2)))
+        axes.figure.colorbar(drawn, ax=axes, label="counts per cell", pad=0.02, shrink=0.85, extend="both")
         edges_x = arcmin(np.arange(box.x0, box.x1) + 0.5)
         edges_y = arcmin(np.arange(box.y0, box.y1) + 0.5)
         if image.mask.any():
-            axes.contour(edges_x, edges_y, image.mask, levels=[0.5], colors="white", linewidths=0.6, alpha=0.8)
+            axes.contour(edges_x, edges_y, image.mask, levels=[0.5], colors="white", linewidths=0.9)
         places: dict[tuple[int, int], Row] = {}
         for row in sorted(regions, key=lambda row: row["log10_p_min"], reverse=True):
             places[round(row["x_sky"] / 1200), round(row["y_sky"] / 1200)] = row  # one minute of arc
@@ -138,15 +140,17 @@ def plot_image(image: Image, regions: list[Row], title: str, path: Path) -> Path
                 str(number), (x1, y1), (2, 2), textcoords="offset points", color=colour, fontsize=9, weight="bold",
                 bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8},
             )  # fmt: skip
-            label = f"{number}: {row['kind']}, {row['dt_s']:g} s, p {_power(row['log10_p_min'])}"
+            view = f"{row['dt_s']:g} s, {row['band_lo_kev']:g}-{row['band_hi_kev']:g} keV"
+            label = f"{number}: {row['kind']} {row['label']} of {view}, p {_power(row['log10_p_min'])}"
             if number <= LISTED:
                 handles.append(Line2D([], [], color=colour, label=label))
         handles.append(Line2D([], [], color="0.6", linewidth=0.8, label="masked as constant sources"))
-        axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.08, -0.1), ncol=3, columnspacing=1.2)
-        low, high = image.band_kev
-        axes.set_title(f"{title}: {int(image.counts.sum()):,} events, {low:g}-{high:g} keV")
-        axes.set_xlabel("toward smaller RA (west) of the reference point (arcmin)")
-        axes.set_ylabel("toward north (arcmin)")
+        axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.08, -0.1), ncol=2, columnspacing=1.2)
+        band = f"{image.band_kev[0]:g}-{image.band_kev[1]:g} keV"
+        axes.set_title(f"{title}: {int(image.counts.sum()):,} events, {band}")
+        ra, dec = image.plane.to_icrs(image.plane.crpix, image.plane.crpix)
+        axes.set_xlabel(f"toward west of RA {float(ra):.4f} deg (arcmin)")
+        axes.set_ylabel(f"toward north of Dec {float(dec):+.4f} deg (arcmin)")
         axes.set_aspect("equal")
     return path
 
@@ -193,7 +197,14 @@ def plot_lightcurve(region: Row, curve: Row, path: Path) -> Path:
         scale, unit = (1000.0, "ks") if time[-1] > 5000 else (1.0, "s")
         _curve(whole, region, curve, slice(None), scale)
         if time[around].size < 0.5 * time.size:
-            whole.axvspan(time[around][0] / scale, (time[around][-1] + dt) / scale, color="#E69F00", alpha=0.18, lw=0)
+            whole.axvspan(
+                time[around][0] / scale,
+                (time[around][-1] + dt) / scale,
+                color="#E69F00",
+                alpha=0.18,
+                lw=0,
+                label="below",
+            )
         whole.set_xlabel(f"time since the start of the range ({unit})")
         _curve(near, region, curve, around, 1.0)
         near.set_xlabel(f"time since {curve['time_s'][0]:.3f} s, mission time TT (s)")
@@ -204,11 +215,14 @@ def plot_lightcurve(region: Row, curve: Row, path: Path) -> Path:
             f'+- {region["pos_err_arcsec"]:.1f}", {region["band_lo_kev"]:g}-{region["band_hi_kev"]:g} keV'
         )
         near.set_title(
-            f"most significant voxel: {region['n_max']} counts where {region['mu_at_max']:.3g} are expected, "
-            f"p = {_power(region['log10_p_min'])} before trials"
+            f"all cells of the region's box; the most significant one has {region['n_max']} counts "
+            f"where {region['mu_at_max']:.3g} are expected, p {_power(region['log10_p_min'])} before trials"
         )
-        handles, labels = near.get_legend_handles_labels()
-        near.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.0, -0.2), ncol=6)
+        named = dict(zip(*reversed(whole.get_legend_handles_labels()), strict=True))
+        named |= dict(zip(*reversed(near.get_legend_handles_labels()), strict=True))
+        near.legend(
+            named.values(), named.keys(), loc="upper left", bbox_to_anchor=(0.0, -0.2), ncol=8, columnspacing=1.2
+        )
     return path
 
 
@@ -222,7 +236,12 @@ def _curve(axes: Axes, region: Row, curve: Row, part: slice, scale: float) -> No
     for sigma, colour in BANDS:
         low, high = counts_band(mu, sigma)
         axes.stairs(
-            high + 0.5, edges, baseline=np.maximum(low - 0.5, 0), fill=True, color=colour, label=f"{sigma:g} sigma"
+            high + 0.5,
+            edges,
+            baseline=np.maximum(low - 0.5, 0),
+            fill=True,
+            color=colour,
+            label=f"ordinary at {sigma:g} sigma",
         )
     for marked, colour, hatch, label in (
         (bad, "#8C8C8C", "//", "high background"),

@@ -28,6 +28,7 @@ KING_SLOPE = 1.5
 
 PHOTONS_MIN = 3.0
 FEW_PHOTONS = 2.0
+HIDDEN_ERROR_ARCSEC = 0.4  # of a bright source: with thousands of photons, profile and neighbours decide
 ITERATIONS = 100
 STARTS = 40
 
@@ -47,7 +48,7 @@ class Place:
     ra_deg, dec_deg : float
         deg, ICRS (FK5 with EXOD2's positions).
     error_arcsec : float
-        1-sigma error along each axis, arcsec; statistical, without the error of the attitude.
+        1-sigma error along each axis, arcsec, without the error of the attitude.
     """
 
     x_px: float
@@ -114,7 +115,8 @@ def locate(
         return cells
     x_px, y_px = plane.crpix + fit[0] / SKY_PIXEL_ARCSEC, plane.crpix + fit[1] / SKY_PIXEL_ARCSEC
     ra, dec = plane.to_icrs(x_px, y_px)
-    return Place(x_px, y_px, float(ra), float(dec), fit[2])
+    error = float(np.hypot(fit[2], HIDDEN_ERROR_ARCSEC)) if eclipse else fit[2]
+    return Place(x_px, y_px, float(ra), float(dec), error)
 
 
 def _events_near(

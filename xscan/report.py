@@ -14,12 +14,14 @@ from rich.table import Table
 
 from xscan.runner import Outcome
 from xscan.simulate.recovery import Recovery
+from xscan.sky import separation_arcsec
 from xscan.tables import Tables
 
 __all__ = ["Reporter", "print_recovery"]
 
 MOST_SIGNIFICANT = 10
-WIDTH = 124  # columns that the table takes
+SAME_ARCSEC = 30.0  # regions this near are one place in the summary
+WIDTH = 116  # columns that the table takes
 
 
 class Reporter:
@@ -65,7 +67,9 @@ class Reporter:
 
     def finished(self, outcome: Outcome, tables: Tables) -> None:
         """Tell of one observation, in a line and on the bar."""
-        what = f"{outcome.n_regions} regions" if outcome.state == "done" else outcome.state
+        what = (
+            f"{outcome.n_regions} region{'s' * (outcome.n_regions != 1)}" if outcome.state == "done" else outcome.state
+        )
         why = f" ({outcome.reason}: {outcome.message})" if outcome.reason else ""
         stamp = "" if self._console.is_terminal else time.strftime("%H:%M:%S ")
         self.say(f"{stamp}{outcome.obsid}: {what}{why} in {outcome.seconds:.1f} s")
@@ -74,8 +78,7 @@ class Reporter:
                 self.say(f"    {line}")
         self.advance()
         self._n_regions += outcome.n_regions
-        best = self._best + tables.regions.to_pylist()
-        self._best = sorted(best, key=lambda row: row["log10_p_min"])[:MOST_SIGNIFICANT]
+        self._best = _most_significant(self._best + tables.regions.to_pylist())
 
     def summary(self, outcomes: list[Outcome], out: Path) -> None:
         """Print the most significant regions, and what became of the observations."""
@@ -85,23 +88,43 @@ class Reporter:
             for row in self._best:
                 console.print(_line(row), highlight=False, markup=False, soft_wrap=True)
         elif self._best:
-            table = Table(title=f"most significant {len(self._best)} of {self._n_regions} regions")
+            title = (
+                f"the {len(self._best)} most significant places, each in its best view, of {self._n_regions} regions"
+            )
+            table = Table(title=title)
             for name, justify in (
                 ("region", "left"), ("RA", "right"), ("Dec", "right"), ("+-", "right"), ("kind", "left"),
-                ("n", "right"), ("expected", "right"), ("sigma", "right"), ("p", "right"), ("duration", "right"),
+                ("n", "right"), ("expected", "right"), ("p", "right"), ("duration", "right"),
             ):  # fmt: skip
                 table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
             for row in self._best:
                 table.add_row(
                     row["det_id"], f"{row['ra_deg']:.4f}", f"{row['dec_deg']:+.4f}", f'{row["pos_err_arcsec"]:.1f}"',
-                    row["kind"], str(row["n_max"]), f"{row['mu_at_max']:.3g}", f"{row['sigma_max']:.1f}",
-                    _probability(row), f"{row['t_stop_s'] - row['t_start_s']:g} s",
+                    row["kind"], str(row["n_max"]), f"{row['mu_at_max']:.3g}", _probability(row),
+                    f"{row['t_stop_s'] - row['t_start_s']:g} s",
                 )  # fmt: skip
             console.print(table)
         counts = {state: sum(o.state == state for o in outcomes) for state in ("done", "empty", "skipped", "failed")}
         states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        text = f"{len(outcomes)} observations: {states}; {self._n_regions} regions; results in {out}"
+        n = len(outcomes)
+        text = f"{n} observation{'s' * (n != 1)}: {states}; {self._n_regions} regions; results in {out}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _most_significant(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep the most significant regions, of those at one place the best: several views see one event."""
+    kept: list[dict[str, Any]] = []
+    for row in sorted(rows, key=lambda row: row["log10_p_min"]):
+        near = any(
+            other["obsid"] == row["obsid"]
+            and float(separation_arcsec(row["ra_deg"], row["dec_deg"], other["ra_deg"], other["dec_deg"])) < SAME_ARCSEC
+            for other in kept
+        )
+        if not near:
+            kept.append(row)
+        if len(kept) == MOST_SIGNIFICANT:
+            break
+    return kept
 
 
 def print_recovery(done: Recovery) -> None:
@@ -118,10 +141,10 @@ def print_recovery(done: Recovery) -> None:
         best = row["best"]
         kinds.setdefault(row["kind"], []).append(best is not None)
         counts = row["n_pn"] + row["n_m1"] + row["n_m2"]
-        found = (
-            ["not found", "", ""] if best is None else [_view(best), f'{row["offset_arcsec"]:.1f}"', _probability(best)]
-        )
-        missing = f"-{row['counts_expected']:.0f}" if row["kind"] == "eclipse" else str(counts)
+        found = ["no event of it was recorded" if counts == 0 and row["kind"] != "eclipse" else "not found", "", ""]
+        if best is not None:
+            found = [_view(best), f'{row["offset_arcsec"]:.1f}"', _probability(best)]
+        missing = f"{row['counts_expected']:.0f} hidden" if row["kind"] == "eclipse" else str(counts)
         table.add_row(row["obsid"], row["kind"], f"{row['width_s']:.0f} s", missing, *found)
     console.print(table)
     sums = ", ".join(f"{sum(found)} of {len(found)} {kind}s" for kind, found in kinds.items())

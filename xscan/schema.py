@@ -126,7 +126,12 @@ REGIONS = pa.schema(
         column("label", pa.int32(), "", "number of the region in its view, from 0"),
         column("ra_deg", pa.float64(), "deg", "right ascension, ICRS, fitted to the photons of the flagged time"),
         column("dec_deg", pa.float64(), "deg", "declination, ICRS, fitted to the photons of the flagged time"),
-        column("pos_err_arcsec", pa.float64(), "arcsec", "statistical 1-sigma error of the place along each axis"),
+        column(
+            "pos_err_arcsec",
+            pa.float64(),
+            "arcsec",
+            "1-sigma error of the place along each axis, without the error of the attitude",
+        ),
         column(
             "ra_cells_deg", pa.float64(), "deg", "right ascension, ICRS, of the count-weighted centroid of the cells"
         ),
