@@ -138,6 +138,7 @@ def positions(folder: Path, n: int, seed: int, exposure_s: float) -> int:
     """Hold offsets of planted bursts and flares against their stated errors."""
     truth = simulate_archive(folder, n, seed, exposure_s)
     done = recovered(folder, truth, "default")
+    eclipses = [row for row in done.truth if row["best"] is not None and row["kind"] == "eclipse"]
     found = [row for row in done.truth if row["best"] is not None and row["kind"] != "eclipse"]
     offsets = np.array([row["offset_arcsec"] for row in found])
     ratios = offsets / np.array([row["best"]["pos_err_arcsec"] for row in found])
@@ -147,6 +148,9 @@ def positions(folder: Path, n: int, seed: int, exposure_s: float) -> int:
     print(f"{n} skies of {exposure_s:g} s, seed {seed}: {len(found)} bursts and flares found")
     print(f"offset / error: median {np.median(ratios):.2f} (Rayleigh: 1.18), largest {ratios.max():.1f}, KS p {p:.3f}")
     print(f"median offset of the {np.count_nonzero(counts >= 20)} with 20 or more counts: {median:.2f} arcsec")
+    hidden = np.array([row["offset_arcsec"] / row["best"]["pos_err_arcsec"] for row in eclipses])
+    if hidden.size:
+        print(f"offset / error of {hidden.size} eclipses: median {np.median(hidden):.2f}, largest {hidden.max():.1f}")
     return 0 if p > 0.01 and median <= 2.5 else 1
 
 

@@ -84,6 +84,20 @@ FAKES = {
         Reason.NO_TANGENT_PLANE,
     ),
     "contradictory tangent plane": (replace(good(), primary={"REFYCRPX": 12.0}), Reason.NO_TANGENT_PLANE),
+    "two tangent planes": (
+        replace(
+            good(),
+            header={
+                "REFXCRVL": 151.0,
+                "REFYCRVL": 2.0,
+                "REFXCRPX": 25_921,
+                "REFYCRPX": 25_921,
+                "REFXCDLT": -0.05 / 3600,
+                "REFYCDLT": 0.05 / 3600,
+            },
+        ),
+        Reason.NO_TANGENT_PLANE,
+    ),
     "another observation's header": (replace(good(), header={"OBS_ID": "0000000001"}), Reason.CONTRADICTORY),
 }
 
@@ -129,11 +143,14 @@ def test_some_times_not_finite(tmp_path: Path) -> None:
 
 def test_all_events_in_one_frame(tmp_path: Path) -> None:
     fake = good()
-    time = T0 + np.random.default_rng(1).uniform(0, 15, len(fake.time))  # type: ignore[arg-type]
-    write_list(tmp_path / OBSID, replace(fake, time=time, gti={}))
-    runs = xscan.scan(tmp_path / OBSID, views=["5:0.2-12", "14:0.2-12", "200:0.2-12"]).runs.to_pylist()
-    assert [row["state"] for row in runs] == ["done", "done", "skipped"]
-    assert runs[-1]["reason"] == "dt_too_long"
+    time = T0 + 41 + np.random.default_rng(1).uniform(0, 18, len(fake.time))  # type: ignore[arg-type]
+    write_list(tmp_path / OBSID, replace(fake, time=time))
+    for views, state in ((["20:0.2-12"], "done"), (["5:0.2-12"], "done"), (["700:0.2-12"], "skipped")):
+        for profile in ("default", "exod2"):
+            (row,) = xscan.scan(tmp_path / OBSID, views=views, profile=profile).runs.to_pylist()
+            # EXOD2's range goes from the first to the last event: less than one frame of 20 s
+            short = profile == "exod2" and views == ["20:0.2-12"]
+            assert row["state"] == ("skipped" if short else state)
 
 
 def test_exposures_that_do_not_overlap(tmp_path: Path) -> None:
@@ -206,14 +223,13 @@ def test_every_trouble_at_once_in_an_archive(tmp_path: Path) -> None:
     """One row of the account for each, the good ones searched, exit code 1, no traceback."""
     data = tmp_path / "data"
     obsids, expected = [], {}
-    for k, (name, (content, reason)) in enumerate(DAMAGED.items()):
+    for k, (content, reason) in enumerate(DAMAGED.values()):
         obsid = f"{k + 1:010d}"
         folder = data / obsid
         folder.mkdir(parents=True)
         (folder / f"P{obsid}M1S001MIEVLI0000.FTZ").write_bytes(content)
         expected[obsid] = reason
         obsids.append(obsid)
-        del name
     for k, (fake, reason) in enumerate(FAKES.values()):
         obsid = f"{k + 101:010d}"
         write_list(data / obsid, fake, obsid)

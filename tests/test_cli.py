@@ -88,6 +88,9 @@ def test_archive_accounts_for_every_observation(archive: Path) -> None:
     ("args", "says"),
     [
         (["scan", "{data}/0000000001", "--view", "5:2-0.2"], "lower energy first"),
+        (["scan", "{data}/0000000001", "--view", "0:0.2-2"], "greater than 0"),
+        (["scan", "{data}/0000000001", "--view", "-5:0.2-2"], "greater than 0"),
+        (["scan", "{data}/0000000001", "--view", "1e99:0.2-2"], "the longest is"),
         (["scan", "{data}/0000000001", "--profile", "exod"], "did you mean exod2?"),
         (["scan", "{data}/0000000001", "--backend", "gpu"], "unknown backend"),
         (["scan", "{data}/0000000001", "--config", "{data}/none.toml"], "cannot read this configuration"),
@@ -130,7 +133,7 @@ def test_another_configuration_in_the_same_folder(archive: Path, tmp_path: Path)
     assert run("scan", folder, "--out", tmp_path / "out", *VIEWS).returncode == 0
     done = run("scan", folder, "--out", tmp_path / "out", *VIEWS, "--profile", "exod2")
     assert done.returncode == 2
-    assert "another configuration" in done.stderr
+    assert "another configuration (rules.flag_cut is true there, false here;" in done.stderr
 
 
 def test_export(archive: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_bright_burst_is_written_and_found_where_it_is(tmp_path: Path) -> None
     sky = Sky((), (Transient("burst", 120.0, -200.0, 3000.0, 20.0, 400.0),), np.empty((0, 3)))
     truth = simulate_observation(tmp_path / POINTING.obsid, POINTING, sky, np.random.default_rng(1))
     (row,) = truth.to_pylist()
-    assert 150 < row["n_pn"] + row["n_m1"] + row["n_m2"] < 330  # 400 on axis, less vignetting, gaps and flags
+    assert 200 < row["n_pn"] + row["n_m1"] + row["n_m2"] < 400  # 400 on axis, less vignetting, gaps and flags
     assert row["n_pn"] > row["n_m1"] > 0
     found = compare(truth, xscan.scan(tmp_path / POINTING.obsid, views=["5:0.2-12", "20:0.2-12"]).regions)
     assert found.truth[0]["best"] is not None
@@ -133,6 +133,49 @@ def test_a_quiet_sky_has_nothing_planted(tmp_path: Path) -> None:
     assert simulate_archive(tmp_path, 1, 3, 1000.0, quiet=True).num_rows == 0
 
 
+def test_the_optical_axis_lies_on_ccd_4_of_pn() -> None:
+    ccd, rawx, rawy = CAMERA["pn"].locate(np.zeros(1), np.zeros(1))
+    assert (int(ccd[0]), int(rawx[0])) == (4, 37)
+    assert int(rawy[0]) == 190  # read out at the outer edge
+    u, v = np.random.default_rng(1).uniform(-300, 300, (2, 4000))
+    _, _, rows = CAMERA["pn"].locate(u, v)
+    assert np.mean((rows > 23) & (rows < 197)) > 0.85  # the border cut leaves the middle alone
+
+
+def test_sources_keep_their_distance() -> None:
+    for seed in range(30):
+        sky = draw_sky(np.random.default_rng(seed), 5000.0)
+        places = np.array([(s.dx_arcsec, s.dy_arcsec) for s in sky.sources])
+        places = np.concatenate([places, [(t.dx_arcsec, t.dy_arcsec) for t in sky.transients if t.kind != "eclipse"]])
+        apart = np.hypot(*(places[:, None] - places).transpose(2, 0, 1)) + 1e6 * np.eye(len(places))
+        assert apart.min() >= 60
+    assert len(draw_sky(np.random.default_rng(0), 5000.0, n_sources=1).sources) == 1
+    with pytest.raises(ValueError, match="do not fit"):
+        draw_sky(np.random.default_rng(0), 5000.0, n_sources=999)
+
+
+def test_truth_counts_are_those_the_reader_keeps(tmp_path: Path) -> None:
+    """Only a burst, no background: every event that is read is counted in the truth."""
+    sky = Sky((), (Transient("burst", 120.0, -200.0, 3000.0, 20.0, 4000.0),), np.empty((0, 3)))
+    truth = simulate_observation(tmp_path / POINTING.obsid, POINTING, sky, np.random.default_rng(1), background=1e-9)
+    (row,) = truth.to_pylist()
+    held = xscan.read(tmp_path / POINTING.obsid)
+    for events in held.lists:
+        read = int(np.count_nonzero((events.time > row["t_start_s"] - 3) & (events.time < row["t_stop_s"] + 3)))
+        null = 0.002 * read + 2  # a few lose their place when the file is written
+        assert abs(read - row[f"n_{events.camera}"]) <= null + 5
+
+
+def test_times_are_known_to_a_frame_only(tmp_path: Path) -> None:
+    sky = Sky((), (Transient("burst", 120.0, -200.0, 3000.0, 0.01, 4000.0),), np.empty((0, 3)))
+    simulate_observation(tmp_path / POINTING.obsid, POINTING, sky, np.random.default_rng(1), background=1e-9)
+    spread = {
+        e.camera: np.ptp(e.time[np.abs(e.time - 1.3e8 - 3000) < 5]) for e in xscan.read(tmp_path / POINTING.obsid).lists
+    }
+    assert 2.0 < spread["m1"] <= 2.6
+    assert 0.05 < spread["pn"] <= 0.15
+
+
 def test_eclipses_hide_their_source(tmp_path: Path) -> None:
     source = Source(60.0, 30.0, 2.0)
     sky = Sky((source,), (Transient("eclipse", 60.0, 30.0, 2000.0, 500.0, 1000.0, 0),), np.empty((0, 3)))
@@ -141,7 +184,9 @@ def test_eclipses_hide_their_source(tmp_path: Path) -> None:
     best = done.truth[0]["best"]
     assert best is not None
     assert best["kind"] == "eclipse"
-    assert best["t_start_s"] == pytest.approx(truth["t_start_s"][0].as_py(), abs=60)
+    (row,) = truth.to_pylist()  # a part of it may lie in frames that are not searched
+    assert row["t_start_s"] - 60 <= best["t_start_s"] < best["t_stop_s"] <= row["t_stop_s"] + 60
+    assert done.truth[0]["offset_arcsec"] < 3 * best["pos_err_arcsec"]
 
 
 @pytest.mark.parametrize("camera", list(CAMERA.values()), ids=list(CAMERA))
@@ -173,7 +218,7 @@ def test_commands(tmp_path: Path) -> None:
     assert "1 observations with 6 transients" in done.stdout
     again = run("simulate", data, "--n", 1)
     assert again.returncode == 2
-    assert "is not empty" in again.stderr
+    assert "not empty" in again.stderr
     args = ["archive", "--obslist", data / "observations.txt", "--data", data, "--out", out, "--view", "50:0.2-12"]
     done = run(*args, "--plot")
     assert done.returncode == 0, done.stderr
@@ -186,7 +231,47 @@ def test_commands(tmp_path: Path) -> None:
     assert run("recovered", out, out).returncode == 2
 
 
-def test_plotting_leaves_no_pyplot() -> None:
-    code = "import sys, xscan.plots; print('matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+def test_mistakes_of_the_new_commands(tmp_path: Path, archive: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert run("simulate", tmp_path / "file").returncode == 2
+    assert run("simulate", tmp_path / "a", "--exposure", "inf").returncode == 2
+    (tmp_path / "truth.parquet").write_text("x")
+    out = tmp_path / "out"
+    args = ["scan", archive / "0990000001", "--out", out, "--view", "50:0.2-12"]
+    out.mkdir()
+    (out / "plots").write_text("in the way")
+    done = run(*args, "--plot")
+    assert done.returncode == 2
+    assert "cannot hold pictures" in done.stderr
+    assert run(*args).returncode == 0
+    for args in (["recovered", out, tmp_path], ["recovered", out, tmp_path / "nowhere"]):
+        done = run(*args)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+    done = run("scan", archive, "--out", tmp_path / "b")
+    assert done.returncode == 1
+    assert "4 folders of observations: search them with xscan archive" in done.stderr
+
+
+def test_fuzzer_and_skies_run() -> None:
+    root = Path(xscan.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, root / "benchmarks" / "fuzz.py", "--n", "30", "--workers", "1"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "30 files" in done.stdout
+    for what in ("quiet", "recovery", "positions"):
+        command = [
+            sys.executable,
+            root / "benchmarks" / "skies.py",
+            what,
+            "--n",
+            "2",
+            "--exposure",
+            "6000",
+            "--seed",
+            "3",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert "2 " in done.stdout

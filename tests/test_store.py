@@ -15,6 +15,7 @@ from xscan.schema import SCHEMAS
 from xscan.store import ResultsWriter
 from xscan.tables import Provenance, Tables, failed_tables
 
+SETTINGS = {"search.sigma": "3", "search.views": "5:0.2-12"}
 PROVENANCE = Provenance("0.1.0", "default", "0123456789abcdef", "numpy")
 
 
@@ -27,7 +28,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 
 
 def test_what_is_written_is_read(tmp_path: Path, tables: Tables) -> None:
-    writer = ResultsWriter(tmp_path / "out", PROVENANCE)
+    writer = ResultsWriter(tmp_path / "out", PROVENANCE, SETTINGS)
     writer.write(OBSID, tables)
     writer.write("0999999900", failed_tables("0999999900", "failed", Reason.NO_FOLDER, "gone", PROVENANCE, 0.1))
     held = xscan.open_results(tmp_path / "out")
@@ -43,14 +44,14 @@ def test_what_is_written_is_read(tmp_path: Path, tables: Tables) -> None:
 
 
 def test_units_are_in_the_files(tmp_path: Path, tables: Tables) -> None:
-    ResultsWriter(tmp_path, PROVENANCE).write(OBSID, tables)
+    ResultsWriter(tmp_path, PROVENANCE, SETTINGS).write(OBSID, tables)
     schema = pq.read_schema(tmp_path / "regions" / f"{OBSID}.parquet")
     assert schema.field("ra_deg").metadata[b"unit"] == b"deg"
     assert b"mission time" in schema.field("t_start_s").metadata[b"description"]
 
 
 def test_rewriting_leaves_nothing_stale(tmp_path: Path, tables: Tables) -> None:
-    writer = ResultsWriter(tmp_path, PROVENANCE)
+    writer = ResultsWriter(tmp_path, PROVENANCE, SETTINGS)
     writer.write(OBSID, tables)
     writer.write(
         OBSID, replace(tables, **{name: tables.table(name)[:0] for name in ("regions", "voxels", "lightcurves")})
@@ -62,7 +63,7 @@ def test_rewriting_leaves_nothing_stale(tmp_path: Path, tables: Tables) -> None:
 def test_a_crash_in_between_leaves_the_observation_absent(
     tmp_path: Path, tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = ResultsWriter(tmp_path, PROVENANCE)
+    writer = ResultsWriter(tmp_path, PROVENANCE, SETTINGS)
     writer.write(OBSID, tables)
     calls = []
 
@@ -85,10 +86,11 @@ def test_a_crash_in_between_leaves_the_observation_absent(
 
 
 def test_results_of_another_configuration_are_refused(tmp_path: Path) -> None:
-    ResultsWriter(tmp_path, PROVENANCE)
-    ResultsWriter(tmp_path, replace(PROVENANCE, xscan_version="0.1.1"))
-    with pytest.raises(StoreError, match="another configuration") as caught:
-        ResultsWriter(tmp_path, replace(PROVENANCE, config_digest="feed", profile="exod2"))
+    ResultsWriter(tmp_path, PROVENANCE, SETTINGS)
+    ResultsWriter(tmp_path, replace(PROVENANCE, xscan_version="0.1.1"), SETTINGS)
+    other = SETTINGS | {"search.sigma": "5"}
+    with pytest.raises(StoreError, match=r"search\.sigma is 3 there, 5 here") as caught:
+        ResultsWriter(tmp_path, replace(PROVENANCE, config_digest="feed", profile="exod2"), other)
     assert caught.value.exit_code == 2
 
 

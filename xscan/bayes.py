@@ -26,6 +26,7 @@ __all__ = [
     "log10_bayes_peak",
     "log10_poisson_tail",
     "poisson_tail",
+    "power_of_ten",
     "threshold_log10_bayes",
     "thresholds",
 ]
@@ -147,6 +148,15 @@ def log10_poisson_tail(n: ArrayLike, mu: ArrayLike, eclipse: ArrayLike) -> NDArr
     at_n = _log10_poisson(n_, mu_)
     above = at_n + np.logaddexp(0, log10_bayes_eclipse(n_, mu_) * np.log(10)) / np.log(10)
     return np.where(low, at_n + log10_bayes_peak(n_, mu_), above)
+
+
+def power_of_ten(exponent: float) -> str:
+    """Write 10**exponent with two digits, also where it is too small for a float: ``2.4e-41``."""
+    if not np.isfinite(exponent):
+        return "0"
+    whole = int(np.floor(exponent))
+    digits = f"{10 ** (exponent - whole):.1f}"
+    return f"1.0e{whole + 1:+03d}" if digits == "10.0" else f"{digits}e{whole:+03d}"
 
 
 def _gaussian_n(mu: ArrayLike, sigma: ArrayLike, sign: int) -> NDArray[np.float64]:

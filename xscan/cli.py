@@ -114,7 +114,9 @@ def simulate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Gets <obsid>/, observations.txt and truth.parquet.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Number of observations.")] = 12,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files.")] = 5,
-    exposure: Annotated[float, typer.Option("--exposure", metavar="S", min=600, help="Length of each, s.")] = 2000.0,
+    exposure: Annotated[
+        float, typer.Option("--exposure", metavar="S", min=600, max=300_000, help="Length of each, s.")
+    ] = 2000.0,
     background: Annotated[
         float, typer.Option("--background", min=0.01, max=20, help="Factor on the background; 1.6 is a busy one.")
     ] = 1.0,
@@ -172,18 +174,20 @@ def run_archive(obslist: Obslist, data: Path, out: Path, recipe: Recipe, plot: b
 
 
 def _run(folders: list[tuple[str | None, Path]], out: Path, recipe: Recipe, reporter: Reporter, plot: bool) -> int:
+    from xscan.errors import ConfigError
     from xscan.runner import run
     from xscan.store import ResultsWriter
 
-    writer = ResultsWriter(out, recipe.provenance())
-    pictures = None
-    if plot:
-        from xscan.plots import Pictures
-
-        pictures = Pictures(out / "plots")
+    writer = ResultsWriter(out, recipe.provenance(), recipe.settings())
+    plots = out / "plots" if plot else None
+    if plots is not None:
+        try:
+            plots.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{plots}: cannot hold pictures: {error.strerror}; move it away") from None
     try:
         with reporter:
-            outcomes = run(folders, recipe, writer, reporter.finished, pictures)
+            outcomes = run(folders, recipe, writer, reporter.finished, plots)
     except KeyboardInterrupt:
         reporter.say(f"xscan: interrupted; the observations finished so far are in {out}")
         return 130
@@ -223,8 +227,8 @@ def run_simulate(folder: Path, n: int, seed: int, exposure_s: float, quiet: bool
     from xscan.report import Reporter
     from xscan.simulate import simulate_archive
 
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty; give a new folder")
+    if folder.is_file() or (folder.exists() and any(folder.iterdir())):
+        raise ConfigError(f"{folder} is a file or not empty; give a new folder")
     try:
         with Reporter(total=n, what="simulating") as reporter:
             truth = simulate_archive(folder, n, seed, exposure_s, quiet, background, reporter.advance)
@@ -238,17 +242,23 @@ def run_simulate(folder: Path, n: int, seed: int, exposure_s: float, quiet: bool
 
 def run_recovered(results: Path, simulated: Path) -> None:
     """Print planted transients and what became of them."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from xscan.errors import ConfigError
     from xscan.report import print_recovery
+    from xscan.simulate.observation import TRUTH
     from xscan.simulate.recovery import compare
     from xscan.store import open_results
 
     truth = simulated / "truth.parquet"
     if not truth.is_file():
         raise ConfigError(f"{simulated}: no truth.parquet; give the folder that xscan simulate wrote")
-    planted, held = pq.read_table(truth), open_results(results)
+    held = open_results(results)
+    try:
+        planted = pq.read_table(truth, schema=TRUTH)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"{truth}: not a truth table of xscan simulate ({str(error).splitlines()[0]})") from None
     if not set(held.observations()) <= set(planted["obsid"].to_pylist()):
         raise ConfigError(f"{results} holds observations that {simulated} does not: they do not belong together")
     print_recovery(compare(planted, held.table("regions")))

@@ -24,6 +24,8 @@ PROFILES = ("default", "exod2")
 BAND_KEV = (0.2, 12.0)
 """Events outside are cut before everything."""
 
+DT_MAX_S = 1e6
+
 _VIEW = re.compile(r"\s*([^:\s]+)\s*:\s*([^-\s]+)\s*-\s*([^-\s]+)\s*")
 
 
@@ -50,6 +52,8 @@ class View:
                 raise ConfigError(f"view {self}: {name} is {value}; give a finite number")
         if self.dt_s <= 0:
             raise ConfigError(f"view {self}: the frame length is {self.dt_s:g} s; it must be greater than 0")
+        if self.dt_s > DT_MAX_S:
+            raise ConfigError(f"view {self}: the frame length is {self.dt_s:g} s; the longest is {DT_MAX_S:g} s")
         if abs(self.dt_s * 1000 - round(self.dt_s * 1000)) > 1e-6 or self.dt_ms == 0:
             raise ConfigError(
                 f"view {self}: the frame length is {self.dt_s!r} s; it must be a whole number of milliseconds"
@@ -187,6 +191,17 @@ class ScanConfig:
             raise ConfigError(
                 f"clean.pn_singles_below_kev is {self.pn_singles_below_kev:g}; it must lie between 0 and 12"
             )
+
+    def settings(self) -> dict[str, str]:
+        """Give every setting by its name in a configuration file, as text."""
+        flat = {
+            "search.sigma": f"{self.sigma:g}",
+            "search.cell_arcsec": f"{self.cell_arcsec:g}",
+            "search.views": " ".join(map(str, self.views)),
+            "clean.pn_singles_below_kev": f"{self.pn_singles_below_kev:g}",
+        }
+        rules = dataclasses.asdict(self.rules)
+        return flat | {f"rules.{name}": str(value).lower() for name, value in rules.items()}
 
     def digest(self) -> str:
         """Fingerprint of this configuration: 16 hexadecimal digits, the same on every machine."""

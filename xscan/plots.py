@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.bayes import thresholds
+from xscan.bayes import power_of_ten, thresholds
 from xscan.grid import Grid
 from xscan.search import SubsetSearch, ViewResult
 from xscan.sky import SKY_PIXEL_ARCSEC, TangentPlane
@@ -21,7 +21,7 @@ from xscan.tables import Tables
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Pictures", "counts_band", "plot_image", "plot_lightcurve"]
+__all__ = ["Image", "Images", "counts_band", "draw", "plot_image", "plot_lightcurve"]
 
 COLOUR = {"peak": "#D55E00", "eclipse": "#56B4E9", "both": "#CC79A7"}
 BANDS = ((5.0, "#DCE9F2"), (3.0, "#B3D1E6"))  # widest first
@@ -42,12 +42,11 @@ class Image:
     band_kev: tuple[float, float]
 
 
-class Pictures:
-    """Collects images while an observation is searched, and draws when it is done."""
+class Images:
+    """Collects the image of each subset while one observation is searched."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._images: dict[int, Image] = {}
+    def __init__(self) -> None:
+        self.by_subset: dict[int, Image] = {}
 
     def watch(self, search: SubsetSearch, result: ViewResult) -> None:
         """Keep the image of a subset in its widest band."""
@@ -55,24 +54,23 @@ class Pictures:
         if found is None:
             return
         band = (result.view.lo_kev, result.view.hi_kev)
-        held = self._images.get(number)
+        held = self.by_subset.get(number)
         if held is None or band[1] - band[0] > held.band_kev[1] - held.band_kev[0]:
             counts = found.counts.image(np.ones(found.grid.nt, bool))
             plane = search.subset.lists[0].plane
-            self._images[number] = Image(counts, found.mask, found.grid, plane, band)
+            self.by_subset[number] = Image(counts, found.mask, found.grid, plane, band)
 
-    def draw(self, obsid: str, tables: Tables) -> list[Path]:
-        """Write ``<obsid>/<obsid>_<subset>_image.png`` and ``<obsid>/<det_id>.png``; give their paths."""
-        regions, curves = tables.regions.to_pylist(), {row["det_id"]: row for row in tables.lightcurves.to_pylist()}
-        folder = self._folder / obsid
-        paths = []
-        for number, image in self._images.items():
-            mine = [row for row in regions if row["subset"] == number]
-            paths.append(plot_image(image, mine, f"{obsid}, subset {number}", folder / f"{obsid}_{number}_image.png"))
-        for row in regions:
-            paths.append(plot_lightcurve(row, curves[row["det_id"]], folder / f"{row['det_id']}.png"))
-        self._images.clear()
-        return paths
+
+def draw(folder: Path, obsid: str, tables: Tables, images: Images) -> list[Path]:
+    """Write ``<obsid>_<subset>_image.png`` and ``<det_id>.png`` into a folder; give their paths."""
+    regions, curves = tables.regions.to_pylist(), {row["det_id"]: row for row in tables.lightcurves.to_pylist()}
+    paths = []
+    for number, image in images.by_subset.items():
+        mine = [row for row in regions if row["subset"] == number]
+        paths.append(plot_image(image, mine, f"{obsid}, subset {number}", folder / f"{obsid}_{number}_image.png"))
+    for row in regions:
+        paths.append(plot_lightcurve(row, curves[row["det_id"]], folder / f"{row['det_id']}.png"))
+    return paths
 
 
 @contextmanager
@@ -88,7 +86,7 @@ def _figure(path: Path, rows: int, columns: int, size: tuple[float, float], **op
         FigureCanvasAgg(figure)
         yield figure.subplots(rows, columns, **options)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        figure.savefig(path, bbox_inches="tight")
 
 
 def plot_image(image: Image, regions: list[Row], title: str, path: Path) -> Path:
@@ -141,7 +139,7 @@ def plot_image(image: Image, regions: list[Row], title: str, path: Path) -> Path
                 bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8},
             )  # fmt: skip
             view = f"{row['dt_s']:g} s, {row['band_lo_kev']:g}-{row['band_hi_kev']:g} keV"
-            label = f"{number}: {row['kind']} {row['label']} of {view}, p {_power(row['log10_p_min'])}"
+            label = f"{number}: {row['kind']} {row['label']} of {view}, p {power_of_ten(row['log10_p_min'])}"
             if number <= LISTED:
                 handles.append(Line2D([], [], color=colour, label=label))
         handles.append(Line2D([], [], color="0.6", linewidth=0.8, label="masked as constant sources"))
@@ -215,13 +213,13 @@ def plot_lightcurve(region: Row, curve: Row, path: Path) -> Path:
             f'+- {region["pos_err_arcsec"]:.1f}", {region["band_lo_kev"]:g}-{region["band_hi_kev"]:g} keV'
         )
         near.set_title(
-            f"all cells of the region's box; the most significant one has {region['n_max']} counts "
-            f"where {region['mu_at_max']:.3g} are expected, p {_power(region['log10_p_min'])} before trials"
+            f"counts of the whole box; its most significant cell: {region['n_max']} where {region['mu_at_max']:.3g} "
+            f"are expected, p {power_of_ten(region['log10_p_min'])}"
         )
         named = dict(zip(*reversed(whole.get_legend_handles_labels()), strict=True))
         named |= dict(zip(*reversed(near.get_legend_handles_labels()), strict=True))
         near.legend(
-            named.values(), named.keys(), loc="upper left", bbox_to_anchor=(0.0, -0.2), ncol=8, columnspacing=1.2
+            named.values(), named.keys(), loc="upper left", bbox_to_anchor=(0.0, -0.2), ncol=8, columnspacing=1.0
         )
     return path
 
@@ -241,7 +239,7 @@ def _curve(axes: Axes, region: Row, curve: Row, part: slice, scale: float) -> No
             baseline=np.maximum(low - 0.5, 0),
             fill=True,
             color=colour,
-            label=f"ordinary at {sigma:g} sigma",
+            label=f"within {sigma:g} sigma",
         )
     for marked, colour, hatch, label in (
         (bad, "#8C8C8C", "//", "high background"),
@@ -282,8 +280,3 @@ def _curve(axes: Axes, region: Row, curve: Row, part: slice, scale: float) -> No
 def _runs(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
     change = np.flatnonzero(np.diff(np.concatenate([[0], marked.astype(np.int8), [0]])))
     return list(zip(change[0::2].tolist(), change[1::2].tolist(), strict=True))
-
-
-def _power(exponent: float) -> str:
-    whole = int(np.floor(exponent))
-    return f"{10 ** (exponent - whole):.1f}e{whole}"

@@ -3,6 +3,7 @@
 A region's cells are 20 arcsec wide; its photons know better. The place of a peak is fitted to the
 events in the region's flagged time: point spread function plus the expectation as background. The
 place of an eclipse is that of the source which is hidden, fitted to the events of all other time.
+A place outside the region and its neighbouring cells is not believed.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ KING_SLOPE = 1.5
 
 PHOTONS_MIN = 3.0
 FEW_PHOTONS = 2.0
-HIDDEN_ERROR_ARCSEC = 0.4  # of a bright source: with thousands of photons, profile and neighbours decide
-ITERATIONS = 100
+HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, profile and chip gaps decide
+ITERATIONS = 200
+SETTLED_ARCSEC = 1e-3
 STARTS = 40
 
 
@@ -107,13 +109,18 @@ def locate(
     flagged = np.zeros(grid.nt, bool)
     flagged[voxels.t[region.members]] = True
     chosen = ~flagged & ~frames.rejected if eclipse else flagged
-    x, y, camera, density = _events_near(region, photons, pi_range, expected, chosen, grid, with_sources=not eclipse)
+    hidden = voxels.y[region.members] * np.int64(grid.box.nx) + voxels.x[region.members] if eclipse else None
+    x, y, camera, density = _events_near(region, photons, pi_range, expected, chosen, grid, hidden)
     start = ((cells.x_px - plane.crpix) * SKY_PIXEL_ARCSEC, (cells.y_px - plane.crpix) * SKY_PIXEL_ARCSEC)
     offset = plane.crpix
     fit = fit_place((x - offset) * SKY_PIXEL_ARCSEC, (y - offset) * SKY_PIXEL_ARCSEC, camera, density, start)
     if fit is None:
         return cells
     x_px, y_px = plane.crpix + fit[0] / SKY_PIXEL_ARCSEC, plane.crpix + fit[1] / SKY_PIXEL_ARCSEC
+    low_x, high_x = grid.to_pixel([region.box.x0 - 1.5, region.box.x1 + 0.5])
+    low_y, high_y = grid.to_pixel([region.box.y0 - 1.5, region.box.y1 + 0.5])
+    if not (low_x <= x_px <= high_x and low_y <= y_px <= high_y):
+        return cells  # the photons of something else nearby
     ra, dec = plane.to_icrs(x_px, y_px)
     error = float(np.hypot(fit[2], HIDDEN_ERROR_ARCSEC)) if eclipse else fit[2]
     return Place(x_px, y_px, float(ra), float(dec), error)
@@ -126,9 +133,13 @@ def _events_near(
     expected: Expectation,
     chosen: NDArray[np.bool_],
     grid: Grid,
-    with_sources: bool,
+    hidden: NDArray[np.int64] | None,
 ) -> tuple[Floats, Floats, NDArray[np.uint8], Floats]:
-    """Give sky pixels, camera and expected density (1/arcsec^2) of the events near a region."""
+    """Give sky pixels, camera and expected density (1/arcsec^2) of the events near a region.
+
+    ``hidden`` are the cells (y * nx + x) of a source that is eclipsed: there only the background is
+    expected, so that its own photons place it; its neighbours' are expected where they fall.
+    """
     box = region.box
     near = (photons.x >= box.x0 - MARGIN_CELLS) & (photons.x < box.x1 + MARGIN_CELLS)
     near &= (photons.y >= box.y0 - MARGIN_CELLS) & (photons.y < box.y1 + MARGIN_CELLS)
@@ -144,8 +155,11 @@ def _events_near(
     index, frame = index[inside], frame[inside]
     index, frame = index[chosen[frame]], frame[chosen[frame]]
     y, x = photons.y[index] - grid.box.y0, photons.x[index] - grid.box.x0
-    factors = expected if with_sources else expected.without_sources()
-    density = np.maximum(factors.at(y, x, frame) / grid.cell_arcsec**2, DENSITY_MIN)
+    mu = expected.at(y, x, frame)
+    if hidden is not None:
+        its_own = np.isin(y * np.int64(grid.box.nx) + x, hidden)
+        mu = np.where(its_own, expected.without_sources().at(y, x, frame), mu)
+    density = np.maximum(mu / grid.cell_arcsec**2, DENSITY_MIN)
     return photons.x_px[index].astype(float), photons.y_px[index].astype(float), photons.camera[index], density
 
 
@@ -188,6 +202,7 @@ def fit_place(
     guesses = [start, *zip(x[::step].tolist(), y[::step].tolist(), strict=True)]
     strength = max(n - 1.0, 1.0) / 2
     px, py = max(guesses, key=lambda guess: _log_likelihood(x, y, core, background, guess[0], guess[1], strength))
+    moved = np.inf
     for _ in range(ITERATIONS):
         r2 = ((x - px) ** 2 + (y - py) ** 2) / core**2
         source = strength * _king(r2, core)
@@ -197,10 +212,12 @@ def fit_place(
         if strength < PHOTONS_MIN / 2:
             return None
         qx, qy = float(weight @ x / weight.sum()), float(weight @ y / weight.sum())
-        moved = np.hypot(qx - px, qy - py)
+        moved = float(np.hypot(qx - px, qy - py))
         px, py = qx, qy
-        if moved < 1e-3:
+        if moved < SETTLED_ARCSEC:
             break
+    if moved >= SETTLED_ARCSEC:
+        return None
     error = _error(x - px, y - py, core, background, strength)
     return None if error is None else (px, py, error)
 

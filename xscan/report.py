@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from xscan.bayes import power_of_ten
 from xscan.runner import Outcome
 from xscan.simulate.recovery import Recovery
 from xscan.sky import separation_arcsec
@@ -35,6 +36,7 @@ class Reporter:
         self._task: Any = None
         self._best: list[dict[str, Any]] = []
         self._n_regions = 0
+        self._n_views = self._n_unsearched = 0
 
     def __enter__(self) -> Reporter:
         if self._console.is_terminal:
@@ -78,6 +80,8 @@ class Reporter:
                 self.say(f"    {line}")
         self.advance()
         self._n_regions += outcome.n_regions
+        self._n_views += tables.runs.num_rows
+        self._n_unsearched += sum(state != "done" for state in tables.runs["state"].to_pylist())
         self._best = _most_significant(self._best + tables.regions.to_pylist())
 
     def summary(self, outcomes: list[Outcome], out: Path) -> None:
@@ -107,7 +111,8 @@ class Reporter:
         counts = {state: sum(o.state == state for o in outcomes) for state in ("done", "empty", "skipped", "failed")}
         states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         n = len(outcomes)
-        text = f"{n} observation{'s' * (n != 1)}: {states}; {self._n_regions} regions; results in {out}"
+        views = f" ({self._n_unsearched} of {self._n_views} views not searched)" if self._n_unsearched else ""
+        text = f"{n} observation{'s' * (n != 1)}: {states}{views}; {self._n_regions} regions; results in {out}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -173,8 +178,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _probability(row: dict[str, Any]) -> str:
-    exponent = row["log10_p_min"]
-    return f"{10 ** (exponent % 1):.1f}e{int(exponent // 1):+03d}"
+    return power_of_ten(row["log10_p_min"])
 
 
 def _view(row: dict[str, Any]) -> str:

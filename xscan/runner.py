@@ -16,16 +16,18 @@ from xscan.config import ScanConfig
 from xscan.errors import ConfigError, DataError, Reason
 from xscan.missions.hotpixels import HotPixels
 from xscan.missions.xmm import read
-from xscan.search import search_observation
+from xscan.search import SubsetSearch, ViewResult, search_observation
 from xscan.store import ResultsWriter
 from xscan.tables import Provenance, Tables, failed_tables, tabulate
 
 if TYPE_CHECKING:
-    from xscan.plots import Pictures
+    from xscan.plots import Images
 
 __all__ = ["Obslist", "Outcome", "Recipe", "read_obslist", "run", "scan_folder"]
 
 log = logging.getLogger(__name__)
+
+Watch = Callable[[SubsetSearch, ViewResult], None]
 
 _OBSID = re.compile(r"\d{10}")
 _STATES = ("failed", "done", "empty", "skipped")  # the first that any row has is the observation's
@@ -39,6 +41,10 @@ class Recipe:
     profile: str
     hot_pixels: HotPixels
     backend: Backend
+
+    def settings(self) -> dict[str, str]:
+        """Give every setting by name, as text; hot-pixel tables by their fingerprint."""
+        return self.config.settings() | {"--hot-pixels": self.hot_pixels.digest() or "none"}
 
     def provenance(self) -> Provenance:
         """Say what makes the results."""
@@ -120,7 +126,7 @@ def read_obslist(path: Path) -> Obslist:
 
 
 def scan_folder(
-    folder: Path, recipe: Recipe, obsid: str | None = None, pictures: Pictures | None = None
+    folder: Path, recipe: Recipe, obsid: str | None = None, watch: Watch | None = None
 ) -> tuple[str, Tables]:
     """Read and search one observation; trouble becomes a row of ``runs``, never an exception.
 
@@ -131,8 +137,8 @@ def scan_folder(
     recipe : Recipe
     obsid : str, optional
         What the caller calls the observation; else the folder's files say it.
-    pictures : Pictures, optional
-        Draws the observation when it is done.
+    watch : callable, optional
+        Shown each view's result while its counts are in memory: for pictures.
 
     Returns
     -------
@@ -147,12 +153,7 @@ def scan_folder(
         observation = read(folder, recipe.config, recipe.hot_pixels)
         seconds_read = time.perf_counter() - started
         searches, skipped = search_observation(observation, recipe.config, recipe.backend)
-        watch = pictures.watch if pictures is not None else None
-        tables = tabulate(observation, searches, skipped, provenance, seconds_read, watch)
-        name = obsid or observation.obsid
-        if pictures is not None:
-            pictures.draw(name, tables)
-        return name, tables
+        return obsid or observation.obsid, tabulate(observation, searches, skipped, provenance, seconds_read, watch)
     except DataError as error:
         state, reason, message = "failed", error.reason, str(error)
     except Exception as error:  # one observation's trouble must not stop the others
@@ -166,7 +167,7 @@ def run(
     recipe: Recipe,
     writer: ResultsWriter,
     finished: Callable[[Outcome, Tables], None],
-    pictures: Pictures | None = None,
+    plots: Path | None = None,
 ) -> list[Outcome]:
     """Scan observations one after the other and store each when it is done.
 
@@ -178,18 +179,39 @@ def run(
     writer : ResultsWriter
     finished : callable
         Told of each outcome, for progress; it gets the tables too.
-    pictures : Pictures, optional
-        Draws each observation.
+    plots : Path, optional
+        Folder for pictures; they are drawn after the results are stored, and trouble with them is
+        only logged.
     """
     outcomes = []
     for obsid, folder in folders:
         started = time.perf_counter()
-        name, tables = scan_folder(folder, recipe, obsid, pictures)
+        images = _images(plots)
+        name, tables = scan_folder(folder, recipe, obsid, images.watch if images is not None else None)
         writer.write(name, tables)
+        if images is not None and plots is not None:
+            _draw(plots / name, name, tables, images)
         outcome = _outcome(name, tables, time.perf_counter() - started)
         outcomes.append(outcome)
         finished(outcome, tables)
     return outcomes
+
+
+def _images(plots: Path | None) -> Images | None:
+    if plots is None:
+        return None
+    from xscan.plots import Images
+
+    return Images()
+
+
+def _draw(folder: Path, name: str, tables: Tables, images: Images) -> None:
+    from xscan.plots import draw
+
+    try:
+        draw(folder, name, tables, images)
+    except OSError as error:
+        log.warning("%s: no pictures: %s: %s", name, error.filename or folder, error.strerror or error)
 
 
 def _outcome(obsid: str, tables: Tables, seconds: float) -> Outcome:

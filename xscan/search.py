@@ -217,7 +217,10 @@ def _search_view(
     disks = source_disks(observation.sources, plane, grid, rules)
     expected, mask = expectation(counts, frames, disks, rules)
     if not expected.template.any():
-        message = f"all {mask.size} cells are masked as sources or empty: nothing to build an expectation from"
+        message = (
+            f"all {mask.size} cells are masked as sources or empty: nothing to build an expectation from; "
+            f"try longer frames or a wider band"
+        )
         return ViewResult(view, Reason.NO_BACKGROUND, message, n_events, spent)
     voxels = counts.flag(expected, thresholds(config.sigma, counts.n_max()))
     search = Search(grid, frames, counts, disks, mask, expected, voxels)

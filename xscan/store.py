@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -79,25 +80,34 @@ def open_results(folder: Path | str) -> Results:
 class ResultsWriter:
     """Writes observations into a folder, each as a whole.
 
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there.
+    provenance : Provenance
+    settings : dict of str to str
+        Every setting by name, to say which differ when a folder is refused.
+
     Raises
     ------
     StoreError
         If the folder cannot be written, or holds results of another configuration.
     """
 
-    def __init__(self, folder: Path, provenance: Provenance) -> None:
+    def __init__(self, folder: Path, provenance: Provenance, settings: dict[str, str]) -> None:
         self.folder = Path(folder)
         about = self.folder / _ABOUT
         with _named_trouble(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             if about.exists():
-                _refuse_other(self.folder, _read_about(about), provenance)
+                _refuse_other(self.folder, _read_about(about), provenance, settings)
             else:
                 text = {
                     "format": FORMAT_VERSION,
                     "xscan_version": provenance.xscan_version,
                     "profile": provenance.profile,
                     "config_digest": provenance.config_digest,
+                    "settings": settings,
                 }
                 _write(about, json.dumps(text, indent=2).encode() + b"\n")
             for name in SCHEMAS:
@@ -125,20 +135,25 @@ def _named_trouble(folder: Path) -> Iterator[None]:
     except OSError as error:
         where = error.filename or folder
         raise StoreError(
-            f"{where}: cannot write results here: {error.strerror or error}; free or choose another --out"
+            f"{where}: cannot write results here: {error.strerror or error}; make room there, or choose another --out"
         ) from None
 
 
-def _refuse_other(folder: Path, held: dict[str, object], provenance: Provenance) -> None:
-    if held.get("config_digest") != provenance.config_digest or held.get("format") != FORMAT_VERSION:
-        raise StoreError(
-            f"{folder} holds results of another configuration (profile {held.get('profile')}, "
-            f"digest {held.get('config_digest')}; asked for: profile {provenance.profile}, "
-            f"digest {provenance.config_digest}); choose another --out, or remove that folder"
-        )
+def _refuse_other(folder: Path, held: dict[str, Any], provenance: Provenance, settings: dict[str, str]) -> None:
+    if held.get("config_digest") == provenance.config_digest and held.get("format") == FORMAT_VERSION:
+        return
+    old = held.get("settings")
+    old = old if isinstance(old, dict) else {}
+    names = [name for name in settings if settings[name] != old.get(name)]
+    shown = "; ".join(f"{name} is {old.get(name)} there, {settings[name]} here" for name in names[:3])
+    more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
+    raise StoreError(
+        f"{folder} holds results of another configuration ({shown or 'of another format'}{more}); "
+        f"choose another --out, or remove that folder"
+    )
 
 
-def _read_about(path: Path) -> dict[str, object]:
+def _read_about(path: Path) -> dict[str, Any]:
     try:
         held = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -89,13 +89,18 @@ def reading_digest(config: ScanConfig, hot_pixels: HotPixels) -> str:
 def _find(folder: Path) -> tuple[str, list[Path], Path | None]:
     """Give the obsid, its event lists and its source list."""
     if not folder.is_dir():
-        raise DataError(
-            Reason.NO_FOLDER, f"{folder}: no such folder; an observation is a folder <obsid>/ of its PPS files"
-        )
+        what = "is a file" if folder.exists() else "no such folder"
+        raise DataError(Reason.NO_FOLDER, f"{folder}: {what}; an observation is a folder <obsid>/ of its PPS files")
     places = (folder, folder / "pps")
     paths = sorted(path for place in places if place.is_dir() for path in place.iterdir() if path.is_file())
     obsids = sorted({match[1] for path in paths if (match := _EVENTS.fullmatch(path.name))})
     if not obsids:
+        inner = sum(bool(_OBSID.fullmatch(path.name)) for path in folder.iterdir() if path.is_dir())
+        if inner:
+            raise DataError(
+                Reason.NO_EVENT_LISTS,
+                f"{folder}: no event list, but {inner} folders of observations: search them with xscan archive",
+            )
         raise DataError(
             Reason.NO_EVENT_LISTS,
             f"{folder}: no EPIC event list (P<obsid>PN...PIEVLI*.FTZ, P<obsid>M1...MIEVLI*.FTZ) "

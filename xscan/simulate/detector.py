@@ -114,16 +114,20 @@ class Camera:
 
 
 def _pn() -> tuple[Ccd, ...]:
-    """Twelve CCDs of 64 x 200 pixels in two rows; quadrants of three."""
+    """Twelve CCDs of 64 x 200 pixels in two rows, read out at their outer edges.
+
+    The optical axis falls on CCD 4 near RAWX 37, RAWY 190, clear of the gaps between the rows and
+    quadrants.
+    """
     width, height, gap, middle = 64 * 4.1, 200 * 4.1, 1.6, 6.2
+    axis_u, axis_v = middle / 2 + (64 - 37 + 0.5) * 4.1, middle / 2 + (200 - 190 + 0.5) * 4.1
     ccds = []
-    for i in range(12):
-        upper, along = i >= 6, i % 6
-        u0 = (along - 3) * (width + gap) + (middle if along >= 3 else -middle) / 2
-        v0 = middle / 2 if upper else -middle / 2 - height
-        # numbers as in the camera: quadrants 1-3, 4-6 above, 7-9, 10-12 below
-        ccds.append(Ccd(i + 1, u0, v0, 64, 200, flip=not upper))
-    return tuple(ccds)
+    for numbers, upper in (((3, 2, 1, 4, 5, 6), True), ((9, 8, 7, 10, 11, 12), False)):
+        for along, number in enumerate(numbers):
+            u0 = (along - 3) * (width + gap) + (middle if along >= 3 else -middle) / 2
+            v0 = middle / 2 if upper else -middle / 2 - height
+            ccds.append(Ccd(number, u0 - axis_u, v0 - axis_v, 64, 200, flip=upper))
+    return tuple(sorted(ccds, key=lambda chip: chip.number))
 
 
 def _mos() -> tuple[Ccd, ...]:
@@ -137,9 +141,39 @@ def _mos() -> tuple[Ccd, ...]:
     )
 
 
+def _camera_mos(name: str, roll_deg: float) -> Camera:
+    return Camera(
+        name=name,
+        ccds=_mos(),
+        pixel_arcsec=1.1,
+        share=0.21,
+        frame_s=2.6,
+        roll_deg=roll_deg,
+        fov_arcsec=840.0,
+        king_arcsec=4.9,
+        particle_rate=0.95,
+        sky_rate=1.05,
+        noise_rate=0.25,
+        out_of_time=0.003,
+    )
+
+
 CAMERA = {
-    "pn": Camera("pn", _pn(), 4.1, 0.58, 0.0733645, 90.0, 830.0, 6.6, 2.6, 3.4, 1.2, 0.063),
-    "m1": Camera("m1", _mos(), 1.1, 0.21, 2.6, 0.0, 840.0, 4.9, 0.95, 1.05, 0.25, 0.003),
-    "m2": Camera("m2", _mos(), 1.1, 0.21, 2.6, -90.0, 840.0, 4.9, 0.95, 1.05, 0.25, 0.003),
+    "pn": Camera(
+        name="pn",
+        ccds=_pn(),
+        pixel_arcsec=4.1,
+        share=0.58,
+        frame_s=0.0733645,
+        roll_deg=90.0,
+        fov_arcsec=830.0,
+        king_arcsec=6.6,
+        particle_rate=2.6,
+        sky_rate=3.4,
+        noise_rate=1.2,
+        out_of_time=0.063,
+    ),
+    "m1": _camera_mos("m1", 0.0),
+    "m2": _camera_mos("m2", -90.0),
 }
 """The three cameras; rates are those of a quiet observation with a thin filter, rounded."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,7 +148,7 @@ def draw_faults(
         lost,
         hot.astype(np.int64),
         rng.uniform(0.005, 0.08, k),
-        np.ones(k, bool),
+        rng.random(k) < 0.8,
         filtered,
     )
 
@@ -197,8 +197,11 @@ def draw_events(
     events = RawEvents(*(np.concatenate([getattr(p, name) for p in parts]) for name in RawEvents.__slots__))
     events = _detect(rng, events, camera, pa_deg)
     events = events.take(np.flatnonzero(_survives(events, camera, faults, start)))
+    # the camera knows only the frame of an event: the pipeline draws a time within it
     frame = np.floor((events.time - start) / camera.frame_s)
-    return events.take(np.lexsort((rng.random(events.time.size), frame, events.ccd)))
+    time = np.minimum(start + (frame + rng.random(frame.size)) * camera.frame_s, stop)
+    order = np.lexsort((rng.random(frame.size), frame, events.ccd))
+    return replace(events, time=time).take(order)
 
 
 def _eclipses(sky: Sky, source: int) -> list[tuple[float, float]]:

@@ -21,6 +21,7 @@ NULL = -99_999_999
 INSTRUMENT = {"pn": "EPN", "m1": "EMOS1", "m2": "EMOS2"}
 FLAG_EXPRESSION = {"pn": ("XMMEA_EP", "(FLAG & 0x2fb0024) == 0"), "mos": ("XMMEA_EM", "(FLAG & 0x766ba000) == 0")}
 PN_EXPOSURE_STEP_S = 4.0
+SUBMODE = "PrimeFullWindow"
 DATE = "2026-01-01T00:00:00"
 
 _EVENT = np.dtype(
@@ -104,7 +105,7 @@ def _header(pointing: Pointing, camera: Camera, exposure: str, span_s: tuple[flo
         "OBS_ID": pointing.obsid,
         "EXPIDSTR": exposure,
         "OBJECT": f"SIMULATED {pointing.obsid}",
-        "SUBMODE": "PrimeFullWindow",
+        "SUBMODE": SUBMODE,
         "FILTER": "Medium",
         "DATAMODE": "IMAGING",
         "REVOLUT": pointing.revolution,

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from xscan.clean import PATTERN_MAX, PI_MAX, PI_MIN
+from xscan import clean
+from xscan.config import load_config
 from xscan.model import CAMERAS
 from xscan.schema import column
 from xscan.simulate.detector import CAMERA
-from xscan.simulate.events import RawEvents, draw_events, draw_faults
-from xscan.simulate.files import Pointing, write_event_list, write_source_list
+from xscan.simulate.events import Faults, RawEvents, draw_events, draw_faults
+from xscan.simulate.files import FLAG_EXPRESSION, SUBMODE, Pointing, write_event_list, write_source_list
 from xscan.simulate.sky import Sky, draw_sky
 from xscan.sky import TangentPlane
 
@@ -44,9 +45,9 @@ TRUTH = pa.schema(
         column(
             "counts_expected", pa.float64(), "count", "expected counts on axis, all cameras; missing ones of an eclipse"
         ),
-        column("n_pn", pa.int64(), "count", "good events of pn written; of an eclipse 0"),
-        column("n_m1", pa.int64(), "count", "good events of MOS1 written; of an eclipse 0"),
-        column("n_m2", pa.int64(), "count", "good events of MOS2 written; of an eclipse 0"),
+        column("n_pn", pa.int64(), "count", "events of pn that the default cuts keep; of an eclipse 0"),
+        column("n_m1", pa.int64(), "count", "events of MOS1 that the default cuts keep; of an eclipse 0"),
+        column("n_m2", pa.int64(), "count", "events of MOS2 that the default cuts keep; of an eclipse 0"),
     ]
 )
 """The table of what was planted."""
@@ -136,15 +137,22 @@ def simulate_observation(
         faults = draw_faults(rng, camera, *span, gap, filtered)
         events = draw_events(rng, sky, camera, faults, span, pointing.pa_deg, background)
         write_event_list(folder, pointing, camera, EXPOSURES[name], span, events, faults, rng)
-        good = _good(events, name)
-        recorded[:, place] = [np.count_nonzero(good & (events.origin == i)) for i in range(len(sky.transients))]
+        origin = events.origin[_kept(events, name, faults)]
+        recorded[:, place] = [np.count_nonzero(origin == i) for i in range(len(sky.transients))]
     write_source_list(folder, pointing, _listed_sources(sky, pointing, rng))
     return _truth(sky, pointing, recorded)
 
 
-def _good(events: RawEvents, camera: str) -> NDArray[np.bool_]:
-    energy = (events.pi >= PI_MIN) & (events.pi <= PI_MAX)
-    return np.asarray((events.flag == 0) & (events.pattern <= PATTERN_MAX[camera]) & energy)
+def _kept(events: RawEvents, camera: str, faults: Faults) -> NDArray[np.intp]:
+    """Give the events that the cuts of the default profile keep."""
+    raw = clean.RawEvents(
+        events.time, events.rawx, events.rawy, events.x, events.y, events.pi, events.flag, events.pattern, events.ccd
+    )
+    mask = clean.PixelMask()
+    mask.add(*faults.hot_pixels[faults.listed].T)
+    flags = clean.FlagCut.parse(FLAG_EXPRESSION["pn" if camera == "pn" else "mos"][1])
+    index, _, _ = clean.clean(raw, camera, SUBMODE, flags, None, mask, (None, None), load_config())
+    return index
 
 
 def _listed_sources(sky: Sky, pointing: Pointing, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:

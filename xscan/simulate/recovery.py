@@ -59,7 +59,8 @@ def _offset(planted: dict[str, Any], row: dict[str, Any]) -> float:
 
 
 def _is(planted: dict[str, Any], row: dict[str, Any]) -> bool:
-    if planted["obsid"] != row["obsid"] or (planted["kind"] == "eclipse") != (row["kind"] != "peak"):
+    other = "peak" if planted["kind"] == "eclipse" else "eclipse"
+    if planted["obsid"] != row["obsid"] or row["kind"] == other:
         return False
     half = max(row["bbox_x1"] - row["bbox_x0"], row["bbox_y1"] - row["bbox_y0"]) * row["cell_arcsec"] / 2
     near = _offset(planted, row) <= max(MATCH_ARCSEC, half)

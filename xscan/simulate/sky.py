@@ -98,16 +98,18 @@ def draw_sky(rng: np.random.Generator, exposure_s: float, quiet: bool = False, n
     quiet : bool
         No transients, no variable sources, no proton flares.
     n_sources : int
-        Sources in the field, two of them bright.
+        Sources in the field, two of them bright; 1 to 200.
     """
-    places = _apart(rng, n_sources, FIELD_RADIUS_ARCSEC, [])
+    if not 1 <= n_sources <= 200:
+        raise ValueError(f"n_sources is {n_sources}; more than 200 do not fit apart from each other")
+    n_bright = min(2, n_sources)  # an eclipse needs something to hide
+    bright = _apart(rng, n_bright, 0.6 * FIELD_RADIUS_ARCSEC, [])
+    places = np.concatenate([bright, _apart(rng, n_sources - n_bright, FIELD_RADIUS_ARCSEC, list(bright))])
     rates = np.minimum(0.002 * rng.pareto(1.2, n_sources) + 0.001, 0.2)
-    rates[:2] = rng.uniform(0.4, 1.0, 2)  # an eclipse needs something to hide
-    places[:2] *= 0.6
+    rates[:n_bright] = rng.uniform(0.4, 1.0, n_bright)
     variable = rng.random(n_sources) < (0.0 if quiet else 0.1)
-    variable[:2] = False
     extended = rng.random(n_sources) < 0.05
-    extended[:2] = False
+    variable[:n_bright] = extended[:n_bright] = False
     sources = tuple(
         Source(
             dx_arcsec=float(places[i, 0]),
@@ -142,7 +144,7 @@ def _draw_transients(
         width = min(float(rng.uniform(300, 1500)), 0.3 * exposure_s)
         counts = float(np.exp(rng.uniform(np.log(40), np.log(300))))
         out.append(_transient("flare", places[i], rng, exposure_s, width, counts))
-    hidden = int(rng.integers(0, 2))
+    hidden = int(rng.integers(0, min(2, len(sources))))
     source = sources[hidden]
     width = min(float(rng.uniform(100, 800)), 0.2 * exposure_s)
     place = np.array([source.dx_arcsec, source.dy_arcsec])
