@@ -16,7 +16,7 @@ from xscan.bayes import power_of_ten, thresholds
 from xscan.grid import Grid
 from xscan.search import SubsetSearch, ViewResult
 from xscan.sky import SKY_PIXEL_ARCSEC, TangentPlane
-from xscan.tables import Tables
+from xscan.tables import Tables, distinct_places
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,6 +105,7 @@ def plot_image(image: Image, regions: list[Row], title: str, path: Path) -> Path
     from matplotlib.colors import LogNorm
     from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
+    from matplotlib.ticker import LogLocator, NullLocator
 
     grid, box = image.grid, image.grid.box
 
@@ -119,17 +120,16 @@ def plot_image(image: Image, regions: list[Row], title: str, path: Path) -> Path
         # the sky, not the brightest source, decides the scale
         low, high = np.percentile(shown.compressed(), [2, 99.5]) if shown.count() else (1, 2)
         drawn = axes.imshow(shown, extent=extent, norm=LogNorm(vmin=max(low, 1), vmax=max(high, 2 * low, 2)))
-        axes.figure.colorbar(drawn, ax=axes, label="counts per cell", pad=0.02, shrink=0.85, extend="both")
+        bar = axes.figure.colorbar(drawn, ax=axes, label="counts per cell", pad=0.02, shrink=0.85, extend="both")
+        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        bar.ax.yaxis.set_major_formatter("{x:g}")
+        bar.ax.yaxis.set_minor_locator(NullLocator())
         edges_x = arcmin(np.arange(box.x0, box.x1) + 0.5)
         edges_y = arcmin(np.arange(box.y0, box.y1) + 0.5)
         if image.mask.any():
             axes.contour(edges_x, edges_y, image.mask, levels=[0.5], colors="white", linewidths=0.9)
-        places: dict[tuple[int, int], Row] = {}
-        for row in sorted(regions, key=lambda row: row["log10_p_min"], reverse=True):
-            places[round(row["x_sky"] / 1200), round(row["y_sky"] / 1200)] = row  # one minute of arc
         handles = []
-        best_first = sorted(places.values(), key=lambda row: row["log10_p_min"])
-        for number, row in enumerate(best_first, start=1):
+        for number, row in enumerate(distinct_places(regions), start=1):
             x0, x1 = arcmin(row["bbox_x0"] - 0.5), arcmin(row["bbox_x1"] + 0.5)
             y0, y1 = arcmin(row["bbox_y0"] - 0.5), arcmin(row["bbox_y1"] + 0.5)
             colour = COLOUR[row["kind"]]
@@ -219,7 +219,7 @@ def plot_lightcurve(region: Row, curve: Row, path: Path) -> Path:
         named = dict(zip(*reversed(whole.get_legend_handles_labels()), strict=True))
         named |= dict(zip(*reversed(near.get_legend_handles_labels()), strict=True))
         near.legend(
-            named.values(), named.keys(), loc="upper left", bbox_to_anchor=(0.0, -0.2), ncol=8, columnspacing=1.0
+            named.values(), named.keys(), loc="upper left", bbox_to_anchor=(0.0, -0.2), ncol=4, columnspacing=1.2
         )
     return path
 

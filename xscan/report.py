@@ -15,13 +15,11 @@ from rich.table import Table
 from xscan.bayes import power_of_ten
 from xscan.runner import Outcome
 from xscan.simulate.recovery import Recovery
-from xscan.sky import separation_arcsec
-from xscan.tables import Tables
+from xscan.tables import Tables, distinct_places
 
 __all__ = ["Reporter", "print_recovery"]
 
 MOST_SIGNIFICANT = 10
-SAME_ARCSEC = 30.0  # regions this near are one place in the summary
 WIDTH = 116  # columns that the table takes
 
 
@@ -82,7 +80,7 @@ class Reporter:
         self._n_regions += outcome.n_regions
         self._n_views += tables.runs.num_rows
         self._n_unsearched += sum(state != "done" for state in tables.runs["state"].to_pylist())
-        self._best = _most_significant(self._best + tables.regions.to_pylist())
+        self._best = distinct_places(self._best + tables.regions.to_pylist())[:MOST_SIGNIFICANT]
 
     def summary(self, outcomes: list[Outcome], out: Path) -> None:
         """Print the most significant regions, and what became of the observations."""
@@ -114,22 +112,6 @@ class Reporter:
         views = f" ({self._n_unsearched} of {self._n_views} views not searched)" if self._n_unsearched else ""
         text = f"{n} observation{'s' * (n != 1)}: {states}{views}; {self._n_regions} regions; results in {out}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _most_significant(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep the most significant regions, of those at one place the best: several views see one event."""
-    kept: list[dict[str, Any]] = []
-    for row in sorted(rows, key=lambda row: row["log10_p_min"]):
-        near = any(
-            other["obsid"] == row["obsid"]
-            and float(separation_arcsec(row["ra_deg"], row["dec_deg"], other["ra_deg"], other["dec_deg"])) < SAME_ARCSEC
-            for other in kept
-        )
-        if not near:
-            kept.append(row)
-        if len(kept) == MOST_SIGNIFICANT:
-            break
-    return kept
 
 
 def print_recovery(done: Recovery) -> None:

@@ -22,10 +22,13 @@ from xscan.errors import Reason
 from xscan.model import CAMERAS, InputFile, Observation
 from xscan.schema import CUTS, LIGHTCURVES, REGIONS, RUNS, SCHEMAS, VOXELS
 from xscan.search import Found, SubsetSearch, ViewResult
+from xscan.sky import separation_arcsec
 
-__all__ = ["Provenance", "Tables", "failed_tables", "tabulate"]
+__all__ = ["Provenance", "Tables", "distinct_places", "failed_tables", "tabulate"]
 
 Row = dict[str, Any]
+
+SAME_PLACE_ARCSEC = 30.0
 
 DAMAGE = {
     Reason.UNREADABLE,
@@ -133,6 +136,23 @@ def failed_tables(
     row = _empty_run(state, reason, message) | {"obsid": obsid, "target": "", "inputs": [], "source_list": "absent"}
     _stamp([row], provenance, seconds)
     return Tables(pa.Table.from_pylist([row], RUNS), *(SCHEMAS[name].empty_table() for name in list(SCHEMAS)[1:]))
+
+
+def distinct_places(regions: Iterable[Row]) -> list[Row]:
+    """Keep of regions at one place (30 arcsec) the most significant: several views see one event.
+
+    Returns
+    -------
+    list of dict
+        Rows of ``regions``, the most significant first.
+    """
+    kept: list[Row] = []
+    for row in sorted(regions, key=lambda row: row["log10_p_min"]):
+        same = [other for other in kept if other["obsid"] == row["obsid"]]
+        ra, dec = [other["ra_deg"] for other in same], [other["dec_deg"] for other in same]
+        if not (separation_arcsec(row["ra_deg"], row["dec_deg"], ra, dec) < SAME_PLACE_ARCSEC).any():
+            kept.append(row)
+    return kept
 
 
 def _stamp(runs: list[Row], provenance: Provenance, seconds_read: float) -> None:
