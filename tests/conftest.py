@@ -19,7 +19,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20260)
 
 
-@pytest.fixture(params=["numpy"])
+@pytest.fixture(params=["numpy", "numba"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Every backend in turn: each test that takes it holds for all."""
     return get_backend(request.param)

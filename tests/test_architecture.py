@@ -18,7 +18,7 @@ FLOORS = [
     {"errors"},
     {"config", "sky"},
     {"grid", "model", "bayes"},
-    {"goodtime", "clean", "backends", "backends.numpy_"},
+    {"goodtime", "clean", "backends", "backends.numpy_", "backends.numba_"},
     {"subsets", "dropouts", "frames", "background", "detect", "lightcurve", "missions.fitsfile"},
     {"position", "missions.hotpixels"},
     {"missions.xmm_list"},

@@ -109,13 +109,16 @@ def slow_flags(cube: NDArray[np.int64], mu: NDArray[np.float64], limits: Thresho
 def test_flags_against_a_dense_cube(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     p = photons(rng, n)
-    counts = get_backend("numpy").load(p).bin(GRID, 200, 3000)
     expected, limits = some_expectation(rng, GRID), thresholds(3, 4000)
     cube, mu = slow_cube(p, GRID, 200, 3000), dense_mu(expected)
-    voxels = counts.flag(expected, limits)
-    found = list(zip(voxels.y, voxels.x, voxels.t, voxels.n, voxels.eclipse, strict=True))
-    assert found == slow_flags(cube, mu, limits)
-    np.testing.assert_array_equal(voxels.mu, mu[voxels.y, voxels.x, voxels.t])  # to the last bit
+    every = []
+    for name in ("numpy", "numba"):
+        voxels = get_backend(name).load(p).bin(GRID, 200, 3000).flag(expected, limits)
+        found = list(zip(voxels.y, voxels.x, voxels.t, voxels.n, voxels.eclipse, strict=True))
+        assert found == slow_flags(cube, mu, limits), name
+        np.testing.assert_array_equal(voxels.mu, mu[voxels.y, voxels.x, voxels.t])  # to the last bit
+        every.append(voxels)
+    assert_same(*every)
 
 
 def test_the_separable_expectation_is_the_dense_one(rng: np.random.Generator) -> None:
@@ -162,5 +165,5 @@ def test_counts_by_camera(backend: Backend, rng: np.random.Generator) -> None:
 
 
 def test_unknown_backend() -> None:
-    with pytest.raises(ConfigError, match="known: auto, numpy"):
+    with pytest.raises(ConfigError, match="known: auto, numpy, numba"):
         get_backend("abacus")

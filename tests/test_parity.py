@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 PARITY = Path(__file__).resolve().parents[1] / "benchmarks" / "parity.py"
 RUN = "0900000101_0_50_0.2_12.0"
@@ -15,8 +16,9 @@ def parity(*args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(PARITY), *map(str, args)], capture_output=True, text=True)
 
 
-def test_identical_to_exod2(golden: Path, hotpix: Path) -> None:
-    done = parity(golden, "--hotpix", hotpix)
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_identical_to_exod2(golden: Path, hotpix: Path, backend: str) -> None:
+    done = parity(golden, "--hotpix", hotpix, "--backend", backend)
     assert done.stdout.splitlines()[-1] == "18 of 18 runs identical", done.stdout
     assert done.returncode == 0
 

@@ -356,3 +356,21 @@ def test_the_last_moment_of_the_range_counts(tmp_path: Path, rng: np.random.Gene
         for i, made in enumerate((fake, replace(last, time=time)))
     ]
     assert runs[1] == runs[0] + 1
+
+
+def assert_backends_agree(folder: Path, **options: object) -> None:
+    """Every table the same, but the clock and the backend's name."""
+    one, other = (xscan.scan(folder, backend=name, **options) for name in ("numpy", "numba"))  # type: ignore[arg-type]
+    for name in ("regions", "voxels", "lightcurves"):
+        assert one.table(name).equals(other.table(name)), name
+    assert rows(one.runs, *CLOCK, "backend") == rows(other.runs, *CLOCK, "backend")
+
+
+def test_backends_agree(tmp_path: Path, busy: list[FakeList]) -> None:
+    assert_backends_agree(observation(tmp_path, busy))
+
+
+@pytest.mark.parametrize("profile", ["default", "exod2"])
+def test_backends_agree_on_real_data(real_observation: Path, golden: Path, profile: str) -> None:
+    assert_backends_agree(real_observation, profile=profile)
+    assert_backends_agree(golden / "0900000101" / "inputs", profile=profile)

@@ -93,7 +93,7 @@ def scan(
     hot_pixels : path, optional
         Folder of hot-pixel tables.
     backend : str
-        ``auto`` or ``numpy``.
+        ``auto``, ``numba`` or ``numpy``; all give the same results.
 
     Returns
     -------

@@ -39,7 +39,10 @@ Views = Annotated[
     ),
 ]
 BackendName = Annotated[
-    str, typer.Option("--backend", metavar="NAME", help="What computes: auto (the fastest that works here) or numpy.")
+    str,
+    typer.Option(
+        "--backend", metavar="NAME", help="What computes: auto (the fastest that works here), numba or numpy."
+    ),
 ]
 Hot = Annotated[
     Path | None,

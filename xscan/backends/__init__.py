@@ -18,7 +18,7 @@ from xscan.model import Expectation, Photons, Voxels
 
 __all__ = ["BACKENDS", "Backend", "Counts", "Loaded", "get_backend"]
 
-BACKENDS = ("auto", "numpy")
+BACKENDS = ("auto", "numpy", "numba")
 
 
 class Counts(Protocol):
@@ -72,7 +72,7 @@ class Backend(Protocol):
 
 
 def get_backend(name: str = "auto") -> Backend:
-    """Give a backend by name.
+    """Give a backend by name; ``auto`` is the fastest that works here.
 
     Raises
     ------
@@ -81,6 +81,10 @@ def get_backend(name: str = "auto") -> Backend:
     """
     if name not in BACKENDS:
         raise ConfigError(f"unknown backend {name!r}; known: {', '.join(BACKENDS)}")
-    from xscan.backends.numpy_ import NumpyBackend
+    if name == "numpy":
+        from xscan.backends.numpy_ import NumpyBackend
 
-    return NumpyBackend()
+        return NumpyBackend()
+    from xscan.backends.numba_ import NumbaBackend
+
+    return NumbaBackend()
