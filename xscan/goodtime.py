@@ -96,13 +96,11 @@ def live_seconds(edges: Floats, good: GoodTime) -> Floats:
     float64, shape (nt,)
         Seconds: good time times the live fraction of its read-out frames.
     """
-    inside = good.intervals
-    cuts = np.unique(np.concatenate([edges, np.clip(inside.ravel(), edges[0], edges[-1])]))
-    live = np.diff(_live_until(cuts, good.exposures))
-    middle = (cuts[:-1] + cuts[1:]) / 2
-    live[~contains(inside, middle)] = 0.0
-    frame = np.searchsorted(edges, middle, side="right") - 1
-    return np.bincount(frame, live, len(edges) - 1).astype(np.float64)
+    # live time up to a moment grows only within good intervals: add up what each of them gives
+    total = np.zeros(len(edges))
+    for start, stop in good.intervals:
+        total += _live_until(np.clip(edges, start, stop), good.exposures)
+    return np.diff(total)
 
 
 def _live_until(time: Floats, exposures: Floats | None) -> Floats:
@@ -110,10 +108,9 @@ def _live_until(time: Floats, exposures: Floats | None) -> Floats:
     if exposures is None:
         return time
     start, stop, fraction = exposures.T
-    knots = np.empty(2 * len(start))
-    knots[0::2], knots[1::2] = start, stop
-    total = np.cumsum((stop - start) * fraction)
-    values = np.empty_like(knots)
-    values[0::2] = np.concatenate([[0.0], total[:-1]])
-    values[1::2] = total
-    return np.interp(time, knots, values)
+    total = np.concatenate([[0.0], np.cumsum((stop - start) * fraction)])
+    # frames that begin by then count whole, but for what is left of the last
+    k = np.searchsorted(start, time, side="right")
+    last = np.maximum(k - 1, 0)
+    left = np.where(k > 0, np.maximum(stop[last] - time, 0.0) * fraction[last], 0.0)
+    return np.asarray(total[k] - left)

@@ -50,7 +50,7 @@ def light_curve(
     inner = Box(box.x0 - grid.box.x0, box.x1 - grid.box.x0, box.y0 - grid.box.y0, box.y1 - grid.box.y0)
     n = counts.box(inner)
     n[frames.rejected] = 0
-    rows = [expected.row(y)[inner.x0 : inner.x1] for y in range(inner.y0, inner.y1)]
+    rows = [expected.row(y, inner.x0, inner.x1) for y in range(inner.y0, inner.y1)]
     cells = np.concatenate(rows)
     if not rules.float64_lightcurves:
         cells = cells.astype(np.float32)

@@ -272,11 +272,11 @@ class Expectation:
         """Give the expectation of the background alone."""
         return replace(self, source=np.zeros_like(self.source))
 
-    def row(self, y: int) -> Floats:
-        """Give mu of one row of cells, shape (nx, nt)."""
+    def row(self, y: int, x0: int = 0, x1: int | None = None) -> Floats:
+        """Give mu of the cells x0..x1 of a row (all of them unless told), shape (x1 - x0, nt)."""
         kind = self.kind
-        background = self.template[:, y].T[:, kind] * self.rate
-        return np.asarray(background + self.source[:, y].T[:, kind] * self.live)
+        background = self.template[:, y, x0:x1].T[:, kind] * self.rate
+        return np.asarray(background + self.source[:, y, x0:x1].T[:, kind] * self.live)
 
     def at(self, y: NDArray[np.integer], x: NDArray[np.integer], t: NDArray[np.integer]) -> Floats:
         """Give mu of chosen voxels; y, x counted from the box's corner."""

@@ -23,7 +23,7 @@ from xscan.frames import LiveTime, in_good_time, judge_frames, live_time
 from xscan.goodtime import Floats, intersect
 from xscan.grid import Box, Grid, cells_across, cells_of, ticks_of
 from xscan.lightcurve import LightCurve, light_curve
-from xscan.model import CAMERAS, Expectation, Frames, InputFile, Observation, Photons, Voxels
+from xscan.model import CAMERAS, Expectation, Frames, InputFile, Observation, Photons, Sources, Voxels
 from xscan.position import Place, locate, locate_cells
 from xscan.sky import TangentPlane
 from xscan.subsets import Subset, good_intervals, make_subsets
@@ -174,6 +174,19 @@ def _photons(subset: Subset, live: LiveTime, config: ScanConfig) -> tuple[Photon
     return Photons(*columns), tuple(files)
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all views of a subset share."""
+
+    subset: Subset
+    photons: Photons
+    live: LiveTime
+    loaded: Loaded
+    sources: Sources | None
+    box: Box
+    config: ScanConfig
+
+
 def _search_views(
     subset: Subset,
     photons: Photons,
@@ -182,39 +195,37 @@ def _search_views(
     config: ScanConfig,
     backend: Backend,
 ) -> Iterator[ViewResult]:
-    loaded = backend.load(photons)
+    end = int((subset.t1 - subset.t0) * 1000)
+    box = _box(photons, (photons.tick >= 0) & (photons.tick <= end))
+    shared = _Shared(subset, photons, live, backend.load(photons), observation.sources, box, config)
+    judged: dict[int, tuple[Frames, dict[str, Floats]]] = {}
     for view in config.views:
-        yield _search_view(view, subset, photons, live, observation, config, loaded)
+        grid = _grid(view, shared)
+        if grid.nt < 1:
+            message = f"one frame of {view.dt_s:g} s is longer than the {subset.t1 - subset.t0:.1f} s in common"
+            yield ViewResult(view, Reason.DT_TOO_LONG, message)
+            continue
+        if view.dt_ms not in judged:  # the same for all bands
+            judged[view.dt_ms] = judge_frames(subset, photons, live, grid, config.rules)
+        yield _search_view(view, grid, *judged[view.dt_ms], shared)
 
 
-def _search_view(
-    view: View,
-    subset: Subset,
-    photons: Photons,
-    live: LiveTime,
-    observation: Observation,
-    config: ScanConfig,
-    loaded: Loaded,
-) -> ViewResult:
-    rules, plane = config.rules, subset.lists[0].plane
-    grid = _grid(view, subset, photons, config)
-    if grid.nt < 1:
-        message = f"one frame of {view.dt_s:g} s is longer than the {subset.t1 - subset.t0:.1f} s in common"
-        return ViewResult(view, Reason.DT_TOO_LONG, message)
-    frames, seconds = judge_frames(subset, photons, live, grid, rules)
+def _search_view(view: View, grid: Grid, frames: Frames, seconds: dict[str, Floats], shared: _Shared) -> ViewResult:
+    subset, rules = shared.subset, shared.config.rules
+    plane = subset.lists[0].plane
     spent = {
         events.camera: _camera_seconds(seconds[events.camera], frames, grid, good_intervals(events))
         for events in subset.lists
     }
     pi_from = view.pi_lo if rules.half_open_band else view.pi_lo + 1
-    counts = loaded.bin(grid, pi_from, view.pi_hi)
+    counts = shared.loaded.bin(grid, pi_from, view.pi_hi)
     n_events = counts.n_events()
     if n_events == 0:
         return ViewResult(view, Reason.EMPTY_BAND, f"no event in the view {view}", camera_seconds=spent)
     if frames.rejected.all():
         message = f"all {grid.nt} frames were rejected: a CCD was always dead or silent for more than half of one"
         return ViewResult(view, Reason.NO_LIVE_FRAME, message, n_events, spent)
-    disks = source_disks(observation.sources, plane, grid, rules)
+    disks = source_disks(shared.sources, plane, grid, rules)
     expected, mask = expectation(counts, frames, disks, rules)
     if not expected.template.any():
         message = (
@@ -222,21 +233,25 @@ def _search_view(
             f"try longer frames or a wider band"
         )
         return ViewResult(view, Reason.NO_BACKGROUND, message, n_events, spent)
-    voxels = counts.flag(expected, thresholds(config.sigma, counts.n_max()))
+    voxels = counts.flag(expected, thresholds(shared.config.sigma, counts.n_max()))
     search = Search(grid, frames, counts, disks, mask, expected, voxels)
-    found = _describe(search, photons, (pi_from, view.pi_hi), plane, config)
+    found = _describe(search, shared.photons, (pi_from, view.pi_hi), plane, shared.config)
     return ViewResult(view, None, "", n_events, spent, search, found)
 
 
-def _grid(view: View, subset: Subset, photons: Photons, config: ScanConfig) -> Grid:
+def _grid(view: View, shared: _Shared) -> Grid:
+    subset, photons = shared.subset, shared.photons
     nt = int((subset.t1 - subset.t0) / view.dt_s)
-    end = nt * view.dt_ms if not config.rules.one_box else int((subset.t1 - subset.t0) * 1000)
-    chosen = (photons.tick >= 0) & (photons.tick <= end)
-    if not config.rules.one_box:
-        chosen &= (photons.pi > view.pi_lo) & (photons.pi < view.pi_hi)
+    box = shared.box
+    if not shared.config.rules.one_box:
+        inside = (photons.tick >= 0) & (photons.tick <= nt * view.dt_ms)
+        box = _box(photons, inside & (photons.pi > view.pi_lo) & (photons.pi < view.pi_hi))
+    return Grid(subset.t0, view.dt_ms, nt, cells_across(shared.config.cell_arcsec), box)
+
+
+def _box(photons: Photons, chosen: NDArray[np.bool_]) -> Box:
     x, y = photons.x[chosen], photons.y[chosen]
-    box = Box.around(x, y) if x.size else Box(0, 1, 0, 1)
-    return Grid(subset.t0, view.dt_ms, nt, cells_across(config.cell_arcsec), box)
+    return Box.around(x, y) if x.size else Box(0, 1, 0, 1)
 
 
 def _camera_seconds(live: Floats, frames: Frames, grid: Grid, good: Floats) -> CameraSeconds:
