@@ -6,17 +6,20 @@ products and a sum that are each rounded, thresholds come from one host table.
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xscan.bayes import Thresholds
-from xscan.errors import ConfigError
+from xscan.errors import ConfigError, DeviceError
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Photons, Voxels
 
 __all__ = ["BACKENDS", "Backend", "Counts", "Loaded", "get_backend"]
+
+log = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "numpy", "numba")
 
@@ -78,13 +81,23 @@ def get_backend(name: str = "auto") -> Backend:
     ------
     ConfigError
         If the name is unknown.
+    DeviceError
+        If the backend asked for does not work here.
     """
     if name not in BACKENDS:
         raise ConfigError(f"unknown backend {name!r}; known: {', '.join(BACKENDS)}")
+    from xscan.backends.numpy_ import NumpyBackend
+
     if name == "numpy":
-        from xscan.backends.numpy_ import NumpyBackend
-
         return NumpyBackend()
-    from xscan.backends.numba_ import NumbaBackend
-
+    try:
+        from xscan.backends.numba_ import NumbaBackend
+    except (ImportError, RuntimeError) as error:  # RuntimeError: nowhere to keep compiled code
+        if name == "auto":
+            log.warning("the numba backend does not work here (%s); using numpy, which is slower", error)
+            return NumpyBackend()
+        raise DeviceError(
+            f"the numba backend does not work here: {error}; install numba, or set NUMBA_CACHE_DIR to a "
+            f"folder that can be written"
+        ) from None
     return NumbaBackend()
