@@ -275,3 +275,20 @@ def test_fuzzer_and_skies_run() -> None:
         done = subprocess.run(command, capture_output=True, text=True)
         assert "Traceback" not in done.stderr, done.stderr
         assert "2 " in done.stdout
+
+
+def test_a_giant_needs_little_memory(tmp_path: Path) -> None:
+    """100 ks, nine views, from files to tables with the backend that looks at every voxel: under 2 GiB."""
+    pointing = Pointing("0990000001", POINTING.plane, 33.0, 1.3e8, 100_000.0, 850)
+    rng = np.random.default_rng(5)
+    simulate_observation(tmp_path / pointing.obsid, pointing, draw_sky(rng, 100_000.0), rng, background=1.6)
+    code = (
+        "import resource, sys, xscan; runs = xscan.scan(sys.argv[1], backend='numpy').runs; "
+        "print(runs.num_rows, sum(runs['n_events'].to_pylist()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / pointing.obsid)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    views, events, kib = map(int, done.stdout.split())
+    assert views == 9
+    assert events > 3_000_000
+    assert kib < 2 << 20
