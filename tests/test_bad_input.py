@@ -69,7 +69,7 @@ DAMAGED = {
 FAKES = {
     "a needed column missing": (replace(good(), drop_columns=["CCDNR"]), Reason.NO_EVENTS_TABLE),
     "empty list": (FakeList(time=[]), Reason.NO_EVENTS),
-    "every TIME not a number": (replace(good(), time=np.full(len(good().time), np.nan)), Reason.NO_EVENTS),  # type: ignore[arg-type]
+    "every TIME not a number": (replace(good(), time=np.full(len(good().time), np.nan)), Reason.NO_EVENTS),
     "times ten years apart": (FakeList(time=[T0, T0 + 3.15e8]), Reason.TIME_SPAN),
     "one event": (FakeList(time=[T0]), Reason.NO_GOOD_TIME),
     "all events at one time": (FakeList(time=np.full(50, T0)), Reason.NO_GOOD_TIME),
@@ -143,7 +143,7 @@ def test_some_times_not_finite(tmp_path: Path) -> None:
 
 def test_all_events_in_one_frame(tmp_path: Path) -> None:
     fake = good()
-    time = T0 + 41 + np.random.default_rng(1).uniform(0, 18, len(fake.time))  # type: ignore[arg-type]
+    time = T0 + 41 + np.random.default_rng(1).uniform(0, 18, len(fake.time))
     write_list(tmp_path / OBSID, replace(fake, time=time))
     for views, state in ((["20:0.2-12"], "done"), (["5:0.2-12"], "done"), (["700:0.2-12"], "skipped")):
         for profile in ("default", "exod2"):
@@ -189,14 +189,14 @@ def test_source_lists(tmp_path: Path, rows: object, status: str) -> None:
         made["SRCLIST"].columns.del_col("EP_TOT")
         path.write_bytes(gzip.compress(fits_bytes(fits.HDUList([h.copy() for h in made]))))
     elif rows is not None:
-        write_sources(folder, rows)  # type: ignore[arg-type]
+        write_sources(folder, rows)
     (row,) = xscan.scan(folder, views=VIEWS).runs.to_pylist()
     assert (row["state"], row["source_list"]) == ("done", status)
 
 
 def test_a_band_without_events(tmp_path: Path) -> None:
     fake = good()
-    write_list(tmp_path / OBSID, replace(fake, pi=np.full(len(fake.time), 700)))  # type: ignore[arg-type]
+    write_list(tmp_path / OBSID, replace(fake, pi=np.full(len(fake.time), 700)))
     runs = xscan.scan(tmp_path / OBSID, views=["20:2-12", "20:0.2-2"]).runs.to_pylist()
     assert [(row["state"], row["reason"]) for row in runs] == [("empty", "empty_band"), ("done", None)]
 

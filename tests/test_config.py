@@ -119,6 +119,6 @@ def test_label() -> None:
 
 def test_a_config_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        load_config().sigma = 2.0  # type: ignore[misc]
+        load_config().sigma = 2.0
     with pytest.raises(ConfigError, match="empty"):
         ScanConfig(())

@@ -66,7 +66,7 @@ def test_header_values() -> None:
     assert header.text("ABSENT") == ""
 
 
-def _read(content: bytes):  # type: ignore[no-untyped-def]
+def _read(content: bytes):
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:

@@ -80,7 +80,7 @@ def test_an_eclipse_is_found_and_a_gap_in_good_time_is_not(tmp_path: Path, rng: 
     time = round_time(rng.uniform(0, SECONDS - 1, n))
     lit = (time < 1400) | (time > 1600)
     source = FakeList(time=T0 + time[lit], x=CENTRE + 300, y=CENTRE - 300)
-    old = fake.take(np.arange(len(fake.time)))  # type: ignore[arg-type]
+    old = fake.take(np.arange(len(fake.time)))
     m = int(lit.sum())
     columns = {
         name: np.concatenate([getattr(old, name), np.broadcast_to(getattr(source, name), m)])
@@ -102,7 +102,7 @@ def test_order_of_events_and_lists_is_irrelevant(
     tmp_path: Path, busy: list[FakeList], rng: np.random.Generator
 ) -> None:
     first = xscan.scan(observation(tmp_path / "a", busy), views=VIEWS)
-    shuffled = [fake.take(rng.permutation(len(fake.time))) for fake in busy]  # type: ignore[arg-type]
+    shuffled = [fake.take(rng.permutation(len(fake.time))) for fake in busy]
     second = xscan.scan(observation(tmp_path / "b", shuffled[::-1]), views=VIEWS)
     assert first.regions.num_rows > 0
     for name in ("regions", "voxels", "lightcurves"):
@@ -126,7 +126,7 @@ def test_shifting_all_times_changes_only_times(tmp_path: Path, busy: list[FakeLi
                 if key == "time_s":
                     np.testing.assert_array_equal(np.array(value) + shift, b[key])
                 elif key in ("t_start_s", "t_stop_s"):
-                    assert value + shift == b[key]  # type: ignore[operator]
+                    assert value + shift == b[key]
                 else:
                     assert value == b[key], (name, key)
 
@@ -207,7 +207,7 @@ def test_every_column_has_a_unit_and_a_description() -> None:
 
 def test_views_that_cannot_be_searched_are_on_record(tmp_path: Path, rng: np.random.Generator) -> None:
     fake = quiet_list(rng, "m1", 300.0)
-    folder = observation(tmp_path, [replace(fake, pi=np.full(len(fake.time), 3000))])  # type: ignore[arg-type]
+    folder = observation(tmp_path, [replace(fake, pi=np.full(len(fake.time), 3000))])
     tables = xscan.scan(folder, views=["5:0.2-12", "5:0.2-2", "500:0.2-12"])
     found = [(row["state"], row["reason"]) for row in tables.runs.to_pylist()]
     assert found == [("done", None), ("empty", "empty_band"), ("skipped", "dt_too_long")]
@@ -257,7 +257,7 @@ def half_live(rng: np.random.Generator) -> FakeList:
     """A flat field with a bright source, a gap of 60 s with events in it, a CCD that is live for a third."""
     fake = quiet_list(rng, "m1", SECONDS, rate=6.0)
     n = 2000
-    old = fake.take(np.arange(len(fake.time)))  # type: ignore[arg-type]
+    old = fake.take(np.arange(len(fake.time)))
     columns = {
         "time": T0 + round_time(rng.uniform(0, SECONDS - 1, n)),
         "x": np.full(n, CENTRE + 300),
@@ -348,7 +348,7 @@ def test_light_curves_leave_rejected_frames_out(tmp_path: Path, busy: list[FakeL
 
 def test_the_last_moment_of_the_range_counts(tmp_path: Path, rng: np.random.Generator) -> None:
     fake = quiet_list(rng, "m1", 600.0)
-    last = fake.take(np.append(np.arange(len(fake.time)), 0))  # type: ignore[arg-type]
+    last = fake.take(np.append(np.arange(len(fake.time)), 0))
     time = np.asarray(last.time).copy()
     time[-1] = T0 + 600.0
     runs = [
@@ -360,7 +360,7 @@ def test_the_last_moment_of_the_range_counts(tmp_path: Path, rng: np.random.Gene
 
 def assert_backends_agree(folder: Path, **options: object) -> None:
     """Every table the same, but the clock and the backend's name."""
-    one, other = (xscan.scan(folder, backend=name, **options) for name in ("numpy", "numba"))  # type: ignore[arg-type]
+    one, other = (xscan.scan(folder, backend=name, **options) for name in ("numpy", "numba"))
     for name in ("regions", "voxels", "lightcurves"):
         assert one.table(name).equals(other.table(name)), name
     assert rows(one.runs, *CLOCK, "backend") == rows(other.runs, *CLOCK, "backend")

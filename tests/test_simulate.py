@@ -190,7 +190,7 @@ def test_eclipses_hide_their_source(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("camera", list(CAMERA.values()), ids=list(CAMERA))
-def test_pixels_and_places_are_inverse(camera, rng: np.random.Generator) -> None:  # type: ignore[no-untyped-def]
+def test_pixels_and_places_are_inverse(camera, rng: np.random.Generator) -> None:
     u, v = rng.uniform(-800, 800, (2, 5000))
     ccd, rawx, rawy = camera.locate(u, v)
     on = ccd > 0

@@ -28,7 +28,7 @@ def read_one(folder: Path, fake: FakeList, config: ScanConfig = DEFAULT, hot: Ho
 
 def kept(folder: Path, config: ScanConfig = DEFAULT, **columns: object) -> list[int]:
     """Which of six events survive."""
-    fake = FakeList(time=TIMES, **columns)  # type: ignore[arg-type]
+    fake = FakeList(time=TIMES, **columns)
     return (read_one(folder, fake, config).time - T0).astype(int).tolist()
 
 
@@ -111,7 +111,7 @@ def test_hot_pixels_apply_between_their_revolutions(tmp_path: Path) -> None:
 
 def test_own_bad_pixels_run_along_y(tmp_path: Path) -> None:
     columns = {"rawx": [30, 30, 30, 30, 31, 30], "rawy": [99, 100, 102, 103, 100, 100], "ccd": [2, 2, 2, 2, 2, 3]}
-    columns["bad_pixels"] = {2: [(30, 100, 3)]}  # type: ignore[assignment]
+    columns["bad_pixels"] = {2: [(30, 100, 3)]}
     assert kept(tmp_path, **columns) == [0, 3, 4, 5]
     assert kept(tmp_path, config=EXOD2, **columns) == [0, 1, 2, 3, 4, 5]
 
@@ -282,7 +282,7 @@ def test_an_unforeseen_error_costs_one_list(tmp_path: Path, monkeypatch: pytest.
     def explode(path: Path, info: InputFile, *rest: object) -> object:
         if info.camera == "m1":
             raise RuntimeError("out of cheese")
-        return read_event_list(path, info, *rest)  # type: ignore[arg-type]
+        return read_event_list(path, info, *rest)
 
     monkeypatch.setattr("xscan.missions.xmm.read_event_list", explode)
     observation = read(tmp_path / OBSID, DEFAULT)

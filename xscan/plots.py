@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -104,7 +104,6 @@ def plot_image(image: Image, regions: list[Row], title: str, path: Path) -> Path
     """
     from matplotlib.colors import LogNorm
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Rectangle
     from matplotlib.ticker import LogLocator, NullLocator
 
     grid, box = image.grid, image.grid.box
@@ -128,20 +127,7 @@ def plot_image(image: Image, regions: list[Row], title: str, path: Path) -> Path
         edges_y = arcmin(np.arange(box.y0, box.y1) + 0.5)
         if image.mask.any():
             axes.contour(edges_x, edges_y, image.mask, levels=[0.5], colors="white", linewidths=0.9)
-        handles = []
-        for number, row in enumerate(distinct_places(regions), start=1):
-            x0, x1 = arcmin(row["bbox_x0"] - 0.5), arcmin(row["bbox_x1"] + 0.5)
-            y0, y1 = arcmin(row["bbox_y0"] - 0.5), arcmin(row["bbox_y1"] + 0.5)
-            colour = COLOUR[row["kind"]]
-            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=1.8))
-            axes.annotate(
-                str(number), (x1, y1), (2, 2), textcoords="offset points", color=colour, fontsize=9, weight="bold",
-                bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8},
-            )  # fmt: skip
-            view = f"{row['dt_s']:g} s, {row['band_lo_kev']:g}-{row['band_hi_kev']:g} keV"
-            label = f"{number}: {row['kind']} {row['label']} of {view}, p {power_of_ten(row['log10_p_min'])}"
-            if number <= LISTED:
-                handles.append(Line2D([], [], color=colour, label=label))
+        handles = _mark_regions(axes, regions, arcmin)
         handles.append(Line2D([], [], color="0.6", linewidth=0.8, label="masked as constant sources"))
         axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.08, -0.1), ncol=2, columnspacing=1.2)
         band = f"{image.band_kev[0]:g}-{image.band_kev[1]:g} keV"
@@ -151,6 +137,29 @@ def plot_image(image: Image, regions: list[Row], title: str, path: Path) -> Path
         axes.set_ylabel(f"toward north of Dec {float(dec):+.4f} deg (arcmin)")
         axes.set_aspect("equal")
     return path
+
+
+def _mark_regions(axes: Axes, regions: list[Row], arcmin: Callable[[Any], Any]) -> list[Any]:
+    """Box and number the regions, the most significant first; give what the legend says of them."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
+
+    handles = []
+    for number, row in enumerate(distinct_places(regions), start=1):
+        # half a cell wider than the region, so that its cells can be seen
+        x0, x1 = arcmin(row["bbox_x0"] - 0.5), arcmin(row["bbox_x1"] + 0.5)
+        y0, y1 = arcmin(row["bbox_y0"] - 0.5), arcmin(row["bbox_y1"] + 0.5)
+        colour = COLOUR[row["kind"]]
+        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=1.8))
+        axes.annotate(
+            str(number), (x1, y1), (2, 2), textcoords="offset points", color=colour, fontsize=9, weight="bold",
+            bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8},
+        )  # fmt: skip
+        view = f"{row['dt_s']:g} s, {row['band_lo_kev']:g}-{row['band_hi_kev']:g} keV"
+        label = f"{number}: {row['kind']} {row['label']} of {view}, p {power_of_ten(row['log10_p_min'])}"
+        if number <= LISTED:
+            handles.append(Line2D([], [], color=colour, label=label))
+    return handles
 
 
 def counts_band(mu: NDArray[np.float64], sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
