@@ -65,6 +65,13 @@ def test_live_seconds_by_hand() -> None:
     np.testing.assert_allclose(live, [4.0, 0.2 + 0.5 * 2.2, 0.5 * 0.4])
 
 
+def test_good_time_that_ends_an_ulp_before_the_last_frame() -> None:
+    t0 = 700_000_000.2
+    edges = t0 + np.arange(11) * 5.0
+    live = live_seconds(edges, GoodTime(np.array([[t0, np.nextafter(edges[-1], 0)]])))
+    np.testing.assert_allclose(live, 5.0, rtol=1e-6)
+
+
 def test_nested_read_out_frames() -> None:
     frames = exposures_from_frames([1000.0, 12.5], [2000.0, 5.0], [1.0, 1.0])
     assert frames is not None

@@ -41,6 +41,12 @@ def test_images_of_odd_skies(tmp_path: Path, counts: int) -> None:
     assert path.stat().st_size > 5000
 
 
+def test_an_image_of_one_row_of_cells(tmp_path: Path) -> None:
+    grid = Grid(0.0, 5000, 40, 129, Box(60, 70, 60, 61))
+    image = Image(np.ones((1, 10), int), np.ones((1, 10), bool), grid, TangentPlane(150.0, 2.0), (0.2, 12.0))
+    assert plot_image(image, [], "one row", tmp_path / "row.png").stat().st_size > 5000
+
+
 @pytest.mark.parametrize("frames", [1, 3, 40])
 def test_light_curves_of_any_length(tmp_path: Path, frames: int) -> None:
     curve = {

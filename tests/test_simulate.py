@@ -248,6 +248,12 @@ def test_mistakes_of_the_new_commands(tmp_path: Path, archive: Path) -> None:
         done = run(*args)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
+    quiet = tmp_path / "quiet"
+    assert run("simulate", quiet, "--n", 1, "--exposure", 900, "--quiet-sky").returncode == 0
+    run("scan", quiet / "0990000001", "--out", tmp_path / "q", "--view", "50:0.2-12")
+    done = run("recovered", tmp_path / "q", quiet)
+    assert done.returncode == 0
+    assert "found: " in done.stdout
     done = run("scan", archive, "--out", tmp_path / "b")
     assert done.returncode == 1
     assert "4 folders of observations: search them with xscan archive" in done.stderr

@@ -250,6 +250,7 @@ def run_recovered(results: Path, simulated: Path) -> None:
 
     from xscan.errors import ConfigError
     from xscan.report import print_recovery
+    from xscan.runner import read_obslist
     from xscan.simulate.observation import TRUTH
     from xscan.simulate.recovery import compare
     from xscan.store import open_results
@@ -262,7 +263,7 @@ def run_recovered(results: Path, simulated: Path) -> None:
         planted = pq.read_table(truth, schema=TRUTH)
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"{truth}: not a truth table of xscan simulate ({str(error).splitlines()[0]})") from None
-    if not set(held.observations()) <= set(planted["obsid"].to_pylist()):
+    if not set(held.observations()) <= set(read_obslist(simulated / "observations.txt").obsids):
         raise ConfigError(f"{results} holds observations that {simulated} does not: they do not belong together")
     print_recovery(compare(planted, held.table("regions")))
 

@@ -195,10 +195,10 @@ class ScanConfig:
     def settings(self) -> dict[str, str]:
         """Give every setting by its name in a configuration file, as text."""
         flat = {
-            "search.sigma": f"{self.sigma:g}",
-            "search.cell_arcsec": f"{self.cell_arcsec:g}",
-            "search.views": " ".join(map(str, self.views)),
-            "clean.pn_singles_below_kev": f"{self.pn_singles_below_kev:g}",
+            "search.sigma": repr(self.sigma),
+            "search.cell_arcsec": repr(self.cell_arcsec),
+            "search.views": " ".join(f"{view.dt_s!r}:{view.lo_kev!r}-{view.hi_kev!r}" for view in self.views),
+            "clean.pn_singles_below_kev": repr(self.pn_singles_below_kev),
         }
         rules = dataclasses.asdict(self.rules)
         return flat | {f"rules.{name}": str(value).lower() for name, value in rules.items()}

@@ -100,7 +100,7 @@ def live_seconds(edges: Floats, good: GoodTime) -> Floats:
     live = np.diff(_live_until(cuts, good.exposures))
     middle = (cuts[:-1] + cuts[1:]) / 2
     live[~contains(good.intervals, middle)] = 0.0
-    frame = np.searchsorted(edges, middle, side="right") - 1
+    frame = np.minimum(np.searchsorted(edges, middle, side="right") - 1, len(edges) - 2)
     return np.bincount(frame, live, len(edges) - 1).astype(np.float64)
 
 

@@ -27,6 +27,7 @@ COLOUR = {"peak": "#D55E00", "eclipse": "#56B4E9", "both": "#CC79A7"}
 BANDS = ((5.0, "#DCE9F2"), (3.0, "#B3D1E6"))  # widest first
 ZOOM_FRAMES = 15
 LISTED = 11  # regions named below an image
+MARKED = 100  # regions marked in it
 
 Row = dict[str, Any]
 
@@ -62,7 +63,12 @@ class Images:
 
 
 def draw(folder: Path, obsid: str, tables: Tables, images: Images) -> list[Path]:
-    """Write ``<obsid>_<subset>_image.png`` and ``<det_id>.png`` into a folder; give their paths."""
+    """Write ``<obsid>_<subset>_image.png`` and ``<det_id>.png`` into a folder; give their paths.
+
+    Pictures of an earlier scan of the observation are removed: its regions may be others now.
+    """
+    for old in folder.glob(f"{obsid}_*.png"):
+        old.unlink()
     regions, curves = tables.regions.to_pylist(), {row["det_id"]: row for row in tables.lightcurves.to_pylist()}
     paths = []
     for number, image in images.by_subset.items():
@@ -125,7 +131,7 @@ def plot_image(image: Image, regions: list[Row], title: str, path: Path) -> Path
         bar.ax.yaxis.set_minor_locator(NullLocator())
         edges_x = arcmin(np.arange(box.x0, box.x1) + 0.5)
         edges_y = arcmin(np.arange(box.y0, box.y1) + 0.5)
-        if image.mask.any():
+        if image.mask.any() and min(image.mask.shape) > 1:
             axes.contour(edges_x, edges_y, image.mask, levels=[0.5], colors="white", linewidths=0.9)
         handles = _mark_regions(axes, regions, arcmin)
         handles.append(Line2D([], [], color="0.6", linewidth=0.8, label="masked as constant sources"))
@@ -145,7 +151,7 @@ def _mark_regions(axes: Axes, regions: list[Row], arcmin: Callable[[Any], Any]) 
     from matplotlib.patches import Rectangle
 
     handles = []
-    for number, row in enumerate(distinct_places(regions), start=1):
+    for number, row in enumerate(distinct_places(regions, MARKED), start=1):
         # half a cell wider than the region, so that its cells can be seen
         x0, x1 = arcmin(row["bbox_x0"] - 0.5), arcmin(row["bbox_x1"] + 0.5)
         y0, y1 = arcmin(row["bbox_y0"] - 0.5), arcmin(row["bbox_y1"] + 0.5)

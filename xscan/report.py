@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -78,9 +79,10 @@ class Reporter:
                 self.say(f"    {line}")
         self.advance()
         self._n_regions += outcome.n_regions
-        self._n_views += tables.runs.num_rows
-        self._n_unsearched += sum(state != "done" for state in tables.runs["state"].to_pylist())
-        self._best = distinct_places(self._best + tables.regions.to_pylist())[:MOST_SIGNIFICANT]
+        views = tables.runs.filter(pc.is_valid(tables.runs["dt_s"]))  # an observation that failed has none
+        self._n_views += views.num_rows
+        self._n_unsearched += sum(state != "done" for state in views["state"].to_pylist())
+        self._best = distinct_places(self._best + tables.regions.to_pylist(), MOST_SIGNIFICANT)
 
     def summary(self, outcomes: list[Outcome], out: Path) -> None:
         """Print the most significant regions, and what became of the observations."""
@@ -102,7 +104,7 @@ class Reporter:
             for row in self._best:
                 table.add_row(
                     row["det_id"], f"{row['ra_deg']:.4f}", f"{row['dec_deg']:+.4f}", f'{row["pos_err_arcsec"]:.1f}"',
-                    row["kind"], str(row["n_max"]), f"{row['mu_at_max']:.3g}", _probability(row),
+                    row["kind"], str(row["n_max"]), f"{row['mu_at_max']:.3g}", power_of_ten(row["log10_p_min"]),
                     f"{row['t_stop_s'] - row['t_start_s']:g} s",
                 )  # fmt: skip
             console.print(table)
@@ -130,7 +132,7 @@ def print_recovery(done: Recovery) -> None:
         counts = row["n_pn"] + row["n_m1"] + row["n_m2"]
         found = ["no event of it was recorded" if counts == 0 and row["kind"] != "eclipse" else "not found", "", ""]
         if best is not None:
-            found = [_view(best), f'{row["offset_arcsec"]:.1f}"', _probability(best)]
+            found = [_view(best), f'{row["offset_arcsec"]:.1f}"', power_of_ten(best["log10_p_min"])]
         missing = f"{row['counts_expected']:.0f} hidden" if row["kind"] == "eclipse" else str(counts)
         table.add_row(row["obsid"], row["kind"], f"{row['width_s']:.0f} s", missing, *found)
     console.print(table)
@@ -155,12 +157,8 @@ def _line(row: dict[str, Any]) -> str:
     """One region on a narrow terminal."""
     return (
         f'{row["det_id"]}  {row["ra_deg"]:.4f} {row["dec_deg"]:+.4f} +-{row["pos_err_arcsec"]:.1f}"  {row["kind"]}  '
-        f"n {row['n_max']}, expected {row['mu_at_max']:.3g}, p {_probability(row)}"
+        f"n {row['n_max']}, expected {row['mu_at_max']:.3g}, p {power_of_ten(row['log10_p_min'])}"
     )
-
-
-def _probability(row: dict[str, Any]) -> str:
-    return power_of_ten(row["log10_p_min"])
 
 
 def _view(row: dict[str, Any]) -> str:

@@ -210,8 +210,8 @@ def _draw(folder: Path, name: str, tables: Tables, images: Images) -> None:
 
     try:
         draw(folder, name, tables, images)
-    except OSError as error:
-        log.warning("%s: no pictures: %s: %s", name, error.filename or folder, error.strerror or error)
+    except Exception as error:  # the results are stored: no picture is worth losing the rest of the run
+        log.warning("%s: no pictures in %s: %s: %s", name, folder, type(error).__name__, error)
 
 
 def _outcome(obsid: str, tables: Tables, seconds: float) -> Outcome:

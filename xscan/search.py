@@ -183,7 +183,7 @@ class _Shared:
     live: LiveTime
     loaded: Loaded
     sources: Sources | None
-    box: Box
+    box: Box | None  # None if each view has its own
     config: ScanConfig
 
 
@@ -196,7 +196,7 @@ def _search_views(
     backend: Backend,
 ) -> Iterator[ViewResult]:
     end = int((subset.t1 - subset.t0) * 1000)
-    box = _box(photons, (photons.tick >= 0) & (photons.tick <= end))
+    box = _box(photons, (photons.tick >= 0) & (photons.tick <= end)) if config.rules.one_box else None
     shared = _Shared(subset, photons, live, backend.load(photons), observation.sources, box, config)
     judged: dict[int, tuple[Frames, dict[str, Floats]]] = {}
     for view in config.views:
@@ -243,7 +243,7 @@ def _grid(view: View, shared: _Shared) -> Grid:
     subset, photons = shared.subset, shared.photons
     nt = int((subset.t1 - subset.t0) / view.dt_s)
     box = shared.box
-    if not shared.config.rules.one_box:
+    if box is None:
         inside = (photons.tick >= 0) & (photons.tick <= nt * view.dt_ms)
         box = _box(photons, inside & (photons.pi > view.pi_lo) & (photons.pi < view.pi_hi))
     return Grid(subset.t0, view.dt_ms, nt, cells_across(shared.config.cell_arcsec), box)

@@ -138,8 +138,15 @@ def failed_tables(
     return Tables(pa.Table.from_pylist([row], RUNS), *(SCHEMAS[name].empty_table() for name in list(SCHEMAS)[1:]))
 
 
-def distinct_places(regions: Iterable[Row]) -> list[Row]:
+def distinct_places(regions: Iterable[Row], most: int) -> list[Row]:
     """Keep of regions at one place (30 arcsec) the most significant: several views see one event.
+
+    Parameters
+    ----------
+    regions : iterable of dict
+        Rows of ``regions``.
+    most : int
+        How many places to give at most.
 
     Returns
     -------
@@ -152,6 +159,8 @@ def distinct_places(regions: Iterable[Row]) -> list[Row]:
         ra, dec = [other["ra_deg"] for other in same], [other["dec_deg"] for other in same]
         if not (separation_arcsec(row["ra_deg"], row["dec_deg"], ra, dec) < SAME_PLACE_ARCSEC).any():
             kept.append(row)
+        if len(kept) == most:
+            break
     return kept
 
 

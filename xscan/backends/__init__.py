@@ -92,7 +92,7 @@ def get_backend(name: str = "auto") -> Backend:
         return NumpyBackend()
     try:
         from xscan.backends.numba_ import NumbaBackend
-    except (ImportError, RuntimeError) as error:  # RuntimeError: nowhere to keep compiled code
+    except (ImportError, OSError, RuntimeError) as error:  # OSError: its library; RuntimeError: its cache
         if name == "auto":
             log.warning("the numba backend does not work here (%s); using numpy, which is slower", error)
             return NumpyBackend()

@@ -48,7 +48,7 @@ def compare(truth: pa.Table, regions: pa.Table) -> Recovery:
     for planted in truth.to_pylist():
         mine = [row for row in found if _is(planted, row)]
         taken |= {row["det_id"] for row in mine}
-        best = min(mine, key=lambda row: row["p_min"], default=None)
+        best = min(mine, key=lambda row: row["log10_p_min"], default=None)
         offset = None if best is None else float(_offset(planted, best))
         rows.append(planted | {"det_ids": [row["det_id"] for row in mine], "best": best, "offset_arcsec": offset})
     return Recovery(rows, [row for row in found if row["det_id"] not in taken])
