@@ -151,6 +151,9 @@ def positions(folder: Path, n: int, seed: int, exposure_s: float) -> int:
     hidden = np.array([row["offset_arcsec"] / row["best"]["pos_err_arcsec"] for row in eclipses])
     if hidden.size:
         print(f"offset / error of {hidden.size} eclipses: median {np.median(hidden):.2f}, largest {hidden.max():.1f}")
+        everything = float(stats.kstest(np.concatenate([ratios, hidden]), "rayleigh").pvalue)
+        print(f"bursts, flares and eclipses together: KS p {everything:.2g}")
+    print(f"{len(done.unmatched)} regions lie more than 30 arcsec from everything planted and are in none of these")
     return 0 if p > 0.01 and median <= 2.5 else 1
 
 
