@@ -179,7 +179,10 @@ def test_exod2s_place_lies_north_west_of_the_corner() -> None:
     found, voxels = region([(14, 14)], t=3)
     ours = locate_cells(found, GRID, PLANE)
     nothing = binned([0], 0, 0)
-    theirs = locate(found, voxels, nothing, (200, 900), flat(1.0), FRAMES, GRID, PLANE, Rules(cell_centres=False))
-    # half a cell toward the corner (south-east), then 14.1 arcsec north-west: 5.6 arcsec too far minus the corner
+    theirs = locate(found, voxels, nothing, (200, 900), flat(1.0), FRAMES, GRID, PLANE, Rules(fitted_places=False))
+    # EXOD2's bias: the corner lies 10.05 arcsec south and east of the centre, its pixels count one of 4
+    # arcsec too many, the shift goes 10 arcsec north and west: 5.6 arcsec north-west in all
     apart = float(separation_arcsec(ours.ra_deg, ours.dec_deg, theirs.ra_deg, theirs.dec_deg))
-    assert apart == pytest.approx(np.hypot(10 - 10.05 - 0.5 * 0.05, 10 + 10.05 - 4), abs=20)
+    assert apart == pytest.approx(5.6, abs=0.1)
+    assert theirs.ra_deg < ours.ra_deg
+    assert theirs.dec_deg > ours.dec_deg

@@ -139,8 +139,8 @@ class Rules:
     """Source disks at true places and scale. EXOD2: cells counted from their left edges."""
     edge_normalised: bool = True
     """Smoothing divides by the part of the kernel inside the box. EXOD2: zero outside."""
-    cell_centres: bool = True
-    """Positions of cell centres, ICRS. EXOD2: left edges plus a fixed shift, FK5."""
+    fitted_places: bool = True
+    """Places fitted to the photons, else centres of cells, ICRS. EXOD2: left edges plus a fixed shift, FK5."""
     float64_lightcurves: bool = True
     """Expected counts of a region summed in float64. EXOD2: float32."""
 

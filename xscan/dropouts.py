@@ -14,7 +14,7 @@ __all__ = ["silences"]
 BIN_S = 1.0
 EXPECTED_MIN = 16.0
 """Counts a CCD should have sent while it sent none: by chance once in exp(16) = 9e6. A long
-observation has as many chances; what it then loses is a frame or two."""
+observation has about as many chances, and a false silence costs the frames it covers."""
 
 N_CELLS = 129
 

@@ -71,7 +71,7 @@ def _outside(intervals: Floats, span: Floats) -> Floats:
 def judge_frames(
     subset: Subset, photons: Photons, live: LiveTime, grid: Grid, rules: Rules
 ) -> tuple[Frames, dict[str, Floats]]:
-    """Judge the frames of one view.
+    """Judge the frames of one frame length, the same for all bands.
 
     Parameters
     ----------

@@ -95,12 +95,8 @@ class Reporter:
             title = (
                 f"the {len(self._best)} most significant places, each in its best view, of {self._n_regions} regions"
             )
-            table = Table(title=title)
-            for name, justify in (
-                ("region", "left"), ("RA", "right"), ("Dec", "right"), ("+-", "right"), ("kind", "left"),
-                ("n", "right"), ("expected", "right"), ("p", "right"), ("duration", "right"),
-            ):  # fmt: skip
-                table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+            right = ("RA", "Dec", "+-", "n", "expected", "p", "duration")
+            table = _table(title, ("region", "RA", "Dec", "+-", "kind", "n", "expected", "p", "duration"), right)
             for row in self._best:
                 table.add_row(
                     row["det_id"], f"{row['ra_deg']:.4f}", f"{row['dec_deg']:+.4f}", f'{row["pos_err_arcsec"]:.1f}"',
@@ -119,12 +115,8 @@ class Reporter:
 def print_recovery(done: Recovery) -> None:
     """Print each planted transient with what was found of it, and the sums by kind."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH)
-    table = Table(title="planted and found")
-    for name, justify in (
-        ("observation", "left"), ("planted", "left"), ("duration", "right"), ("counts", "right"),
-        ("found in view", "left"), ("offset", "right"), ("p", "right"),
-    ):  # fmt: skip
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    names = ("observation", "planted", "duration", "counts", "found in view", "offset", "p")
+    table = _table("planted and found", names, right=("duration", "counts", "offset", "p"))
     kinds: dict[str, list[bool]] = {}
     for row in done.truth:
         best = row["best"]
@@ -138,6 +130,14 @@ def print_recovery(done: Recovery) -> None:
     console.print(table)
     sums = ", ".join(f"{sum(found)} of {len(found)} {kind}s" for kind, found in kinds.items())
     console.print(f"found: {sums}; {len(done.unmatched)} other regions", highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(title: str, names: tuple[str, ...], right: tuple[str, ...]) -> Table:
+    """Make an empty table; ``right`` names the columns of numbers."""
+    table = Table(title=title)
+    for name in names:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+    return table
 
 
 def _remarks(runs: list[dict[str, Any]]) -> list[str]:

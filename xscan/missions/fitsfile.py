@@ -2,7 +2,7 @@
 
 Only what event lists need: the file is inflated in one go (ISA-L), headers are scanned card by
 card without building objects, and a table is one structured view of the bytes, converted column
-by column when asked. astropy reads the same bytes in three to four times as long.
+by column when asked.
 """
 
 from __future__ import annotations

@@ -176,4 +176,4 @@ CAMERA = {
     "m1": _camera_mos("m1", 0.0),
     "m2": _camera_mos("m2", -90.0),
 }
-"""The three cameras; rates are those of a quiet observation with a thin filter, rounded."""
+"""The three cameras; rates are round numbers chosen for the total, not measured."""

@@ -74,7 +74,7 @@ def simulate_archive(
     quiet : bool
         No transients, no variable sources, no proton flares.
     background : float
-        Factor on the background: 1 gives some 0.4 million events in 30 ks.
+        Factor on the background: 1 gives some 0.5 million rows in 30 ks.
     made : callable, optional
         Told of each observation, for progress.
 
