@@ -14,6 +14,7 @@ from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
 from xscan.model import Photons
+from xscan.photons import sort_photons
 
 OBSID = "0999999901"
 T0 = 2.0**27  # s: a round number in binary, so that shifted times stay exact
@@ -37,20 +38,37 @@ FORMATS = {
 }
 
 
-def binned(tick: ArrayLike, x: ArrayLike, y: ArrayLike, pi: ArrayLike = 500, camera: ArrayLike = 0) -> Photons:
-    """Photons in cells of 20 arcsec; scalars are spread over all of them."""
+def binned(
+    tick: ArrayLike,
+    x: ArrayLike,
+    y: ArrayLike,
+    pi: ArrayLike = 500,
+    camera: ArrayLike = 0,
+    x_px: ArrayLike | None = None,
+    y_px: ArrayLike | None = None,
+) -> Photons:
+    """Photons in cells of 20 arcsec, in the middle of each unless told; scalars are spread over all of them."""
     n = len(np.atleast_1d(np.asarray(tick)))
-    columns = [np.broadcast_to(np.asarray(values), n) for values in (tick, x, y, pi, camera)]
-    t, cell_x, cell_y, energy, cam = columns
-    pixels = [((cells + 0.5) * CELL).astype(np.uint16) for cells in (cell_x, cell_y)]
-    return Photons(
-        t.astype(np.int32), cell_x.astype(np.int16), cell_y.astype(np.int16), *pixels,
+    columns = (tick, x, y, pi, camera)
+    t, cell_x, cell_y, energy, cam = (np.broadcast_to(np.asarray(values), n) for values in columns)
+    middle = [(np.asarray(cells) + 0.5) * CELL for cells in (cell_x, cell_y)]
+    pixels = [m if given is None else np.asarray(given) for m, given in zip(middle, (x_px, y_px), strict=True)]
+    return sort_photons(
+        t.astype(np.int32), cell_x.astype(np.int16), cell_y.astype(np.int16), *(p.astype(np.uint16) for p in pixels),
         energy.astype(np.uint16), cam.astype(np.uint8),
     )  # fmt: skip
 
 
+def joined(*several: Photons) -> Photons:
+    """All of them together."""
+    columns = [(p.tick, *p.cells()[::-1], p.pi, p.camera, p.x_px, p.y_px) for p in several]
+    return binned(*(np.concatenate(parts) for parts in zip(*columns, strict=True)))
+
+
 def chosen(p: Photons, index: NDArray[Any]) -> Photons:
-    return Photons(*(getattr(p, name)[index] for name in Photons.__slots__))
+    """Some of them."""
+    y, x = p.cells()
+    return binned(*(values[index] for values in (p.tick, x, y, p.pi, p.camera, p.x_px, p.y_px)))
 
 
 def round_time(time: ArrayLike) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ def photons(rng: np.random.Generator, n: int) -> Photons:
 
 def slow_cube(p: Photons, grid: Grid, lo: int, hi: int, camera: int | None = None) -> NDArray[np.int64]:
     cube = np.zeros(grid.shape, np.int64)
-    for tick, x, y, pi, cam in zip(p.tick, p.x, p.y, p.pi, p.camera, strict=True):
+    for tick, y, x, pi, cam in zip(p.tick, *p.cells(), p.pi, p.camera, strict=True):
         t, column, row = int(tick) // grid.dt_ms, int(x) - grid.box.x0, int(y) - grid.box.y0
         inside = 0 <= t < grid.nt and 0 <= column < grid.box.nx and 0 <= row < grid.box.ny
         if inside and lo <= pi < hi and camera in (None, int(cam)):
@@ -67,9 +67,12 @@ def test_binning_against_a_loop(backend: Backend, rng: np.random.Generator) -> N
         cube = slow_cube(p, GRID, lo, hi)
         counts = loaded.bin(GRID, lo, hi)
         assert (counts.n_events(), counts.n_max()) == (cube.sum(), cube.max())
-        frames, cells = rng.random(GRID.nt) > 0.5, rng.random(cube.shape[:2]) > 0.5
-        np.testing.assert_array_equal(counts.image(frames), cube[:, :, frames].sum(axis=2))
-        np.testing.assert_array_equal(counts.rate(cells), cube[cells].sum(axis=0))
+        kind = rng.integers(-1, 2, GRID.nt).astype(np.int8)
+        for k, image in enumerate(counts.images(kind)):
+            np.testing.assert_array_equal(image, cube[:, :, kind == k].sum(axis=2))
+        for part in (0.3, 0.7, 2.0):
+            cells = rng.random(cube.shape[:2]) < part
+            np.testing.assert_array_equal(counts.rate(cells), cube[cells].sum(axis=0))
         np.testing.assert_array_equal(counts.box(Box(1, 4, 2, 5)), cube[2:5, 1:4].sum(axis=(0, 1)))
 
 

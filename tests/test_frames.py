@@ -7,7 +7,9 @@ import pytest
 from fake import binned
 from numpy.typing import NDArray
 
+from xscan.backends import Backend
 from xscan.config import Rules
+from xscan.dropouts import seconds as seconds_of
 from xscan.dropouts import silences
 from xscan.frames import bad_intervals, judge_frames, live_time
 from xscan.grid import Box, Grid
@@ -47,10 +49,14 @@ def photons(lists: list[EventList]) -> Photons:
     return binned(tick, 0, 0, np.concatenate([e.pi for e in lists]), camera)
 
 
+def quiet(backend: Backend, lists: list[EventList], seconds: float) -> dict[tuple[int, int], np.ndarray]:
+    return silences(lists, T0, T0 + seconds, backend.seconds)
+
+
 def judge(lists: list[EventList], seconds: float, dt: float, rules: Rules) -> Frames:
     made = subset(lists, seconds)
     grid = Grid(T0, round(dt * 1000), int(seconds / dt), 129, Box(0, 1, 0, 1))
-    live = live_time(made) if rules.live_time_rejection else {}
+    live = live_time(made, seconds_of) if rules.live_time_rejection else {}
     return judge_frames(made, photons(lists), live, grid, rules)[0]
 
 
@@ -119,7 +125,7 @@ def test_a_broken_ccd_does_not_cost_the_others() -> None:
     good = {1: GoodTime(np.array([[T0, T0 + 100]])), 2: GoodTime(np.array([[T0, T0 + 10]]))}
     ccd = np.where(time < T0 + 10, np.tile([1, 2], 200), 1)
     made = subset([events("m1", time, ccd, good=good)], 100)
-    assert list(live_time(made)) == [(0, 1)]
+    assert list(live_time(made, seconds_of)) == [(0, 1)]
     assert not judge(list(made.lists), 100, 5, OURS).rejected.any()
 
 
@@ -142,14 +148,14 @@ def test_cameras_weigh_by_their_counts() -> None:
     assert frames.live[3] == pytest.approx(0.75 * 0.5 + 0.25)
 
 
-def test_silences_of_one_ccd(rng: np.random.Generator) -> None:
+def test_silences_of_one_ccd(backend: Backend, rng: np.random.Generator) -> None:
     """A CCD drops out unannounced; an eclipse of a bright source on another is none of its trouble."""
     seconds = 3000
     time = np.sort(T0 + rng.uniform(0, seconds, 12_000))
     ccd = rng.integers(1, 8, time.size)
     silent = (ccd == 3) & (time > T0 + 1000) & (time < T0 + 1200)
     fake = events("m1", time[~silent], ccd[~silent], rng=rng)
-    found = silences(subset([fake], seconds))
+    found = quiet(backend, [fake], seconds)
     assert list(found) == [(0, 3)]
     start, stop = found[0, 3][0] - T0
     # the silence reaches to the events before and after it
@@ -159,12 +165,12 @@ def test_silences_of_one_ccd(rng: np.random.Generator) -> None:
     assert set(np.flatnonzero(frames.rejected)) == {20, 21, 22, 23}
 
 
-def test_no_silence_in_a_steady_sky_or_an_eclipse(rng: np.random.Generator) -> None:
+def test_no_silence_in_a_steady_sky_or_an_eclipse(backend: Backend, rng: np.random.Generator) -> None:
     seconds = 20_000
     time = np.sort(T0 + rng.uniform(0, seconds, 20_000))
     ccd = rng.integers(1, 8, time.size)
     fake = events("m1", time, ccd, rng=rng)
-    assert silences(subset([fake], seconds)) == {}
+    assert quiet(backend, [fake], seconds) == {}
     # a source with most of CCD 2's counts, all in one place, eclipsed for 3 ks
     extra = np.sort(T0 + rng.uniform(0, seconds, 20_000))
     extra = extra[(extra < T0 + 9000) | (extra > T0 + 12_000)]
@@ -175,19 +181,19 @@ def test_no_silence_in_a_steady_sky_or_an_eclipse(rng: np.random.Generator) -> N
         x=np.concatenate([fake.x, np.full(extra.size, 25_000)]).astype(np.uint16)[order],
         y=np.concatenate([fake.y, np.full(extra.size, 25_000)]).astype(np.uint16)[order],
     )
-    assert silences(subset([merged], seconds)) == {}
+    assert quiet(backend, [merged], seconds) == {}
 
 
-def test_a_silence_of_44_s_and_one_of_everything(rng: np.random.Generator) -> None:
+def test_a_silence_of_44_s_and_one_of_everything(backend: Backend, rng: np.random.Generator) -> None:
     """Undeclared gaps that make false eclipses of bright sources."""
     seconds = 2000
     time = np.sort(T0 + rng.uniform(0, seconds, 8000))
     ccd = rng.integers(1, 8, time.size)
     gone = (time > T0 + 500) & (time < T0 + 544)
     one = events("m1", time[~(gone & (ccd == 4))], ccd[~(gone & (ccd == 4))], rng=rng)
-    assert list(silences(subset([one], seconds))) == [(0, 4)]
+    assert list(quiet(backend, [one], seconds)) == [(0, 4)]
     every = events("m1", time[~gone], ccd[~gone], rng=rng)
-    found = silences(subset([every], seconds))
+    found = quiet(backend, [every], seconds)
     assert sorted(found) == [(0, k) for k in range(1, 8)]
     assert all(spans[0][0] <= T0 + 501 and spans[0][1] >= T0 + 543 for spans in found.values())
 
@@ -202,7 +208,7 @@ def test_a_camera_with_much_dead_time_is_not_rejected() -> None:
     np.testing.assert_allclose(judged.live, 0.45)
 
 
-def test_a_lone_ccd_and_too_short_a_range(rng: np.random.Generator) -> None:
+def test_a_lone_ccd_and_too_short_a_range(backend: Backend, rng: np.random.Generator) -> None:
     lone = events("m1", np.sort(T0 + rng.uniform(0, 100, 500)))
-    assert silences(subset([lone], 100)) == {}
-    assert silences(subset([lone], 5)) == {}
+    assert quiet(backend, [lone], 100) == {}
+    assert quiet(backend, [lone], 5) == {}

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from fake import binned
+from fake import binned, joined
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
@@ -110,8 +108,7 @@ def sky_photons(rng: np.random.Generator, place: tuple[float, float], frames: li
     inside = (x > 51) & (x < 51_000) & (y > 51) & (y < 51_000)
     x, y = x[inside].astype(int), y[inside].astype(int)
     tick = np.repeat(frames, per_frame)[inside] * 5000 + 100
-    made = binned(tick, x * 129 // 51_840, y * 129 // 51_840)
-    return replace(made, x_px=x.astype(np.uint16), y_px=y.astype(np.uint16))
+    return binned(tick, x * 129 // 51_840, y * 129 // 51_840, x_px=x, y_px=y)
 
 
 def test_a_peak_lies_where_its_photons_are(rng: np.random.Generator) -> None:
@@ -129,7 +126,7 @@ def test_a_peak_lies_where_its_photons_are(rng: np.random.Generator) -> None:
 def test_other_frames_and_bands_take_no_part(rng: np.random.Generator) -> None:
     photons = sky_photons(rng, (25_990.0, 25_850.0), [3], 60)
     other = sky_photons(rng, (26_300.0, 26_300.0), [7], 600)
-    both = Photons(*(np.concatenate([getattr(p, name) for p in (photons, other)]) for name in Photons.__slots__))
+    both = joined(photons, other)
     found, voxels = region([(14, 14)], t=3)
     alone = locate(found, voxels, photons, (200, 2000), flat(0.01), FRAMES, GRID, PLANE, Rules())
     beside = locate(found, voxels, both, (200, 2000), flat(0.01), FRAMES, GRID, PLANE, Rules())
@@ -153,11 +150,12 @@ def test_an_eclipse_is_not_placed_on_a_neighbour(rng: np.random.Generator, neigh
     lit = [0, 1, 2, 3, 4, 6, 7, 8, 9]
     own = sky_photons(rng, true, lit, 40)
     other = sky_photons(rng, (true[0] + 900.0, true[1]), list(range(10)), neighbour)  # 45 arcsec away
-    both = Photons(*(np.concatenate([getattr(p, name) for p in (own, other)]) for name in Photons.__slots__))
+    both = joined(own, other)
     found, voxels = region([(14, 14)], t=5, eclipse=True)
     expected = flat(0.01, source=30.0)
-    inside = (both.x >= 50) & (both.x < 80) & (both.y >= 50) & (both.y < 80)
-    cell = (both.y[inside].astype(int) - 50) * 30 + both.x[inside] - 50
+    y, x = both.cells()
+    inside = (x >= 50) & (x < 80) & (y >= 50) & (y < 80)
+    cell = (y[inside] - 50) * 30 + x[inside] - 50
     cells = np.bincount(cell, minlength=900).reshape(30, 30) / 10
     expected.source[:] = cells
     place = locate(found, voxels, both, (200, 2000), expected, FRAMES, GRID, PLANE, Rules())

@@ -18,6 +18,7 @@ from xscan.bayes import log10_bayes_peak
 from xscan.config import View, load_config
 from xscan.errors import ConfigError
 from xscan.grid import cells_of
+from xscan.missions.hotpixels import HotPixels
 from xscan.missions.xmm import read
 from xscan.search import search_observation
 from xscan.sky import separation_arcsec
@@ -234,11 +235,12 @@ from xscan.background import expectation
 from xscan.bayes import thresholds
 from xscan.config import Rules
 from xscan.grid import Box, Grid
-from xscan.model import Frames, Photons
+from xscan.model import Frames
+from xscan.photons import sort_photons
 rng = np.random.default_rng(1)
 n, nt = 2_600_000, 20_000
 cells = rng.integers(2, 126, (2, n)).astype(np.int16)
-p = Photons(rng.integers(0, nt * 5000, n).astype(np.int32), cells[0], cells[1], *(400 * cells).astype(np.uint16),
+p = sort_photons(rng.integers(0, nt * 5000, n).astype(np.int32), cells[0], cells[1], *(400 * cells).astype(np.uint16),
             rng.integers(200, 12000, n).astype(np.uint16), np.zeros(n, np.uint8))
 grid = Grid(0.0, 5000, nt, 129, Box(2, 126, 2, 126))
 counts = get_backend("numpy").load(p).bin(grid, 200, 12000)
@@ -293,7 +295,9 @@ def test_live_time_by_hand(tmp_path: Path, rng: np.random.Generator) -> None:
 def test_a_constant_source_is_expected_by_live_time(tmp_path: Path, rng: np.random.Generator) -> None:
     """In frames of 80 s the gap leaves 60 of 80 s: the source is expected to send three quarters."""
     config = load_config(views=(View(80.0, 0.2, 12.0),))
-    searches, _ = search_observation(read(observation(tmp_path, [half_live(rng)]), config), config, get_backend())
+    backend = get_backend()
+    made = read(observation(tmp_path, [half_live(rng)]), config, HotPixels(), backend)
+    searches, _ = search_observation(made, config, backend)
     (result,) = next(searches).views
     search = result.search
     assert search is not None

@@ -7,23 +7,28 @@ import pytest
 from astropy.io import fits
 from fake import OBSID, T0, FakeList, fits_bytes, hdus, write_list, write_sources
 
-from xscan.clean import FlagCut, PixelMask
+from xscan.backends import get_backend
+from xscan.clean import FlagCut, PixelMask, pixel_number
 from xscan.config import ScanConfig, load_config
 from xscan.errors import ConfigError, DataError, Reason
+from xscan.missions import xmm
 from xscan.missions.hotpixels import HotPixels
-from xscan.missions.xmm import read
 from xscan.missions.xmm_list import read_event_list
-from xscan.model import EventList, InputFile
+from xscan.model import EventList, InputFile, Observation
 
 DEFAULT = load_config()
 EXOD2 = load_config("exod2")
 TIMES = T0 + np.arange(6.0)
 
 
+def read(folder: Path, config: ScanConfig) -> Observation:
+    return xmm.read(folder, config, HotPixels(), get_backend("auto"))
+
+
 def read_one(folder: Path, fake: FakeList, config: ScanConfig = DEFAULT, hot: HotPixels | None = None) -> EventList:
     path = write_list(folder, fake)
     info = InputFile(path.name, 1, camera=fake.camera, exposure=fake.exposure)
-    return read_event_list(path, info, OBSID, config, hot or HotPixels())[0]
+    return read_event_list(path, info, OBSID, config, hot or HotPixels(), get_backend("auto"))[0]
 
 
 def kept(folder: Path, config: ScanConfig = DEFAULT, **columns: object) -> list[int]:
@@ -119,8 +124,9 @@ def test_own_bad_pixels_run_along_y(tmp_path: Path) -> None:
 def test_pixel_mask_ignores_pixels_beyond_the_detector() -> None:
     mask = PixelMask()
     mask.add(1, np.array([-900, 5000, 10]), np.array([5, 5, 600]), np.array([1, 1, 5000]))
-    assert not mask(np.array([1, 1]), np.array([-900, 9000]), np.array([5, 5])).any()
-    assert mask(np.array([1]), np.array([10]), np.array([610])).all()
+    far = pixel_number(np.array([1, 1]), np.array([-900, 9000]), np.array([5, 5]))
+    assert not mask.marked(far).any()
+    assert mask.marked(pixel_number(np.array([1]), np.array([10]), np.array([610]))).all()
 
 
 def test_null_places(tmp_path: Path) -> None:
@@ -229,7 +235,9 @@ def test_null_of_a_scaled_column(tmp_path: Path) -> None:
     made[1] = fits.BinTableHDU.from_columns(columns, header=made[1].header)
     path = tmp_path / f"P{OBSID}M1S001MIEVLI0000.FTZ"
     path.write_bytes(fits_bytes(made))
-    events, _ = read_event_list(path, InputFile(path.name, 1, camera="m1"), OBSID, DEFAULT, HotPixels())
+    events, _ = read_event_list(
+        path, InputFile(path.name, 1, camera="m1"), OBSID, DEFAULT, HotPixels(), get_backend("auto")
+    )
     assert events.x.tolist() == [25_000, 26_000, 30_000, 51_840]
     assert events.info.cuts["null_xy"] == 2
 

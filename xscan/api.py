@@ -66,7 +66,7 @@ def read(
         If the profile, the configuration or the hot-pixel tables are wrong.
     """
     settings = recipe(profile, config, hot_pixels=hot_pixels)
-    return xmm.read(Path(folder), settings.config, settings.hot_pixels)
+    return xmm.read(Path(folder), settings.config, settings.hot_pixels, settings.backend)
 
 
 def scan(
@@ -116,7 +116,7 @@ def scan(
     settings = recipe(profile, config, views, hot_pixels, backend)
     started = time.perf_counter()
     if not isinstance(observation, Observation):
-        observation = xmm.read(Path(observation), settings.config, settings.hot_pixels)
+        observation = xmm.read(Path(observation), settings.config, settings.hot_pixels, settings.backend)
     elif observation.settings != xmm.reading_digest(settings.config, settings.hot_pixels):
         raise ConfigError(
             f"{observation.obsid} was read with other settings; give read() and scan() the same profile, "

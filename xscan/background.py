@@ -53,7 +53,7 @@ def expectation(counts: Counts, frames: Frames, disks: Bools, rules: Rules) -> t
     """
     kept = ~frames.rejected
     of_kind = [kept & ~frames.bad, kept & frames.bad]
-    images = [counts.image(chosen) for chosen in of_kind]
+    images = counts.images(frames.kind())
     mask = source_mask(images[0], disks)
     rate = counts.rate(~mask)
     rate[frames.rejected] = 0

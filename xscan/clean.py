@@ -1,20 +1,46 @@
-"""Which events count: cuts on energy, pattern, flags, place on the detector and bad pixels."""
+"""Which events count: cuts on energy, pattern, flags, place on the detector and bad pixels.
+
+The cuts come in two steps, because a list's own bad pixels stand behind its events in the file:
+:func:`select` while the events stream by, :func:`drop` once the file is read. Both are given here in
+NumPy, the definition; a backend may have faster ones.
+"""
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xscan.config import ScanConfig
+from xscan.sky import PLANE_PIXELS
 
-__all__ = ["FlagCut", "PixelMask", "RawEvents", "clean"]
+__all__ = [
+    "Cuts",
+    "FlagCut",
+    "Kept",
+    "PixelMask",
+    "RawEvents",
+    "Selection",
+    "Span",
+    "drop",
+    "gather",
+    "make_cuts",
+    "pixel_number",
+    "select",
+]
 
 PI_MIN, PI_MAX = 200, 12_000  # eV, both ends in
 PATTERN_MAX = {"pn": 4, "m1": 12, "m2": 12}
 PN_BAD_COLUMNS = ((4, 12), (5, 11), (10, 28))  # (CCDNR, RAWX)
+ANYWHERE = (-(1 << 30), 1 << 30)
+FIRST_CAPACITY = 1 << 22  # events: longer lists are rare, and their buffers grow
+
+SELECTED_BY = ("time", "pi", "pattern", "flag", "detector", "hot_pixel")
+"""The cuts of :func:`select`, in order."""
 
 Ints = NDArray[np.integer]
 Bools = NDArray[np.bool_]
@@ -32,7 +58,7 @@ class RawEvents:
     pi: Ints
     flag: Ints
     pattern: Ints
-    ccd: Ints  # 1..12, without the MOS node
+    ccd: Ints  # of MOS: node x 10 + CCD
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,118 +95,284 @@ class FlagCut:
 
 
 class PixelMask:
-    """Pixels of one camera whose events do not count, by CCD, RAWX and RAWY."""
+    """Pixels of one camera whose events do not count, by CCD, RAWX and RAWY.
 
-    _MARGIN = 16  # RAWX of MOS begins at -4
-    _SIZE = 640
+    Attributes
+    ----------
+    bits : uint8, shape (16 * 640 * 640 / 8,)
+        One bit per pixel, in the order of :func:`pixel_number`, the lowest first.
+    """
+
+    SIZE = 640
+    MARGIN = 16  # RAWX of MOS begins at -4
 
     def __init__(self) -> None:
-        self._bad = np.zeros((16, self._SIZE, self._SIZE), bool)
+        self.bits = np.zeros(16 * self.SIZE * self.SIZE // 8, np.uint8)
 
     def add(self, ccd: Ints | int, rawx: Ints, rawy: Ints, run: Ints | int = 1) -> None:
         """Mark pixels; ``run`` is the number of pixels in a row toward larger RAWY."""
         ccd, rawx, rawy, run = np.broadcast_arrays(
             *(np.asarray(values).astype(np.int64) for values in (ccd, rawx, rawy, run))
         )
-        run = np.clip(run, 0, self._SIZE)
+        run = np.clip(run, 0, self.SIZE)
         step = np.arange(run.sum()) - np.repeat(np.cumsum(run) - run, run)
         ccd, rawx, rawy = (np.repeat(values, run) for values in (ccd, rawx, rawy))
-        index = self._index(ccd, rawx, rawy + step)
-        self._bad[index] = True
-        self._bad[:, 0, :] = self._bad[:, :, 0] = False  # where pixels beyond the table land
+        number = pixel_number(ccd, rawx, rawy + step)
+        number = number[number > 0]
+        np.bitwise_or.at(self.bits, number >> 3, (1 << (number & 7)).astype(np.uint8))
 
-    def __call__(self, ccd: Ints, rawx: Ints, rawy: Ints) -> Bools:
-        """Tell for each event whether its pixel is bad."""
-        return np.asarray(self._bad[self._index(ccd, rawx, rawy)])
-
-    def _index(self, ccd: Ints, rawx: Ints, rawy: Ints) -> tuple[Ints, Ints, Ints]:
-        place = []
-        for values in (rawx, rawy):
-            shifted = values.astype(np.int64) + self._MARGIN
-            place.append(np.where((shifted > 0) & (shifted < self._SIZE), shifted, 0))
-        return np.asarray(ccd).astype(np.int64) % 16, place[0], place[1]
+    def marked(self, number: Ints) -> Bools:
+        """Tell for each event, by its pixel's number, whether the pixel is marked."""
+        return np.asarray((self.bits[number >> 3] >> (number & 7).astype(np.uint8)) & 1, bool)
 
 
-def clean(
-    raw: RawEvents,
+def pixel_number(ccd: Ints, rawx: Ints, rawy: Ints) -> NDArray[np.int64]:
+    """Number the pixels of a camera, shape (n,); 0 for those beyond any detector."""
+    size, margin = PixelMask.SIZE, PixelMask.MARGIN
+    x, y = (np.asarray(raw).astype(np.int64) + margin for raw in (rawx, rawy))
+    inside = (x > 0) & (x < size) & (y > 0) & (y < size)
+    return np.where(inside, ((np.asarray(ccd).astype(np.int64) % 16) * size + x) * size + y, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """The cuts for one event list.
+
+    Attributes
+    ----------
+    mos : bool
+        CCDNR holds the node too: the CCD is its last digit.
+    pattern_max : int
+    singles_below_ev : int
+        Only PATTERN 0 counts below this energy, eV.
+    flags : FlagCut or None
+        None for no flag cut.
+    windows : int32, shape (16, 4)
+        By CCD: events must have ``w[0] < RAWX < w[1]`` and ``w[2] < RAWY < w[3]``.
+    bad_columns : int32, shape (k, 2)
+        CCD and RAWX of columns that are left out.
+    hot : PixelMask or None
+        The user's hot pixels.
+    null : (int, int)
+        TNULL of X and Y; 0 where there is none.
+    """
+
+    mos: bool
+    pattern_max: int
+    singles_below_ev: int
+    flags: FlagCut | None
+    windows: NDArray[np.int32]
+    bad_columns: NDArray[np.int32]
+    hot: PixelMask | None
+    null: tuple[int, int]
+
+    def names(self) -> list[str]:
+        """Those of :data:`SELECTED_BY` that are applied."""
+        absent = {"flag": self.flags is None, "hot_pixel": self.hot is None}
+        return [name for name in SELECTED_BY if not absent.get(name)]
+
+
+def make_cuts(
     camera: str,
     submode: str,
     flags: FlagCut | None,
     hot: PixelMask | None,
-    own: PixelMask | None,
     null: tuple[int | None, int | None],
     config: ScanConfig,
-) -> tuple[NDArray[np.intp], tuple[float, float] | None, dict[str, int]]:
-    """Apply the cuts one after the other, and count what each removed.
+) -> Cuts:
+    """Choose the cuts for a camera and its SUBMODE, on which pn borders and MOS CCD 1 depend."""
+    windows = np.tile(np.array([*ANYWHERE, *ANYWHERE], np.int32), (16, 1))
+    bad_columns = np.empty((0, 2), np.int32)
+    if camera == "pn":
+        windows[:] = (4, 61, 23 if submode.startswith("PrimeFullWindow") else ANYWHERE[0], 197)
+        bad_columns = np.array(PN_BAD_COLUMNS, np.int32)
+    elif submode != "PrimeFullWindow":
+        windows[1] = (0, 0, 0, 0)
+    singles_below_ev = math.ceil(config.pn_singles_below_kev * 1000) if camera == "pn" else 0
+    return Cuts(
+        camera != "pn", PATTERN_MAX[camera], singles_below_ev, flags, windows, bad_columns, hot,
+        (null[0] or 0, null[1] or 0),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Buffers for the events that are kept, shape (capacity,) each; the first so many are filled.
+
+    Attributes
+    ----------
+    time : float64
+        s, mission time.
+    x, y : uint16
+        Sky pixels, 1..51840; 0 both if the event has no place.
+    pi : uint16
+        Energy, eV.
+    ccd : uint8
+        CCD, from 1.
+    pixel : uint32
+        As :func:`pixel_number`.
+    """
+
+    time: NDArray[np.float64]
+    x: NDArray[np.uint16]
+    y: NDArray[np.uint16]
+    pi: NDArray[np.uint16]
+    ccd: NDArray[np.uint8]
+    pixel: NDArray[np.uint32]
+
+    @classmethod
+    def empty(cls, capacity: int) -> Kept:
+        """Make buffers; memory is taken as they are filled."""
+        return cls(
+            np.empty(capacity, np.float64),
+            np.empty(capacity, np.uint16),
+            np.empty(capacity, np.uint16),
+            np.empty(capacity, np.uint16),
+            np.empty(capacity, np.uint8),
+            np.empty(capacity, np.uint32),
+        )
+
+    def columns(self) -> tuple[NDArray[np.number], ...]:
+        """All of them."""
+        return tuple(getattr(self, column.name) for column in fields(self))
+
+    def grown(self, capacity: int, n: int) -> Kept:
+        """Give larger buffers that hold the first n events."""
+        larger = Kept.empty(capacity)
+        for new, old in zip(larger.columns(), self.columns(), strict=True):
+            new[:n] = old[:n]
+        return larger
+
+
+Span = tuple[float, float]
+Select = Callable[[RawEvents, Cuts, Kept, int], tuple[int, NDArray[np.int64], Span]]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What :func:`select` left of a whole list.
+
+    Attributes
+    ----------
+    kept : Kept
+    n : int
+        Number of events.
+    cuts : dict of str to int
+        Events removed by each cut, in order.
+    span : (float, float) or None
+        First and last TIME after the cuts in TIME, PI and PATTERN; None if nothing was left.
+    """
+
+    kept: Kept
+    n: int
+    cuts: dict[str, int]
+    span: Span | None
+
+
+def gather(parts: Iterable[RawEvents], rows: int, cuts: Cuts, select: Select) -> Selection:
+    """Select the events of a list that comes in parts; ``rows`` is what the parts have together."""
+    kept = Kept.empty(min(rows, FIRST_CAPACITY))
+    n, tally, first, last = 0, np.zeros(len(SELECTED_BY), np.int64), np.inf, -np.inf
+    for raw in parts:
+        if n + len(raw.time) > len(kept.time):
+            kept = kept.grown(max(2 * len(kept.time), n + len(raw.time)), n)
+        added, removed, span = select(raw, cuts, kept, n)
+        n, tally = n + added, tally + removed
+        first, last = min(first, span[0]), max(last, span[1])
+    counted = dict(zip(SELECTED_BY, tally.tolist(), strict=True))
+    span_or_none = (first, last) if first <= last else None
+    return Selection(kept, n, {name: counted[name] for name in cuts.names()}, span_or_none)
+
+
+def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArray[np.int64], Span]:
+    """Apply the cuts of :data:`SELECTED_BY` one after the other.
 
     Parameters
     ----------
     raw : RawEvents
-    camera, submode : str
-        One of the cameras, and SUBMODE: pn borders and MOS CCD 1 depend on it.
-    flags : FlagCut or None
-        None for no flag cut.
-    hot, own : PixelMask or None
-        The user's hot pixels, and the list's own bad pixels.
-    null : pair of int or None
-        TNULL of X and Y.
-    config : ScanConfig
+    cuts : Cuts
+    kept : Kept
+        Gets the events that are left, in the order of the file.
+    at : int
+        Where their place begins in ``kept``.
 
     Returns
     -------
-    index : array of int, shape (k,)
-        Rows that are kept.
-    span : (float, float) or None
-        First and last TIME after the cuts in TIME, PI and PATTERN; None if nothing is left.
-    cuts : dict of str to int
-        Events removed by each cut, in order.
+    n : int
+        Number of events kept.
+    removed : int64, shape (6,)
+        Events removed by each cut.
+    span : (float, float)
+        First and last TIME after the cuts in TIME, PI and PATTERN, s; (inf, -inf) if nothing was left.
     """
-    cuts: dict[str, int] = {}
+    removed = np.zeros(len(SELECTED_BY), np.int64)
     index = np.arange(len(raw.time))
 
-    def cut(name: str, keep: Bools) -> None:
+    def cut(place: int, keep: Bools) -> None:
         nonlocal index
-        cuts[name] = int(keep.size - np.count_nonzero(keep))
+        removed[place] = keep.size - np.count_nonzero(keep)
         index = index[keep]
 
     def values(column: Ints) -> NDArray[np.int64]:
         return np.asarray(column[index]).astype(np.int64)
 
-    cut("time", np.isfinite(raw.time))
-    pi = values(raw.pi)
-    cut("pi", (pi >= PI_MIN) & (pi <= PI_MAX))
-    pattern = values(raw.pattern)
-    largest = np.full(pattern.size, PATTERN_MAX[camera])
-    if camera == "pn" and config.pn_singles_below_kev > 0:
-        largest[values(raw.pi) < config.pn_singles_below_kev * 1000] = 0
-    cut("pattern", pattern <= largest)
-    times = raw.time[index]
-    span = (float(times.min()), float(times.max())) if times.size else None
+    def ccds() -> NDArray[np.int64]:
+        return values(raw.ccd) % 10 if cuts.mos else values(raw.ccd)
 
-    if flags is not None:
-        keep = (values(raw.flag) & flags.mask) == 0
-        if flags.rawy_above is not None:
-            keep &= values(raw.rawy) > flags.rawy_above
-        cut("flag", keep)
-    ccd, rawx, rawy = values(raw.ccd), values(raw.rawx), values(raw.rawy)
-    if camera == "pn":
-        bad_column = np.zeros(index.size, bool)
-        for bad_ccd, bad_rawx in PN_BAD_COLUMNS:
-            bad_column |= (ccd == bad_ccd) & (rawx == bad_rawx)
-        border = (rawy >= 197) | (rawx <= 4) | (rawx >= 61)
-        if submode.startswith("PrimeFullWindow"):
-            border |= rawy <= 23
-        cut("detector", ~(bad_column | border))
-    else:
-        cut("detector", (ccd != 1) | (submode == "PrimeFullWindow"))
-    for name, mask in (("hot_pixel", hot), ("bad_pixel", own)):
-        if mask is not None:
-            cut(name, ~mask(values(raw.ccd), values(raw.rawx), values(raw.rawy)))
-    on_plane = np.ones(index.size, bool)
-    for column, missing in ((raw.x, null[0]), (raw.y, null[1])):
-        place = values(column)
-        on_plane &= (place >= 1) & (place <= 51_840)
-        if missing is not None:
-            on_plane &= place != missing
-    cut("null_xy", on_plane)
-    return index, span, cuts
+    cut(0, np.isfinite(raw.time))
+    pi = values(raw.pi)
+    cut(1, (pi >= PI_MIN) & (pi <= PI_MAX))
+    largest = np.where(values(raw.pi) < cuts.singles_below_ev, 0, cuts.pattern_max)
+    cut(2, values(raw.pattern) <= largest)
+    times = raw.time[index]
+    span = (float(times.min()), float(times.max())) if times.size else (np.inf, -np.inf)
+    if cuts.flags is not None:
+        keep = (values(raw.flag) & cuts.flags.mask) == 0
+        if cuts.flags.rawy_above is not None:
+            keep &= values(raw.rawy) > cuts.flags.rawy_above
+        cut(3, keep)
+    ccd, rawx, rawy = ccds(), values(raw.rawx), values(raw.rawy)
+    window = cuts.windows[ccd % 16].T
+    keep = (rawx > window[0]) & (rawx < window[1]) & (rawy > window[2]) & (rawy < window[3])
+    for bad_ccd, bad_rawx in cuts.bad_columns:
+        keep &= (ccd != bad_ccd) | (rawx != bad_rawx)
+    cut(4, keep)
+    if cuts.hot is not None:
+        cut(5, ~cuts.hot.marked(pixel_number(ccds(), values(raw.rawx), values(raw.rawy))))
+
+    x, y = values(raw.x), values(raw.y)
+    placed = (x >= 1) & (x <= PLANE_PIXELS) & (y >= 1) & (y <= PLANE_PIXELS)
+    placed &= (x != cuts.null[0]) & (y != cuts.null[1])
+    here = np.s_[at : at + index.size]
+    kept.time[here] = raw.time[index]
+    kept.x[here], kept.y[here] = np.where(placed, x, 0), np.where(placed, y, 0)
+    kept.pi[here], kept.ccd[here] = values(raw.pi), ccds()
+    kept.pixel[here] = pixel_number(ccds(), values(raw.rawx), values(raw.rawy))
+    return index.size, removed, span
+
+
+def drop(kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
+    """Take out the events of bad pixels, then those without a place; the others move up.
+
+    Parameters
+    ----------
+    kept : Kept
+    n : int
+        Number of events in it.
+    own : PixelMask or None
+        The list's own bad pixels.
+
+    Returns
+    -------
+    n : int
+        Number of events left.
+    bad_pixel, null_xy : int
+        Events taken out.
+    """
+    bad = np.zeros(n, bool) if own is None else own.marked(kept.pixel[:n])
+    null = ~bad & (kept.x[:n] == 0)
+    keep = ~(bad | null)
+    left = int(np.count_nonzero(keep))
+    for column in kept.columns():
+        column[:left] = column[:n][keep]
+    return left, int(np.count_nonzero(bad)), int(np.count_nonzero(null))

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from xscan.goodtime import Floats, union
 from xscan.grid import cells_of
-from xscan.subsets import Subset
+from xscan.model import EventList
 
-__all__ = ["silences"]
+__all__ = ["N_CELLS", "Seconds", "faint_cells", "seconds", "silences"]
 
-BIN_S = 1.0
 EXPECTED_MIN = 16.0
 """Counts a CCD should have sent while it sent none: by chance once in exp(16) = 9e6. A long
 observation has about as many chances, and a false silence costs the frames it covers."""
 
 N_CELLS = 129
+STRETCH_S = 100
+
+Seconds = Callable[[Sequence[EventList], float, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
-def silences(subset: Subset) -> dict[tuple[int, int], Floats]:
+def silences(lists: Sequence[EventList], t0: float, t1: float, seconds: Seconds) -> dict[tuple[int, int], Floats]:
     """Find runs of seconds in which a CCD sent nothing while the others were counting.
 
     What a CCD should have sent is its share of all counts times what the other CCDs of all
@@ -27,65 +31,88 @@ def silences(subset: Subset) -> dict[tuple[int, int], Floats]:
     out of this count: an eclipse or a burst of a source is no trouble of its CCD. Where all were
     silent together, each is held against the usual (median) rate of them all.
 
+    Parameters
+    ----------
+    lists : sequence of EventList
+    t0, t1 : float
+        Time range, s.
+    seconds : callable
+        :func:`seconds`, or a backend's.
+
     Returns
     -------
     dict of (int, int) to float64 array, shape (k, 2)
-        By (place of the list in the subset, CCD): start and stop of each silence, s.
+        By (place of the list, CCD): start and stop of each silence, s.
     """
-    keys, frames, n_bins = _binned(subset)
-    if n_bins == 0 or keys.size == 0:
+    n_bins = int(t1 - t0)
+    if n_bins == 0:
         return {}
-    names = np.unique(keys)
-    row = np.searchsorted(names, keys)
-    counts = np.bincount(row * n_bins + frames, minlength=names.size * n_bins).reshape(names.size, n_bins)
+    names, counts = seconds(lists, t0, n_bins)
     everything = counts.sum(axis=0)
-    usual = np.full(n_bins, _usual_rate(everything) * BIN_S)
-    together = _silent_runs(everything == 0, usual)
+    so_far = np.concatenate([[0], np.cumsum(everything)])
+    together = _runs(everything == 0)
+    together = together[np.diff(together, axis=1)[:, 0] * _usual_rate(everything) >= EXPECTED_MIN]
     found = {}
     for name, mine in zip(names.tolist(), counts, strict=True):
-        others = everything - mine
-        alone = np.empty((0, 2))
-        if others.sum() > 0 and mine.sum() > 0:
-            alone = _silent_runs(mine == 0, others * (mine.sum() / others.sum()))
+        total = int(mine.sum())
+        others = int(so_far[-1]) - total
+        alone = _runs(mine == 0) if total > 0 and others > 0 else np.empty((0, 2), np.int64)
+        # in its silence the others sent everything
+        meanwhile = so_far[alone[:, 1]] - so_far[alone[:, 0]]
+        alone = alone[meanwhile * total >= EXPECTED_MIN * others]
         both = np.concatenate([alone, together])
         runs = union(both[:, 0], both[:, 1])
         if len(runs):
-            found[divmod(name, 16)] = subset.t0 + runs * BIN_S
+            found[divmod(name, 256)] = t0 + runs
     return found
 
 
-def _binned(subset: Subset) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Give list and CCD (16 * list + ccd) and bin of the events outside bright cells."""
-    n_bins = int((subset.t1 - subset.t0) / BIN_S)
-    keys, cells, frames = [], [], []
-    for i, events in enumerate(subset.lists):
-        frame = np.floor((events.time - subset.t0) / BIN_S).astype(np.int64)
-        inside = (frame >= 0) & (frame < n_bins)
+def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the events outside bright cells second by second.
+
+    Parameters
+    ----------
+    lists : sequence of EventList
+    t0 : float
+        Start of the first second, s.
+    n_bins : int
+
+    Returns
+    -------
+    names : int64, shape (k,)
+        256 * place of the list + CCD, of the CCDs with such events, rising.
+    counts : int64, shape (k, n_bins)
+    """
+    keys, cells, bins = [], [], []
+    for i, events in enumerate(lists):
+        second = np.floor(events.time - t0).astype(np.int64)
+        inside = (second >= 0) & (second < n_bins)
         x, y = (cells_of(v[inside], N_CELLS).astype(np.int64) for v in (events.x, events.y))
-        keys.append(16 * i + events.ccd[inside].astype(np.int64))
+        keys.append(256 * i + events.ccd[inside].astype(np.int64))
         cells.append(y * N_CELLS + x)
-        frames.append(frame[inside])
-    key, cell, frame = np.concatenate(keys), np.concatenate(cells), np.concatenate(frames)
-    image = np.bincount(cell, minlength=N_CELLS**2)
+        bins.append(second[inside])
+    key, cell, second = np.concatenate(keys), np.concatenate(cells), np.concatenate(bins)
+    keep = faint_cells(np.bincount(cell, minlength=N_CELLS**2))[cell]
+    names, row = np.unique(key[keep], return_inverse=True)
+    counts = np.bincount(row * n_bins + second[keep], minlength=names.size * n_bins)
+    return names, counts.reshape(names.size, n_bins)
+
+
+def faint_cells(image: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Tell which cells of an image are not bright: at most three times the 75th percentile of the occupied ones."""
     occupied = image[image > 0]
-    faint = image <= 3 * np.percentile(occupied, 75) if occupied.size else image > 0
-    keep = faint[cell]
-    return key[keep], frame[keep], n_bins
+    return np.asarray(image <= 3 * np.percentile(occupied, 75) if occupied.size else image > 0)
 
 
 def _usual_rate(counts: NDArray[np.integer]) -> float:
     """Median rate (ct/s) of stretches of 100 s; of all together where there are fewer than three."""
-    stretch = max(int(100 / BIN_S), 1)
-    whole = counts[: len(counts) // stretch * stretch].reshape(-1, stretch).sum(axis=1)
+    whole = counts[: len(counts) // STRETCH_S * STRETCH_S].reshape(-1, STRETCH_S).sum(axis=1)
     if len(whole) < 3:
-        return float(counts.mean()) / BIN_S
-    return float(np.median(whole)) / (stretch * BIN_S)
+        return float(counts.mean())
+    return float(np.median(whole)) / STRETCH_S
 
 
-def _silent_runs(silent: NDArray[np.bool_], expected: Floats) -> Floats:
-    """Give first and end bin, shape (k, 2), of silent runs with enough counts expected."""
-    change = np.flatnonzero(np.diff(np.concatenate([[0], silent.astype(np.int8), [0]])))
-    first, end = change[0::2], change[1::2]
-    total = np.concatenate([[0.0], np.cumsum(expected)])
-    enough = total[end] - total[first] >= EXPECTED_MIN
-    return np.column_stack([first[enough], end[enough]]).astype(np.float64)
+def _runs(silent: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Give first and end of each run, shape (k, 2)."""
+    change = np.flatnonzero(np.diff(np.concatenate([[0], silent.view(np.int8), [0]])))
+    return change.reshape(-1, 2)

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.config import Rules
-from xscan.dropouts import silences
-from xscan.goodtime import Floats, contains, intersect, live_seconds
+from xscan.dropouts import Seconds, silences
+from xscan.goodtime import Floats, intersect, live_seconds
 from xscan.grid import Grid, ticks_of
-from xscan.model import CAMERAS, EventList, Frames, GoodTime, Photons
+from xscan.model import CAMERAS, Frames, GoodTime, Photons
 from xscan.subsets import Subset, good_intervals
 
-__all__ = ["LiveTime", "bad_intervals", "in_good_time", "judge_frames", "live_time"]
+__all__ = ["LiveTime", "bad_intervals", "judge_frames", "live_time"]
 
 BAD_BIN_MS = 100_000
 BAD_RATE_PER_LIST = 0.5  # ct/s of 10-12 keV and list
@@ -25,35 +25,26 @@ LiveTime = Mapping[tuple[int, int], GoodTime]
 """Good time by (place of the list in its subset, CCD), of the CCDs that work."""
 
 
-def in_good_time(events: EventList) -> Bools:
-    """Tell which events lie in the good time of their CCD, shape (n,)."""
-    inside = np.ones(events.time.size, bool)
-    for ccd, good in events.good_time.items():
-        mine = events.ccd == ccd
-        inside[mine] = contains(good.intervals, events.time[mine])
-    return inside
-
-
-def live_time(subset: Subset) -> LiveTime:
+def live_time(subset: Subset, seconds: Seconds) -> LiveTime:
     """Find when each CCD was taking data: what the list states, less the silences it does not.
 
     A CCD that was live (read-out frames included) for less than half as long as the best of its
     camera, or sent nothing, is not working and left out: judged by it, most frames would be rejected.
     """
-    quiet = silences(subset)
+    quiet = silences(subset.lists, subset.t0, subset.t1, seconds)
     live: dict[tuple[int, int], GoodTime] = {}
     span = np.array([[subset.t0, subset.t1]])
     for i, events in enumerate(subset.lists):
         within = (events.time >= subset.t0) & (events.time <= subset.t1)
         found = {}
-        for ccd in np.unique(events.ccd[within]).tolist():
+        for ccd in np.flatnonzero(np.bincount(events.ccd[within])).tolist():
             good = events.good_time.get(ccd, GoodTime(good_intervals(events)))
             intervals = intersect(good.intervals, span)
             intervals = intersect(intervals, _outside(quiet.get((i, ccd), np.empty((0, 2))), span[0]))
             found[ccd] = GoodTime(intervals, good.exposures)
-        seconds = {ccd: float(live_seconds(span[0], good)[0]) for ccd, good in found.items()}
-        best = max(seconds.values(), default=0.0)
-        live |= {(i, ccd): good for ccd, good in found.items() if seconds[ccd] >= max(LIVE_MIN * best, 1e-3)}
+        total = {ccd: float(live_seconds(span[0], good)[0]) for ccd, good in found.items()}
+        best = max(total.values(), default=0.0)
+        live |= {(i, ccd): good for ccd, good in found.items() if total[ccd] >= max(LIVE_MIN * best, 1e-3)}
     return live
 
 

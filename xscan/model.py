@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.errors import Reason
+from xscan.grid import Box
 from xscan.sky import TangentPlane
 
 __all__ = [
@@ -190,29 +191,48 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Photons:
-    """The events of a subset on the integer grid shared by all its views, shape (n,) each.
+    """The events of a subset on the integer grid shared by all its views, by cell and time.
 
     Attributes
     ----------
-    tick : int32
-        Milliseconds since t0, rounded down; negative or late ones belong to no frame.
-    x, y : int16
-        Cells of the whole plane.
-    x_px, y_px : uint16
+    box : Box
+        The smallest box of cells of the plane that holds them all.
+    offsets : int64, shape (ny * nx + 1,)
+        Events ``offsets[c]`` to ``offsets[c + 1]`` lie in cell ``c = y * nx + x`` of the box.
+    tick : int32, shape (n,)
+        Milliseconds since t0, rounded down, rising within a cell; negative or late ones belong to
+        no frame.
+    x_px, y_px : uint16, shape (n,)
         Sky pixels, 1..51840.
-    pi : uint16
+    pi : uint16, shape (n,)
         Energy, eV.
-    camera : uint8
+    camera : uint8, shape (n,)
         Index into :data:`CAMERAS`.
     """
 
+    box: Box
+    offsets: NDArray[np.int64]
     tick: NDArray[np.int32]
-    x: NDArray[np.int16]
-    y: NDArray[np.int16]
     x_px: NDArray[np.uint16]
     y_px: NDArray[np.uint16]
     pi: NDArray[np.uint16]
     camera: NDArray[np.uint8]
+
+    def cells(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give the cell (y, x) of the plane of each event, shape (n,) each."""
+        cell = np.repeat(np.arange(self.offsets.size - 1), np.diff(self.offsets))
+        y, x = np.divmod(cell, self.box.nx)
+        return y + self.box.y0, x + self.box.x0
+
+    def within(self, box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Give place and cell (y, x) of the events in a box of cells of the plane, in order, shape (k,) each."""
+        mine = self.box
+        x = np.arange(max(box.x0, mine.x0), min(box.x1, mine.x1))
+        y = np.arange(max(box.y0, mine.y0), min(box.y1, mine.y1))
+        cell = ((y[:, None] - mine.y0) * mine.nx + x - mine.x0).ravel()
+        first, n = self.offsets[cell], self.offsets[cell + 1] - self.offsets[cell]
+        index = np.repeat(first - np.cumsum(n) + n, n) + np.arange(n.sum())
+        return index, np.repeat(np.repeat(y, x.size), n), np.repeat(np.tile(x, y.size), n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +252,10 @@ class Frames:
     bad: Bools
     rejected: Bools
     live: Floats
+
+    def kind(self) -> NDArray[np.int8]:
+        """Give 0 for good frames, 1 for bad ones and -1 for those rejected."""
+        return np.where(self.rejected, -1, self.bad).astype(np.int8)
 
 
 @dataclass(frozen=True, slots=True)

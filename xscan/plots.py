@@ -57,7 +57,7 @@ class Images:
         band = (result.view.lo_kev, result.view.hi_kev)
         held = self.by_subset.get(number)
         if held is None or band[1] - band[0] > held.band_kev[1] - held.band_kev[0]:
-            counts = found.counts.image(np.ones(found.grid.nt, bool))
+            counts = found.counts.images(np.zeros(found.grid.nt, np.int8))[0]
             plane = search.subset.lists[0].plane
             self.by_subset[number] = Image(counts, found.mask, found.grid, plane, band)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xscan.config import Rules
 from xscan.detect import Region
-from xscan.grid import Grid
+from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
 from xscan.sky import SKY_PIXEL_ARCSEC, TangentPlane
 
@@ -138,21 +138,18 @@ def _events_near(
     ``hidden`` are the cells (y * nx + x) of a source that is eclipsed: there only the background is
     expected, so that its own photons place it; its neighbours' are expected where they fall.
     """
-    box = region.box
-    near = (photons.x >= box.x0 - MARGIN_CELLS) & (photons.x < box.x1 + MARGIN_CELLS)
-    near &= (photons.y >= box.y0 - MARGIN_CELLS) & (photons.y < box.y1 + MARGIN_CELLS)
-    near &= (photons.x >= grid.box.x0) & (photons.x < grid.box.x1)
-    near &= (photons.y >= grid.box.y0) & (photons.y < grid.box.y1)
-    near &= (photons.pi >= pi_range[0]) & (photons.pi < pi_range[1])
-    index = np.flatnonzero(near)
-    # one order whatever that of the files: sums of floats depend on it
-    keys = [getattr(photons, name)[index] for name in ("pi", "camera", "y_px", "x_px", "tick")]
-    index = index[np.lexsort(keys)]
+    box, whole = region.box, grid.box
+    margin = Box(
+        max(box.x0 - MARGIN_CELLS, whole.x0),
+        min(box.x1 + MARGIN_CELLS, whole.x1),
+        max(box.y0 - MARGIN_CELLS, whole.y0),
+        min(box.y1 + MARGIN_CELLS, whole.y1),
+    )
+    index, y, x = photons.within(margin)
     frame = photons.tick[index] // grid.dt_ms
-    inside = (frame >= 0) & (frame < grid.nt)
-    index, frame = index[inside], frame[inside]
-    index, frame = index[chosen[frame]], frame[chosen[frame]]
-    y, x = photons.y[index] - grid.box.y0, photons.x[index] - grid.box.x0
+    keep = (frame >= 0) & (frame < grid.nt)
+    keep &= chosen[np.where(keep, frame, 0)] & (photons.pi[index] >= pi_range[0]) & (photons.pi[index] < pi_range[1])
+    index, frame, y, x = index[keep], frame[keep], y[keep] - whole.y0, x[keep] - whole.x0
     mu = expected.at(y, x, frame)
     if hidden is not None:
         its_own = np.isin(y * np.int64(grid.box.nx) + x, hidden)
@@ -209,7 +206,8 @@ def fit_place(
         strength = float(member.sum())
         if strength < PHOTONS_MIN / 2:
             return None
-        qx, qy = float(weight @ x / weight.sum()), float(weight @ y / weight.sum())
+        total = weight.sum()  # not a dot product: BLAS would start threads for it
+        qx, qy = float((weight * x).sum() / total), float((weight * y).sum() / total)
         moved = float(np.hypot(qx - px, qy - py))
         px, py = qx, qy
         if moved < SETTLED_ARCSEC:

@@ -150,7 +150,7 @@ def scan_folder(
     resolved = folder.resolve()
     name = obsid or (resolved.parent.name if resolved.name == "pps" else resolved.name)
     try:
-        observation = read(folder, recipe.config, recipe.hot_pixels)
+        observation = read(folder, recipe.config, recipe.hot_pixels, recipe.backend)
         seconds_read = time.perf_counter() - started
         searches, skipped = search_observation(observation, recipe.config, recipe.backend)
         return obsid or observation.obsid, tabulate(observation, searches, skipped, provenance, seconds_read, watch)

@@ -6,7 +6,6 @@ Reads like the method: group the lists, judge time, bin, build the expectation, 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,11 +18,12 @@ from xscan.bayes import thresholds
 from xscan.config import ScanConfig, View
 from xscan.detect import Region, regions
 from xscan.errors import Reason
-from xscan.frames import LiveTime, in_good_time, judge_frames, live_time
+from xscan.frames import LiveTime, judge_frames, live_time
 from xscan.goodtime import Floats, intersect
-from xscan.grid import Box, Grid, cells_across, cells_of, ticks_of
+from xscan.grid import Box, Grid, cells_across
 from xscan.lightcurve import LightCurve, light_curve
-from xscan.model import CAMERAS, Expectation, Frames, InputFile, Observation, Photons, Sources, Voxels
+from xscan.model import Expectation, Frames, InputFile, Observation, Photons, Sources, Voxels
+from xscan.photons import CUT_BY, Gate
 from xscan.position import Place, locate, locate_cells
 from xscan.sky import TangentPlane
 from xscan.subsets import Subset, good_intervals, make_subsets
@@ -56,6 +56,7 @@ class Search:
     mask: NDArray[np.bool_]
     expected: Expectation
     voxels: Voxels
+    n_events_rejected: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,45 +134,29 @@ def search_observation(
 
 
 def _search_subset(subset: Subset, observation: Observation, config: ScanConfig, backend: Backend) -> SubsetSearch:
-    live = live_time(subset) if config.rules.live_time_rejection else {}
-    photons, files = _photons(subset, live, config)
+    live = live_time(subset, backend.seconds) if config.rules.live_time_rejection else {}
+    photons, files = _photons(subset, live, config, backend)
     views = _search_views(subset, photons, live, observation, config, backend)
     return SubsetSearch(subset, files, views)
 
 
-def _photons(subset: Subset, live: LiveTime, config: ScanConfig) -> tuple[Photons, tuple[InputFile, ...]]:
+def _photons(
+    subset: Subset, live: LiveTime, config: ScanConfig, backend: Backend
+) -> tuple[Photons, tuple[InputFile, ...]]:
     """Merge the lists on the integer grid, without events outside good time or of broken CCDs."""
+    gates = [Gate.everything() for _ in subset.lists]
+    applied: tuple[str, ...] = CUT_BY[2:]
+    if config.rules.live_time_rejection:
+        working = [[ccd for place, ccd in live if place == i] for i in range(len(subset.lists))]
+        gates = [Gate.of(events.good_time, ccds) for events, ccds in zip(subset.lists, working, strict=True)]
+        applied = CUT_BY
     n_cells = cells_across(config.cell_arcsec)
-    parts, files = [], []
-    for i, events in enumerate(subset.lists):
-        keep = np.ones(events.time.size, bool)
-        cuts = dict(events.info.cuts)
-        if config.rules.live_time_rejection:
-            keep = in_good_time(events)
-            cuts["good_time"] = int(np.count_nonzero(~keep))
-            working = np.isin(events.ccd, [ccd for place, ccd in live if place == i])
-            cuts["ccd_not_working"] = int(np.count_nonzero(keep & ~working))
-            keep &= working
-        common = (events.time >= subset.t0) & (events.time <= subset.t1)
-        cuts["common_time"] = int(np.count_nonzero(keep & ~common))
-        keep &= common
-        files.append(dataclasses.replace(events.info, cuts=cuts))
-        time_s = events.time[keep]
-        tick = ticks_of(time_s, subset.t0)
-        tick[time_s == subset.t1] = math.ceil((subset.t1 - subset.t0) * 1000) - 1  # the range is closed
-        parts.append(
-            Photons(
-                tick=tick,
-                x=cells_of(events.x[keep], n_cells),
-                y=cells_of(events.y[keep], n_cells),
-                x_px=events.x[keep],
-                y_px=events.y[keep],
-                pi=events.pi[keep],
-                camera=np.full(np.count_nonzero(keep), CAMERAS.index(events.camera), np.uint8),
-            )
-        )
-    columns = (np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Photons))
-    return Photons(*columns), tuple(files)
+    photons, removed = backend.merge(subset.lists, gates, subset.t0, subset.t1, n_cells)
+    files = []
+    for events, counts in zip(subset.lists, removed.tolist(), strict=True):
+        cuts = {name: n for name, n in zip(CUT_BY, counts, strict=True) if name in applied}
+        files.append(dataclasses.replace(events.info, cuts=events.info.cuts | cuts))
+    return photons, tuple(files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +180,7 @@ def _search_views(
     config: ScanConfig,
     backend: Backend,
 ) -> Iterator[ViewResult]:
-    end = int((subset.t1 - subset.t0) * 1000)
-    box = _box(photons, (photons.tick >= 0) & (photons.tick <= end)) if config.rules.one_box else None
+    box = photons.box if config.rules.one_box else None
     shared = _Shared(subset, photons, live, backend.load(photons), observation.sources, box, config)
     judged: dict[int, tuple[Frames, dict[str, Floats]]] = {}
     for view in config.views:
@@ -234,7 +218,8 @@ def _search_view(view: View, grid: Grid, frames: Frames, seconds: dict[str, Floa
         )
         return ViewResult(view, Reason.NO_BACKGROUND, message, n_events, spent)
     voxels = counts.flag(expected, thresholds(shared.config.sigma, counts.n_max()))
-    search = Search(grid, frames, counts, disks, mask, expected, voxels)
+    n_rejected = int(counts.rate(np.ones_like(mask))[frames.rejected].sum())
+    search = Search(grid, frames, counts, disks, mask, expected, voxels, n_rejected)
     found = _describe(search, shared.photons, (pi_from, view.pi_hi), plane, shared.config)
     return ViewResult(view, None, "", n_events, spent, search, found)
 
@@ -250,8 +235,8 @@ def _grid(view: View, shared: _Shared) -> Grid:
 
 
 def _box(photons: Photons, chosen: NDArray[np.bool_]) -> Box:
-    x, y = photons.x[chosen], photons.y[chosen]
-    return Box.around(x, y) if x.size else Box(0, 1, 0, 1)
+    y, x = photons.cells()
+    return Box.around(x[chosen], y[chosen]) if chosen.any() else Box(0, 1, 0, 1)
 
 
 def _camera_seconds(live: Floats, frames: Frames, grid: Grid, good: Floats) -> CameraSeconds:
@@ -273,7 +258,7 @@ def _describe(
     grid, counts = search.grid, search.counts
     if len(search.voxels) == 0:
         return ()
-    image = counts.image(~search.frames.rejected)
+    image = counts.images(search.frames.kind()).sum(axis=0)
     by_camera = counts.by_camera(search.voxels)
     found = []
     for region in regions(search.voxels, image, grid):

@@ -234,7 +234,7 @@ def _run(result: ViewResult) -> Row:
         grid = search.grid
         row |= {
             "n_voxels": len(search.voxels),
-            "n_events_rejected": int(search.counts.image(search.frames.rejected).sum()),
+            "n_events_rejected": search.n_events_rejected,
             "n_voxels_searched": search.expected.n_voxels(),
             "n_frames": grid.nt,
             "n_frames_bad": int(np.count_nonzero(search.frames.bad)),

@@ -1,21 +1,24 @@
-"""The door to the machine: how photons become counts and counts become flagged voxels.
+"""The door to the machine: every loop over events or voxels is behind it.
 
-Every backend returns identical results, bit for bit: counts are integers, mu is float64 from two
-products and a sum that are each rounded, thresholds come from one host table.
+Every backend returns identical results, bit for bit: events are selected and counted in integers, mu is
+float64 from two products and a sum that are each rounded, thresholds come from one host table.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xscan.bayes import Thresholds
+from xscan.clean import Cuts, Kept, PixelMask, RawEvents, Span
 from xscan.errors import ConfigError, DeviceError
 from xscan.grid import Box, Grid
-from xscan.model import Expectation, Photons, Voxels
+from xscan.model import EventList, Expectation, Photons, Voxels
+from xscan.photons import Gate
 
 __all__ = ["BACKENDS", "Backend", "Counts", "Loaded", "get_backend"]
 
@@ -35,8 +38,8 @@ class Counts(Protocol):
         """Largest count of a voxel."""
         ...
 
-    def image(self, frames: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Counts summed over the chosen frames (bool, shape (nt,)); shape (ny, nx)."""
+    def images(self, kind: NDArray[np.int8]) -> NDArray[np.int64]:
+        """Counts summed over the frames of kind 0, and of kind 1 (int8, shape (nt,)); shape (2, ny, nx)."""
         ...
 
     def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -68,6 +71,26 @@ class Backend(Protocol):
     """A way to do it. Passed as an argument, never looked up from a global."""
 
     name: str
+
+    def select(self, raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArray[np.int64], Span]:
+        """Take the events that count from a part of a list; as :func:`xscan.clean.select`."""
+        ...
+
+    def drop(self, kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
+        """Take out the events of bad pixels and those without a place; as :func:`xscan.clean.drop`."""
+        ...
+
+    def seconds(
+        self, lists: Sequence[EventList], t0: float, n_bins: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Count each CCD's events second by second; as :func:`xscan.dropouts.seconds`."""
+        ...
+
+    def merge(
+        self, lists: Sequence[EventList], gates: Sequence[Gate], t0: float, t1: float, n_cells: int
+    ) -> tuple[Photons, NDArray[np.int64]]:
+        """Merge lists on the integer grid; as :func:`xscan.photons.merge`."""
+        ...
 
     def load(self, photons: Photons) -> Loaded:
         """Prepare photons for binning."""

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from xscan.backends import numba_events
 from xscan.backends.numpy_ import MU_MIN
 from xscan.bayes import Thresholds
 from xscan.grid import Box, Grid
@@ -21,114 +22,143 @@ from xscan.model import CAMERAS, Expectation, Photons, Voxels
 
 __all__ = ["NumbaBackend"]
 
-TIME_BIN_SHIFT = 12  # first sort: ticks >> 12, bins of 4.096 s
+TICK_BITS = 31
 
 
 class NumbaBackend:
-    """Bin and search with compiled loops over the photons; no cube."""
+    """Clean, bin and search with compiled loops over the photons; no cube."""
 
     name = "numba"
+    select = staticmethod(numba_events.select)
+    drop = staticmethod(numba_events.drop)
+    seconds = staticmethod(numba_events.seconds)
+    merge = staticmethod(numba_events.merge)
 
     def load(self, photons: Photons) -> NumbaLoaded:
-        """Sort photons by cell, and by time within a cell."""
+        """Prepare photons for binning: nothing to do, they come sorted."""
         return NumbaLoaded(photons)
 
 
 class NumbaLoaded:
-    """Photons sorted by cell of the smallest box that holds them all, and by time within a cell."""
+    """Photons, and the ticks of those in each band asked for."""
 
     def __init__(self, photons: Photons) -> None:
-        if photons.tick.size:
-            self._box = Box.around(photons.x, photons.y)
-        else:
-            self._box = Box(0, 1, 0, 1)
-        cell = (photons.y.astype(np.int32) - self._box.y0) * self._box.nx + (photons.x - self._box.x0)
-        order, self._offsets = _sorted_order(cell.astype(np.int32), photons.tick, self._box.nx * self._box.ny)
-        self._tick, self._pi = photons.tick[order], photons.pi[order]
-        self._camera = photons.camera[order]
-        self._frames: dict[int, NDArray[np.int32]] = {}
+        self._photons = photons
+        self._bands: dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int32]]] = {}
 
     def bin(self, grid: Grid, pi_from: int, pi_to: int) -> NumbaCounts:
         """Count the photons with ``pi_from <= PI < pi_to`` (eV) in the voxels of a grid."""
-        if grid.dt_ms not in self._frames:
-            self._frames = {grid.dt_ms: self._tick // np.int32(grid.dt_ms)}  # views of one dt follow each other
-        inner = grid.box
-        first = np.zeros((grid.box.ny, grid.box.nx), np.int64)
-        end = np.zeros_like(first)
-        x0, x1 = max(inner.x0, self._box.x0), min(inner.x1, self._box.x1)
-        y0, y1 = max(inner.y0, self._box.y0), min(inner.y1, self._box.y1)
-        if x0 < x1 and y0 < y1:
-            cells = np.arange(y0 - self._box.y0, y1 - self._box.y0)[:, None] * self._box.nx
-            cells = cells + np.arange(x0 - self._box.x0, x1 - self._box.x0)
-            window = np.s_[y0 - inner.y0 : y1 - inner.y0, x0 - inner.x0 : x1 - inner.x0]
-            first[window], end[window] = self._offsets[cells], self._offsets[cells + 1]
-        return NumbaCounts(
-            grid, first.ravel(), end.ravel(), self._frames[grid.dt_ms], self._pi, self._camera, pi_from, pi_to
-        )
+        band = (pi_from, pi_to)
+        photons = self._photons
+        if band not in self._bands:
+            self._bands[band] = _band(photons.offsets, photons.tick, photons.pi, pi_from, pi_to)
+        offsets, tick = self._bands[band]
+        cells = _cells(photons.box, grid.box)
+        first = np.where(cells < 0, 0, offsets[cells])
+        end = np.where(cells < 0, 0, offsets[cells + 1])
+        return NumbaCounts(grid, first, end, tick, photons, cells, band)
+
+
+def _cells(outer: Box, inner: Box) -> NDArray[np.int64]:
+    """Number the cells of a box as another numbers them, shape (ny * nx,); -1 outside that."""
+    y, x = np.divmod(np.arange(inner.ny * inner.nx), inner.nx)
+    y, x = y + inner.y0, x + inner.x0
+    inside = (y >= outer.y0) & (y < outer.y1) & (x >= outer.x0) & (x < outer.x1)
+    return np.where(inside, (y - outer.y0) * outer.nx + x - outer.x0, -1)
+
+
+def _division(dt_ms: int) -> tuple[int, int]:
+    """Give m and s with ``tick // dt_ms == tick * m >> s`` for all ticks of 31 bits.
+
+    With s = 31 + bits of dt_ms and m = ceil(2**s / dt_ms) the error ``m * dt_ms - 2**s`` is less than
+    dt_ms, so that ``tick * error < 2**s`` (Granlund & Montgomery 1994); the product stays below 2**63.
+    """
+    s = TICK_BITS + (dt_ms - 1).bit_length()
+    return -(-(1 << s) // dt_ms), s
 
 
 class NumbaCounts:
-    """Occupied voxels of one view, by cell and frame."""
+    """The photons of one view, by cell and time; frames are worked out as they are needed."""
 
     def __init__(
         self,
         grid: Grid,
         first: NDArray[np.int64],
         end: NDArray[np.int64],
-        frame: NDArray[np.int32],
-        pi: NDArray[np.uint16],
-        camera: NDArray[np.uint8],
-        pi_from: int,
-        pi_to: int,
+        tick: NDArray[np.int32],
+        photons: Photons,
+        cells: NDArray[np.int64],
+        band: tuple[int, int],
     ) -> None:
-        self._grid = grid
-        self._first, self._end, self._event_frame, self._pi, self._camera = first, end, frame, pi, camera
-        self._band = (pi_from, pi_to)
-        self._offsets, self._frame, self._n = _occupied(first, end, frame, pi, grid.nt, pi_from, pi_to)
+        self._grid, self._band = grid, band
+        self._photons, self._cells = photons, cells
+        self._tick, self._first = tick, first
+        self._end, self._rate, self._n_max = _survey(first, end, tick, grid.dt_ms, grid.nt, *_division(grid.dt_ms))
 
     def n_events(self) -> int:
         """Number of events in the voxels of the grid."""
-        return int(self._n.sum(dtype=np.int64))
+        return int((self._end - self._first).sum())
 
     def n_max(self) -> int:
         """Largest count of a voxel."""
-        return int(self._n.max(initial=0))
+        return int(self._n_max)
 
-    def image(self, frames: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Counts summed over the chosen frames (bool, shape (nt,)); shape (ny, nx)."""
+    def images(self, kind: NDArray[np.int8]) -> NDArray[np.int64]:
+        """Counts summed over the frames of kind 0, and of kind 1 (int8, shape (nt,)); shape (2, ny, nx)."""
         ny, nx, _ = self._grid.shape
-        return np.asarray(_image(self._offsets, self._frame, self._n, frames)).reshape(ny, nx)
+        images = _images(self._first, self._end, self._tick, kind, *_division(self._grid.dt_ms))
+        return np.asarray(images).reshape(2, ny, nx)
 
     def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Counts summed over the chosen cells (bool, shape (ny, nx)); shape (nt,)."""
-        return np.asarray(_rate(self._offsets, self._frame, self._n, cells.ravel(), self._grid.nt))
+        chosen = cells.ravel()
+        most = np.count_nonzero(chosen) > chosen.size // 2
+        rate = np.zeros(self._grid.nt, np.int64)
+        _add_rate(self._first, self._end, self._tick, ~chosen if most else chosen, rate, *_division(self._grid.dt_ms))
+        return self._rate - rate if most else rate
 
     def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:
         """Voxels with too many or too few counts; ``limits`` reach at least to ``n_max()``."""
         ny, nx, nt = self._grid.shape
-        factors = (
+        cell, t, n, mu, eclipse = _flag(
+            self._first,
+            self._end,
+            self._tick,
             expected.template.reshape(2, ny * nx),
             expected.source.reshape(2, ny * nx),
             expected.rate,
             expected.live,
             expected.kind,
+            _extremes(expected),
+            limits.mu_peak,
+            np.maximum.accumulate(limits.mu_peak),
+            limits.mu_eclipse,
+            np.minimum.accumulate(limits.mu_eclipse[::-1])[::-1],
+            MU_MIN,
+            self._grid.dt_ms,
+            nt,
+            *_division(self._grid.dt_ms),
         )
-        found = _flag(self._offsets, self._frame, self._n, *factors, limits.mu_peak, limits.mu_eclipse, MU_MIN, nt)
-        cell, t, n, mu, eclipse = found
-        y, x = np.divmod(cell, nx)
-        return Voxels(x.astype(np.int32), y.astype(np.int32), t, n, mu, eclipse)
+        order = np.argsort(cell * nt + t)  # a cell's eclipses were noted after its peaks
+        y, x = np.divmod(cell[order], nx)
+        return Voxels(x.astype(np.int32), y.astype(np.int32), t[order], n[order], mu[order], eclipse[order])
 
     def box(self, box: Box) -> NDArray[np.int64]:
         """Light curve of a rectangle, in cells counted from the grid's corner; shape (nt,)."""
         cells = np.zeros((self._grid.box.ny, self._grid.box.nx), bool)
         cells[box.y0 : box.y1, box.x0 : box.x1] = True
-        return self.rate(cells)
+        rate = np.zeros(self._grid.nt, np.int64)
+        _add_rate(self._first, self._end, self._tick, cells.ravel(), rate, *_division(self._grid.dt_ms))
+        return rate
 
     def by_camera(self, voxels: Voxels) -> NDArray[np.int64]:
         """Counts of each camera (pn, m1, m2) in the given voxels; shape (k, 3)."""
-        cell = voxels.y.astype(np.int64) * self._grid.box.nx + voxels.x
+        photons, dt_ms = self._photons, self._grid.dt_ms
+        cell = self._cells[voxels.y.astype(np.int64) * self._grid.box.nx + voxels.x]
         out = np.zeros((len(voxels), len(CAMERAS)), np.int64)
-        _by_camera(self._first, self._end, self._event_frame, self._pi, self._camera, cell, voxels.t, *self._band, out)
+        start = voxels.t.astype(np.int64) * dt_ms
+        columns = photons.offsets, photons.tick, photons.pi, photons.camera
+        _by_camera(*columns, cell, start, start + dt_ms, *self._band, out)
         return out
 
     def dense_row(self, y: int) -> NDArray[np.int32]:
@@ -136,172 +166,158 @@ class NumbaCounts:
         _, nx, nt = self._grid.shape
         row = np.zeros((nx, nt), np.int32)
         for x in range(nx):
-            part = slice(self._offsets[y * nx + x], self._offsets[y * nx + x + 1])
-            row[x, self._frame[part]] = self._n[part]
+            ticks = self._tick[self._first[y * nx + x] : self._end[y * nx + x]]
+            row[x] = np.bincount(ticks // self._grid.dt_ms, minlength=nt)
         return row
 
 
-@njit(cache=True)
-def _sorted_order(cell: Any, tick: Any, n_cells: int) -> Any:
-    """Order events by cell, and by tick within a cell; give order and offsets of the cells.
+def _extremes(expected: Expectation) -> NDArray[np.float64]:
+    """Give least and greatest rate, least and greatest live fraction in the frames of each kind, shape (2, 4).
 
-    Two stable counting sorts, by coarse time and by cell, and an insertion sort within each cell,
-    which by then is nearly sorted. Linear in the number of events unless thousands of them lie in one
-    cell within four seconds.
+    Frames in which nothing is expected anywhere are left out. Where no frame is left, all are NaN and the
+    kind is never looked at.
     """
-    n = cell.size
-    order = np.empty(n, np.int64)
-    offsets = np.zeros(n_cells + 1, np.int64)
-    if n == 0:
-        return order, offsets
-    low = tick.min() >> TIME_BIN_SHIFT
-    bins = (tick.max() >> TIME_BIN_SHIFT) - low + 1
-    start = np.zeros(bins + 1, np.int64)
-    for i in range(n):
-        start[(tick[i] >> TIME_BIN_SHIFT) - low + 1] += 1
-    for b in range(bins):
-        start[b + 1] += start[b]
-    by_time = np.empty(n, np.int64)
-    for i in range(n):
-        b = (tick[i] >> TIME_BIN_SHIFT) - low
-        by_time[start[b]] = i
-        start[b] += 1
-    for i in range(n):
-        offsets[cell[i] + 1] += 1
-    for c in range(n_cells):
-        offsets[c + 1] += offsets[c]
-    place = offsets[:-1].copy()
-    for j in range(n):
-        i = by_time[j]
-        order[place[cell[i]]] = i
-        place[cell[i]] += 1
-    for c in range(n_cells):
-        for j in range(offsets[c] + 1, offsets[c + 1]):
-            i = order[j]
-            k = j - 1
-            while k >= offsets[c] and tick[order[k]] > tick[i]:
-                order[k + 1] = order[k]
-                k -= 1
-            order[k + 1] = i
-    return order, offsets
+    extremes = np.full((2, 4), np.nan)
+    counted = (expected.rate > 0) | (expected.live > 0)
+    for kind in (0, 1):
+        chosen = counted & (expected.kind == kind)
+        if chosen.any():
+            rate, live = expected.rate[chosen], expected.live[chosen]
+            extremes[kind] = rate.min(), rate.max(), live.min(), live.max()
+    return extremes
 
 
 @njit(cache=True)
-def _occupied(first: Any, end: Any, frame: Any, pi: Any, nt: int, pi_from: int, pi_to: int) -> Any:
-    """Count events by cell and frame; give offsets of the cells, and frame and count of occupied voxels."""
-    total = 0
-    for c in range(first.size):
-        total += end[c] - first[c]
-    offsets = np.zeros(first.size + 1, np.int64)
-    frames, counts = np.empty(total, np.int32), np.empty(total, np.int32)
+def _band(offsets: Any, tick: Any, pi: Any, pi_from: int, pi_to: int) -> Any:
+    """Give offsets and ticks of the photons in a band, without those before the first frame."""
+    out = np.empty_like(tick)
+    inner = np.zeros_like(offsets)
     k = 0
-    for c in range(first.size):
-        start = k
-        for i in range(first[c], end[c]):
-            t = frame[i]
-            if 0 <= t < nt and pi_from <= pi[i] < pi_to:
-                if k > start and frames[k - 1] == t:
-                    counts[k - 1] += 1
-                else:
-                    frames[k], counts[k] = t, 1
-                    k += 1
-        offsets[c + 1] = k
-    return offsets, frames[:k].copy(), counts[:k].copy()
+    for c in range(offsets.size - 1):
+        for i in range(offsets[c], offsets[c + 1]):
+            out[k] = tick[i]
+            k += pi_from <= pi[i] and pi[i] < pi_to and tick[i] >= 0
+        inner[c + 1] = k
+    return inner, out[:k].copy() if k < tick.size else tick
 
 
 @njit(cache=True)
-def _image(offsets: Any, frame: Any, n: Any, frames: Any) -> Any:
-    image = np.zeros(offsets.size - 1, np.int64)
-    for c in range(image.size):
-        for k in range(offsets[c], offsets[c + 1]):
-            if frames[frame[k]]:
-                image[c] += n[k]
-    return image
-
-
-@njit(cache=True)
-def _rate(offsets: Any, frame: Any, n: Any, cells: Any, nt: int) -> Any:
+def _survey(first: Any, end: Any, tick: Any, dt_ms: int, nt: int, m: int, s: int) -> Any:
+    """Cut off the photons after the last frame; give the new ends, the rate and the largest count."""
+    ends = end.copy()
     rate = np.zeros(nt, np.int64)
+    stop = dt_ms * nt
+    n_max = 0
+    for c in range(first.size):
+        while ends[c] > first[c] and tick[ends[c] - 1] >= stop:
+            ends[c] -= 1
+        last, run = np.int64(-1), 0
+        for i in range(first[c], ends[c]):
+            t = tick[i] * m >> s
+            rate[t] += 1
+            run = run + 1 if t == last else 1
+            n_max = max(n_max, run)
+            last = t
+    return ends, rate, n_max
+
+
+@njit(cache=True)
+def _images(first: Any, end: Any, tick: Any, kind: Any, m: int, s: int) -> Any:
+    images = np.zeros((2, first.size), np.int64)
+    for c in range(first.size):
+        bad = rejected = 0
+        for i in range(first[c], end[c]):
+            k = kind[tick[i] * m >> s]
+            bad += k == 1
+            rejected += k < 0
+        images[0, c], images[1, c] = end[c] - first[c] - bad - rejected, bad
+    return images
+
+
+@njit(cache=True)
+def _add_rate(first: Any, end: Any, tick: Any, cells: Any, rate: Any, m: int, s: int) -> None:
     for c in range(cells.size):
         if cells[c]:
-            for k in range(offsets[c], offsets[c + 1]):
-                rate[frame[k]] += n[k]
-    return rate
+            for i in range(first[c], end[c]):
+                rate[tick[i] * m >> s] += 1
 
 
 @njit(cache=True)
 def _by_camera(
-    first: Any, end: Any, frame: Any, pi: Any, camera: Any, cell: Any, t: Any, pi_from: int, pi_to: int, out: Any
+    offsets: Any, tick: Any, pi: Any, camera: Any, cell: Any, start: Any, stop: Any, pi_from: int, pi_to: int, out: Any
 ) -> None:
     for v in range(cell.size):
-        c = cell[v]
-        i = first[c] + np.searchsorted(frame[first[c] : end[c]], t[v])  # sorted by time within a cell
-        while i < end[c] and frame[i] == t[v]:
-            if pi_from <= pi[i] < pi_to:
-                out[v, camera[i]] += 1
-            i += 1
+        if cell[v] >= 0:
+            i, end = offsets[cell[v]], offsets[cell[v] + 1]
+            i += np.searchsorted(tick[i:end], start[v])
+            while i < end and tick[i] < stop[v]:
+                if pi_from <= pi[i] and pi[i] < pi_to:
+                    out[v, camera[i]] += 1
+                i += 1
 
 
 @njit(cache=True)
 def _flag(
-    offsets: Any,
-    frame: Any,
-    n: Any,
-    template: Any,
-    source: Any,
-    rate: Any,
-    live: Any,
-    kind: Any,
-    mu_peak: Any,
-    mu_eclipse: Any,
-    mu_min: float,
-    nt: int,
-) -> Any:
-    """Flag voxels: occupied ones for peaks, all of a cell where an eclipse is possible."""
-    most_rate, most_live = np.zeros(2), np.zeros(2)
-    for t in range(nt):
-        k = kind[t]
-        most_rate[k] = max(most_rate[k], rate[t])
-        most_live[k] = max(most_live[k], live[t])
-    cells, frames, counts = [0], [np.int32(0)], [np.int32(0)]
-    mus, eclipses = [0.0], [False]
+    first: Any, end: Any, tick: Any, template: Any, source: Any, rate: Any, live: Any, kind: Any, extremes: Any,
+    mu_peak: Any, highest_peak: Any, mu_eclipse: Any, lowest_eclipse: Any,
+    mu_min: float, dt_ms: int, nt: int, m: int, s: int,
+) -> Any:  # fmt: skip
+    cells = [np.int64(0) for _ in range(0)]
+    frames = [np.int32(0) for _ in range(0)]
+    counts = [np.int32(0) for _ in range(0)]
+    mus = [0.0 for _ in range(0)]
+    eclipses = [False for _ in range(0)]
     dense = np.zeros(nt, np.int32)
-    for c in range(offsets.size - 1):
-        most = 0.0
+    for c in range(first.size):
+        least, greatest = np.inf, 0.0
         for k in range(2):
-            most = max(most, template[k, c] * most_rate[k] + source[k, c] * most_live[k])
-        if most > mu_eclipse[0]:
-            for j in range(offsets[c], offsets[c + 1]):
-                dense[frame[j]] = n[j]
-            for t in range(nt):
+            if (template[k, c] > 0 or source[k, c] > 0) and extremes[k, 0] >= 0:
+                least = min(least, template[k, c] * extremes[k, 0] + source[k, c] * extremes[k, 2])
+                greatest = max(greatest, template[k, c] * extremes[k, 1] + source[k, c] * extremes[k, 3])
+        if not greatest > mu_min:
+            continue
+        # peaks: fewer counts than this are not too many even where least is expected
+        few: Any = max(np.searchsorted(highest_peak, max(least, mu_min), side="right"), 2)
+        i = first[c]
+        while i + few <= end[c]:
+            if tick[i + few - 1] - tick[i] >= dt_ms or tick[i + few - 1] * m >> s != tick[i] * m >> s:
+                i += 1
+                continue
+            t = tick[i] * m >> s
+            n = few
+            while i + n < end[c] and tick[i + n] * m >> s == t:
+                n += 1
+            k = kind[t]
+            mu = template[k, c] * rate[t] + source[k, c] * live[t]
+            if mu > mu_min and mu < mu_peak[n] and not mu > mu_eclipse[n]:
+                cells.append(np.int64(c))
+                frames.append(np.int32(t))
+                counts.append(np.int32(n))
+                mus.append(mu)
+                eclipses.append(False)
+            i += n
+        # eclipses: more counts than this are not too few even where most is expected
+        if not greatest > mu_eclipse[0]:
+            continue
+        many = np.searchsorted(lowest_eclipse, greatest)
+        for i in range(first[c], end[c]):
+            dense[tick[i] * m >> s] += 1
+        for t in range(nt):
+            n = dense[t]
+            if n < many:
                 k = kind[t]
                 mu = template[k, c] * rate[t] + source[k, c] * live[t]
-                eclipse = mu > mu_eclipse[dense[t]]
-                if mu > mu_min and (eclipse or mu < mu_peak[dense[t]]):
-                    cells.append(c)
+                if mu > mu_min and mu > mu_eclipse[n]:
+                    cells.append(np.int64(c))
                     frames.append(np.int32(t))
-                    counts.append(dense[t])
+                    counts.append(np.int32(n))
                     mus.append(mu)
-                    eclipses.append(eclipse)
-            for j in range(offsets[c], offsets[c + 1]):
-                dense[frame[j]] = 0
-        else:
-            for j in range(offsets[c], offsets[c + 1]):
-                if n[j] < 2:  # mu_peak[0] = mu_peak[1] = 0: one count is never too many
-                    continue
-                t = frame[j]
-                k = kind[t]
-                mu = template[k, c] * rate[t] + source[k, c] * live[t]
-                if mu_min < mu < mu_peak[n[j]]:
-                    cells.append(c)
-                    frames.append(t)
-                    counts.append(n[j])
-                    mus.append(mu)
-                    eclipses.append(False)
+                    eclipses.append(True)
+            dense[t] = 0
     return (
-        np.array(cells[1:], np.int64),
-        np.array(frames[1:], np.int32),
-        np.array(counts[1:], np.int32),
-        np.array(mus[1:], np.float64),
-        np.array(eclipses[1:], np.bool_),
+        np.array(cells, np.int64),
+        np.array(frames, np.int32),
+        np.array(counts, np.int32),
+        np.array(mus, np.float64),
+        np.array(eclipses, np.bool_),
     )

@@ -1,4 +1,4 @@
-"""The definition of correct: plain NumPy, every voxel looked at.
+"""The definition of correct: plain NumPy, every event and every voxel looked at.
 
 The cube of counts is never whole in memory: one row of cells is made dense at a time, so that a
 100 ks observation at 5 s needs megabytes, not gigabytes.
@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.bayes import Thresholds
+from xscan.clean import drop, select
+from xscan.dropouts import seconds
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Photons, Voxels
+from xscan.photons import merge
 
 __all__ = ["MU_MIN", "NumpyBackend"]
 
@@ -22,9 +25,13 @@ MU_MIN = 1e-7
 
 
 class NumpyBackend:
-    """Bin and search with NumPy."""
+    """Clean, bin and search with NumPy."""
 
     name = "numpy"
+    select = staticmethod(select)
+    drop = staticmethod(drop)
+    seconds = staticmethod(seconds)
+    merge = staticmethod(merge)
 
     def load(self, photons: Photons) -> NumpyLoaded:
         """Prepare photons for binning: nothing to do."""
@@ -40,11 +47,11 @@ class NumpyLoaded:
     def bin(self, grid: Grid, pi_from: int, pi_to: int) -> NumpyCounts:
         """Count the photons with ``pi_from <= PI < pi_to`` (eV) in the voxels of a grid."""
         p, box = self._photons, grid.box
+        y, x = p.cells()
         frame = p.tick // grid.dt_ms
         inside = (p.pi >= pi_from) & (p.pi < pi_to) & (frame >= 0) & (frame < grid.nt)
-        inside &= (p.x >= box.x0) & (p.x < box.x1) & (p.y >= box.y0) & (p.y < box.y1)
-        y, x = (p.y[inside] - box.y0).astype(np.int64), (p.x[inside] - box.x0).astype(np.int64)
-        voxel = (y * box.nx + x) * grid.nt + frame[inside]
+        inside &= (x >= box.x0) & (x < box.x1) & (y >= box.y0) & (y < box.y1)
+        voxel = ((y[inside] - box.y0) * box.nx + x[inside] - box.x0) * grid.nt + frame[inside]
         return NumpyCounts(grid, voxel, p.camera[inside])
 
 
@@ -66,13 +73,14 @@ class NumpyCounts:
         """Largest count of a voxel."""
         return int(self._n.max(initial=0))
 
-    def image(self, frames: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Counts summed over the chosen frames (bool, shape (nt,)); shape (ny, nx)."""
+    def images(self, kind: NDArray[np.int8]) -> NDArray[np.int64]:
+        """Counts summed over the frames of kind 0, and of kind 1 (int8, shape (nt,)); shape (2, ny, nx)."""
         ny, nx, _ = self._grid.shape
-        chosen = frames[self._frame]
-        image = np.zeros(ny * nx, np.int64)
-        np.add.at(image, self._cell[chosen], self._n[chosen])
-        return image.reshape(ny, nx)
+        images = np.zeros((2, ny * nx), np.int64)
+        for k, image in enumerate(images):
+            chosen = kind[self._frame] == k
+            np.add.at(image, self._cell[chosen], self._n[chosen])
+        return images.reshape(2, ny, nx)
 
     def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Counts summed over the chosen cells (bool, shape (ny, nx)); shape (nt,)."""

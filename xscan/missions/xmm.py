@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xscan.backends import Backend
 from xscan.config import ScanConfig
 from xscan.errors import DataError, Reason
 from xscan.missions.fitsfile import read_tables
@@ -31,7 +32,7 @@ _SOURCES = re.compile(r"P(\d{10})EP.{4}OBSMLI.*\.(FTZ|FIT|FITS|FITS\.GZ)", re.I)
 _OBSID = re.compile(r"\d{10}")
 
 
-def read(folder: Path, config: ScanConfig, hot_pixels: HotPixels | None = None) -> Observation:
+def read(folder: Path, config: ScanConfig, hot_pixels: HotPixels, backend: Backend) -> Observation:
     """Read and clean everything of one observation.
 
     Parameters
@@ -39,8 +40,9 @@ def read(folder: Path, config: ScanConfig, hot_pixels: HotPixels | None = None) 
     folder : Path
         ``<obsid>/`` or ``<obsid>/pps/``.
     config : ScanConfig
-    hot_pixels : HotPixels, optional
+    hot_pixels : HotPixels
         The user's hot-pixel tables.
+    backend : Backend
 
     Raises
     ------
@@ -48,7 +50,6 @@ def read(folder: Path, config: ScanConfig, hot_pixels: HotPixels | None = None) 
         If there is no such folder, or no event list in it. A list that cannot be used is no
         error: it stands in ``Observation.skipped`` with its reason.
     """
-    hot = hot_pixels or HotPixels()
     obsid, event_paths, source_path = _find(Path(folder))
     lists: list[EventList] = []
     skipped: list[InputFile] = []
@@ -62,7 +63,7 @@ def read(folder: Path, config: ScanConfig, hot_pixels: HotPixels | None = None) 
                 raise DataError(
                     Reason.DUPLICATE, f"{path}: this exposure was read from {read_from[key]}; remove one of them"
                 )
-            events, name = read_event_list(path, info, obsid, config, hot)
+            events, name = read_event_list(path, info, obsid, config, hot_pixels, backend)
         except ListError as error:
             skipped.append(error.info)
         except DataError as error:
@@ -76,7 +77,7 @@ def read(folder: Path, config: ScanConfig, hot_pixels: HotPixels | None = None) 
             lists.append(events)
             target = target or name
     sources, source_file = (None, None) if source_path is None else _sources(source_path)
-    settings = reading_digest(config, hot)
+    settings = reading_digest(config, hot_pixels)
     return Observation(obsid, tuple(lists), tuple(skipped), sources, source_file, target, settings)
 
 

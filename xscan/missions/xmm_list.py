@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from xscan.clean import FlagCut, PixelMask, RawEvents, clean
+from xscan.backends import Backend
+from xscan.clean import Cuts, FlagCut, PixelMask, RawEvents, Selection, gather, make_cuts
 from xscan.config import ScanConfig
 from xscan.errors import DataError, Reason
 from xscan.goodtime import exposures_from_frames, intersect, union
-from xscan.missions.fitsfile import Header, Table, read_tables
+from xscan.missions.fitsfile import Header, Table, stream_tables
 from xscan.missions.hotpixels import HotPixels
 from xscan.model import EventList, GoodTime, InputFile
 from xscan.sky import PLANE_TOLERANCE_ARCSEC, SKY_PIXEL_ARCSEC, TangentPlane, separation_arcsec
@@ -45,7 +47,7 @@ class ListError(DataError):
 
 
 def read_event_list(
-    path: Path, info: InputFile, obsid: str, config: ScanConfig, hot_pixels: HotPixels
+    path: Path, info: InputFile, obsid: str, config: ScanConfig, hot_pixels: HotPixels, backend: Backend
 ) -> tuple[EventList, str]:
     """Read one event list and apply every cut but the band.
 
@@ -58,6 +60,7 @@ def read_event_list(
         The observation it should be of.
     config : ScanConfig
     hot_pixels : HotPixels
+    backend : Backend
 
     Returns
     -------
@@ -71,22 +74,39 @@ def read_event_list(
         If the list cannot be used: unreadable, a mode or filter that is not searched, no tangent
         plane, no event left.
     """
-    tables = read_tables(path)
-    events = next((table for table in tables if table.name == "EVENTS"), None)
-    if events is None:
+    tables: list[Table] = []
+    selection: Selection | None = None
+    for streamed in stream_tables(path):
+        if streamed.head.name != "EVENTS" or selection is not None:
+            tables.append(streamed.whole())
+            continue
+        events, primary = streamed.head, tables[0].header
+        info = _identify(info, events, primary)
+        with _said_of(info):
+            _check_identity(info, events.header, obsid)
+            _check_mode(info)
+            plane = _tangent_plane(primary, events, info.file)
+            cuts, remarks = _cuts(info, events, primary, config, hot_pixels)
+            parts = (_raw_events(part) for part in streamed.parts())
+            selection = gather(parts, events.rows, cuts, backend.select)
+    if selection is None:
         names = ", ".join(table.name for table in tables[1:]) or "no extension"
         raise DataError(
             Reason.NO_EVENTS_TABLE, f"{path.name}: no EVENTS extension (found {names}); expected a PPS event list"
         )
-    primary = tables[0].header
-    info = _identify(info, events, primary)
+    info = dataclasses.replace(info, message="; ".join(remarks))
+    with _said_of(info):
+        made = _finish(info, events, plane, selection, tables, config, backend)
+    return made, events.header.text("OBJECT") or primary.text("OBJECT")
+
+
+@contextmanager
+def _said_of(info: InputFile) -> Iterator[None]:
+    """Let what goes wrong carry what is known of the list."""
     try:
-        _check_identity(info, events.header, obsid)
-        _check_mode(info)
-        made = _read(info, events, tables, config, hot_pixels)
+        yield
     except DataError as error:
         raise ListError(info, error) from None
-    return made, events.header.text("OBJECT") or primary.text("OBJECT")
 
 
 def _identify(info: InputFile, events: Table, primary: Header) -> InputFile:
@@ -126,21 +146,35 @@ def _check_mode(info: InputFile) -> None:
         raise DataError(Reason.FILTER, f"{info.file}: the filter wheel was at {info.filter}: no sky in this list")
 
 
-def _read(info: InputFile, events: Table, tables: list[Table], config: ScanConfig, hot_pixels: HotPixels) -> EventList:
-    header = events.header
-    plane = _tangent_plane(tables[0].header, events, info.file)
-    raw = _raw_events(events, info.camera)
-    flags, remarks = _flag_cut(header, info.camera, config)
-    revolution = _whole(header.number("REVOLUT") or tables[0].header.number("REVOLUT"))
+def _cuts(
+    info: InputFile, events: Table, primary: Header, config: ScanConfig, hot_pixels: HotPixels
+) -> tuple[Cuts, list[str]]:
+    flags, remarks = _flag_cut(events.header, info.camera, config)
+    revolution = _whole(events.header.number("REVOLUT") or primary.number("REVOLUT"))
     hot = None
     if hot_pixels.tables and revolution is not None:
         hot = hot_pixels.mask(info.camera, revolution)
     elif hot_pixels.tables:
         remarks.append("no REVOLUT: the hot-pixel tables were not applied")
+    null = tuple(events.null(axis) if axis in events else None for axis in "XY")
+    return make_cuts(info.camera, info.submode, flags, hot, (null[0], null[1]), config), remarks
+
+
+def _finish(
+    info: InputFile,
+    events: Table,
+    plane: TangentPlane,
+    selection: Selection,
+    tables: list[Table],
+    config: ScanConfig,
+    backend: Backend,
+) -> EventList:
+    """Apply what stands behind the events: bad pixels and good time."""
+    header, kept, span = events.header, selection.kept, selection.span
     own = _own_bad_pixels(tables) if config.rules.own_bad_pixels else None
-    null = (events.null("X"), events.null("Y"))
-    index, span, cuts = clean(raw, info.camera, info.submode, flags, hot, own, null, config)
-    if span is None or index.size == 0:
+    n, bad_pixel, null_xy = backend.drop(kept, selection.n, own)
+    cuts = selection.cuts | ({} if own is None else {"bad_pixel": bad_pixel}) | {"null_xy": null_xy}
+    if span is None or n == 0:
         raise DataError(Reason.NO_EVENTS, f"{info.file}: none of {events.rows} events is left after the cuts")
     if span[1] - span[0] > MAX_SPAN_S:
         raise DataError(
@@ -155,15 +189,15 @@ def _read(info: InputFile, events: Table, tables: list[Table], config: ScanConfi
             f"{info.file}: its good-time tables (STDGTInn, GTI000nn) hold no time near its events",
         )
     return EventList(
-        info=dataclasses.replace(info, cuts=cuts, message="; ".join(remarks)),
+        info=dataclasses.replace(info, cuts=cuts),
         plane=plane,
-        revolution=revolution,
+        revolution=_whole(header.number("REVOLUT") or tables[0].header.number("REVOLUT")),
         telapse_s=header.number("TELAPSE") or 0.0,
-        time=raw.time[index].astype(np.float64),
-        x=raw.x[index].astype(np.uint16),
-        y=raw.y[index].astype(np.uint16),
-        pi=raw.pi[index].astype(np.uint16),
-        ccd=raw.ccd[index].astype(np.uint8),
+        time=kept.time[:n],
+        x=kept.x[:n],
+        y=kept.y[:n],
+        pi=kept.pi[:n],
+        ccd=kept.ccd[:n],
         event_span=span,
         good_time=good_time,
     )
@@ -203,8 +237,7 @@ def _tangent_plane(primary: Header, events: Table, file: str) -> TangentPlane:
     return TangentPlane(ra, dec, crpix_x, step_y)
 
 
-def _raw_events(events: Table, camera: str) -> RawEvents:
-    ccd = events.column("CCDNR", "iu")
+def _raw_events(events: Table) -> RawEvents:
     return RawEvents(
         time=events.column("TIME", "f"),
         rawx=events.column("RAWX", "iu"),
@@ -214,7 +247,7 @@ def _raw_events(events: Table, camera: str) -> RawEvents:
         pi=events.column("PI", "iu"),
         flag=events.column("FLAG", "iu"),
         pattern=events.column("PATTERN", "iu"),
-        ccd=ccd if camera == "pn" else ccd % 10,  # MOS: node x 10 + CCD
+        ccd=events.column("CCDNR", "iu"),
     )
 
 

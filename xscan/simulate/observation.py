@@ -145,14 +145,18 @@ def simulate_observation(
 
 def _kept(events: RawEvents, camera: str, faults: Faults) -> NDArray[np.intp]:
     """Give the events that the cuts of the default profile keep."""
+    number = np.arange(events.time.size)
     raw = clean.RawEvents(
-        events.time, events.rawx, events.rawy, events.x, events.y, events.pi, events.flag, events.pattern, events.ccd
-    )
-    mask = clean.PixelMask()
-    mask.add(*faults.hot_pixels[faults.listed].T)
+        number.astype(np.float64), events.rawx, events.rawy, events.x, events.y, events.pi, events.flag,
+        events.pattern, events.ccd,
+    )  # fmt: skip
+    own = clean.PixelMask()
+    own.add(*faults.hot_pixels[faults.listed].T)
     flags = clean.FlagCut.parse(FLAG_EXPRESSION["pn" if camera == "pn" else "mos"][1])
-    index, _, _ = clean.clean(raw, camera, SUBMODE, flags, None, mask, (None, None), load_config())
-    return index
+    cuts = clean.make_cuts(camera, SUBMODE, flags, None, (None, None), load_config())
+    selection = clean.gather([raw], number.size, cuts, clean.select)
+    n, _, _ = clean.drop(selection.kept, selection.n, own)
+    return selection.kept.time[:n].astype(np.intp)  # what stood for the time was the event's number
 
 
 def _listed_sources(sky: Sky, pointing: Pointing, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:

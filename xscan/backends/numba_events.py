@@ -1,0 +1,373 @@
+"""Compiled loops over the events of whole lists: select, drop, count by the second, merge.
+
+Each gives what its NumPy definition gives, to the last bit (tests/test_events.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from xscan import clean
+from xscan.clean import PI_MAX, PI_MIN, SELECTED_BY, Cuts, Kept, PixelMask, RawEvents, Span
+from xscan.dropouts import N_CELLS, faint_cells
+from xscan.grid import Box
+from xscan.model import CAMERAS, EventList, Photons
+from xscan.photons import CUT_BY, Gate, last_tick
+from xscan.sky import PLANE_PIXELS
+
+__all__ = ["drop", "merge", "seconds", "select"]
+
+# as the columns stand in every event list of the archive's pipeline
+USUAL = {
+    "time": ">f8", "rawx": ">i2", "rawy": ">i2", "x": ">i4", "y": ">i4", "pi": ">i2", "flag": ">i4",
+    "pattern": "u1", "ccd": "u1",
+}  # fmt: skip
+LITTLE = {">f8": "<u8", ">i2": "<i2", ">i4": "<i4", "u1": "u1"}  # bytes as they stand, in the machine's order
+NO_BITS = np.zeros(1, np.uint8)
+SIGN = np.uint64(1 << 63)
+MARGIN, SIZE = PixelMask.MARGIN, PixelMask.SIZE
+SHORT = 24  # events: fewer are sorted by insertion
+
+
+def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArray[np.int64], Span]:
+    """As :func:`xscan.clean.select`; lists with columns of unusual formats are left to it."""
+    if any(getattr(raw, name).dtype != kind for name, kind in USUAL.items()):
+        return clean.select(raw, cuts, kept, at)
+    # the compiled loop swaps the bytes itself: compiled code knows only the machine's order
+    columns = tuple(getattr(raw, name).view(LITTLE[kind]) for name, kind in USUAL.items())
+    flags = cuts.flags
+    removed = np.zeros(len(SELECTED_BY), np.int64)
+    above = -(1 << 30) if flags is None or flags.rawy_above is None else flags.rawy_above
+    n, low, high = _select(
+        columns,
+        (cuts.mos, cuts.pattern_max, cuts.singles_below_ev, 0 if flags is None else flags.mask, above, *cuts.null),
+        cuts.windows,
+        cuts.bad_columns,
+        cuts.hot is not None,
+        NO_BITS if cuts.hot is None else cuts.hot.bits,
+        (kept.time.view(np.uint64), *kept.columns()[1:]),
+        at,
+        removed,
+    )
+    passed = low <= high
+    return n, removed, (_time_of(low), _time_of(high)) if passed else (np.inf, -np.inf)
+
+
+def _time_of(key: int) -> float:
+    """Undo the mapping of times to whole numbers of the same order."""
+    bits = key ^ int(SIGN) if key >> 63 else ~key & (2**64 - 1)
+    return float(np.uint64(bits).view(np.float64))
+
+
+def drop(kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
+    """As :func:`xscan.clean.drop`."""
+    left, bad, null = _drop(kept.columns(), n, NO_BITS if own is None else own.bits, own is not None)
+    return left, bad, null
+
+
+def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As :func:`xscan.dropouts.seconds`."""
+    image = np.zeros(N_CELLS**2, np.int64)
+    for events in lists:
+        _count_cells(events.time, events.x, events.y, t0, n_bins, image)
+    faint = faint_cells(image)
+    names, counts = [], []
+    for i, events in enumerate(lists):
+        by_ccd = np.zeros((int(events.ccd.max(initial=0)) + 1, n_bins), np.int32)
+        _count_seconds(events.time, events.x, events.y, events.ccd, t0, faint, by_ccd)
+        seen = np.flatnonzero(by_ccd.any(axis=1))
+        names.append(256 * i + seen)
+        counts.append(by_ccd[seen])
+    return np.concatenate(names), np.concatenate(counts).astype(np.int64)
+
+
+def merge(
+    lists: Sequence[EventList], gates: Sequence[Gate], t0: float, t1: float, n_cells: int
+) -> tuple[Photons, NDArray[np.int64]]:
+    """As :func:`xscan.photons.merge`."""
+    n_events = sum(events.time.size for events in lists)
+    cell = np.empty(n_events, np.int32)
+    key, label = np.empty(n_events, np.uint64), np.empty(n_events, np.uint16)
+    removed = np.zeros((len(lists), len(CUT_BY)), np.int64)
+    last = last_tick(t0, t1)
+    n = 0
+    for events, gate, cut in zip(lists, gates, removed, strict=True):
+        camera = CAMERAS.index(events.camera)
+        n = _pass_gate(
+            events.time, events.x, events.y, events.pi, events.ccd, camera,
+            gate.first, gate.intervals, gate.working, t0, t1, last, n_cells, n, cell, key, label, cut,
+        )  # fmt: skip
+    counts = np.zeros(n_cells**2, np.int64)
+    _count(cell[:n], counts)
+    if n:
+        y, x = np.divmod(np.flatnonzero(counts), n_cells)
+        box = Box.around(x, y)
+    else:
+        box = Box(0, 1, 0, 1)
+    inner = counts.reshape(n_cells, n_cells)[box.y0 : box.y1, box.x0 : box.x1].ravel()
+    offsets = np.concatenate([[0], np.cumsum(inner)]).astype(np.int64)
+    place = np.zeros((n_cells, n_cells), np.int64)
+    place[box.y0 : box.y1, box.x0 : box.x1] = offsets[:-1].reshape(box.ny, box.nx)
+    return Photons(box, offsets, *_sort(cell[:n], key, label, place.ravel(), offsets)), removed
+
+
+@njit(cache=True, inline="always")
+def _swapped2(value: Any) -> Any:
+    """Give the signed number whose two bytes stand in the other order."""
+    bits = np.int64(value) & 0xFFFF
+    return (((bits & 0xFF) << 8 | bits >> 8) ^ 0x8000) - 0x8000
+
+
+@njit(cache=True, inline="always")
+def _swapped4(value: Any) -> Any:
+    """Give the signed number whose four bytes stand in the other order."""
+    bits = np.int64(value) & 0xFFFFFFFF
+    bits = (bits & 0x00FF00FF) << 8 | (bits >> 8) & 0x00FF00FF
+    return (((bits & 0xFFFF) << 16 | bits >> 16) ^ 0x80000000) - 0x80000000
+
+
+@njit(cache=True, inline="always")
+def _swapped8(bits: Any) -> Any:
+    """Swap the eight bytes of an unsigned number."""
+    bits = (bits & np.uint64(0x00FF00FF00FF00FF)) << np.uint64(8) | (bits >> np.uint64(8)) & np.uint64(
+        0x00FF00FF00FF00FF
+    )
+    bits = (bits & np.uint64(0x0000FFFF0000FFFF)) << np.uint64(16) | (bits >> np.uint64(16)) & np.uint64(
+        0x0000FFFF0000FFFF
+    )
+    return bits << np.uint64(32) | bits >> np.uint64(32)
+
+
+@njit(cache=True, inline="always")
+def _pixel_number(ccd: Any, rawx: Any, rawy: Any) -> Any:
+    """As :func:`xscan.clean.pixel_number`."""
+    x, y = rawx + MARGIN, rawy + MARGIN
+    if x > 0 and x < SIZE and y > 0 and y < SIZE:
+        return ((ccd & 15) * SIZE + x) * SIZE + y
+    return 0
+
+
+@njit(cache=True)
+def _select(
+    columns: Any, limits: Any, windows: Any, bad_columns: Any, has_hot: bool, hot: Any, out: Any, at: int, removed: Any
+) -> Any:
+    time, rawx, rawy, x, y, pi, flag, pattern, ccd = columns
+    mos, pattern_max, singles_below, flag_mask, rawy_above, null_x, null_y = limits
+    out_time, out_x, out_y, out_pi, out_ccd, out_pixel = out
+    low, high = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0)  # first and last time, as whole numbers of the same order
+    n_time = n_pi = n_pattern = n_flag = n_detector = n_hot = 0
+    k = at
+    for i in range(time.size):
+        bits = _swapped8(time[i])
+        if (bits >> np.uint64(52)) & np.uint64(0x7FF) == np.uint64(0x7FF):
+            n_time += 1
+            continue
+        energy = _swapped2(pi[i])
+        if energy < PI_MIN or energy > PI_MAX:
+            n_pi += 1
+            continue
+        if pattern[i] > (0 if energy < singles_below else pattern_max):
+            n_pattern += 1
+            continue
+        order = ~bits if bits & SIGN else bits | SIGN
+        low, high = min(low, order), max(high, order)
+        column, row = _swapped2(rawx[i]), _swapped2(rawy[i])
+        if _swapped4(flag[i]) & flag_mask or row <= rawy_above:
+            n_flag += 1
+            continue
+        chip = np.int64(ccd[i]) % 10 if mos else np.int64(ccd[i])
+        window = windows[chip & 15]
+        inside = column > window[0] and column < window[1] and row > window[2] and row < window[3]
+        for b in range(bad_columns.shape[0]):
+            inside = inside and not (chip == bad_columns[b, 0] and column == bad_columns[b, 1])
+        if not inside:
+            n_detector += 1
+            continue
+        pixel = _pixel_number(chip, column, row)
+        if has_hot and (hot[pixel >> 3] >> (pixel & 7)) & 1:
+            n_hot += 1
+            continue
+        x_px, y_px = _swapped4(x[i]), _swapped4(y[i])
+        placed = x_px >= 1 and x_px <= PLANE_PIXELS and y_px >= 1 and y_px <= PLANE_PIXELS
+        placed = placed and x_px != null_x and y_px != null_y
+        out_time[k] = bits
+        out_x[k] = x_px if placed else 0
+        out_y[k] = y_px if placed else 0
+        out_pi[k] = energy
+        out_ccd[k] = chip
+        out_pixel[k] = pixel
+        k += 1
+    removed[0], removed[1], removed[2], removed[3], removed[4], removed[5] = (
+        n_time,
+        n_pi,
+        n_pattern,
+        n_flag,
+        n_detector,
+        n_hot,
+    )
+    return k - at, low, high
+
+
+@njit(cache=True)
+def _drop(columns: Any, n: int, bits: Any, has_own: bool) -> Any:
+    time, x, y, pi, ccd, pixel = columns
+    k = n_bad = n_null = 0
+    for i in range(n):
+        p = pixel[i]
+        if has_own and (bits[p >> 3] >> (p & 7)) & 1:
+            n_bad += 1
+        elif x[i] == 0:
+            n_null += 1
+        else:
+            time[k], x[k], y[k], pi[k], ccd[k], pixel[k] = time[i], x[i], y[i], pi[i], ccd[i], p
+            k += 1
+    return k, n_bad, n_null
+
+
+@njit(cache=True, inline="always")
+def _cell(px: Any, n_cells: int) -> Any:
+    """As :func:`xscan.grid.cells_of`."""
+    return min(np.int64(px) * n_cells // PLANE_PIXELS, n_cells - 1)
+
+
+@njit(cache=True)
+def _count_cells(time: Any, x: Any, y: Any, t0: float, n_bins: int, image: Any) -> None:
+    for i in range(time.size):
+        second = np.floor(time[i] - t0)
+        if second >= 0 and second < n_bins:
+            image[_cell(y[i], N_CELLS) * N_CELLS + _cell(x[i], N_CELLS)] += 1
+
+
+@njit(cache=True)
+def _count_seconds(time: Any, x: Any, y: Any, ccd: Any, t0: float, faint: Any, counts: Any) -> None:
+    for i in range(time.size):
+        second = np.floor(time[i] - t0)
+        if second >= 0 and second < counts.shape[1] and faint[_cell(y[i], N_CELLS) * N_CELLS + _cell(x[i], N_CELLS)]:
+            counts[ccd[i], np.int64(second)] += 1
+
+
+@njit(cache=True)
+def _pass_gate(
+    time: Any, x: Any, y: Any, pi: Any, ccd: Any, camera: int,
+    first: Any, intervals: Any, working: Any, t0: float, t1: float, last: int, n_cells: int, at: int,
+    out_cell: Any, out_key: Any, out_label: Any, removed: Any,
+) -> Any:  # fmt: skip
+    """Write cell, ``tick << 32 | x << 16 | y`` and ``camera << 14 | pi`` of the events that pass, from ``at`` on."""
+    here = first[:-1].copy()  # each CCD's last interval: events come nearly in order of time
+    n_bad = n_idle = n_outside = 0
+    k = at
+    for i in range(time.size):
+        c, t = ccd[i], time[i]
+        p = here[c]
+        while p > first[c] and t < intervals[p, 0]:
+            p -= 1
+        while p + 1 < first[c + 1] and t >= intervals[p + 1, 0]:
+            p += 1
+        here[c] = p
+        if p >= first[c + 1] or t < intervals[p, 0] or t > intervals[p, 1]:
+            n_bad += 1
+        elif not working[c]:
+            n_idle += 1
+        elif t < t0 or t > t1:
+            n_outside += 1
+        else:
+            tick = np.uint64(last) if t == t1 else np.uint64(np.floor((t - t0) * 1000))
+            out_cell[k] = _cell(y[i], n_cells) * n_cells + _cell(x[i], n_cells)
+            out_key[k] = tick << np.uint64(32) | np.uint64(x[i]) << np.uint64(16) | np.uint64(y[i])
+            out_label[k] = camera << 14 | pi[i]
+            k += 1
+    removed[0], removed[1], removed[2] = n_bad, n_idle, n_outside
+    return k
+
+
+@njit(cache=True)
+def _count(cell: Any, counts: Any) -> None:
+    for i in range(cell.size):
+        counts[cell[i]] += 1
+
+
+@njit(cache=True)
+def _sort(cell: Any, key: Any, label: Any, place: Any, offsets: Any) -> Any:
+    """Sort events by cell, then key, then label; give tick, x, y, pi and camera.
+
+    A counting sort by cell keeps what order the lists have; within a cell that is a few runs already in
+    order, one for each camera and CCD, which are merged. n log n at worst, in a cell of unordered events.
+    """
+    n = cell.size
+    keys, labels = np.empty(n, np.uint64), np.empty(n, np.uint16)
+    for i in range(n):
+        j = place[cell[i]]
+        place[cell[i]] += 1
+        keys[j], labels[j] = key[i], label[i]
+    tick, x, y = np.empty(n, np.int32), np.empty(n, np.uint16), np.empty(n, np.uint16)
+    pi, camera = np.empty(n, np.uint16), np.empty(n, np.uint8)
+    for c in range(offsets.size - 1):
+        lo, hi = offsets[c], offsets[c + 1]
+        if hi - lo <= SHORT:
+            _insert(keys, labels, lo, hi)
+        else:
+            while _merge_runs(keys, labels, key, label, lo, hi) > 1:
+                pass
+        for i in range(lo, hi):
+            bits = keys[i]
+            tick[i] = bits >> np.uint64(32)
+            x[i], y[i] = bits >> np.uint64(16) & np.uint64(0xFFFF), bits & np.uint64(0xFFFF)
+            pi[i], camera[i] = labels[i] & 0x3FFF, labels[i] >> 14
+    return tick, x, y, pi, camera
+
+
+@njit(cache=True, inline="always")
+def _after(keys: Any, labels: Any, i: int, j: int) -> Any:
+    """Tell whether event i comes after event j."""
+    return keys[i] > keys[j] or (keys[i] == keys[j] and labels[i] > labels[j])
+
+
+@njit(cache=True)
+def _insert(keys: Any, labels: Any, lo: int, hi: int) -> None:
+    for i in range(lo + 1, hi):
+        key, label = keys[i], labels[i]
+        j = i
+        while j > lo and (keys[j - 1] > key or (keys[j - 1] == key and labels[j - 1] > label)):
+            keys[j], labels[j] = keys[j - 1], labels[j - 1]
+            j -= 1
+        keys[j], labels[j] = key, label
+
+
+@njit(cache=True)
+def _merge_runs(keys: Any, labels: Any, spare_keys: Any, spare_labels: Any, lo: int, hi: int) -> int:
+    """Merge the first rising run with the second, the third with the fourth, and so on; give the runs left."""
+    runs = 0
+    first = lo
+    while first < hi:
+        middle = first + 1
+        while middle < hi and not _after(keys, labels, middle - 1, middle):
+            middle += 1
+        end = middle
+        if middle < hi:
+            end = middle + 1
+            while end < hi and not _after(keys, labels, end - 1, end):
+                end += 1
+            # the first run steps aside: it is never longer than the place it leaves
+            for i in range(first, middle):
+                spare_keys[i], spare_labels[i] = keys[i], labels[i]
+            i, j, k = first, middle, first
+            while i < middle and j < end:
+                if keys[j] < spare_keys[i] or (keys[j] == spare_keys[i] and labels[j] < spare_labels[i]):
+                    keys[k], labels[k] = keys[j], labels[j]
+                    j += 1
+                else:
+                    keys[k], labels[k] = spare_keys[i], spare_labels[i]
+                    i += 1
+                k += 1
+            while i < middle:
+                keys[k], labels[k] = spare_keys[i], spare_labels[i]
+                i += 1
+                k += 1
+        first = end
+        runs += 1
+    return runs

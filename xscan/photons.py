@@ -1,0 +1,130 @@
+"""Merge the event lists of a subset on the integer grid that all its views share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.grid import Box, cells_of, ticks_of
+from xscan.model import CAMERAS, EventList, GoodTime, Photons
+
+__all__ = ["CUT_BY", "Gate", "last_tick", "merge", "sort_photons"]
+
+CUT_BY = ("good_time", "ccd_not_working", "common_time")
+"""The cuts of :func:`merge`, in order."""
+
+ALWAYS = np.array([[-np.inf, np.inf]])
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Which events of a list may pass, by CCD and time.
+
+    Attributes
+    ----------
+    first : int64, shape (257,)
+        Intervals ``first[ccd]`` to ``first[ccd + 1]`` are the good time of a CCD.
+    intervals : float64, shape (k, 2)
+        Start and stop, s, both ends in; sorted and disjoint for each CCD.
+    working : bool, shape (256,)
+        CCDs whose events count.
+    """
+
+    first: NDArray[np.int64]
+    intervals: NDArray[np.float64]
+    working: NDArray[np.bool_]
+
+    @classmethod
+    def everything(cls) -> Gate:
+        """Let every event pass."""
+        return cls.of({}, None)
+
+    @classmethod
+    def of(cls, good_time: dict[int, GoodTime], working: Sequence[int] | None) -> Gate:
+        """Let pass what lies in the good time of its CCD (any time if none is stated) and of CCDs that work.
+
+        ``working`` is None if all do.
+        """
+        spans = [good_time[ccd].intervals if ccd in good_time else ALWAYS for ccd in range(256)]
+        first = np.concatenate([[0], np.cumsum([len(span) for span in spans])])
+        works = np.ones(256, bool) if working is None else np.isin(np.arange(256), working)
+        return cls(first.astype(np.int64), np.concatenate(spans), works)
+
+
+def last_tick(t0: float, t1: float) -> int:
+    """Give the last whole millisecond before t1, counted from t0: where events exactly at the end go."""
+    return math.ceil((t1 - t0) * 1000) - 1
+
+
+def merge(
+    lists: Sequence[EventList], gates: Sequence[Gate], t0: float, t1: float, n_cells: int
+) -> tuple[Photons, NDArray[np.int64]]:
+    """Merge lists, without events that a gate stops or outside ``t0 <= TIME <= t1``.
+
+    Parameters
+    ----------
+    lists : sequence of EventList
+    gates : sequence of Gate
+        One for each list.
+    t0, t1 : float
+        s.
+    n_cells : int
+        Cells along a side of the plane.
+
+    Returns
+    -------
+    photons : Photons
+    removed : int64, shape (len(lists), 3)
+        Events removed by each of :data:`CUT_BY`.
+    """
+    parts: list[tuple[NDArray[np.generic], ...]] = []
+    removed = np.zeros((len(lists), len(CUT_BY)), np.int64)
+    for i, (events, gate) in enumerate(zip(lists, gates, strict=True)):
+        good = _in_good_time(events, gate)
+        works = gate.working[events.ccd]
+        common = (events.time >= t0) & (events.time <= t1)
+        removed[i] = [np.count_nonzero(cut) for cut in (~good, good & ~works, good & works & ~common)]
+        keep = good & works & common
+        time_s = events.time[keep]
+        tick = ticks_of(time_s, t0)
+        tick[time_s == t1] = last_tick(t0, t1)  # the range is closed
+        camera = np.full(tick.size, CAMERAS.index(events.camera), np.uint8)
+        parts.append((tick, events.x[keep], events.y[keep], events.pi[keep], camera))
+    tick, x_px, y_px, pi, camera = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return sort_photons(tick, cells_of(x_px, n_cells), cells_of(y_px, n_cells), x_px, y_px, pi, camera), removed
+
+
+def _in_good_time(events: EventList, gate: Gate) -> NDArray[np.bool_]:
+    inside = np.zeros(events.time.size, bool)
+    for ccd in np.unique(events.ccd).tolist():
+        mine = np.flatnonzero(events.ccd == ccd)
+        start, stop = gate.intervals[gate.first[ccd] : gate.first[ccd + 1]].T
+        if start.size:
+            time = events.time[mine]
+            k = np.searchsorted(start, time, side="right") - 1
+            inside[mine] = (k >= 0) & (time <= stop[np.maximum(k, 0)])
+    return inside
+
+
+def sort_photons(
+    tick: NDArray[np.int32],
+    x: NDArray[np.int16],
+    y: NDArray[np.int16],
+    x_px: NDArray[np.uint16],
+    y_px: NDArray[np.uint16],
+    pi: NDArray[np.uint16],
+    camera: NDArray[np.uint8],
+) -> Photons:
+    """Sort events by cell (x, y: cells of the plane), and by time within a cell, shape (n,) each.
+
+    Ties are broken by place, camera and energy, so that the order of the lists never matters.
+    """
+    box = Box.around(x, y) if x.size else Box(0, 1, 0, 1)
+    cell = (y.astype(np.int64) - box.y0) * box.nx + (x.astype(np.int64) - box.x0)
+    order = np.lexsort((pi, camera, y_px, x_px, tick, cell))
+    offsets = np.searchsorted(cell[order], np.arange(box.nx * box.ny + 1))
+    return Photons(box, offsets.astype(np.int64), tick[order], x_px[order], y_px[order], pi[order], camera[order])
