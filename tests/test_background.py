@@ -102,7 +102,7 @@ def frames(bad: list[int] | None = None, rejected: list[int] | None = None) -> F
 def test_expectation_recovers_a_flat_sky_and_a_source(rng: np.random.Generator) -> None:
     counts = get_backend("numpy").load(steady(rng, source_rate=200.0)).bin(GRID, 200, 900)
     none = np.zeros((GRID.box.ny, GRID.box.nx), bool)
-    expected, mask = expectation(counts, frames(), none, OURS)
+    expected, mask = expectation(counts.images(frames().kind()), counts, frames(), none, OURS)
     assert np.argwhere(mask).tolist() == [[70 - 52, 60 - 50]]
     source = expected.source[0][mask][0]
     assert source == pytest.approx(200, rel=0.05)
@@ -117,7 +117,7 @@ def test_every_expected_count_was_counted(rng: np.random.Generator) -> None:
     counts = get_backend("numpy").load(steady(rng)).bin(GRID, 200, 900)
     none = np.zeros((GRID.box.ny, GRID.box.nx), bool)
     made = frames(bad=[3, 4, 5, 30], rejected=[7, 31])
-    expected, mask = expectation(counts, made, none, OURS)
+    expected, mask = expectation(counts.images(made.kind()), counts, made, none, OURS)
     mu = np.stack([expected.row(y) for y in range(GRID.box.ny)])
     assert mu[~mask].sum() == pytest.approx(counts.images(made.kind()).sum(axis=0)[~mask].sum(), rel=2e-3)
     assert (mu[:, :, made.rejected] == 0).all()
@@ -131,7 +131,8 @@ def test_cells_without_a_template_are_undefined(rng: np.random.Generator) -> Non
     p = chosen(p, keep)
     counts = get_backend("numpy").load(p).bin(GRID, 200, 900)
     none = np.zeros((GRID.box.ny, GRID.box.nx), bool)
-    expected, _ = expectation(counts, frames(bad=list(range(30, 40))), none, OURS)
+    made = frames(bad=list(range(30, 40)))
+    expected, _ = expectation(counts.images(made.kind()), counts, made, none, OURS)
     cell = expected.row(8)[5]
     assert (cell[:30] == 0).all()  # never a count in good frames
     assert (cell[30:] > 0).all()
@@ -141,10 +142,10 @@ def test_no_good_frame_and_no_frame_at_all(rng: np.random.Generator) -> None:
     counts = get_backend("numpy").load(steady(rng)).bin(GRID, 200, 900)
     none = np.zeros((GRID.box.ny, GRID.box.nx), bool)
     every = list(range(GRID.nt))
-    expected, _ = expectation(counts, frames(bad=every), none, OURS)
+    expected, _ = expectation(counts.images(frames(bad=every).kind()), counts, frames(bad=every), none, OURS)
     assert np.isfinite(expected.template).all()
     assert expected.row(3).mean() == pytest.approx(2, rel=0.1)
-    expected, _ = expectation(counts, frames(rejected=every), none, OURS)
+    expected, _ = expectation(counts.images(frames(rejected=every).kind()), counts, frames(rejected=every), none, OURS)
     assert not np.any([expected.row(y) for y in range(GRID.box.ny)])
 
 

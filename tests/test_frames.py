@@ -12,6 +12,7 @@ from xscan.config import Rules
 from xscan.dropouts import seconds as seconds_of
 from xscan.dropouts import silences
 from xscan.frames import bad_intervals, judge_frames, live_time
+from xscan.goodtime import exposures_from_frames
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, EventList, Frames, GoodTime, InputFile, Photons
 from xscan.sky import TangentPlane
@@ -57,7 +58,8 @@ def judge(lists: list[EventList], seconds: float, dt: float, rules: Rules) -> Fr
     made = subset(lists, seconds)
     grid = Grid(T0, round(dt * 1000), int(seconds / dt), 129, Box(0, 1, 0, 1))
     live = live_time(made, seconds_of) if rules.live_time_rejection else {}
-    return judge_frames(made, photons(lists), live, grid, rules)[0]
+    n_photons = [e.time.size for e in lists]
+    return judge_frames(made, n_photons, bad_intervals(made, photons(lists)), live, grid, rules)[0]
 
 
 def hard_curve(counts: list[int]) -> EventList:
@@ -201,7 +203,7 @@ def test_a_silence_of_44_s_and_one_of_everything(backend: Backend, rng: np.rando
 def test_a_camera_with_much_dead_time_is_not_rejected() -> None:
     """Live for 45 % of each read-out frame: that is usual for it, not a drop-out."""
     time = T0 + np.linspace(0, 99.9, 400)
-    frames = np.column_stack([np.arange(T0, T0 + 100, 2.5), np.arange(T0, T0 + 100, 2.5) + 2.5, np.full(40, 0.45)])
+    frames = exposures_from_frames(np.arange(T0 + 1.25, T0 + 100, 2.5), np.full(40, 2.5), np.full(40, 0.45))
     good = {1: GoodTime(np.array([[T0, T0 + 100]]), frames)}
     judged = judge([events("m1", time, good=good)], 100, 5, OURS)
     assert not judged.rejected.any()

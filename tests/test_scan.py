@@ -245,7 +245,7 @@ p = sort_photons(rng.integers(0, nt * 5000, n).astype(np.int32), cells[0], cells
 grid = Grid(0.0, 5000, nt, 129, Box(2, 126, 2, 126))
 counts = get_backend("numpy").load(p).bin(grid, 200, 12000)
 frames = Frames(np.zeros(nt, bool), np.zeros(nt, bool), np.ones(nt))
-expected, _ = expectation(counts, frames, np.zeros((124, 124), bool), Rules())
+expected, _ = expectation(counts.images(frames.kind()), counts, frames, np.zeros((124, 124), bool), Rules())
 voxels = counts.flag(expected, thresholds(3, counts.n_max()))
 print(len(voxels), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

@@ -26,11 +26,15 @@ KERNEL_SIGMA = 0.5  # cells
 KERNEL_SIZE = 5  # cells
 
 
-def expectation(counts: Counts, frames: Frames, disks: Bools, rules: Rules) -> tuple[Expectation, Bools]:
+def expectation(
+    images: NDArray[np.int64], counts: Counts, frames: Frames, disks: Bools, rules: Rules
+) -> tuple[Expectation, Bools]:
     """Build the expectation of every voxel from the counts themselves.
 
     Parameters
     ----------
+    images : int64 array, shape (2, ny, nx)
+        Counts of the good and of the bad frames, from ``counts.images(frames.kind())``.
     counts : Counts
         The binned events of one view.
     frames : Frames
@@ -53,7 +57,6 @@ def expectation(counts: Counts, frames: Frames, disks: Bools, rules: Rules) -> t
     """
     kept = ~frames.rejected
     of_kind = [kept & ~frames.bad, kept & frames.bad]
-    images = counts.images(frames.kind())
     mask = source_mask(images[0], disks)
     rate = counts.rate(~mask)
     rate[frames.rejected] = 0

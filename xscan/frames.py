@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from xscan.config import Rules
 from xscan.dropouts import Seconds, silences
 from xscan.goodtime import Floats, intersect, live_seconds
 from xscan.grid import Grid, ticks_of
-from xscan.model import CAMERAS, Frames, GoodTime, Photons
+from xscan.model import Frames, GoodTime, Photons
 from xscan.subsets import Subset, good_intervals
 
 __all__ = ["LiveTime", "bad_intervals", "judge_frames", "live_time"]
@@ -23,6 +23,8 @@ LIVE_MIN = 0.5  # a frame with less live time in a CCD is rejected; a CCD with l
 Bools = NDArray[np.bool_]
 LiveTime = Mapping[tuple[int, int], GoodTime]
 """Good time by (place of the list in its subset, CCD), of the CCDs that work."""
+HighBackground = tuple[NDArray[np.int64], Bools]
+"""Edges of bins, milliseconds since t0, and whether each is bad, from :func:`bad_intervals`."""
 
 
 def live_time(subset: Subset, seconds: Seconds) -> LiveTime:
@@ -60,15 +62,17 @@ def _outside(intervals: Floats, span: Floats) -> Floats:
 
 
 def judge_frames(
-    subset: Subset, photons: Photons, live: LiveTime, grid: Grid, rules: Rules
+    subset: Subset, n_photons: Sequence[int], high: HighBackground, live: LiveTime, grid: Grid, rules: Rules
 ) -> tuple[Frames, dict[str, Floats]]:
     """Judge the frames of one frame length, the same for all bands.
 
     Parameters
     ----------
     subset : Subset
-    photons : Photons
-        All photons of the subset, 0.2-12 keV.
+    n_photons : sequence of int
+        Photons of each list, 0.2-12 keV: they weigh the cameras.
+    high : (int64 array, bool array)
+        From :func:`bad_intervals`.
     live : LiveTime
         From :func:`live_time`.
     grid : Grid
@@ -81,7 +85,7 @@ def judge_frames(
         Live seconds of each camera in each frame.
     """
     cameras = list(dict.fromkeys(events.camera for events in subset.lists))
-    bad = _bad_frames(subset, photons, grid) if rules.shared_bad_time else _bad_frames_exod2(subset, grid)
+    bad = _bad_frames(high, grid) if rules.shared_bad_time else _bad_frames_exod2(subset, grid)
     if not rules.live_time_rejection:
         rejected = _rejected_exod2(subset, grid, bad)
         seconds = {camera: np.full(grid.nt, grid.dt_s) for camera in cameras}
@@ -91,8 +95,6 @@ def judge_frames(
     fraction = np.zeros(grid.nt)
     seconds = {}
     edges = grid.frame_edges()
-    searched = (photons.tick >= 0) & (photons.tick < grid.nt * grid.dt_ms)
-    counts = np.bincount(photons.camera[searched], minlength=len(CAMERAS))
     for i, events in enumerate(subset.lists):
         per_ccd = []
         for (place, _), good in live.items():
@@ -101,12 +103,11 @@ def judge_frames(
                 rejected |= per_ccd[-1] < LIVE_MIN * grid.dt_s * _usual_fraction(good)
         mean = np.mean(per_ccd, axis=0) if per_ccd else np.zeros(grid.nt)
         seconds[events.camera] = seconds.get(events.camera, 0.0) + mean
-        share = counts[CAMERAS.index(events.camera)] / max(int(counts.sum()), 1)
-        fraction += mean / grid.dt_s * share
+        fraction += mean / grid.dt_s * (n_photons[i] / max(sum(n_photons), 1))
     return Frames(bad, rejected, fraction), seconds
 
 
-def bad_intervals(subset: Subset, photons: Photons) -> tuple[NDArray[np.int64], Bools]:
+def bad_intervals(subset: Subset, photons: Photons) -> HighBackground:
     """Judge the 10-12 keV curve of a subset on bins of 100 s, the rest added to the last bin.
 
     Returns
@@ -119,15 +120,16 @@ def bad_intervals(subset: Subset, photons: Photons) -> tuple[NDArray[np.int64], 
     total = int((subset.t1 - subset.t0) * 1000)
     bins = max(total // BAD_BIN_MS, 1)
     edges = np.append(np.arange(bins) * BAD_BIN_MS, total)
-    hard = (photons.pi > 10_000) & (photons.pi < 12_000) & (photons.tick >= 0) & (photons.tick < total)
-    counts = np.bincount(np.minimum(photons.tick[hard] // BAD_BIN_MS, bins - 1), minlength=bins)
+    hard = photons.tick[(photons.pi > 10_000) & (photons.pi < 12_000)]
+    hard = hard[(hard >= 0) & (hard < total)]
+    counts = np.bincount(np.minimum(hard // BAD_BIN_MS, bins - 1), minlength=bins)
     length_s = np.diff(edges) / 1000
     return edges, counts > BAD_RATE_PER_LIST * len(subset.lists) * length_s
 
 
-def _bad_frames(subset: Subset, photons: Photons, grid: Grid) -> Bools:
+def _bad_frames(high: HighBackground, grid: Grid) -> Bools:
     """A frame is bad where it overlaps a bad bin."""
-    edges, bad_bin = bad_intervals(subset, photons)
+    edges, bad_bin = high
     start = np.arange(grid.nt, dtype=np.int64) * grid.dt_ms
     first = np.searchsorted(edges[1:-1], start, side="right")
     last = np.searchsorted(edges[1:-1], start + grid.dt_ms, side="left")

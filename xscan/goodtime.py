@@ -68,18 +68,24 @@ def exposures_from_frames(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLik
 
     Returns
     -------
-    float64, shape (m, 3), or None
-        Start, stop (s) and live fraction, 0..1; None if no row is left: the table says nothing.
+    float64, shape (m, 4), or None
+        Start, stop (s), live fraction, 0..1, and live time before (s); None if no row is left: the table
+        says nothing.
     """
     centre, length, fraction = (np.asarray(values, np.float64) for values in (time, timedel, fracexp))
     real = np.isfinite(centre) & np.isfinite(length) & np.isfinite(fraction) & (length > 0)
     start, stop = (centre - length / 2)[real], (centre + length / 2)[real]
     fraction = np.clip(fraction[real], 0, 1)
-    order = np.argsort(start, kind="stable")
-    start, stop, fraction = start[order], stop[order], fraction[order]
+    if np.any(start[1:] < start[:-1]):
+        order = np.argsort(start, kind="stable")
+        start, stop, fraction = start[order], stop[order], fraction[order]
     start[1:] = np.maximum(start[1:], np.maximum.accumulate(stop)[:-1])
     kept = stop > start
-    return np.column_stack([start, stop, fraction])[kept] if kept.any() else None
+    if not kept.any():
+        return None
+    start, stop, fraction = start[kept], stop[kept], fraction[kept]
+    live = (stop - start) * fraction
+    return np.array([start, stop, fraction, np.cumsum(live) - live]).T
 
 
 def live_seconds(edges: Floats, good: GoodTime) -> Floats:
@@ -96,22 +102,23 @@ def live_seconds(edges: Floats, good: GoodTime) -> Floats:
     float64, shape (nt,)
         Seconds: good time times the live fraction of its read-out frames.
     """
-    cuts = np.unique(np.concatenate([edges, np.clip(good.intervals.ravel(), edges[0], edges[-1])]))
-    live = np.diff(_live_until(cuts, good.exposures))
-    middle = (cuts[:-1] + cuts[1:]) / 2
-    live[~contains(good.intervals, middle)] = 0.0
-    frame = np.minimum(np.searchsorted(edges, middle, side="right") - 1, len(edges) - 2)
-    return np.bincount(frame, live, len(edges) - 1).astype(np.float64)
+    start, stop = good.intervals.T
+    if start.size == 0:
+        return np.zeros(len(edges) - 1)
+    at_start = _live_until(start, good.exposures)
+    before = np.concatenate([[0.0], np.cumsum(_live_until(stop, good.exposures) - at_start)])
+    k = np.searchsorted(start, edges, side="right") - 1
+    last = np.maximum(k, 0)
+    within = _live_until(np.minimum(edges, stop[last]), good.exposures) - at_start[last]
+    return np.diff(np.where(k < 0, 0.0, before[last] + within))
 
 
 def _live_until(time: Floats, exposures: Floats | None) -> Floats:
     """Live time since some moment before all of ``time``, piecewise linear."""
     if exposures is None:
         return time
-    start, stop, fraction = exposures.T
-    total = np.concatenate([[0.0], np.cumsum((stop - start) * fraction)])
-    # frames that begin by then count whole, but for what is left of the last
-    k = np.searchsorted(start, time, side="right")
-    last = np.maximum(k - 1, 0)
-    left = np.where(k > 0, np.maximum(stop[last] - time, 0.0) * fraction[last], 0.0)
-    return np.asarray(total[k] - left)
+    start, stop, fraction, before = exposures.T
+    k = np.searchsorted(start, time, side="right") - 1
+    last = np.maximum(k, 0)
+    within = (np.minimum(time, stop[last]) - start[last]) * fraction[last]
+    return np.where(k < 0, 0.0, before[last] + within)

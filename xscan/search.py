@@ -18,7 +18,7 @@ from xscan.bayes import thresholds
 from xscan.config import ScanConfig, View
 from xscan.detect import Region, regions
 from xscan.errors import Reason
-from xscan.frames import LiveTime, judge_frames, live_time
+from xscan.frames import HighBackground, LiveTime, bad_intervals, judge_frames, live_time
 from xscan.goodtime import Floats, intersect
 from xscan.grid import Box, Grid, cells_across
 from xscan.lightcurve import LightCurve, light_curve
@@ -52,6 +52,7 @@ class Search:
     grid: Grid
     frames: Frames
     counts: Counts
+    images: NDArray[np.int64]  # of good and of bad frames
     disks: NDArray[np.bool_]
     mask: NDArray[np.bool_]
     expected: Expectation
@@ -135,15 +136,20 @@ def search_observation(
 
 def _search_subset(subset: Subset, observation: Observation, config: ScanConfig, backend: Backend) -> SubsetSearch:
     live = live_time(subset, backend.seconds) if config.rules.live_time_rejection else {}
-    photons, files = _photons(subset, live, config, backend)
-    views = _search_views(subset, photons, live, observation, config, backend)
-    return SubsetSearch(subset, files, views)
+    photons, files, n_photons = _photons(subset, live, config, backend)
+    high = bad_intervals(subset, photons)
+    box = photons.box if config.rules.one_box else None
+    shared = _Shared(subset, photons, n_photons, high, live, backend.load(photons), observation.sources, box, config)
+    return SubsetSearch(subset, files, _search_views(shared))
 
 
 def _photons(
     subset: Subset, live: LiveTime, config: ScanConfig, backend: Backend
-) -> tuple[Photons, tuple[InputFile, ...]]:
-    """Merge the lists on the integer grid, without events outside good time or of broken CCDs."""
+) -> tuple[Photons, tuple[InputFile, ...], list[int]]:
+    """Merge the lists on the integer grid, without events outside good time or of broken CCDs.
+
+    Give the photons, the files with what was cut, and how many photons each gave.
+    """
     gates = [Gate.everything() for _ in subset.lists]
     applied: tuple[str, ...] = CUT_BY[2:]
     if config.rules.live_time_rejection:
@@ -156,7 +162,8 @@ def _photons(
     for events, counts in zip(subset.lists, removed.tolist(), strict=True):
         cuts = {name: n for name, n in zip(CUT_BY, counts, strict=True) if name in applied}
         files.append(dataclasses.replace(events.info, cuts=events.info.cuts | cuts))
-    return photons, tuple(files)
+    n_photons = [events.time.size - sum(counts) for events, counts in zip(subset.lists, removed.tolist(), strict=True)]
+    return photons, tuple(files), n_photons
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +172,8 @@ class _Shared:
 
     subset: Subset
     photons: Photons
+    n_photons: list[int]
+    high: HighBackground
     live: LiveTime
     loaded: Loaded
     sources: Sources | None
@@ -172,16 +181,8 @@ class _Shared:
     config: ScanConfig
 
 
-def _search_views(
-    subset: Subset,
-    photons: Photons,
-    live: LiveTime,
-    observation: Observation,
-    config: ScanConfig,
-    backend: Backend,
-) -> Iterator[ViewResult]:
-    box = photons.box if config.rules.one_box else None
-    shared = _Shared(subset, photons, live, backend.load(photons), observation.sources, box, config)
+def _search_views(shared: _Shared) -> Iterator[ViewResult]:
+    subset, config = shared.subset, shared.config
     judged: dict[int, tuple[Frames, dict[str, Floats]]] = {}
     for view in config.views:
         grid = _grid(view, shared)
@@ -190,7 +191,7 @@ def _search_views(
             yield ViewResult(view, Reason.DT_TOO_LONG, message)
             continue
         if view.dt_ms not in judged:  # the same for all bands
-            judged[view.dt_ms] = judge_frames(subset, photons, live, grid, config.rules)
+            judged[view.dt_ms] = judge_frames(subset, shared.n_photons, shared.high, shared.live, grid, config.rules)
         yield _search_view(view, grid, *judged[view.dt_ms], shared)
 
 
@@ -210,7 +211,8 @@ def _search_view(view: View, grid: Grid, frames: Frames, seconds: dict[str, Floa
         message = f"all {grid.nt} frames were rejected: a CCD was always dead or silent for more than half of one"
         return ViewResult(view, Reason.NO_LIVE_FRAME, message, n_events, spent)
     disks = source_disks(shared.sources, plane, grid, rules)
-    expected, mask = expectation(counts, frames, disks, rules)
+    images = counts.images(frames.kind())
+    expected, mask = expectation(images, counts, frames, disks, rules)
     if not expected.template.any():
         message = (
             f"all {mask.size} cells are masked as sources or empty: nothing to build an expectation from; "
@@ -219,7 +221,7 @@ def _search_view(view: View, grid: Grid, frames: Frames, seconds: dict[str, Floa
         return ViewResult(view, Reason.NO_BACKGROUND, message, n_events, spent)
     voxels = counts.flag(expected, thresholds(shared.config.sigma, counts.n_max()))
     n_rejected = int(counts.rate(np.ones_like(mask))[frames.rejected].sum())
-    search = Search(grid, frames, counts, disks, mask, expected, voxels, n_rejected)
+    search = Search(grid, frames, counts, images, disks, mask, expected, voxels, n_rejected)
     found = _describe(search, shared.photons, (pi_from, view.pi_hi), plane, shared.config)
     return ViewResult(view, None, "", n_events, spent, search, found)
 
@@ -258,7 +260,7 @@ def _describe(
     grid, counts = search.grid, search.counts
     if len(search.voxels) == 0:
         return ()
-    image = counts.images(search.frames.kind()).sum(axis=0)
+    image = search.images.sum(axis=0)
     by_camera = counts.by_camera(search.voxels)
     found = []
     for region in regions(search.voxels, image, grid):

@@ -31,7 +31,8 @@ LITTLE = {">f8": "<u8", ">i2": "<i2", ">i4": "<i4", "u1": "u1"}  # bytes as they
 NO_BITS = np.zeros(1, np.uint8)
 SIGN = np.uint64(1 << 63)
 MARGIN, SIZE = PixelMask.MARGIN, PixelMask.SIZE
-SHORT = 24  # events: fewer are sorted by insertion
+TIME_BINS = 2048  # few enough for the ends of all of them to stay in the cache
+STEPS = 16  # an event
 
 
 def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArray[np.int64], Span]:
@@ -113,7 +114,7 @@ def merge(
     offsets = np.concatenate([[0], np.cumsum(inner)]).astype(np.int64)
     place = np.zeros((n_cells, n_cells), np.int64)
     place[box.y0 : box.y1, box.x0 : box.x1] = offsets[:-1].reshape(box.ny, box.nx)
-    return Photons(box, offsets, *_sort(cell[:n], key, label, place.ravel(), offsets)), removed
+    return Photons(box, offsets, *_sort(cell[:n], key, label, place.ravel(), offsets, last)), removed
 
 
 @njit(cache=True, inline="always")
@@ -181,8 +182,8 @@ def _select(
             n_flag += 1
             continue
         chip = np.int64(ccd[i]) % 10 if mos else np.int64(ccd[i])
-        window = windows[chip & 15]
-        inside = column > window[0] and column < window[1] and row > window[2] and row < window[3]
+        w = chip & 15
+        inside = windows[w, 0] < column and column < windows[w, 1] and windows[w, 2] < row and row < windows[w, 3]
         for b in range(bad_columns.shape[0]):
             inside = inside and not (chip == bad_columns[b, 0] and column == bad_columns[b, 1])
         if not inside:
@@ -292,32 +293,43 @@ def _count(cell: Any, counts: Any) -> None:
 
 
 @njit(cache=True)
-def _sort(cell: Any, key: Any, label: Any, place: Any, offsets: Any) -> Any:
+def _sort(cell: Any, key: Any, label: Any, place: Any, offsets: Any, last: int) -> Any:
     """Sort events by cell, then key, then label; give tick, x, y, pi and camera.
 
-    A counting sort by cell keeps what order the lists have; within a cell that is a few runs already in
-    order, one for each camera and CCD, which are merged. n log n at worst, in a cell of unordered events.
+    Two stable counting sorts, by coarse time and by cell, leave each cell nearly sorted: insertion does
+    the rest, and in a cell where it would take long, because many events share a little time, merging.
     """
+    shift = 32
+    while (last >> (shift - 32)) >= TIME_BINS:
+        shift += 1
+    start = np.zeros(TIME_BINS + 1, np.int64)
+    for i in range(cell.size):
+        start[np.int64(key[i] >> np.uint64(shift)) + 1] += 1
+    for b in range(TIME_BINS):
+        start[b + 1] += start[b]
     n = cell.size
-    keys, labels = np.empty(n, np.uint64), np.empty(n, np.uint16)
+    cells, keys, labels = np.empty(n, np.int32), np.empty(n, np.uint64), np.empty(n, np.uint16)
     for i in range(n):
-        j = place[cell[i]]
-        place[cell[i]] += 1
-        keys[j], labels[j] = key[i], label[i]
+        at = np.int64(key[i] >> np.uint64(shift))
+        j = start[at]
+        start[at] = j + 1
+        cells[j], keys[j], labels[j] = cell[i], key[i], label[i]
+    for i in range(n):
+        j = place[cells[i]]
+        place[cells[i]] = j + 1
+        key[j], label[j] = keys[i], labels[i]
     tick, x, y = np.empty(n, np.int32), np.empty(n, np.uint16), np.empty(n, np.uint16)
     pi, camera = np.empty(n, np.uint16), np.empty(n, np.uint8)
     for c in range(offsets.size - 1):
         lo, hi = offsets[c], offsets[c + 1]
-        if hi - lo <= SHORT:
-            _insert(keys, labels, lo, hi)
-        else:
-            while _merge_runs(keys, labels, key, label, lo, hi) > 1:
+        if not _insert(key, label, lo, hi):
+            while _merge_runs(key, label, keys, labels, lo, hi) > 1:
                 pass
         for i in range(lo, hi):
-            bits = keys[i]
+            bits = key[i]
             tick[i] = bits >> np.uint64(32)
             x[i], y[i] = bits >> np.uint64(16) & np.uint64(0xFFFF), bits & np.uint64(0xFFFF)
-            pi[i], camera[i] = labels[i] & 0x3FFF, labels[i] >> 14
+            pi[i], camera[i] = label[i] & 0x3FFF, label[i] >> 14
     return tick, x, y, pi, camera
 
 
@@ -328,7 +340,9 @@ def _after(keys: Any, labels: Any, i: int, j: int) -> Any:
 
 
 @njit(cache=True)
-def _insert(keys: Any, labels: Any, lo: int, hi: int) -> None:
+def _insert(keys: Any, labels: Any, lo: int, hi: int) -> bool:
+    """Sort by insertion; give up, and say so, after more steps than merging would take."""
+    steps = STEPS * (hi - lo)
     for i in range(lo + 1, hi):
         key, label = keys[i], labels[i]
         j = i
@@ -336,6 +350,10 @@ def _insert(keys: Any, labels: Any, lo: int, hi: int) -> None:
             keys[j], labels[j] = keys[j - 1], labels[j - 1]
             j -= 1
         keys[j], labels[j] = key, label
+        steps -= i - j
+        if steps < 0:
+            return False
+    return True
 
 
 @njit(cache=True)
