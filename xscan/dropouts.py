@@ -20,7 +20,7 @@ observation has about as many chances, and a false silence costs the frames it c
 N_CELLS = 129
 STRETCH_S = 100
 
-Seconds = Callable[[Sequence[EventList], float, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
+Seconds = Callable[[Sequence[EventList], float, int], tuple[NDArray[np.int64], NDArray[np.int32]]]
 
 
 def silences(lists: Sequence[EventList], t0: float, t1: float, seconds: Seconds) -> dict[tuple[int, int], Floats]:
@@ -67,7 +67,7 @@ def silences(lists: Sequence[EventList], t0: float, t1: float, seconds: Seconds)
     return found
 
 
-def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Count the events outside bright cells second by second.
 
     Parameters
@@ -81,7 +81,7 @@ def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray
     -------
     names : int64, shape (k,)
         256 * place of the list + CCD, of the CCDs with such events, rising.
-    counts : int64, shape (k, n_bins)
+    counts : int32, shape (k, n_bins)
     """
     keys, cells, bins = [], [], []
     for i, events in enumerate(lists):
@@ -95,7 +95,7 @@ def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray
     keep = faint_cells(np.bincount(cell, minlength=N_CELLS**2))[cell]
     names, row = np.unique(key[keep], return_inverse=True)
     counts = np.bincount(row * n_bins + second[keep], minlength=names.size * n_bins)
-    return names, counts.reshape(names.size, n_bins)
+    return names, counts.reshape(names.size, n_bins).astype(np.int32)
 
 
 def faint_cells(image: NDArray[np.integer]) -> NDArray[np.bool_]:
@@ -114,5 +114,5 @@ def _usual_rate(counts: NDArray[np.integer]) -> float:
 
 def _runs(silent: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Give first and end of each run, shape (k, 2)."""
-    change = np.flatnonzero(np.diff(np.concatenate([[0], silent.view(np.int8), [0]])))
-    return change.reshape(-1, 2)
+    padded = np.concatenate([[False], silent, [False]])
+    return np.flatnonzero(padded[1:] != padded[:-1]).reshape(-1, 2)

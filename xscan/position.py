@@ -33,6 +33,7 @@ HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, prof
 ITERATIONS = 200
 SETTLED_ARCSEC = 1e-3
 STARTS = 40
+GUESSED_TOGETHER = 1 << 20  # numbers: a bound for memory
 MARGIN_CELLS = 2  # events this far from the region's box take part
 DENSITY_MIN = 1e-6  # 1/arcsec^2: background where none is expected
 
@@ -196,7 +197,7 @@ def fit_place(
     step = max(n // STARTS, 1)
     guesses = [start, *zip(x[::step].tolist(), y[::step].tolist(), strict=True)]
     strength = max(n - 1.0, 1.0) / 2
-    px, py = max(guesses, key=lambda guess: _log_likelihood(x, y, core, background, guess[0], guess[1], strength))
+    px, py = guesses[int(np.argmax(_log_likelihoods(x, y, core, background, np.array(guesses), strength)))]
     moved = np.inf
     for _ in range(ITERATIONS):
         r2 = ((x - px) ** 2 + (y - py) ** 2) / core**2
@@ -223,9 +224,13 @@ def _king(r2: Floats, core: Floats) -> Floats:
     return np.asarray((KING_SLOPE - 1) / (np.pi * core**2) * (1 + r2) ** -KING_SLOPE)
 
 
-def _log_likelihood(x: Floats, y: Floats, core: Floats, b: Floats, px: float, py: float, strength: float) -> float:
-    r2 = ((x - px) ** 2 + (y - py) ** 2) / core**2
-    return float(np.log(strength * _king(r2, core) + b).sum())
+def _log_likelihoods(x: Floats, y: Floats, core: Floats, b: Floats, places: Floats, strength: float) -> Floats:
+    """Give the log likelihood of a source at each of some places, shape (m, 2), up to a constant."""
+    likelihoods = []
+    for some in np.array_split(places, 1 + places.size * x.size // GUESSED_TOGETHER):
+        r2 = ((x - some[:, :1]) ** 2 + (y - some[:, 1:]) ** 2) / core**2
+        likelihoods.append(np.log(strength * _king(r2, core) + b).sum(axis=1))
+    return np.concatenate(likelihoods)
 
 
 def _error(dx: Floats, dy: Floats, core: Floats, b: Floats, strength: float) -> float | None:

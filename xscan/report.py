@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 from rich.console import Console
@@ -15,8 +15,10 @@ from rich.table import Table
 
 from xscan.bayes import power_of_ten
 from xscan.runner import Outcome
-from xscan.simulate.recovery import Recovery
 from xscan.tables import Tables, distinct_places
+
+if TYPE_CHECKING:
+    from xscan.simulate.recovery import Recovery
 
 __all__ = ["Reporter", "print_recovery"]
 

@@ -82,7 +82,7 @@ class Backend(Protocol):
 
     def seconds(
         self, lists: Sequence[EventList], t0: float, n_bins: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Count each CCD's events second by second; as :func:`xscan.dropouts.seconds`."""
         ...
 

@@ -71,7 +71,7 @@ def drop(kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
     return left, bad, null
 
 
-def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """As :func:`xscan.dropouts.seconds`."""
     image = np.zeros(N_CELLS**2, np.int64)
     for events in lists:
@@ -84,7 +84,7 @@ def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray
         seen = np.flatnonzero(by_ccd.any(axis=1))
         names.append(256 * i + seen)
         counts.append(by_ccd[seen])
-    return np.concatenate(names), np.concatenate(counts).astype(np.int64)
+    return np.concatenate(names), np.concatenate(counts)
 
 
 def merge(
@@ -318,8 +318,9 @@ def _sort(cell: Any, key: Any, label: Any, place: Any, offsets: Any, last: int) 
         j = place[cells[i]]
         place[cells[i]] = j + 1
         key[j], label[j] = keys[i], labels[i]
-    tick, x, y = np.empty(n, np.int32), np.empty(n, np.uint16), np.empty(n, np.uint16)
-    pi, camera = np.empty(n, np.uint16), np.empty(n, np.uint8)
+    # what a sorted cell leaves behind holds its result: fresh memory would cost more than the sorting
+    tick, pi = cells, labels
+    x, y, camera = np.empty(n, np.uint16), np.empty(n, np.uint16), np.empty(n, np.uint8)
     for c in range(offsets.size - 1):
         lo, hi = offsets[c], offsets[c + 1]
         if not _insert(key, label, lo, hi):

@@ -81,6 +81,11 @@ class Camera:
     noise_rate: float
     out_of_time: float
 
+    def rotation(self, pa_deg: float) -> Floats:
+        """Give the matrix from (u, v) on the focal plane to offsets (x, y) on the sky, for a position angle."""
+        angle = np.radians(pa_deg + self.roll_deg)
+        return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
     def locate(self, u: Floats, v: Floats) -> tuple[Ints, Ints, Ints]:
         """Find CCD, RAWX and RAWY of places on the focal plane; CCD 0 in gaps and outside."""
         ccd = np.zeros(u.size, np.int64)

@@ -260,11 +260,6 @@ def _spectrum(rng: np.random.Generator, n: int, kind: str) -> Ints:
     return np.clip(rng.lognormal(np.log(middle), width, n), 68, 14_282).astype(np.int64)
 
 
-def _rotation(camera: Camera, pa_deg: float) -> Floats:
-    angle = np.radians(pa_deg + camera.roll_deg)
-    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-
-
 def _photons(
     rng: np.random.Generator, camera: Camera, pa_deg: float, time: Floats, what: Source | Transient, origin: int
 ) -> RawEvents:
@@ -275,7 +270,7 @@ def _photons(
     extent = what.extent_arcsec if isinstance(what, Source) else 0.0
     dx = what.dx_arcsec + radius * np.cos(angle) + extent * rng.normal(size=n)
     dy = what.dy_arcsec + radius * np.sin(angle) + extent * rng.normal(size=n)
-    u, v = _rotation(camera, pa_deg).T @ np.array([dx, dy])
+    u, v = camera.rotation(pa_deg).T @ np.array([dx, dy])
     hard = isinstance(what, Source) and what.hard
     ccd, rawx, rawy = camera.locate(u, v)
     keep = (radius < PSF_REACH_ARCSEC) & (ccd > 0) & (rng.random(n) < camera.vignetting(u, v))
@@ -321,7 +316,7 @@ def _detect(rng: np.random.Generator, events: RawEvents, camera: Camera, pa_deg:
     n = events.time.size
     rawy = np.where(rng.random(n) < camera.out_of_time, rng.integers(1, camera.ccds[0].rows + 1, n), events.rawy)
     u, v = camera.place(events.ccd, events.rawx, rawy, rng)
-    dx, dy = _rotation(camera, pa_deg) @ np.array([u, v])
+    dx, dy = camera.rotation(pa_deg) @ np.array([u, v])
     x, y = (np.rint(25_921 + offset / 0.05).astype(np.int64) for offset in (dx, dy))
     pn = camera.name == "pn"
     patterns = np.array([0, 1, 2, 3, 4, 5, 8, 12, 13, 20, 25])

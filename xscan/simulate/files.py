@@ -70,11 +70,14 @@ def write_event_list(
     n = events.time.size
     rows = np.zeros(n, _EVENT)
     null = (rng.random(n) < 0.0005) | (np.abs(events.x - 25_920) >= 25_920) | (np.abs(events.y - 25_920) >= 25_920)
+    u, v = camera.rotation(pointing.pa_deg).T @ np.array([events.x - 25_921, events.y - 25_921])
     node = np.where((camera.name != "pn") & (rng.random(n) < 0.01), 10, 0)
     for name, values in {
         "TIME": pointing.start_s + events.time,
         "RAWX": events.rawx,
         "RAWY": events.rawy,
+        "DETX": np.clip(u, -32_768, 32_767),
+        "DETY": np.clip(v, -32_768, 32_767),
         "X": np.where(null, NULL, events.x),
         "Y": np.where(null, NULL, events.y),
         "PHA": events.pi // 5,
