@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -116,13 +118,22 @@ def smooth(image: Floats, normalised: bool) -> Floats:
     normalised : bool
         Divide by the part of the kernel that lies inside; else edge cells lose up to 13 %.
     """
+    out: Floats = ndimage.convolve(image, _kernel(), mode="constant", cval=0.0)
+    return out / _part_inside(image.shape) if normalised else out
+
+
+def _kernel() -> Floats:
     offset = np.arange(KERNEL_SIZE) - KERNEL_SIZE // 2
     kernel = np.exp(-(offset[:, None] ** 2 + offset**2) / (2 * KERNEL_SIGMA**2))
-    kernel /= kernel.sum()
-    out = ndimage.convolve(image, kernel, mode="constant", cval=0.0)
-    if normalised:
-        out /= ndimage.convolve(np.ones_like(image), kernel, mode="constant", cval=0.0)
-    return np.asarray(out)
+    return kernel / kernel.sum()
+
+
+@lru_cache(maxsize=8)
+def _part_inside(shape: tuple[int, ...]) -> Floats:
+    """Give the part of the kernel that lies inside an image, for each cell."""
+    part: Floats = ndimage.convolve(np.ones(shape), _kernel(), mode="constant", cval=0.0)
+    part.setflags(write=False)
+    return part
 
 
 def source_mask(image_good: NDArray[np.integer], disks: Bools) -> Bools:

@@ -61,31 +61,37 @@ def contains(intervals: Floats, time: Floats) -> NDArray[np.bool_]:
 
 
 def exposures_from_frames(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Floats | None:
-    """Turn EXPOSUnn rows (TIME, TIMEDEL, FRACEXP) into sorted intervals with a live fraction.
+    """Turn EXPOSUnn rows (TIME, TIMEDEL, FRACEXP) into the live time so far, a rising curve.
 
     Rows of neighbouring frames overlap by rounding: a frame then starts where the ones before it
     end, so that no moment counts twice. Rows that are not finite or have no length are left out.
 
     Returns
     -------
-    float64, shape (m, 4), or None
-        Start, stop (s), live fraction, 0..1, and live time before (s); None if no row is left: the table
+    float64, shape (2, m), or None
+        Times, s, and the live time until each, straight in between; None if no row is left: the table
         says nothing.
     """
     centre, length, fraction = (np.asarray(values, np.float64) for values in (time, timedel, fracexp))
-    real = np.isfinite(centre) & np.isfinite(length) & np.isfinite(fraction) & (length > 0)
-    start, stop = (centre - length / 2)[real], (centre + length / 2)[real]
-    fraction = np.clip(fraction[real], 0, 1)
+    real = np.isfinite(centre + length + fraction) & (length > 0)
+    if not real.all():
+        centre, length, fraction = centre[real], length[real], fraction[real]
+    start, stop = centre - length / 2, centre + length / 2
     if np.any(start[1:] < start[:-1]):
         order = np.argsort(start, kind="stable")
         start, stop, fraction = start[order], stop[order], fraction[order]
     start[1:] = np.maximum(start[1:], np.maximum.accumulate(stop)[:-1])
-    kept = stop > start
+    length = stop - start
+    kept = length > 0
     if not kept.any():
         return None
-    start, stop, fraction = start[kept], stop[kept], fraction[kept]
-    live = (stop - start) * fraction
-    return np.array([start, stop, fraction, np.cumsum(live) - live]).T
+    if not kept.all():
+        start, stop, length, fraction = start[kept], stop[kept], length[kept], fraction[kept]
+    curve = np.empty((2, 2 * start.size))
+    curve[0, 0::2], curve[0, 1::2] = start, stop
+    curve[1, 1::2] = np.cumsum(length * np.clip(fraction, 0, 1))
+    curve[1, 0], curve[1, 2::2] = 0.0, curve[1, 1:-1:2]
+    return curve
 
 
 def live_seconds(edges: Floats, good: GoodTime) -> Floats:
@@ -115,10 +121,4 @@ def live_seconds(edges: Floats, good: GoodTime) -> Floats:
 
 def _live_until(time: Floats, exposures: Floats | None) -> Floats:
     """Live time since some moment before all of ``time``, piecewise linear."""
-    if exposures is None:
-        return time
-    start, stop, fraction, before = exposures.T
-    k = np.searchsorted(start, time, side="right") - 1
-    last = np.maximum(k, 0)
-    within = (np.minimum(time, stop[last]) - start[last]) * fraction[last]
-    return np.where(k < 0, 0.0, before[last] + within)
+    return time if exposures is None else np.interp(time, *exposures)

@@ -84,9 +84,8 @@ class GoodTime:
     ----------
     intervals : float64, shape (k, 2)
         Start and stop, s, sorted and disjoint.
-    exposures : float64, shape (m, 4), or None
-        Start, stop and live fraction of every read-out frame, and the live time of those before it, sorted
-        by start; None if unknown.
+    exposures : float64, shape (2, m), or None
+        What the read-out frames say: times, s, rising, and the live time until each; None if unknown.
     """
 
     intervals: Floats

@@ -31,6 +31,9 @@ from xscan.subsets import Subset, good_intervals, make_subsets
 __all__ = ["CameraSeconds", "Found", "Search", "SubsetSearch", "ViewResult", "search_observation"]
 
 
+Bools = NDArray[np.bool_]
+
+
 @dataclass(frozen=True, slots=True)
 class CameraSeconds:
     """How one camera's time was spent in one view, live seconds.
@@ -183,6 +186,7 @@ class _Shared:
 
 def _search_views(shared: _Shared) -> Iterator[ViewResult]:
     subset, config = shared.subset, shared.config
+    disks: dict[Box, Bools] = {}  # the same for all views that share a box
     judged: dict[int, tuple[Frames, dict[str, Floats]]] = {}
     for view in config.views:
         grid = _grid(view, shared)
@@ -192,10 +196,14 @@ def _search_views(shared: _Shared) -> Iterator[ViewResult]:
             continue
         if view.dt_ms not in judged:  # the same for all bands
             judged[view.dt_ms] = judge_frames(subset, shared.n_photons, shared.high, shared.live, grid, config.rules)
-        yield _search_view(view, grid, *judged[view.dt_ms], shared)
+        if grid.box not in disks:
+            disks[grid.box] = source_disks(shared.sources, subset.lists[0].plane, grid, config.rules)
+        yield _search_view(view, grid, *judged[view.dt_ms], disks[grid.box], shared)
 
 
-def _search_view(view: View, grid: Grid, frames: Frames, seconds: dict[str, Floats], shared: _Shared) -> ViewResult:
+def _search_view(
+    view: View, grid: Grid, frames: Frames, seconds: dict[str, Floats], disks: Bools, shared: _Shared
+) -> ViewResult:
     subset, rules = shared.subset, shared.config.rules
     plane = subset.lists[0].plane
     spent = {
@@ -210,7 +218,6 @@ def _search_view(view: View, grid: Grid, frames: Frames, seconds: dict[str, Floa
     if frames.rejected.all():
         message = f"all {grid.nt} frames were rejected: a CCD was always dead or silent for more than half of one"
         return ViewResult(view, Reason.NO_LIVE_FRAME, message, n_events, spent)
-    disks = source_disks(shared.sources, plane, grid, rules)
     images = counts.images(frames.kind())
     expected, mask = expectation(images, counts, frames, disks, rules)
     if not expected.template.any():

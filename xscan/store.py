@@ -122,7 +122,7 @@ class ResultsWriter:
                 table = tables.table(name)
                 if table.num_rows:
                     sink = pa.BufferOutputStream()
-                    pq.write_table(table, sink, compression="zstd")
+                    pq.write_table(table, sink, compression="zstd", use_dictionary=False)  # smaller so
                     _write(path, sink.getvalue().to_pybytes())
                 else:
                     path.unlink(missing_ok=True)

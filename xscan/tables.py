@@ -98,7 +98,7 @@ def tabulate(
     runs: list[Row] = []
     regions: list[Row] = []
     voxels: list[pa.Table] = []
-    curves: list[Row] = []
+    curves: list[pa.Table] = []
     left_out = [*observation.skipped, *skipped]
     unused = [_input(info) for info in left_out]
     sources = [_input(observation.source_file, "sources")] if observation.source_file else []
@@ -125,7 +125,7 @@ def tabulate(
         pa.Table.from_pylist(runs, RUNS),
         pa.Table.from_pylist(regions, REGIONS),
         pa.concat_tables([VOXELS.empty_table(), *voxels]),
-        pa.Table.from_pylist(curves, LIGHTCURVES),
+        pa.concat_tables([LIGHTCURVES.empty_table(), *curves]),
     )
 
 
@@ -314,18 +314,23 @@ def _voxels(det_id: str, obsid: str, result: ViewResult, found: Found) -> pa.Tab
     return pa.table(columns, VOXELS)
 
 
-def _curve(det_id: str, obsid: str, result: ViewResult, found: Found) -> Row:
+def _curve(det_id: str, obsid: str, result: ViewResult, found: Found) -> pa.Table:
     curve = found.curve
     undefined = curve.mu <= 0
-    return {
-        "det_id": det_id,
-        "obsid": obsid,
-        "dt_s": result.view.dt_s,
-        "time_s": curve.time_s,
-        "n": curve.n.astype(np.int32),
-        "mu": pa.array(curve.mu, mask=undefined).to_pylist(),
-        "bad": curve.bad,
-        "rejected": curve.rejected,
-        "log10_b_peak": pa.array(curve.log10_b_peak, mask=undefined).to_pylist(),
-        "log10_b_eclipse": pa.array(curve.log10_b_eclipse, mask=undefined).to_pylist(),
+    samples: Mapping[str, pa.Array] = {
+        "time_s": pa.array(curve.time_s),
+        "n": pa.array(curve.n.astype(np.int32)),
+        "mu": pa.array(curve.mu, mask=undefined),
+        "bad": pa.array(curve.bad),
+        "rejected": pa.array(curve.rejected),
+        "log10_b_peak": pa.array(curve.log10_b_peak, mask=undefined),
+        "log10_b_eclipse": pa.array(curve.log10_b_eclipse, mask=undefined),
     }
+    one_row = pa.array([0, curve.n.size], pa.int32())
+    columns: Mapping[str, Any] = {
+        "det_id": [det_id],
+        "obsid": [obsid],
+        "dt_s": [result.view.dt_s],
+        **{name: pa.ListArray.from_arrays(one_row, values) for name, values in samples.items()},
+    }
+    return pa.table([columns[name] for name in LIGHTCURVES.names], LIGHTCURVES)

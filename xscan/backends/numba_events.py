@@ -73,18 +73,18 @@ def drop(kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
 
 def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """As :func:`xscan.dropouts.seconds`."""
-    image = np.zeros(N_CELLS**2, np.int64)
-    for events in lists:
-        _count_cells(events.time, events.x, events.y, t0, n_bins, image)
+    image, of_ccd = np.zeros(N_CELLS**2, np.int64), np.zeros((len(lists), 256), np.int64)
+    for events, ccds in zip(lists, of_ccd, strict=True):
+        _count_cells(events.time, events.x, events.y, events.ccd, t0, n_bins, image, ccds)
     faint = faint_cells(image)
-    names, counts = [], []
-    for i, events in enumerate(lists):
-        by_ccd = np.zeros((int(events.ccd.max(initial=0)) + 1, n_bins), np.int32)
-        _count_seconds(events.time, events.x, events.y, events.ccd, t0, faint, by_ccd)
-        seen = np.flatnonzero(by_ccd.any(axis=1))
-        names.append(256 * i + seen)
-        counts.append(by_ccd[seen])
-    return np.concatenate(names), np.concatenate(counts)
+    names = np.flatnonzero(of_ccd)
+    row = np.full(of_ccd.size, -1)
+    row[names] = np.arange(names.size)
+    counts = np.zeros((names.size, n_bins), np.int32)
+    seen = np.zeros(names.size, bool)
+    for events, rows in zip(lists, row.reshape(of_ccd.shape), strict=True):
+        _count_seconds(events.time, events.x, events.y, events.ccd, t0, faint, rows, counts, seen)
+    return (names, counts) if seen.all() else (names[seen], counts[seen])
 
 
 def merge(
@@ -237,19 +237,24 @@ def _cell(px: Any, n_cells: int) -> Any:
 
 
 @njit(cache=True)
-def _count_cells(time: Any, x: Any, y: Any, t0: float, n_bins: int, image: Any) -> None:
+def _count_cells(time: Any, x: Any, y: Any, ccd: Any, t0: float, n_bins: int, image: Any, of_ccd: Any) -> None:
     for i in range(time.size):
         second = np.floor(time[i] - t0)
         if second >= 0 and second < n_bins:
             image[_cell(y[i], N_CELLS) * N_CELLS + _cell(x[i], N_CELLS)] += 1
+            of_ccd[ccd[i]] += 1
 
 
 @njit(cache=True)
-def _count_seconds(time: Any, x: Any, y: Any, ccd: Any, t0: float, faint: Any, counts: Any) -> None:
+def _count_seconds(
+    time: Any, x: Any, y: Any, ccd: Any, t0: float, faint: Any, rows: Any, counts: Any, seen: Any
+) -> None:
     for i in range(time.size):
         second = np.floor(time[i] - t0)
         if second >= 0 and second < counts.shape[1] and faint[_cell(y[i], N_CELLS) * N_CELLS + _cell(x[i], N_CELLS)]:
-            counts[ccd[i], np.int64(second)] += 1
+            row = rows[ccd[i]]
+            counts[row, np.int64(second)] += 1
+            seen[row] = True
 
 
 @njit(cache=True)

@@ -29,6 +29,7 @@ _MOST_BYTES = 1 << 40  # a larger table is a damaged keyword
 MOST = 999  # axes or columns, says the standard
 _CARD = 80
 _FORMAT = re.compile(r"(\d*)([LXBIJKAEDCMPQ])")
+_QUOTED = re.compile(r"'((?:[^']|'')*)'")
 _DTYPES = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 _BROKEN_GZIP: Any = (EOFError, OSError, IsalError)
 _WIDTHS = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
@@ -107,15 +108,8 @@ def _string(text: str) -> str | None:
     text = text.lstrip()
     if not text.startswith("'"):
         return None
-    out, i = [], 1
-    while i < len(text):
-        if text[i] == "'":
-            if text[i + 1 : i + 2] != "'":
-                break
-            i += 1
-        out.append(text[i])
-        i += 1
-    return "".join(out).rstrip()
+    match = _QUOTED.match(text)
+    return match[1].replace("''", "'").rstrip() if match else text[1:].rstrip()
 
 
 @dataclass(frozen=True, slots=True)
