@@ -126,6 +126,32 @@ def test_flags_against_a_dense_cube(seed: int, n: int) -> None:
     assert_same(*every)
 
 
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 2000), orderly=st.booleans())
+def test_any_limits_will_do(seed: int, n: int, orderly: bool) -> None:
+    """Another rule is another table: limits that cross, or do not rise with n, are obeyed as they stand."""
+    rng = np.random.default_rng(seed)
+    p, expected = photons(rng, n), some_expectation(rng, GRID)
+    limits = [rng.gamma(0.5, 10.0, 2001) for _ in range(2)]
+    if orderly:
+        limits = [np.sort(values) for values in limits]
+    limits[0][:2] = 0.0
+    table = Thresholds(*limits, 3.0)
+    cube, mu = slow_cube(p, GRID, 200, 3000), dense_mu(expected)
+    for name in ("numpy", "numba"):
+        voxels = get_backend(name).load(p).bin(GRID, 200, 3000).flag(expected, table)
+        found = list(zip(voxels.y, voxels.x, voxels.t, voxels.n, voxels.eclipse, strict=True))
+        assert found == slow_flags(cube, mu, table), name
+
+
+def test_two_counts_are_enough_where_almost_none_is_expected(backend: Backend) -> None:
+    """The first and the last millisecond of a frame belong together; those of neighbours do not."""
+    template = np.full((2, GRID.box.ny, GRID.box.nx), 1.1e-6)
+    e = Expectation(template, template * 0, np.ones(7), np.ones(7), np.zeros(7, np.uint8))
+    for ticks, flagged in (([5000, 9999], [1]), ([4999, 5000], []), ([9999, 10_000], []), ([0, 4999, 5000], [0])):
+        voxels = backend.load(binned(ticks, 41, 62)).bin(GRID, 200, 3000).flag(e, thresholds(3, 5))
+        assert voxels.t.tolist() == flagged
+
+
 def test_the_separable_expectation_is_the_dense_one(rng: np.random.Generator) -> None:
     expected = some_expectation(rng, GRID)
     mu = dense_mu(expected)

@@ -297,7 +297,7 @@ def _flag(
                 eclipses.append(False)
             i += n
         # eclipses: more counts than this are not too few even where most is expected
-        if not greatest > mu_eclipse[0]:
+        if not greatest > lowest_eclipse[0]:
             continue
         many = np.searchsorted(lowest_eclipse, greatest)
         for i in range(first[c], end[c]):
