@@ -154,6 +154,48 @@ def export(
     run_export(results, ds9, lightcurves, format, obsid)
 
 
+@app.command()
+def bench(
+    observation: Annotated[
+        Path | None,
+        typer.Option("--observation", metavar="FOLDER", help="Measure this observation, not the simulated ones."),
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option("--backend", metavar="NAME", help="numba or numpy. Repeat for more. Default: all that work here."),
+    ] = None,
+    repeat: Annotated[
+        int, typer.Option("--repeat", metavar="N", min=1, help="Rounds of each measurement; fewer of slow ones.")
+    ] = 7,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only the short observation, three rounds, no growth: a minute.")
+    ] = False,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            "--work",
+            metavar="DIR",
+            help="Keeps the simulated observations (70 MB). Default: xscan/bench in your cache folder, ~/.cache.",
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write all samples here; in a folder, to <date>-<cpu>.json."),
+    ] = None,
+) -> None:
+    """Measure speed and memory, and hold them against the targets.
+
+    Two simulated observations are scanned, stage by stage, in turn with
+    inflating their files; then come peak memory, fresh processes, and how
+    cost grows with events and voxels. Takes some ten minutes in which the
+    machine should do nothing else. What it gave: docs/performance.md.
+
+    Exit codes: 0 measured, whether or not a target was reached;
+    1 something could not be measured; 2 wrong usage; 3 no usable device.
+    """
+    run_bench(observation, backend or [], repeat, quick, work, json)
+
+
 def run_scan(folder: Path, out: Path, recipe: Recipe, plot: bool = False) -> int:
     """Search one observation; return the exit code."""
     from xscan.report import Reporter
@@ -266,6 +308,34 @@ def run_recovered(results: Path, simulated: Path) -> None:
     if not set(held.observations()) <= set(read_obslist(simulated / "observations.txt").obsids):
         raise ConfigError(f"{results} holds observations that {simulated} does not: they do not belong together")
     print_recovery(compare(planted, held.table("regions")))
+
+
+def run_bench(
+    observation: Path | None, backends: list[str], repeat: int, quick: bool, work: Path | None, json: Path | None
+) -> None:
+    """Measure and print tables, the targets last."""
+    from xscan.bench.page import tables, title
+    from xscan.bench.record import file_name, to_json
+    from xscan.bench.suite import bench
+    from xscan.bench.targets import target_table
+    from xscan.bench.workloads import default_work
+    from xscan.errors import ConfigError
+
+    if json is not None and not (json if json.is_dir() else json.parent).is_dir():
+        raise ConfigError(f"{json}: there is no folder {json.parent}; make it first")
+    report = bench(
+        observation, backends, repeat, quick, work or default_work(), lambda line: typer.echo(line, err=True)
+    )
+    typer.echo(title(report))
+    for table in [*tables(report), target_table([report])]:
+        typer.echo(f"\n{table.markdown()}")
+    if json is not None:
+        target = json / file_name(report) if json.is_dir() else json
+        try:
+            target.write_text(to_json(report), "utf-8")
+        except OSError as error:
+            raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
+        typer.echo(f"\nall samples in {target}", err=True)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["ConfigError", "DataError", "DeviceError", "Reason", "StoreError", "XscanError"]
+__all__ = ["BenchError", "ConfigError", "DataError", "DeviceError", "Reason", "StoreError", "XscanError"]
 
 
 class Reason(StrEnum):
@@ -66,6 +66,10 @@ class DeviceError(XscanError):
     """The backend asked for does not work on this machine."""
 
     exit_code = 3
+
+
+class BenchError(XscanError):
+    """A measurement could not be taken."""
 
 
 class DataError(XscanError):

@@ -1,0 +1,110 @@
+"""What only a process of its own can show: peak memory, and what a fresh start costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from xscan.api import recipe
+from xscan.bench.clock import Seconds
+from xscan.bench.machine import child_environment
+from xscan.errors import BenchError
+from xscan.runner import Outcome, Recipe, run
+from xscan.store import ResultsWriter
+from xscan.tables import Tables
+
+__all__ = ["fresh_scan", "peak_mib", "scan_and_store"]
+
+FRESH = "from xscan.cli import main; main()"
+PEAK = "from xscan.bench.child import report_peak; report_peak()"
+
+
+def fresh_scan(folder: Path, backend: str, work: Path, numba_cache: Path | None = None) -> Seconds:
+    """Run ``xscan scan`` in a new process; give what it took from start to exit.
+
+    Parameters
+    ----------
+    folder : Path
+        The observation.
+    backend : str
+    work : Path
+        Where results may be written; they are removed.
+    numba_cache : Path, optional
+        Folder for compiled code; an empty one shows what compiling costs.
+    """
+    extra = {} if numba_cache is None else {"NUMBA_CACHE_DIR": str(numba_cache)}
+    with tempfile.TemporaryDirectory(dir=work) as out:
+        seconds, _ = _run(FRESH, ["scan", str(folder), "--out", out, "--backend", backend], extra)
+    return seconds
+
+
+def peak_mib(folder: Path, backend: str, work: Path, scans: int) -> float:
+    """Scan an observation several times in one new process; give its peak memory, MiB."""
+    _, said = _run(PEAK, [str(folder), backend, str(work), str(scans)], {})
+    return float(json.loads(said))
+
+
+def _run(code: str, arguments: list[str], extra: dict[str, str]) -> tuple[Seconds, str]:
+    """Run Python code in a new process; give its CPU (all its threads) and wall, and what it printed."""
+    start = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as trouble:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            stdout=said, stderr=trouble, env=child_environment(**extra),
+        )  # fmt: skip
+        # wait4 tells of this child alone; getrusage(RUSAGE_CHILDREN) sums all there were
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - start
+        said.seek(0)
+        trouble.seek(0)
+        if process.returncode != 0:
+            last = (trouble.read().strip().splitlines() or ["no message"])[-1]
+            raise BenchError(f"a scan in a process of its own ended with exit code {process.returncode}: {last}")
+        return Seconds(usage.ru_utime + usage.ru_stime, wall), said.read()
+
+
+def scan_and_store(folder: Path, recipe: Recipe, writer: ResultsWriter) -> None:
+    """Scan an observation and store it, as ``xscan scan`` does.
+
+    Raises
+    ------
+    BenchError
+        If nothing of it could be searched.
+    """
+    (outcome,) = run([(None, folder)], recipe, writer, _unheard)
+    if outcome.state != "done":
+        raise BenchError(f"{folder}: not searched, so not measured: {outcome.message}")
+
+
+def _unheard(_outcome: Outcome, _tables: Tables) -> None:
+    """Nobody is told of progress."""
+
+
+def report_peak() -> None:
+    """Do what :func:`peak_mib` asks of its child, and print the peak."""
+    folder, backend, work, scans = sys.argv[1:]
+    settings = recipe(backend=backend)
+    for _ in range(int(scans)):
+        with tempfile.TemporaryDirectory(dir=work) as out:
+            scan_and_store(Path(folder), settings, ResultsWriter(Path(out), settings.provenance(), settings.settings()))
+    print(json.dumps(_peak_mib()))
+
+
+def _peak_mib() -> float:
+    """Peak resident memory of this process, MiB.
+
+    Linux says it in VmHWM. Its ru_maxrss would not do: a child starts with its parent's.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text("utf-8").splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024

@@ -1,0 +1,57 @@
+"""Seconds of CPU and seconds on the wall, and how often to take them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from xscan.bench.record import Measurement
+
+__all__ = ["Seconds", "measured", "now", "rounds", "timed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """CPU time of the process, all threads, user and system; and time on the wall."""
+
+    cpu: float = 0.0
+    wall: float = 0.0
+
+    def __add__(self, other: Seconds) -> Seconds:
+        return Seconds(self.cpu + other.cpu, self.wall + other.wall)
+
+    def __sub__(self, other: Seconds) -> Seconds:
+        return Seconds(self.cpu - other.cpu, self.wall - other.wall)
+
+
+def now() -> Seconds:
+    """Read both clocks."""
+    return Seconds(time.process_time(), time.perf_counter())
+
+
+def timed(action: Callable[[], object]) -> Seconds:
+    """Do it; say how long it took."""
+    start = now()
+    action()
+    return now() - start
+
+
+def rounds(most: int, budget_s: float) -> Iterator[int]:
+    """Count rounds of measuring: ``most`` of them, fewer if they take longer than ``budget_s`` together."""
+    start = time.perf_counter()
+    for number in range(most):
+        yield number
+        if time.perf_counter() - start > budget_s:
+            return
+
+
+def measured(
+    what: str, workload: str, backend: str, samples: Sequence[Seconds], at: dict[str, float] | None = None
+) -> list[Measurement]:
+    """Give CPU and wall of some samples as two measurements, s."""
+    cpu, wall = tuple(s.cpu for s in samples), tuple(s.wall for s in samples)
+    return [
+        Measurement(what, workload, backend, quantity, "s", values, at or {})
+        for quantity, values in (("cpu", cpu), ("wall", wall))
+    ]

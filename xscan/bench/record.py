@@ -1,0 +1,129 @@
+"""What a benchmark measured, on which machine, of which code; kept as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from xscan.errors import ConfigError
+
+__all__ = ["SCHEMA", "Measurement", "Report", "file_name", "from_json", "ratio", "to_json"]
+
+SCHEMA = 1
+"""Version of the JSON; a reader refuses any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One quantity, with every sample that was taken of it.
+
+    Attributes
+    ----------
+    what : str
+        What was done: ``scan``, ``gunzip``, ``stage: flag``, ``growth: brighter``...
+    workload : str
+        On which observation: ``A``, ``L``, or the folder's name.
+    backend : str
+        With which backend; empty if none was involved.
+    quantity : str
+        ``cpu`` (user and system time of the whole process), ``wall``, or ``memory``.
+    unit : str
+    samples : tuple of float
+        In the order in which they were taken.
+    at : mapping of str to float
+        Where on a growth curve: ``events``, ``voxels``...
+    """
+
+    what: str
+    workload: str
+    backend: str
+    quantity: str
+    unit: str
+    samples: tuple[float, ...]
+    at: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        """Median of the samples."""
+        return statistics.median(self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything one run measured.
+
+    Attributes
+    ----------
+    date : str
+        ISO 8601, UTC.
+    machine, versions : mapping of str to str, number or None
+        CPU, cores and memory; Python, libraries, xscan and its commit.
+    workloads : mapping of str to mapping of str to number
+        Size of each observation: rows, events, bytes.
+    measurements : tuple of Measurement
+    """
+
+    date: str
+    machine: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    workloads: Mapping[str, Mapping[str, float]]
+    measurements: tuple[Measurement, ...]
+
+    def find(self, what: str, workload: str, backend: str, quantity: str) -> Measurement | None:
+        """Give a measurement, or None if this run did not take it."""
+        key = (what, workload, backend, quantity)
+        found = (m for m in self.measurements if (m.what, m.workload, m.backend, m.quantity) == key)
+        return next(found, None)
+
+    def curve(self, what: str, backend: str, quantity: str) -> list[Measurement]:
+        """Give the points of a growth curve, in the order in which they were taken."""
+        return [m for m in self.measurements if (m.what, m.backend, m.quantity) == (what, backend, quantity)]
+
+    def backends(self) -> list[str]:
+        """Name the backends that were measured, in order."""
+        return list(dict.fromkeys(m.backend for m in self.measurements if m.backend))
+
+
+def ratio(above: Measurement, below: Measurement) -> float:
+    """Give the median of the ratios of samples that were taken one right after the other.
+
+    A machine's speed drifts from one second to the next; neighbours in time share it.
+    """
+    return statistics.median(a / b for a, b in zip(above.samples, below.samples, strict=True))
+
+
+def file_name(report: Report) -> str:
+    """Name a report by date and CPU."""
+    cpu = re.sub(r"[^a-z0-9]+", "-", report.machine["cpu"].lower()).strip("-")
+    return f"{report.date}-{cpu}.json"
+
+
+def to_json(report: Report) -> str:
+    """Give a report as JSON, one measurement a line."""
+    head = {"schema": SCHEMA, "date": report.date, "machine": report.machine, "versions": report.versions}
+    text = json.dumps(head | {"workloads": report.workloads}, indent=1)[:-2]
+    rows = ",\n".join("  " + json.dumps(dataclasses.asdict(m)) for m in report.measurements)
+    return f'{text},\n "measurements": [\n{rows}\n ]\n}}\n'
+
+
+def from_json(text: str, name: str) -> Report:
+    """Read what :func:`to_json` wrote.
+
+    Raises
+    ------
+    ConfigError
+        If the text, called ``name`` in the message, is no report or of another version.
+    """
+    try:
+        held = json.loads(text)
+        if held["schema"] != SCHEMA:
+            raise ConfigError(f"{name}: results of schema {held['schema']}, this version reads {SCHEMA}; measure again")
+        taken = tuple(Measurement(**row | {"samples": tuple(row["samples"])}) for row in held["measurements"])
+        return Report(held["date"], held["machine"], held["versions"], held["workloads"], taken)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{name}: not the results of xscan bench ({type(error).__name__}: {error})") from None

@@ -1,0 +1,154 @@
+"""Where the time of a scan goes: timers around named functions, put there from outside."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from xscan import runner, search, store
+from xscan.bench.clock import Seconds, now
+from xscan.errors import BenchError
+
+__all__ = ["STAGES", "Stopwatch", "Watched", "watching"]
+
+STAGES = {
+    "read": "inflate, columns, cuts",
+    "prepare": "good time, photons on the grid, judging frames",
+    "load": "sort by cell, or upload",
+    "bin": "counts of each view",
+    "expectation": "mask, templates, constant sources",
+    "flag": "every voxel against its threshold",
+    "regions": "gather, place, light curves",
+    "tables": "Arrow tables, significances",
+    "write": "Parquet on disk",
+}
+"""The stages of a scan, in order, and what is in each."""
+
+REST = "rest"
+
+Hooks = Mapping[str, tuple[str, Any]]
+
+BACKEND_HOOKS: Hooks = {"load": ("load", {"bin": ("bin", {"flag": ("flag", {})})})}
+"""Method of a backend: its stage, and the hooks of what it gives back."""
+
+FUNCTIONS: tuple[tuple[ModuleType | type, str, str], ...] = (
+    (runner, "read", "read"),
+    (search, "expectation", "expectation"),
+    (search, "_describe", "regions"),
+    (runner, "tabulate", "tables"),
+    (store.ResultsWriter, "write", "write"),
+)
+"""Where a function is looked up when it is called, its name there, and its stage."""
+
+
+class Stopwatch:
+    """Splits time among stages; each instant belongs to the innermost stage that is under way."""
+
+    def __init__(self) -> None:
+        self.spent = dict.fromkeys([*STAGES, REST], Seconds())
+        self._calls = dict.fromkeys(STAGES, 0)
+        self._under_way = [REST]
+        self._since = now()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of this block to a stage, less that of the stages within it."""
+        self._calls[name] += 1
+        self._settle()
+        self._under_way.append(name)
+        try:
+            yield
+        finally:
+            self._settle()
+            self._under_way.pop()
+
+    def _settle(self) -> None:
+        instant = now()
+        name = self._under_way[-1]
+        self.spent[name] += instant - self._since
+        self._since = instant
+
+    def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Give the function with its calls counted to a stage."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self.stage(name):
+                return function(*args, **kwargs)
+
+        return call
+
+    def iterate(self, name: str, items: Iterator[Any]) -> Iterator[Any]:
+        """Give the items, the time it takes to make each counted to a stage."""
+        end = object()
+        while True:
+            with self.stage(name):
+                item = next(items, end)
+            if item is end:
+                return
+            yield item
+
+    def stop(self) -> dict[str, Seconds]:
+        """Give the time of each stage and of the rest.
+
+        Raises
+        ------
+        BenchError
+            If a stage never came: its function is not called where it is looked for, or the
+            observation was not searched.
+        """
+        self._settle()
+        missing = [name for name, calls in self._calls.items() if calls == 0]
+        if missing:
+            raise BenchError(
+                f"no time was spent in {', '.join(missing)}: the observation was not searched, or "
+                f"xscan.bench.stages looks for a function that is no longer called there"
+            )
+        return self.spent
+
+
+class Watched:
+    """An object some of whose methods belong to stages; in everything else it is the object."""
+
+    def __init__(self, inner: Any, stopwatch: Stopwatch, hooks: Hooks) -> None:
+        self._inner, self._stopwatch, self._hooks = inner, stopwatch, hooks
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inner, name)
+        if name not in self._hooks:
+            return value
+        stage, inside = self._hooks[name]
+        call = self._stopwatch.wrap(stage, value)
+        if not inside:
+            return call
+        return lambda *args, **kwargs: Watched(call(*args, **kwargs), self._stopwatch, inside)
+
+
+@contextmanager
+def watching(recipe: runner.Recipe, stopwatch: Stopwatch) -> Iterator[runner.Recipe]:
+    """Put timers around the stages of scans that run in this block with the recipe it gives."""
+    found: Callable[..., Any] = runner.search_observation  # type: ignore[attr-defined]
+
+    def search_observation(*args: Any) -> Any:
+        """Search lazily, as the real one: what comes between the other stages is preparation."""
+        searches, skipped = found(*args)
+        watched = (
+            dataclasses.replace(subset, views=stopwatch.iterate("prepare", subset.views))
+            for subset in stopwatch.iterate("prepare", searches)
+        )
+        return watched, skipped
+
+    replaced: list[tuple[Any, str, Any, Any]] = [(runner, "search_observation", found, search_observation)]
+    for owner, name, stage in FUNCTIONS:
+        function = getattr(owner, name)
+        replaced.append((owner, name, function, stopwatch.wrap(stage, function)))
+    try:
+        for owner, name, _, ours in replaced:
+            setattr(owner, name, ours)
+        backend: Any = Watched(recipe.backend, stopwatch, BACKEND_HOOKS)
+        yield dataclasses.replace(recipe, backend=backend)
+    finally:
+        for owner, name, theirs, _ in replaced:
+            setattr(owner, name, theirs)

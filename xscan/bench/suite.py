@@ -1,0 +1,146 @@
+"""What ``xscan bench`` measures, one thing after the other."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from xscan.api import recipe
+from xscan.backends import BACKENDS, get_backend
+from xscan.bench.child import fresh_scan, peak_mib, scan_and_store
+from xscan.bench.clock import Seconds, measured, rounds, timed
+from xscan.bench.growth import consume, grow
+from xscan.bench.gunzip import Inflater
+from xscan.bench.machine import describe_machine, describe_versions
+from xscan.bench.record import Measurement, Report
+from xscan.bench.stages import Stopwatch, watching
+from xscan.bench.workloads import LIKE_A, LIKE_L, Workload, made, opened
+from xscan.config import View, load_config
+from xscan.errors import BenchError, DeviceError
+from xscan.runner import Recipe
+from xscan.store import ResultsWriter
+
+__all__ = ["bench", "present"]
+
+THREE_BANDS = tuple(View(5.0, *band) for band in ((0.2, 2.0), (2.0, 12.0), (0.2, 12.0)))
+SCANS_IN_A_PROCESS = 5
+BUDGET_S = 40.0
+QUICK_ROUNDS = 3
+
+Say = Callable[[str], None]
+
+
+def bench(folder: Path | None, backends: Sequence[str], repeat: int, quick: bool, work: Path, say: Say) -> Report:
+    """Measure.
+
+    Parameters
+    ----------
+    folder : Path or None
+        An observation of the user's, or None for the simulated ones.
+    backends : sequence of str
+        Names; empty for all that work here.
+    repeat : int
+        Rounds of each measurement; fewer where they take more than 40 s together.
+    quick : bool
+        Only the short observation, three rounds at most, and no growth.
+    work : Path
+        Keeps the simulated observations; results are written there and removed.
+    say : callable
+        Told of each step, for progress.
+
+    Raises
+    ------
+    BenchError
+        If an observation cannot be made or searched.
+    DataError
+        If the folder is no observation.
+    DeviceError, ConfigError
+        If a backend asked for does not work here or is unknown.
+    """
+    names = present(backends, say)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"{work}: cannot be made: {error.strerror}; give --work another folder") from None
+    if folder is not None:
+        workloads = [opened(folder)]
+    else:
+        workloads = [made(simulated, work, say) for simulated in ((LIKE_A,) if quick else (LIKE_A, LIKE_L))]
+    repeat = min(repeat, QUICK_ROUNDS) if quick else repeat
+    taken: list[Measurement] = []
+    for workload in workloads:
+        for name in names:
+            taken += _scans(workload, name, repeat, work, say)
+            taken += _processes(workload, name, repeat, work, say)
+    if folder is None and not quick:
+        for name in names:
+            taken += grow(workloads[-1].observation, get_backend(name), say)
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    sizes = {workload.name: workload.size() for workload in workloads}
+    return Report(date, describe_machine(), describe_versions(), sizes, tuple(taken))
+
+
+def present(asked: Sequence[str], say: Say) -> list[str]:
+    """Name the backends to measure: those asked for, or all that work here."""
+    if asked:
+        return list(dict.fromkeys(get_backend(name).name for name in asked))
+    names = []
+    for name in reversed(BACKENDS):  # the fastest first
+        if name == "auto":
+            continue
+        try:
+            names.append(get_backend(name).name)
+        except DeviceError as error:
+            say(f"without {name}: {error}")
+    return names
+
+
+def _scans(workload: Workload, backend: str, repeat: int, work: Path, say: Say) -> list[Measurement]:
+    """Measure in turn: inflating, a whole scan by stages, three bands at 5 s after reading."""
+    settings = recipe(backend=backend)
+    bands = load_config(views=THREE_BANDS)
+
+    def search_bands() -> None:
+        consume(workload.observation, bands, settings.backend)
+
+    say(f"{workload.name}: {backend}, whole scans beside gunzip")
+    _staged(workload, settings, work)  # compiles, and fills the caches
+    search_bands()
+    inflated, by_stage, searched = [], [], []
+    with Inflater(workload.files) as inflater:
+        for _ in rounds(repeat, BUDGET_S):
+            inflated.append(inflater.ask())
+            by_stage.append(_staged(workload, settings, work))
+            searched.append(timed(search_bands))
+    as_whole, in_pieces = zip(*inflated, strict=True)
+    taken = measured("gunzip", workload.name, backend, as_whole)
+    taken += measured("gunzip, streamed", workload.name, backend, in_pieces)
+    taken += measured("scan", workload.name, backend, [sum(s.values(), Seconds()) for s in by_stage])
+    taken += measured("bands", workload.name, backend, searched)
+    for stage in by_stage[0]:
+        taken += measured(f"stage: {stage}", workload.name, backend, [spent[stage] for spent in by_stage])
+    return taken
+
+
+def _staged(workload: Workload, settings: Recipe, work: Path) -> dict[str, Seconds]:
+    """Scan from files to Parquet; give the time of each stage, which together are the whole."""
+    with tempfile.TemporaryDirectory(dir=work) as out:
+        writer = ResultsWriter(Path(out), settings.provenance(), settings.settings())
+        stopwatch = Stopwatch()
+        with watching(settings, stopwatch) as watched:
+            scan_and_store(workload.folder, watched, writer)
+        return stopwatch.stop()
+
+
+def _processes(workload: Workload, backend: str, repeat: int, work: Path, say: Say) -> list[Measurement]:
+    """Measure in processes of their own: peak memory, a fresh start, a start with nothing compiled."""
+    say(f"{workload.name}: {backend}, processes of their own")
+    peak = peak_mib(workload.folder, backend, work, SCANS_IN_A_PROCESS)
+    taken = [Measurement("peak memory", workload.name, backend, "memory", "MiB", (peak,))]
+    with tempfile.TemporaryDirectory(dir=work) as empty:
+        cold = fresh_scan(workload.folder, backend, work, Path(empty))
+    fresh = [fresh_scan(workload.folder, backend, work) for _ in rounds(repeat, BUDGET_S)]
+    taken += measured("first process", workload.name, backend, [cold])
+    return taken + measured("fresh process", workload.name, backend, fresh)

@@ -1,0 +1,118 @@
+"""Observations made from another in memory: brighter, longer, or with a pause."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.goodtime import Floats
+from xscan.model import EventList, GoodTime, Observation
+from xscan.subsets import good_intervals
+
+__all__ = ["brighter", "emptier", "longer"]
+
+
+def brighter(observation: Observation, factor: float, seed: int = 1) -> Observation:
+    """Give an observation with more or fewer events in the same time.
+
+    Whole copies of the events, and a part of them drawn at random. Where there are copies, the
+    times are dealt out anew within each CCD: places and rates stay what they are, and counts in
+    voxels are random again. Plain copies scatter too much, n times a Poisson number, and would
+    fill the sky with transients.
+    """
+    rng = np.random.default_rng(seed)
+    return dataclasses.replace(observation, lists=tuple(_brighter(events, factor, rng) for events in observation.lists))
+
+
+def _brighter(events: EventList, factor: float, rng: np.random.Generator) -> EventList:
+    n = events.time.size
+    parts = [np.arange(n)] * int(factor)
+    parts.append(np.sort(rng.choice(n, round((factor - int(factor)) * n), replace=False)))
+    index = np.concatenate(parts)
+    made = _taken(events, index)
+    if factor <= 1:
+        return made
+    time = made.time
+    for ccd in np.unique(made.ccd):
+        mine = np.nonzero(made.ccd == ccd)[0]
+        time[mine] = time[rng.permutation(mine)]
+    return made
+
+
+def longer(observation: Observation, copies: int) -> Observation:
+    """Give an observation that is followed by copies of itself, events and good time alike."""
+    step = np.ceil(max(events.event_span[1] for events in observation.lists)) - np.floor(
+        min(events.event_span[0] for events in observation.lists)
+    )
+    return dataclasses.replace(
+        observation, lists=tuple(_longer(events, copies, float(step)) for events in observation.lists)
+    )
+
+
+def _longer(events: EventList, copies: int, step_s: float) -> EventList:
+    made = _taken(events, np.tile(np.arange(events.time.size), copies))
+    later = np.repeat(np.arange(copies) * step_s, events.time.size)
+    good = {
+        ccd: GoodTime(
+            _repeated(held.intervals, copies, step_s),
+            None if held.exposures is None else _repeated(held.exposures, copies, step_s),
+        )
+        for ccd, held in events.good_time.items()
+    }
+    first, last = events.event_span
+    return dataclasses.replace(
+        made, time=made.time + later, good_time=good, event_span=(first, last + (copies - 1) * step_s)
+    )
+
+
+def _repeated(rows: Floats, copies: int, step_s: float) -> Floats:
+    """Repeat rows that begin with a start and a stop, each time ``step_s`` later."""
+    shift = np.zeros((copies, 1, rows.shape[1]))
+    shift[:, 0, :2] = np.arange(copies)[:, None] * step_s
+    return (rows + shift).reshape(-1, rows.shape[1])
+
+
+def emptier(observation: Observation, factor: float) -> Observation:
+    """Give an observation with a pause in its middle, ``factor`` times as long as the observation."""
+    spans = np.concatenate([good_intervals(events) for events in observation.lists])
+    start, stop = float(spans.min()), float(spans.max())
+    middle, pause = (start + stop) / 2, factor * (stop - start)
+    return dataclasses.replace(
+        observation, lists=tuple(_emptier(events, middle, pause) for events in observation.lists)
+    )
+
+
+def _emptier(events: EventList, middle: float, pause_s: float) -> EventList:
+    def moved(rows: Floats) -> Floats:
+        """Cut rows of start and stop at the middle, and move what comes later."""
+        before, after = rows[rows[:, 0] < middle].copy(), rows[rows[:, 1] > middle].copy()
+        before[:, 1] = np.minimum(before[:, 1], middle)
+        after[:, 0] = np.maximum(after[:, 0], middle)
+        after[:, :2] += pause_s
+        return np.concatenate([before, after])
+
+    good = {
+        ccd: GoodTime(moved(held.intervals), None if held.exposures is None else moved(held.exposures))
+        for ccd, held in events.good_time.items()
+    }
+    first, last = events.event_span
+    return dataclasses.replace(
+        events,
+        time=np.where(events.time > middle, events.time + pause_s, events.time),
+        good_time=good,
+        event_span=(first, last + pause_s),
+    )
+
+
+def _taken(events: EventList, index: NDArray[np.intp]) -> EventList:
+    """Give chosen events of a list."""
+    return dataclasses.replace(
+        events,
+        time=events.time[index],
+        x=events.x[index],
+        y=events.y[index],
+        pi=events.pi[index],
+        ccd=events.ccd[index],
+    )

@@ -1,0 +1,136 @@
+"""The observations that are measured: simulated ones made once and kept, or one of the user's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from xscan import simulate
+from xscan.bench.gunzip import inflated_bytes
+from xscan.config import load_config
+from xscan.errors import BenchError
+from xscan.missions.xmm import read
+from xscan.model import Observation
+from xscan.simulate import simulate_archive
+
+__all__ = ["LIKE_A", "LIKE_L", "Recipe", "Workload", "default_work", "made", "opened"]
+
+MARKER = "made-with.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How an observation is simulated.
+
+    Attributes
+    ----------
+    name : str
+    exposure_s : float
+    background : float
+        Factor on the background.
+    seed : int
+    """
+
+    name: str
+    exposure_s: float
+    background: float
+    seed: int = 5
+
+
+LIKE_A = Recipe("A", 30_000.0, 1.0)
+"""A typical observation: 30 ks, 0.45 million rows."""
+
+LIKE_L = Recipe("L", 100_000.0, 1.68)
+"""A long and busy one: 100 ks, 2.6 million rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """An observation on disk and in memory.
+
+    Attributes
+    ----------
+    name : str
+    folder : Path
+    files : tuple of Path
+        What a scan inflates: event lists and the source list.
+    observation : Observation
+        As the default profile reads it.
+    """
+
+    name: str
+    folder: Path
+    files: tuple[Path, ...]
+    observation: Observation
+
+    def size(self) -> dict[str, float]:
+        """Say how much there is to read and to search."""
+        lists = self.observation.lists
+        return {
+            "rows": sum(events.info.n_rows for events in lists),
+            "events": sum(events.time.size for events in lists),
+            "compressed_bytes": sum(path.stat().st_size for path in self.files),
+            "inflated_bytes": inflated_bytes(self.files),
+        }
+
+
+def default_work() -> Path:
+    """Give the folder in which simulated observations are kept unless told: the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(cache) if cache else Path.home() / ".cache") / "xscan" / "bench"
+
+
+def made(recipe: Recipe, work: Path, say: Callable[[str], None]) -> Workload:
+    """Simulate an observation, or take the one that the same recipe and simulator made before.
+
+    Raises
+    ------
+    BenchError
+        If it cannot be written.
+    """
+    folder = work / f"{recipe.name}-{recipe.exposure_s:g}s"
+    marker = folder / MARKER
+    text = json.dumps(asdict(recipe) | {"simulator": _simulator_digest()})
+    try:
+        if not marker.is_file() or marker.read_text("utf-8") != text:
+            say(f"{recipe.name}: simulating {recipe.exposure_s / 1000:g} ks, kept in {folder}")
+            if marker.is_file():  # another simulator's; nothing else is ever removed
+                shutil.rmtree(folder)
+            simulate_archive(folder, 1, recipe.seed, recipe.exposure_s, background=recipe.background)
+            marker.write_text(text, "utf-8")  # last: half an observation is never taken for a whole one
+    except OSError as error:
+        raise BenchError(
+            f"{error.filename or folder}: cannot be written: {error.strerror}; give --work a folder that can"
+        ) from None
+    return opened(next(folder.glob("0*/")), recipe.name)
+
+
+def opened(folder: Path, name: str | None = None) -> Workload:
+    """Take an observation that is there.
+
+    Raises
+    ------
+    DataError
+        If the folder is no observation.
+    """
+    observation = read(folder, load_config())
+    used = [events.info for events in observation.lists] + list(observation.skipped)
+    used += [observation.source_file] if observation.source_file is not None else []
+    files = tuple(_found(folder, info.file) for info in used)
+    return Workload(name or observation.obsid, folder, files, observation)
+
+
+def _found(folder: Path, file: str) -> Path:
+    path = folder / file
+    return path if path.is_file() else folder / "pps" / file
+
+
+def _simulator_digest() -> str:
+    """Fingerprint of the simulator's source: a changed one makes new observations."""
+    parts = sorted(Path(simulate.__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()[:16]
