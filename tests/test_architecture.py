@@ -41,7 +41,8 @@ FLOORS = [
     {"bench.clock", "bench.targets"},
     {"bench.stages", "bench.child", "bench.gunzip", "bench.growth"},
     {"bench.workloads"},
-    {"bench.suite", "bench.page", "bench.plot"},
+    {"bench.suite", "bench.summary", "bench.plot"},
+    {"bench.page"},
     {"cli"},
 ]
 HEAVY = ("cupy", "dask", "distributed", "numba", "numpy", "scipy", "cv2", "pyarrow", "astropy")

@@ -314,9 +314,10 @@ def run_bench(
     observation: Path | None, backends: list[str], repeat: int, quick: bool, work: Path | None, json: Path | None
 ) -> None:
     """Measure and print tables, the targets last."""
-    from xscan.bench.page import tables, title
+    from xscan.bench.page import title
     from xscan.bench.record import file_name, to_json
     from xscan.bench.suite import bench
+    from xscan.bench.summary import growth_tables, process_table, size_table, stage_tables
     from xscan.bench.targets import target_table
     from xscan.bench.workloads import default_work
     from xscan.errors import ConfigError
@@ -327,7 +328,8 @@ def run_bench(
         observation, backends, repeat, quick, work or default_work(), lambda line: typer.echo(line, err=True)
     )
     typer.echo(title(report))
-    for table in [*tables(report), target_table([report])]:
+    held = [size_table(report), *stage_tables(report), process_table(report), *growth_tables(report)]
+    for table in [*held, target_table([report])]:
         typer.echo(f"\n{table.markdown()}")
     if json is not None:
         target = json / file_name(report) if json.is_dir() else json

@@ -6,6 +6,7 @@ All start from one observation that was read from disk; what is measured begins 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from xscan.config import ScanConfig, View, load_config
 from xscan.model import Expectation, Observation
 from xscan.search import search_observation
 
-__all__ = ["CURVES", "consume", "grow"]
+__all__ = ["CURVES", "Curve", "consume", "grow"]
 
 MOST_EVENTS = 20_000_000
 FRAME_LENGTHS_S = (200.0, 100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.5)
@@ -30,12 +31,32 @@ LONGEST_S = 10.0
 BUDGET_S = 6.0
 ROUNDS = 3
 
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One way to grow.
+
+    Attributes
+    ----------
+    title : str
+    varied : str
+        Key in ``at`` of what is varied; empty where it is the events.
+    heading : str
+        The same for people, with its unit.
+    """
+
+    title: str
+    varied: str = ""
+    heading: str = ""
+
+
 CURVES = {
-    "growth: brighter": "more events in the same time",
-    "growth: longer": "the same rate for a longer time",
-    "growth: frames": "shorter frames, so more voxels",
-    "growth: empty": "the same events, and a pause in the middle",
+    "growth: brighter": Curve("more events in the same time"),
+    "growth: longer": Curve("the same rate for a longer time"),
+    "growth: frames": Curve("shorter frames, so more voxels, in one view", "frame_s", "frame (s)"),
+    "growth: empty": Curve("the same events with a pause in the middle", "empty_percent", "empty frames (%)"),
 }
+"""By the ``what`` of their measurements."""
 
 
 def grow(observation: Observation, backend: Backend, say: Callable[[str], None]) -> list[Measurement]:
@@ -55,11 +76,11 @@ def grow(observation: Observation, backend: Backend, say: Callable[[str], None])
     list of Measurement
         CPU and wall of every point, ``what`` as in :data:`CURVES`; ``at`` holds the events in the
         lists, the voxels of all views, the share of them that could be eclipses (mu above the
-        first limit), and the length of a frame in s or the share of empty frames where that is varied.
+        first limit), and what the curve varies.
     """
     taken: list[Measurement] = []
     for what in CURVES:
-        say(f"{backend.name}: {what}, {CURVES[what]}")
+        say(f"{backend.name}: {what}, {CURVES[what].title}")
         for made, config, at in _points(what, observation):
             taken += _point(what, made, config, backend, at)
             if taken[-1].median > LONGEST_S:
@@ -82,7 +103,7 @@ def _points(what: str, observation: Observation) -> Iterator[tuple[Observation, 
             yield observation, load_config(views=(View(dt_s, *BAND_KEV),)), {"frame_s": dt_s}
     else:
         for factor in PAUSES:
-            yield emptier(observation, factor), nine, {"empty": factor / (1 + factor)}
+            yield emptier(observation, factor), nine, {"empty_percent": 100 * factor / (1 + factor)}
 
 
 def _point(

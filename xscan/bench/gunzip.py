@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 from isal import igzip
 
@@ -15,7 +16,7 @@ from xscan.bench.clock import Seconds, timed
 from xscan.bench.machine import child_environment
 from xscan.errors import BenchError
 
-__all__ = ["Inflater", "inflated_bytes", "serve", "streamed", "whole"]
+__all__ = ["inflated_bytes", "inflater", "serve", "streamed", "whole"]
 
 BUFFER = 1 << 20
 SERVE = "from xscan.bench.gunzip import serve; serve()"
@@ -43,40 +44,36 @@ def inflated_bytes(files: Sequence[Path]) -> int:
     return total
 
 
-class Inflater:
-    """A process that does nothing but inflate files whenever it is asked to.
+@contextmanager
+def inflater(files: Sequence[Path]) -> Iterator[Callable[[], tuple[Seconds, Seconds]]]:
+    """Start a process that does nothing but inflate files whenever it is asked to.
 
     In the process that scans, the same call costs up to twice as much, depending on what the scan
     left on the heap. There a better scan would make the floor lower, and so look worse.
+
+    Yields
+    ------
+    callable
+        Inflates all files and gives what it took, each as a whole and streamed.
     """
+    command = [sys.executable, "-c", SERVE, *map(str, files)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=child_environment()) as process:
+        ask = partial(_ask, process)
+        ask()  # the first time finds the files on disk
+        yield ask
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._files = files
 
-    def __enter__(self) -> Inflater:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, *map(str, self._files)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=child_environment(),
-        )  # fmt: skip
-        self.ask()  # the first time finds the files on disk
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.communicate()  # closes its input, by which it ends
-
-    def ask(self) -> tuple[Seconds, Seconds]:
-        """Inflate all files; give what it took as a whole, and streamed."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write("\n")
-            self._process.stdin.flush()
-            as_whole, in_pieces = json.loads(self._process.stdout.readline())
-        except (OSError, ValueError):
-            raise BenchError("the process that inflates files ended; see its message above") from None
-        return Seconds(*as_whole), Seconds(*in_pieces)
+def _ask(process: subprocess.Popen[str]) -> tuple[Seconds, Seconds]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        as_whole, in_pieces = json.loads(process.stdout.readline())
+    except (OSError, ValueError):
+        raise BenchError("the process that inflates files ended; see its message above") from None
+    return Seconds(*as_whole), Seconds(*in_pieces)
 
 
 def serve() -> None:

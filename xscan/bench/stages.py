@@ -12,7 +12,7 @@ from xscan import runner, search, store
 from xscan.bench.clock import Seconds, now
 from xscan.errors import BenchError
 
-__all__ = ["STAGES", "Stopwatch", "Watched", "watching"]
+__all__ = ["REST", "STAGES", "Stopwatch", "Watched", "watching"]
 
 STAGES = {
     "read": "inflate, columns, cuts",

@@ -12,7 +12,7 @@ from xscan.backends import BACKENDS, get_backend
 from xscan.bench.child import fresh_scan, peak_mib, scan_and_store
 from xscan.bench.clock import Seconds, measured, rounds, timed
 from xscan.bench.growth import consume, grow
-from xscan.bench.gunzip import Inflater
+from xscan.bench.gunzip import inflater
 from xscan.bench.machine import describe_machine, describe_versions
 from xscan.bench.record import Measurement, Report
 from xscan.bench.stages import Stopwatch, watching
@@ -73,7 +73,9 @@ def bench(folder: Path | None, backends: Sequence[str], repeat: int, quick: bool
     for workload in workloads:
         for name in names:
             taken += _scans(workload, name, repeat, work, say)
-            taken += _processes(workload, name, repeat, work, say)
+            taken += _peak(workload, name, work, say)
+            if workload is workloads[0]:
+                taken += _starts(workload, name, repeat, work, say)
     if folder is None and not quick:
         for name in names:
             taken += grow(workloads[-1].observation, get_backend(name), say)
@@ -109,9 +111,9 @@ def _scans(workload: Workload, backend: str, repeat: int, work: Path, say: Say) 
     _staged(workload, settings, work)  # compiles, and fills the caches
     search_bands()
     inflated, by_stage, searched = [], [], []
-    with Inflater(workload.files) as inflater:
+    with inflater(workload.files) as inflate:
         for _ in rounds(repeat, BUDGET_S):
-            inflated.append(inflater.ask())
+            inflated.append(inflate())
             by_stage.append(_staged(workload, settings, work))
             searched.append(timed(search_bands))
     as_whole, in_pieces = zip(*inflated, strict=True)
@@ -134,13 +136,18 @@ def _staged(workload: Workload, settings: Recipe, work: Path) -> dict[str, Secon
         return stopwatch.stop()
 
 
-def _processes(workload: Workload, backend: str, repeat: int, work: Path, say: Say) -> list[Measurement]:
-    """Measure in processes of their own: peak memory, a fresh start, a start with nothing compiled."""
-    say(f"{workload.name}: {backend}, processes of their own")
+def _peak(workload: Workload, backend: str, work: Path, say: Say) -> list[Measurement]:
+    """Measure the peak memory of some scans in one process."""
+    say(f"{workload.name}: {backend}, peak memory")
     peak = peak_mib(workload.folder, backend, work, SCANS_IN_A_PROCESS)
-    taken = [Measurement("peak memory", workload.name, backend, "memory", "MiB", (peak,))]
+    return [Measurement("peak memory", workload.name, backend, "memory", "MiB", (peak,))]
+
+
+def _starts(workload: Workload, backend: str, repeat: int, work: Path, say: Say) -> list[Measurement]:
+    """Measure whole commands: with an empty cache of compiled code, and with a full one."""
+    say(f"{workload.name}: {backend}, fresh processes")
     with tempfile.TemporaryDirectory(dir=work) as empty:
         cold = fresh_scan(workload.folder, backend, work, Path(empty))
     fresh = [fresh_scan(workload.folder, backend, work) for _ in rounds(repeat, BUDGET_S)]
-    taken += measured("first process", workload.name, backend, [cold])
+    taken = measured("first process", workload.name, backend, [cold])
     return taken + measured("fresh process", workload.name, backend, fresh)

@@ -38,7 +38,7 @@ def _brighter(events: EventList, factor: float, rng: np.random.Generator) -> Eve
     for ccd in np.unique(made.ccd):
         mine = np.nonzero(made.ccd == ccd)[0]
         time[mine] = time[rng.permutation(mine)]
-    return made
+    return _taken(made, np.lexsort((time, made.ccd)))  # by CCD, then by time, as event lists are
 
 
 def longer(observation: Observation, copies: int) -> Observation:

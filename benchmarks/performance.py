@@ -1,0 +1,51 @@
+"""Write docs/performance.md and its picture from what ``xscan bench --json`` measured.
+
+    scripts/performance-doc [JSON ...]
+
+Without arguments: from all of benchmarks/results/, the newest first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from xscan.bench.page import page
+from xscan.bench.plot import plot_growth
+from xscan.bench.record import Report, from_json
+from xscan.bench.summary import growth_tables
+from xscan.errors import XscanError
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def read_reports(paths: list[Path]) -> list[Report]:
+    """Read results, the newest first."""
+    reports = [from_json(path.read_text("utf-8"), path.name) for path in sorted(paths)]
+    return sorted(reports, key=lambda report: report.date, reverse=True)
+
+
+def main() -> int:
+    """Write the page and the picture; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("json", nargs="*", type=Path, help="results of xscan bench")
+    paths = parser.parse_args().json or list(RESULTS.glob("*.json"))
+    if not paths:
+        print(f"{RESULTS}: no results; measure with xscan bench --json {RESULTS}", file=sys.stderr)
+        return 2
+    try:
+        reports = read_reports(paths)
+    except (XscanError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    (ROOT / "docs" / "performance.md").write_text(page(reports), "utf-8")
+    grown = next(filter(growth_tables, reports), None)
+    if grown is not None:
+        plot_growth(grown, ROOT / "docs" / "images" / "growth.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

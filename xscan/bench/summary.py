@@ -1,0 +1,124 @@
+"""What a run measured, as tables."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from xscan.bench.growth import CURVES, Curve
+from xscan.bench.record import Measurement, Report, ratio
+from xscan.bench.stages import REST, STAGES
+from xscan.bench.table import Table
+
+__all__ = ["growth_tables", "process_table", "size_table", "stage_tables"]
+
+RATIOS = (
+    ("whole scan over gunzip", "scan", "gunzip"),
+    ("whole scan over streamed gunzip", "scan", "gunzip, streamed"),
+    ("three bands over gunzip", "bands", "gunzip"),
+)
+PROCESSES = ("fresh process", "first process")
+
+
+def size_table(report: Report) -> Table:
+    """Say how much there was to read and search, and what inflating it takes."""
+    first = report.backends()[0]
+    rows = []
+    for workload, size in report.workloads.items():
+        inflated = report.find("gunzip", workload, first, "cpu")
+        rows.append(
+            (
+                workload,
+                f"{size['rows']:,.0f}",
+                f"{size['events']:,.0f}",
+                f"{size['compressed_bytes'] / 1e6:.1f}",
+                f"{size['inflated_bytes'] / 1e6:.1f}",
+                _milliseconds(inflated),
+                _milliseconds(report.find("gunzip, streamed", workload, first, "cpu")),
+                f"{inflated.median / size['rows'] * 1e9:.0f}" if inflated else "",
+            )
+        )
+    columns = ("", "rows", "events kept", "MB", "MB inflated", "gunzip (CPU ms)", "streamed", "gunzip, ns a row")
+    return Table("What was measured", columns, rows)
+
+
+def stage_tables(report: Report) -> list[Table]:
+    """Say where the time of a scan goes, one table a workload, one column a backend."""
+    return [_stages(report, workload) for workload in report.workloads]
+
+
+def _stages(report: Report, workload: str) -> Table:
+    names = report.backends()
+    stages = [(f"{name}: {text}", f"stage: {name}") for name, text in STAGES.items()]
+    lines = [(text, what, "cpu") for text, what in [*stages, (f"{REST}: all else", f"stage: {REST}")]]
+    lines += [("whole scan", "scan", "cpu"), ("whole scan, wall", "scan", "wall")]
+    lines += [("three bands at 5 s, read before", "bands", "cpu")]
+    rows = []
+    for text, what, quantity in lines:
+        found = [report.find(what, workload, name, quantity) for name in names]
+        over = [f"{b.median / a.median:.1f}" if a and b and a.median > 0 else "" for a, b in pairwise(found)]
+        rows.append([text, *map(_milliseconds, found), *over])
+    blank = [""] * (len(names) - 1)
+    for text, above, below in RATIOS:
+        rows.append([text, *(_over(report, workload, name, above, below) for name in names), *blank])
+    scans = [report.find("scan", workload, name, "cpu") for name in names]
+    rows.append(["rounds", *(str(len(m.samples)) if m else "" for m in scans), *blank])
+    columns = ["", *(f"{name} (CPU ms)" for name in names), *(f"{b} / {a}" for a, b in pairwise(names))]
+    return Table(f"{workload}: where the time goes", columns, rows)
+
+
+def _over(report: Report, workload: str, backend: str, above: str, below: str) -> str:
+    upper, lower = (report.find(what, workload, backend, "cpu") for what in (above, below))
+    return f"{ratio(upper, lower):.2f} x" if upper and lower else ""
+
+
+def process_table(report: Report) -> Table:
+    """Give peak memory, and what starting afresh costs."""
+    rows = []
+    for workload in report.workloads:
+        for name in report.backends():
+            peak = report.find("peak memory", workload, name, "memory")
+            times = [report.find(what, workload, name, clock) for what in PROCESSES for clock in ("cpu", "wall")]
+            cells = [f"{peak.median:.0f}" if peak else "", *(f"{m.median:.2f}" if m else "" for m in times)]
+            rows.append([f"{workload}, {name}", *cells])
+    columns = ("", "peak, five scans (MiB)", "fresh: CPU (s)", "wall", "nothing compiled: CPU (s)", "wall")
+    return Table("Processes of their own", columns, rows)
+
+
+def growth_tables(report: Report) -> list[Table]:
+    """Say how cost grows, one table a curve; none if growth was not measured."""
+    made = []
+    for what, curve in CURVES.items():
+        taken = {name: report.curve(what, name, "cpu") for name in report.backends()}
+        if any(taken.values()):
+            made.append(_growth(curve, taken))
+    return made
+
+
+def _growth(curve: Curve, taken: dict[str, list[Measurement]]) -> Table:
+    rows = []
+    longest = max(taken.values(), key=len)
+    for i, point in enumerate(longest):
+        events, voxels, eligible = (point.at[key] for key in ("events", "voxels", "eligible"))
+        cells = [f"{point.at[curve.varied]:.3g}"] if curve.varied else []
+        cells += [f"{events / 1e6:.3g}", f"{voxels / 1e6:,.0f}", f"{100 * eligible:.2g}"]
+        for points in taken.values():
+            here = points[i] if i < len(points) else None
+            cells += [_milliseconds(here), f"{here.median / events * 1e9:.0f}" if here else ""]
+        rows.append(cells)
+    columns = [curve.heading] if curve.varied else []
+    columns += ["events (M)", "voxels (M)", "could be eclipses (%)"]
+    for name in taken:
+        columns += [f"{name} (CPU ms)", "ns an event"]
+    return Table(f"Growth: {curve.title}", columns, rows)
+
+
+def _milliseconds(found: Measurement | None) -> str:
+    """Median, least and largest of some seconds."""
+    if found is None:
+        return ""
+    middle, low, high = (_short(1000 * value) for value in (found.median, min(found.samples), max(found.samples)))
+    return f"{middle} ({low}-{high})"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
