@@ -62,7 +62,9 @@ def made_up() -> Report:
         point
         for what in CURVES
         for n in (1e3, 1e4)
-        for point in seconds(what, "", n / 1e6, events=n, voxels=10 * n, eligible=0.1, frame_s=5, empty_percent=50)
+        for point in seconds(
+            what, "", n / 1e6, events=n, voxels=10 * n, eligible=0.1, regions=1, frame_s=5, empty_percent=50
+        )
     ]
     return report(
         *seconds("gunzip", "A", 1.0, 2.0, 4.0),

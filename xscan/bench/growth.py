@@ -76,7 +76,7 @@ def grow(observation: Observation, backend: Backend, say: Callable[[str], None])
     list of Measurement
         CPU and wall of every point, ``what`` as in :data:`CURVES`; ``at`` holds the events in the
         lists, the voxels of all views, the share of them that could be eclipses (mu above the
-        first limit), and what the curve varies.
+        first limit), the regions found, and what the curve varies.
     """
     taken: list[Measurement] = []
     for what in CURVES:
@@ -109,19 +109,21 @@ def _points(what: str, observation: Observation) -> Iterator[tuple[Observation, 
 def _point(
     what: str, observation: Observation, config: ScanConfig, backend: Backend, at: dict[str, float]
 ) -> list[Measurement]:
-    """Search once to warm up and to count voxels, then measure."""
-    voxels, eligible = 0, 0
+    """Search once to warm up and to count voxels and regions, then measure."""
+    voxels, eligible, regions = 0, 0, 0
     searches, _ = search_observation(observation, config, backend)
     for subset in searches:
         for result in subset.views:
             if result.search is not None:
                 limits = thresholds(config.sigma, result.search.counts.n_max())
+                regions += len(result.found)
                 voxels += int(np.prod(result.search.grid.shape))
                 eligible += _above(result.search.expected, float(limits.mu_eclipse[0]))
     at = at | {
         "events": float(sum(events.time.size for events in observation.lists)),
         "voxels": float(voxels),
         "eligible": eligible / voxels,
+        "regions": float(regions),
     }
     samples: list[Seconds] = []
     for _ in rounds(ROUNDS, BUDGET_S):

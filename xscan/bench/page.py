@@ -30,9 +30,9 @@ Every instant of a scan belongs to one stage, the innermost one under way; so do
 still busy with an earlier one."""
 
 GROWTH_NOTE = """\
-After reading, nine views unless the table says otherwise. A curve ends with the first point above ten seconds. The last
-column is the share of voxels in which more counts are expected than the first eclipse threshold (13.1 at 3 sigma):
-those have to be looked at even if they are empty."""
+After reading, nine views unless the table says otherwise. A curve ends with the first point above ten seconds.
+"Could be eclipses" is the share of voxels in which more counts are expected than the first eclipse threshold (13.1 at
+3 sigma): those have to be looked at even if they are empty. Placing a region costs time too: they are counted."""
 
 
 def title(report: Report) -> str:

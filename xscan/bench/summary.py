@@ -98,17 +98,19 @@ def _growth(curve: Curve, taken: dict[str, list[Measurement]]) -> Table:
     rows = []
     longest = max(taken.values(), key=len)
     for i, point in enumerate(longest):
-        events, voxels, eligible = (point.at[key] for key in ("events", "voxels", "eligible"))
+        events, voxels, eligible, regions = (point.at[key] for key in ("events", "voxels", "eligible", "regions"))
         cells = [f"{point.at[curve.varied]:.3g}"] if curve.varied else []
-        cells += [f"{events / 1e6:.3g}", f"{voxels / 1e6:,.0f}", f"{100 * eligible:.2g}"]
+        cells += [f"{events / 1e6:.3g}", f"{voxels / 1e6:,.0f}", f"{100 * eligible:.2g}", f"{regions:.0f}"]
         for points in taken.values():
             here = points[i] if i < len(points) else None
-            cells += [_milliseconds(here), f"{here.median / events * 1e9:.0f}" if here else ""]
+            cells.append(_milliseconds(here))
+            if not curve.varied:
+                cells.append(f"{here.median / events * 1e9:,.0f}" if here else "")
         rows.append(cells)
     columns = [curve.heading] if curve.varied else []
-    columns += ["events (M)", "voxels (M)", "could be eclipses (%)"]
+    columns += ["events (M)", "voxels (M)", "could be eclipses (%)", "regions"]
     for name in taken:
-        columns += [f"{name} (CPU ms)", "ns an event"]
+        columns += [f"{name} (CPU ms)"] + ["ns an event"] * (not curve.varied)
     return Table(f"Growth: {curve.title}", columns, rows)
 
 
