@@ -35,7 +35,7 @@ from xscan.store import ResultsWriter
 from xscan.subsets import good_intervals
 
 ROOT = Path(__file__).resolve().parents[1]
-MACHINE = {"cpu": "Abacus 3000 (TM)", "cores": 2, "memory_gib": 1.5, "system": "Linux"}
+MACHINE = {"cpu": "Abacus 3000 (TM)", "cores": 2, "memory_gib": 1.5, "system": "Linux", "load": 0.1}
 VERSIONS = {"python": "3", "numpy": "2", "numba": "0", "isal": "1", "xscan": "0", "commit": "abc", "dirty": True}
 SIZE = {"rows": 1000, "events": 900, "compressed_bytes": 10_000, "inflated_bytes": 30_000}
 

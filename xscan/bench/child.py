@@ -52,15 +52,17 @@ def peak_mib(folder: Path, backend: str, work: Path, scans: int) -> float:
 
 def _run(code: str, arguments: list[str], extra: dict[str, str]) -> tuple[Seconds, str]:
     """Run Python code in a new process; give its CPU (all its threads) and wall, and what it printed."""
+    command = [sys.executable, "-c", code, *arguments]
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as trouble:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            stdout=said, stderr=trouble, env=child_environment(**extra),
-        )  # fmt: skip
-        # wait4 tells of this child alone; getrusage(RUSAGE_CHILDREN) sums all there were
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        with subprocess.Popen(command, stdout=said, stderr=trouble, env=child_environment(**extra)) as process:
+            # wait4 tells of this child alone; getrusage(RUSAGE_CHILDREN) sums all there were
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            except BaseException:  # interrupted: it must not write on into a folder that is being removed
+                process.kill()
+                raise
+            process.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - start
         said.seek(0)
         trouble.seek(0)

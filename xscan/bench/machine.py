@@ -25,10 +25,16 @@ def child_environment(**extra: str) -> dict[str, str]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Give the CPU's name, the cores this process may use, and memory in GiB."""
+    """Give the CPU's name, the cores this process may use, memory in GiB, and how busy it is (load average)."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": _cpu(), "cores": cores, "memory_gib": round(memory / 2**30, 1), "system": platform.system()}
+    return {
+        "cpu": _cpu(),
+        "cores": cores,
+        "memory_gib": round(memory / 2**30, 1),
+        "system": platform.system(),
+        "load": round(os.getloadavg()[0], 1),
+    }
 
 
 def _cpu() -> str:

@@ -42,8 +42,8 @@ def title(report: Report) -> str:
     changed = " with changes that are not committed" if versions["dirty"] else ""
     libraries = ", ".join(f"{name} {versions[name]}" for name in ("numpy", "numba", "isal"))
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB; {report.date}; "
-        f"xscan {versions['xscan']}{commit}{changed}; Python {versions['python']}, {libraries}"
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB, load {machine['load']:g} before; "
+        f"{report.date}; xscan {versions['xscan']}{commit}{changed}; Python {versions['python']}, {libraries}"
     )
 
 

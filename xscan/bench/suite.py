@@ -27,6 +27,7 @@ __all__ = ["bench", "present"]
 THREE_BANDS = tuple(View(5.0, *band) for band in ((0.2, 2.0), (2.0, 12.0), (0.2, 12.0)))
 SCANS_IN_A_PROCESS = 5
 BUDGET_S = 40.0
+BUSY = 0.25  # load average a core
 QUICK_ROUNDS = 3
 
 Say = Callable[[str], None]
@@ -59,6 +60,7 @@ def bench(folder: Path | None, backends: Sequence[str], repeat: int, quick: bool
     DeviceError, ConfigError
         If a backend asked for does not work here or is unknown.
     """
+    machine, versions = describe_machine(), describe_versions()  # before it is busy, and as the code is now
     names = present(backends, say)
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -68,6 +70,8 @@ def bench(folder: Path | None, backends: Sequence[str], repeat: int, quick: bool
         workloads = [opened(folder)]
     else:
         workloads = [made(simulated, work, say) for simulated in ((LIKE_A,) if quick else (LIKE_A, LIKE_L))]
+    if machine["load"] > BUSY * machine["cores"]:
+        say(f"this machine is busy (load {machine['load']} on {machine['cores']} cores): expect times too long")
     repeat = min(repeat, QUICK_ROUNDS) if quick else repeat
     taken: list[Measurement] = []
     for workload in workloads:
@@ -81,7 +85,7 @@ def bench(folder: Path | None, backends: Sequence[str], repeat: int, quick: bool
             taken += grow(workloads[-1].observation, get_backend(name), say)
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     sizes = {workload.name: workload.size() for workload in workloads}
-    return Report(date, describe_machine(), describe_versions(), sizes, tuple(taken))
+    return Report(date, machine, versions, sizes, tuple(taken))
 
 
 def present(asked: Sequence[str], say: Say) -> list[str]:
