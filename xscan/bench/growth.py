@@ -62,7 +62,7 @@ CURVES = {
 def grow(observation: Observation, backend: Backend, say: Callable[[str], None]) -> list[Measurement]:
     """Measure all curves of one backend.
 
-    A curve ends after the first point that takes longer than ten seconds.
+    A curve ends after the first point that takes more than ten seconds of CPU.
 
     Parameters
     ----------
@@ -82,8 +82,9 @@ def grow(observation: Observation, backend: Backend, say: Callable[[str], None])
     for what in CURVES:
         say(f"{backend.name}: {what}, {CURVES[what].title}")
         for made, config, at in _points(what, observation):
-            taken += _point(what, made, config, backend, at)
-            if taken[-1].median > LONGEST_S:
+            cpu, wall = _point(what, made, config, backend, at)
+            taken += [cpu, wall]
+            if cpu.median > LONGEST_S:
                 break
     return taken
 

@@ -18,10 +18,10 @@ never edited by hand. `xscan bench` measures your machine, and with `--observati
 
 - CPU is user and system time of the whole process, all threads. A number is the median of all rounds; the brackets
   hold the least and the largest.
-- `gunzip` is inflating the files of the observation, each as a whole (ISA-L), in a process that does nothing else: no
-  reader of these files can be faster. It is measured in every round right before the scan, and a ratio is the median
-  of the rounds' ratios, so that it means the same on other machines. Streamed through a small buffer it is faster
-  still.
+- `gunzip` is inflating the files of the observation, each as a whole (ISA-L), in a process that does nothing else;
+  "streamed" is the same through one small buffer, the least that any reader must spend. Both are measured in every
+  round right before the scan, and a ratio is the median of the rounds' ratios, so that it means the same on other
+  machines.
 - A and L are simulated ([simulator](simulator.md)): 30 ks and 100 ks, about as many rows as two observations on which
   EXOD2 was measured. EXOD2's numbers are CPU time, on those two and on another machine."""
 
@@ -30,7 +30,7 @@ Every instant of a scan belongs to one stage, the innermost one under way; so do
 still busy with an earlier one."""
 
 GROWTH_NOTE = """\
-After reading, nine views unless the table says otherwise. A curve ends with the first point above ten seconds.
+After reading, nine views unless the table says otherwise. A curve ends with the first point above ten seconds of CPU.
 "Could be eclipses" is the share of voxels in which more counts are expected than the first eclipse threshold (13.1 at
 3 sigma): those have to be looked at even if they are empty. Placing a region costs time too: they are counted."""
 
