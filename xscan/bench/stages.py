@@ -16,8 +16,9 @@ __all__ = ["REST", "STAGES", "Stopwatch", "Watched", "watching"]
 
 STAGES = {
     "read": "inflate, columns, cuts",
-    "prepare": "good time, photons on the grid, judging frames",
-    "load": "sort by cell, or upload",
+    "prepare": "good time, judging frames",
+    "merge": "photons on the grid, sorted by cell",
+    "load": "upload, where there is a device",
     "bin": "counts of each view",
     "expectation": "mask, templates, constant sources",
     "flag": "every voxel against its threshold",
@@ -31,7 +32,7 @@ REST = "rest"
 
 Hooks = Mapping[str, tuple[str, Any]]
 
-BACKEND_HOOKS: Hooks = {"load": ("load", {"bin": ("bin", {"flag": ("flag", {})})})}
+BACKEND_HOOKS: Hooks = {"merge": ("merge", {}), "load": ("load", {"bin": ("bin", {"flag": ("flag", {})})})}
 """Method of a backend: its stage, and the hooks of what it gives back."""
 
 FUNCTIONS: tuple[tuple[ModuleType | type, str, str], ...] = (

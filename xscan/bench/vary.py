@@ -13,6 +13,8 @@ from xscan.subsets import good_intervals
 
 __all__ = ["brighter", "emptier", "longer"]
 
+BETWEEN_S = 10.0  # read-out frames may begin a little before the first event and end after the last
+
 
 def brighter(observation: Observation, factor: float, seed: int = 1) -> Observation:
     """Give an observation with more or fewer events in the same time.
@@ -43,9 +45,9 @@ def _brighter(events: EventList, factor: float, rng: np.random.Generator) -> Eve
 
 def longer(observation: Observation, copies: int) -> Observation:
     """Give an observation that is followed by copies of itself, events and good time alike."""
-    step = np.ceil(max(events.event_span[1] for events in observation.lists)) - np.floor(
-        min(events.event_span[0] for events in observation.lists)
-    )
+    first = min(events.event_span[0] for events in observation.lists)
+    last = max(events.event_span[1] for events in observation.lists)
+    step = np.ceil(last + BETWEEN_S) - np.floor(first)
     return dataclasses.replace(
         observation, lists=tuple(_longer(events, copies, float(step)) for events in observation.lists)
     )
@@ -56,7 +58,7 @@ def _longer(events: EventList, copies: int, step_s: float) -> EventList:
     later = np.repeat(np.arange(copies) * step_s, events.time.size)
     good = {
         ccd: GoodTime(
-            _repeated(held.intervals, copies, step_s),
+            np.concatenate([held.intervals + i * step_s for i in range(copies)]),
             None if held.exposures is None else _repeated(held.exposures, copies, step_s),
         )
         for ccd, held in events.good_time.items()
@@ -67,11 +69,10 @@ def _longer(events: EventList, copies: int, step_s: float) -> EventList:
     )
 
 
-def _repeated(rows: Floats, copies: int, step_s: float) -> Floats:
-    """Repeat rows that begin with a start and a stop, each time ``step_s`` later."""
-    shift = np.zeros((copies, 1, rows.shape[1]))
-    shift[:, 0, :2] = np.arange(copies)[:, None] * step_s
-    return (rows + shift).reshape(-1, rows.shape[1])
+def _repeated(curve: Floats, copies: int, step_s: float) -> Floats:
+    """Let a curve of live time be followed by itself, each time ``step_s`` later."""
+    shift = np.array([[step_s], [curve[1, -1]]])
+    return np.concatenate([curve + i * shift for i in range(copies)], axis=1)
 
 
 def emptier(observation: Observation, factor: float) -> Observation:
@@ -85,16 +86,22 @@ def emptier(observation: Observation, factor: float) -> Observation:
 
 
 def _emptier(events: EventList, middle: float, pause_s: float) -> EventList:
-    def moved(rows: Floats) -> Floats:
-        """Cut rows of start and stop at the middle, and move what comes later."""
-        before, after = rows[rows[:, 0] < middle].copy(), rows[rows[:, 1] > middle].copy()
+    def moved(spans: Floats) -> Floats:
+        """Cut intervals at the middle, and move what comes later."""
+        before, after = spans[spans[:, 0] < middle].copy(), spans[spans[:, 1] > middle].copy()
         before[:, 1] = np.minimum(before[:, 1], middle)
         after[:, 0] = np.maximum(after[:, 0], middle)
-        after[:, :2] += pause_s
-        return np.concatenate([before, after])
+        return np.concatenate([before, after + pause_s])
+
+    def paused(curve: Floats) -> Floats:
+        """Let a curve of live time stand still from the middle on."""
+        place = np.searchsorted(curve[0], middle)
+        live = np.interp(middle, *curve)
+        rest = np.array([[middle, middle + pause_s], [live, live]])
+        return np.concatenate([curve[:, :place], rest, curve[:, place:] + [[pause_s], [0.0]]], axis=1)
 
     good = {
-        ccd: GoodTime(moved(held.intervals), None if held.exposures is None else moved(held.exposures))
+        ccd: GoodTime(moved(held.intervals), None if held.exposures is None else paused(held.exposures))
         for ccd, held in events.good_time.items()
     }
     first, last = events.event_span

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xscan import simulate
+from xscan.api import read
 from xscan.bench.gunzip import inflated_bytes
-from xscan.config import load_config
 from xscan.errors import BenchError
-from xscan.missions.xmm import read
 from xscan.model import Observation
 from xscan.simulate import simulate_archive
 
@@ -118,7 +117,7 @@ def opened(folder: Path, name: str | None = None) -> Workload:
     DataError
         If the folder is no observation.
     """
-    observation = read(folder, load_config())
+    observation = read(folder)
     used = [events.info for events in observation.lists] + list(observation.skipped)
     used += [observation.source_file] if observation.source_file is not None else []
     files = tuple(_found(folder, info.file) for info in used)
