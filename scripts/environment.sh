@@ -21,3 +21,10 @@ use_any_environment() {
     here=$(cd / && python3 -c 'import pathlib, xscan; print(pathlib.Path(xscan.__file__).parents[1])' 2>/dev/null) || true
     [ "$here" = "$PWD" ] || use_own_environment
 }
+
+# The tests run the CUDA kernels on the CPU and need a C++ compiler for it; Zig's wheel is one, of
+# 400 MB, so that it is installed only where there is no other.
+use_a_compiler() {
+    [ -n "${CXX:-}" ] || command -v g++ > /dev/null || command -v clang++ > /dev/null ||
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check ziglang
+}

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cuda_on_cpu import NO_COMPILER, find_compiler, make_backend
 from hypothesis import settings
 
-from xscan.backends import Backend, get_backend
+from xscan.backends import Backend
+from xscan.backends.device import Device
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -14,15 +16,32 @@ settings.register_profile("xscan", deadline=None, max_examples=60, derandomize=T
 settings.load_profile("xscan")
 
 
+def pytest_configure() -> None:
+    """Fail, not skip, where the CUDA kernels cannot be run: nothing else would look at them."""
+    if find_compiler() is None:
+        pytest.exit(NO_COMPILER, returncode=1)
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20260)
 
 
-@pytest.fixture(params=["numpy", "numba"])
+@pytest.fixture(params=["numpy", "numba", "cuda", "cuda in slabs"])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Every backend in turn: each test that takes it holds for all."""
-    return get_backend(request.param)
+    """Every backend in turn: each test that takes it holds for all. CUDA kernels run on the CPU."""
+    return make_backend(request.param)
+
+
+@pytest.fixture(scope="session")
+def gpu() -> Device:
+    """The CUDA device, for tests marked gpu."""
+    try:
+        from xscan.backends.cupy_ import open_device
+
+        return open_device()
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"no CUDA device answers: {error}")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ FLOORS = [
     {"goodtime", "photons"},
     {"dropouts"},
     {"backends", "backends.numpy_", "backends.numba_", "backends.numba_events"},
+    {"backends.cuda", "backends.cuda_source", "backends.device", "backends.cupy_"},
     {"subsets", "frames", "background", "detect", "lightcurve", "missions.fitsfile"},
     {"position", "missions.hotpixels"},
     {"missions.xmm_list"},
@@ -47,6 +48,7 @@ FLOORS = [
 ]
 HEAVY = ("cupy", "dask", "distributed", "numba", "numpy", "scipy", "cv2", "pyarrow", "astropy")
 TOUCH_THE_WORLD = {
+    "backends.cuda_source",
     "missions.fitsfile",
     "missions.xmm",
     "missions.hotpixels",
@@ -129,13 +131,17 @@ def test_the_wheel_holds_what_runs(tmp_path: Path) -> None:
     for name in listed.stdout.splitlines():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name)
+    with (source / "kernels" / "voxel.cuh").open("a") as header:
+        header.write("// of the copy\n")
+    assert kernels_from(source) == "True"  # a bare checkout, before anything is built in it
     done = subprocess.run([*command, str(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert {"xscan/profiles/default.toml", "xscan/profiles/exod2.toml", "xscan/py.typed"} <= names
-    assert "xscan/kernels/__init__.py" in names
+    assert {f"xscan/kernels/{p.name}" for p in (ROOT / "kernels").glob("*.*")} <= names
+    assert kernels_from(wheel) == "True"
     assert {f"xscan/{p.relative_to(ROOT / 'xscan')}" for p in (ROOT / "xscan").rglob("*.py")} <= names
     code = "from xscan.config import load_config; print(load_config('exod2').sigma)"
     done = subprocess.run(
@@ -143,3 +149,14 @@ def test_the_wheel_holds_what_runs(tmp_path: Path) -> None:
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert done.stdout.strip() == "3.0", done.stderr
+
+
+def kernels_from(place: Path) -> str:
+    """Load the kernels' text from a folder or wheel, past this environment's own installation."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(place)!r}); "
+        "sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in repr(finder).lower()]; "
+        "from xscan.backends.cuda_source import kernel_text; print('// of the copy' in kernel_text())"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=place.parent)
+    return done.stdout.strip() or done.stderr

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     NO_LIVE_FRAME = "no_live_frame"  # every frame was rejected
     NO_BACKGROUND = "no_background"  # no cell is left outside the source mask to build an expectation from
     EMPTY_BAND = "empty_band"  # no event of this subset falls in the band and frames
+    DEVICE_MEMORY = "device_memory"  # the GPU has no room for it, however small it is cut
     # anything else
     ERROR = "error"  # an unforeseen error; the message is on record
 

@@ -1,0 +1,15 @@
+"""Run the CUDA kernels' own text without a GPU: for tests, and to try the CUDA backend anywhere."""
+
+from cuda_on_cpu.compiler import NO_COMPILER, build, find_compiler
+from cuda_on_cpu.device import CpuDevice, HostArray
+from xscan.backends import Backend, get_backend
+from xscan.backends.cuda import CudaBackend
+
+__all__ = ["NO_COMPILER", "CpuDevice", "HostArray", "build", "find_compiler", "make_backend"]
+
+
+def make_backend(name: str) -> Backend:
+    """Give a backend by name; the CUDA backend runs on the CPU, ``cuda in slabs`` with a tiny cube."""
+    if name.startswith("cuda"):
+        return CudaBackend(CpuDevice(), cube_bytes=512 if name == "cuda in slabs" else None)
+    return get_backend(name)

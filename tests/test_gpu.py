@@ -1,0 +1,84 @@
+"""What only a device can show: the same net as under the CPU, held under CuPy and a real GPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake import binned
+from kernel_net import (
+    BAND,
+    assert_same_sums,
+    assert_same_tables,
+    assert_same_voxels,
+    busy_folder,
+    compare,
+    expectation_on,
+    grid_of,
+    large_case,
+    photons_round,
+    small_cases,
+)
+
+from xscan.backends import get_backend
+from xscan.backends.cuda import CudaBackend
+from xscan.backends.device import Device, OutOfMemory
+from xscan.bayes import thresholds
+
+pytestmark = pytest.mark.gpu
+
+
+def test_the_net_holds(gpu: Device) -> None:
+    for case in small_cases():
+        compare(gpu, case)
+
+
+def test_two_hundred_million_voxels(gpu: Device) -> None:
+    case = large_case()
+    assert compare(gpu, case) > 10_000
+    assert compare(gpu, replace(case, cube_bytes=None)) > 10_000
+
+
+def test_more_than_two_to_the_31_voxels(gpu: Device) -> None:
+    """In one cube of 8.7 GB; against the Numba backend, which keeps no cube."""
+    if gpu.free_bytes() < 10e9:
+        pytest.skip(f"{gpu.free_bytes() / 1e9:.1f} GB are free, 10 are needed")
+    rng = np.random.default_rng(12)
+    grid = grid_of(129, 129, 130_001)
+    assert np.prod(grid.shape) > 2**31
+    p, expected, limits = photons_round(rng, grid, 2_000_000), expectation_on(rng, grid, 0.0), thresholds(3, 2_000_000)
+    ours = CudaBackend(gpu, 9 << 30).load(p).bin(grid, *BAND)
+    theirs = get_backend("numba").load(p).bin(grid, *BAND)
+    assert (ours.n_events(), ours.n_max()) == (theirs.n_events(), theirs.n_max())
+    assert_same_sums(ours, theirs, grid)
+    assert_same_voxels(ours.flag(expected, limits), theirs.flag(expected, limits))
+
+
+def test_tables_are_those_of_numpy(gpu: Device, tmp_path: Path, rng: np.random.Generator) -> None:
+    assert assert_same_tables(gpu, busy_folder(tmp_path, rng)) > 0
+
+
+def test_tables_are_those_of_numpy_on_real_data(gpu: Device, real_observation: Path) -> None:
+    assert assert_same_tables(gpu, real_observation, profile="exod2") == 3
+
+
+def test_memory_is_counted_and_given_back(gpu: Device) -> None:
+    with pytest.raises(OutOfMemory):
+        gpu.empty(1 << 50, np.uint8)
+    before = gpu.free_bytes()
+    array = gpu.empty(256 << 20, np.uint8)
+    assert before - gpu.free_bytes() >= 256 << 20
+    del array
+    assert gpu.free_bytes() >= before
+
+
+def test_arguments_are_checked(gpu: Device) -> None:
+    p = binned([0], 20, 30)
+    with pytest.raises(TypeError, match="8 parameters"):
+        gpu.launch("sum_image", (1,), (32,), gpu.empty(1, np.int32))
+    columns = [getattr(p, name) for name in ("tick", "x", "y", "pi")]
+    rest = (np.uint64(1), gpu.empty(8, np.int32), gpu.empty(1, np.uint8), gpu.empty(1, np.uint32))
+    with pytest.raises(TypeError, match="tick must be contiguous and on the device"):
+        gpu.launch("sum_image", (1,), (32,), *columns, *rest)

@@ -1,0 +1,86 @@
+"""A CUDA device through CuPy. Imported only where such a device is asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import cupy
+from numpy.typing import DTypeLike, NDArray
+
+from xscan.backends.cuda_source import COMPILE_OPTIONS, check_arguments, kernel_parameters, kernel_text
+from xscan.backends.device import OutOfMemory
+
+__all__ = ["CupyDevice", "open_device"]
+
+_MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation
+
+
+def open_device() -> CupyDevice:
+    """Give the process's current CUDA device; which one is CUDA_VISIBLE_DEVICES' affair.
+
+    Raises
+    ------
+    RuntimeError
+        If there is none, or no driver that CuPy can use (CuPy's own error, a RuntimeError too).
+    """
+    if cupy.cuda.runtime.getDeviceCount() == 0:
+        raise RuntimeError("no CUDA device is visible")
+    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())
+    return CupyDevice(properties["name"].decode(), int(properties["multiProcessorCount"]))
+
+
+class CupyDevice:
+    """The current CUDA device of this process, on CuPy's current stream.
+
+    Parameters
+    ----------
+    name : str
+    multiprocessors : int
+    """
+
+    def __init__(self, name: str, multiprocessors: int) -> None:
+        self.name = name
+        self.multiprocessors = multiprocessors
+
+    @cached_property
+    def _module(self) -> Any:
+        return cupy.RawModule(code=kernel_text(), options=COMPILE_OPTIONS)
+
+    @cached_property
+    def _parameters(self) -> Any:
+        return kernel_parameters(kernel_text())
+
+    def free_bytes(self) -> int:
+        """Memory nobody uses now, bytes."""
+        free, _ = cupy.cuda.runtime.memGetInfo()
+        return int(free)
+
+    def empty(self, size: int, dtype: DTypeLike) -> Any:
+        """Make an array of any content, aligned to 16 bytes or more."""
+        try:
+            with cupy.cuda.using_allocator(None):  # no pool: what is released is free at once
+                return cupy.empty(size, dtype)
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            raise OutOfMemory(str(error)) from None
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            if error.status != _MEMORY_ALLOCATION:
+                raise
+            raise OutOfMemory(str(error)) from None
+
+    def zero(self, array: Any) -> None:
+        """Set all elements to 0."""
+        array.data.memset_async(0, array.nbytes)
+
+    def put(self, array: Any, values: NDArray[Any]) -> None:
+        """Copy host values of the same size and type into an array."""
+        array.set(values)
+
+    def get(self, array: Any) -> NDArray[Any]:
+        """Copy an array to the host, once all that was asked before is done."""
+        return array.get()
+
+    def launch(self, kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
+        """Start a kernel; arguments are device arrays and NumPy scalars of exactly its types."""
+        check_arguments(self._parameters, kernel, arguments)
+        self._module.get_function(kernel)(grid, block, arguments)
