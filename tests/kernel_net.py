@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from xscan import api
 from xscan.backends import Counts
-from xscan.backends.cuda import HITS, CudaBackend
+from xscan.backends.cuda import CudaBackend
+from xscan.backends.cuda_memory import HITS
 from xscan.backends.device import Device
 from xscan.backends.numpy_ import MU_MIN, NumpyBackend
 from xscan.bayes import Thresholds, thresholds
@@ -54,10 +55,11 @@ def photons_round(rng: np.random.Generator, grid: Grid, n: int) -> Photons:
 
 
 def expectation_on(rng: np.random.Generator, grid: Grid, bright: float = 0.1) -> Expectation:
-    """Factors of all sizes; ``bright`` is the share of cells where an eclipse is possible."""
+    """Factors of all sizes; ``bright`` is the share of cells with so bright a source that it can be eclipsed."""
     ny, nx, nt = grid.shape
     template = rng.gamma(1.0, 0.05, (2, ny, nx)) * (rng.random((2, ny, nx)) > 0.1)
-    source = np.where(rng.random((2, ny, nx)) < bright, rng.gamma(2.0, 20.0, (2, ny, nx)), 0.0)
+    faint = rng.gamma(1.0, 0.1, (2, ny, nx)) * (rng.random((2, ny, nx)) < 0.3)
+    source = np.where(rng.random((2, ny, nx)) < bright, rng.gamma(2.0, 20.0, (2, ny, nx)), faint)
     rate = rng.poisson(3.0, nt).astype(float)
     live = np.where(rate > 0, rng.uniform(0.5, 1, nt), 0.0)
     return Expectation(template, source, rate, live, rng.integers(0, 2, nt).astype(np.uint8))

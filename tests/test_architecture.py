@@ -22,7 +22,7 @@ FLOORS = [
     {"goodtime", "photons"},
     {"dropouts"},
     {"backends", "backends.numpy_", "backends.numba_", "backends.numba_events"},
-    {"backends.cuda", "backends.cuda_source", "backends.device", "backends.cupy_"},
+    {"backends.cuda", "backends.cuda_memory", "backends.cuda_source", "backends.device", "backends.cupy_"},
     {"subsets", "frames", "background", "detect", "lightcurve", "missions.fitsfile"},
     {"position", "missions.hotpixels"},
     {"missions.xmm_list"},

@@ -28,8 +28,9 @@ from kernel_net import (
 )
 
 from xscan import api
-from xscan.backends.cuda import CUBE_MOST, CudaBackend, eclipse_possible, least_peak
-from xscan.backends.device import Memory, OutOfMemory
+from xscan.backends.cuda import CudaBackend, eclipse_possible, least_peak
+from xscan.backends.cuda_memory import CUBE_MOST, Memory
+from xscan.backends.device import OutOfMemory
 from xscan.backends.numpy_ import NumpyBackend
 from xscan.bayes import Thresholds, thresholds
 from xscan.errors import DataError, Reason
@@ -109,7 +110,7 @@ def test_work_is_not_done_twice() -> None:
 
 
 def test_hits_that_do_not_fit_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xscan.backends.cuda.HITS", 3)
+    monkeypatch.setattr("xscan.backends.cuda_memory.HITS", 3)
     for case in small_cases():
         device = CpuDevice()
         if 3 < compare(device, case) < 100 and case.cube_bytes is None:
@@ -143,9 +144,9 @@ def test_a_cut_lasts_for_one_observation() -> None:
     rng = np.random.default_rng(6)
     grid = grid_of(20, 21, 900)
     p = photons_round(rng, grid, 20_000)
-    device = CpuDevice(total_bytes=1_000_000)
+    device = CpuDevice(total_bytes=1 << 20)
     backend = CudaBackend(device, cube_bytes=4 << 20)
-    with pytest.raises(DataError, match="are free, too few for the photons"):
+    with pytest.raises(DataError, match="1 MiB are free, too few for the photons"):  # all that it held is free
         backend.load(p).bin(grid, *BAND).n_max()
     device.total_bytes = 20_000_000  # what else used it has gone
     device.launches.clear()

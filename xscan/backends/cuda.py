@@ -17,7 +17,8 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.backends.device import Device, Memory, OutOfMemory
+from xscan.backends.cuda_memory import Workspace
+from xscan.backends.device import Device, OutOfMemory
 from xscan.backends.numpy_ import MU_MIN
 from xscan.bayes import Thresholds
 from xscan.errors import DataError, Reason
@@ -26,10 +27,6 @@ from xscan.model import CAMERAS, Expectation, Photons, Voxels
 
 __all__ = ["CudaBackend"]
 
-CUBE_SHARE = 0.5  # of the free memory: the rest is for photons, hits, and who else uses the device
-CUBE_MOST = 8 << 30  # bytes; 100 ks in frames of 5 s over the whole field are 1.3 GB
-CUBE_LEAST = 1 << 20  # bytes; where not even this fits, cutting smaller does not help
-HITS = 1 << 16  # flagged voxels there is room for at first
 QUAD = 4  # frames a thread of flag_voxels takes in one load of 16 bytes
 CELLS = 4  # cells it has in flight
 PHOTON_THREADS, QUAD_THREADS = 256, 128  # a block
@@ -58,42 +55,6 @@ class CudaBackend:
         return CudaLoaded(self._workspace, photons)
 
 
-class Workspace:
-    """The device, its buffers, and how large the cube of counts may be."""
-
-    def __init__(self, device: Device, cube_bytes: int | None) -> None:
-        self.device = device
-        self.memory = Memory(device)
-        self.hits = HITS
-        self._asked = cube_bytes
-        self.cube_bytes = 0
-
-    def renew(self) -> None:
-        """Allow the full cube again: a cut for want of memory lasts for one observation."""
-        if self._asked is not None:
-            self.cube_bytes = self._asked
-        else:
-            self.cube_bytes = max(self.cube_bytes, min(CUBE_MOST, int(CUBE_SHARE * self.device.free_bytes())))
-
-    def shrink(self) -> None:
-        """Release everything and halve the cube.
-
-        Raises
-        ------
-        DataError
-            If the cube is so small already that something else is too large.
-        """
-        self.memory.release()
-        self.hits = HITS
-        if self.cube_bytes < 2 * CUBE_LEAST:
-            raise DataError(
-                Reason.DEVICE_MEMORY,
-                f"{self.device.name}: {self.device.free_bytes() / 2**20:.0f} MiB are free, too few for the photons "
-                f"and a cube of {CUBE_LEAST >> 20} MiB; stop what else uses the device, or use another backend",
-            )
-        self.cube_bytes //= 2
-
-
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -109,7 +70,8 @@ def _cutting_smaller(
             try:
                 return method(self, *args, **kwargs)
             except OutOfMemory:
-                self._workspace.shrink()
+                pass
+            self._workspace.shrink()  # not above: the exception's frames keep buffers alive
 
     return again
 

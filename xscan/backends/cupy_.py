@@ -8,7 +8,7 @@ from typing import Any
 import cupy
 from numpy.typing import DTypeLike, NDArray
 
-from xscan.backends.cuda_source import COMPILE_OPTIONS, check_arguments, kernel_parameters, kernel_text
+from xscan.backends.cuda_source import COMPILE_OPTIONS, Parameter, check_arguments, kernel_parameters, kernel_text
 from xscan.backends.device import OutOfMemory
 
 __all__ = ["CupyDevice", "open_device"]
@@ -44,12 +44,14 @@ class CupyDevice:
         self.multiprocessors = multiprocessors
 
     @cached_property
-    def _module(self) -> Any:
-        return cupy.RawModule(code=kernel_text(), options=COMPILE_OPTIONS)
+    def _parameters(self) -> dict[str, tuple[Parameter, ...]]:
+        return kernel_parameters(kernel_text())
 
     @cached_property
-    def _parameters(self) -> Any:
-        return kernel_parameters(kernel_text())
+    def _kernels(self) -> dict[str, Any]:
+        """Compiled when the first of them is launched."""
+        module = cupy.RawModule(code=kernel_text(), options=COMPILE_OPTIONS)
+        return {name: module.get_function(name) for name in self._parameters}
 
     def free_bytes(self) -> int:
         """Memory nobody uses now, bytes."""
@@ -83,4 +85,4 @@ class CupyDevice:
     def launch(self, kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
         """Start a kernel; arguments are device arrays and NumPy scalars of exactly its types."""
         check_arguments(self._parameters, kernel, arguments)
-        self._module.get_function(kernel)(grid, block, arguments)
+        self._kernels[kernel](grid, block, arguments)
