@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 REPORT = re.compile(
     r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers", re.S
@@ -45,19 +46,33 @@ def compile_kernels(text: str, arch: str, options: Sequence[str]) -> dict[str, U
     RefusedError
         If the text does not compile.
     """
+    log, _ = _compile(text, [f"-arch={arch}", "--ptxas-options=-v", *options])
+    return {name: Usage(int(used), int(out) + int(back)) for name, out, back, used in REPORT.findall(log)}
+
+
+def assembly(text: str, options: Sequence[str]) -> str:
+    """Give the text's PTX."""
+    _, ptx = _compile(text, ["-arch=compute_90", *options])
+    return ptx
+
+
+def _compile(text: str, flags: Sequence[str]) -> tuple[str, str]:
     nvrtc, program = library(), ctypes.c_void_p()
     created = nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None)
     assert created == 0, f"nvrtcCreateProgram: {created}"
-    flags = [f"-arch={arch}", "--ptxas-options=-v", *options]
     passed = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
     result = nvrtc.nvrtcCompileProgram(program, len(flags), passed)
-    size = ctypes.c_size_t()
-    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-    log = ctypes.create_string_buffer(size.value)
-    nvrtc.nvrtcGetProgramLog(program, log)
+    log = _said(program, nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog)
+    ptx = "" if result else _said(program, nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX)
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    words = log.value.decode()
     if result != 0:
-        raise RefusedError(words)
-    found = REPORT.findall(words)
-    return {name: Usage(int(registers), int(out) + int(back)) for name, out, back, registers in found}
+        raise RefusedError(log)
+    return log, ptx
+
+
+def _said(program: ctypes.c_void_p, get_size: Any, get: Any) -> str:
+    size = ctypes.c_size_t()
+    get_size(program, ctypes.byref(size))
+    text = ctypes.create_string_buffer(size.value)
+    get(program, text)
+    return text.value.decode()

@@ -140,6 +140,16 @@ def test_a_device_with_little_memory_gives_the_same() -> None:
     assert slabs[0] > slabs[-1] == 1
 
 
+def test_more_hits_than_the_device_can_hold_at_once() -> None:
+    """Each voxel is flagged, 18 MB of hits on a device of 8 MB: slabs shrink until one slab's hits fit."""
+    grid = grid_of(20, 21, 2000)
+    p, expected, limits = binned([0], 20, 30), uniform(grid, 40.0), thresholds(3, 1)
+    device = CpuDevice(total_bytes=8 << 20)
+    voxels = CudaBackend(device).load(p).bin(grid, *BAND).flag(expected, limits)
+    assert_same_voxels(voxels, NumpyBackend().load(p).bin(grid, *BAND).flag(expected, limits))
+    assert len(voxels) == np.prod(grid.shape)
+
+
 def test_a_cut_lasts_for_one_observation() -> None:
     rng = np.random.default_rng(6)
     grid = grid_of(20, 21, 900)

@@ -15,7 +15,7 @@ import pytest
 from cuda_on_cpu import CpuDevice, HostArray, build, compiler
 from fake import binned
 from kernel_net import compare, small_cases
-from nvrtc import RefusedError, Usage, compile_kernels
+from nvrtc import RefusedError, Usage, assembly, compile_kernels
 
 from xscan.backends.cuda_source import COMPILE_OPTIONS, check_arguments, kernel_parameters, kernel_text
 
@@ -71,6 +71,18 @@ def test_what_the_compiler_says_is_read() -> None:
     assert usage["nothing"].spilled_bytes == 0
     assert 0 < usage["nothing"].registers < 20
     assert usage["nothing"] == Usage(usage["nothing"].registers, 0)
+
+
+def test_mu_is_never_rounded_once() -> None:
+    """Neither the intrinsics nor, where somebody writes mu without them, the options let it be fused."""
+    assert "mul.rn.f64" in assembly(TEXT, COMPILE_OPTIONS)
+    assert "fma." not in assembly(TEXT, COMPILE_OPTIONS)
+    assert "fma." not in assembly(TEXT, ())
+    careless = changed(
+        ("__dadd_rn(__dmul_rn(background, rate), __dmul_rn(source, live))", "background * rate + source * live")
+    )
+    assert "fma." not in assembly(careless, COMPILE_OPTIONS)
+    assert "fma." in assembly(careless, ())
 
 
 # ---- the comparison's net

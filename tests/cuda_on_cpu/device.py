@@ -14,7 +14,7 @@ from xscan.backends.cuda_source import Parameter, check_arguments, kernel_parame
 from xscan.backends.device import OutOfMemory
 
 GUARD = 4096  # bytes before and behind every array: a kernel that writes there is found out
-GUARD_BYTE, JUNK_BYTE = 0xA5, 0xCD
+GUARD_BYTE, JUNK_BYTE = 0x5A, 0x57  # as doubles large and positive, so that reading them is seen too
 
 
 class HostArray:
