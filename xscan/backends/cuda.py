@@ -171,35 +171,17 @@ class CudaCounts:
     @_cutting_smaller
     def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:
         """Voxels with too many or too few counts; ``limits`` reach at least to ``n_max()``."""
-        ny, nx, nt = self._grid.shape
-        n_limits = self.n_max() + 1
-        if min(limits.mu_peak.size, limits.mu_eclipse.size) < n_limits:
-            raise ValueError(f"the limits reach to {limits.mu_peak.size - 1} counts; {n_limits - 1} occur")
-        limits = Thresholds(limits.mu_peak[:n_limits], limits.mu_eclipse[:n_limits], limits.sigma)
-        put, padding = self._workspace.memory.put, QUAD
-        tables = [
-            put("background", _checked(expected.template, (2, ny, nx), np.float64)),
-            put("source", _checked(expected.source, (2, ny, nx), np.float64)),
-        ]
-        series = [
-            put("rate", np.pad(_checked(expected.rate, (nt,), np.float64), (0, padding))),
-            put("live", np.pad(_checked(expected.live, (nt,), np.float64), (0, padding))),
-            put("kind", np.pad(_checked(expected.kind, (nt,), np.uint8), (0, padding))),
-        ]
-        rule = [
-            put("mu_peak", limits.mu_peak),
-            put("mu_eclipse", limits.mu_eclipse),
-            np.float64(MU_MIN),
-            np.uint32(least_peak(limits)),
-        ]
-        reachable = np.pad(eclipse_possible(expected, limits).ravel(), (0, -(ny * nx) % CELLS))
-        reach = put("reachable", reachable.astype(np.uint8).view(np.uint32))
+        used = slice(self.n_max() + 1)
+        if min(limits.mu_peak.size, limits.mu_eclipse.size) < used.stop:
+            raise ValueError(f"the limits reach to {limits.mu_peak.size - 1} counts; {self.n_max()} occur")
+        limits = Thresholds(limits.mu_peak[used], limits.mu_eclipse[used], limits.sigma)
+        cells, frames, rule = self._upload(expected, limits)
         # backwards: the cube holds the last slab since the view was binned
-        found = [self._flag_slab(slab, reach, tables, series, rule) for slab in reversed(self._slabs())]
+        found = [self._flag_slab(slab, cells, frames, rule) for slab in reversed(self._slabs())]
         voxel, mu, n, eclipse = (np.concatenate(column) for column in zip(*found, strict=True))
         order = np.argsort(voxel)
-        cell, t = np.divmod(voxel[order].astype(np.int64), nt)
-        y, x = np.divmod(cell, nx)
+        cell, t = np.divmod(voxel[order].astype(np.int64), self._grid.nt)
+        y, x = np.divmod(cell, self._grid.box.nx)
         x, y, t = (values.astype(np.int32) for values in (x, y, t))
         return Voxels(x, y, t, n[order].astype(np.int32), mu[order], eclipse[order].astype(bool))
 
@@ -254,9 +236,29 @@ class CudaCounts:
         n_events, n_max = self._workspace.device.get(totals).tolist()
         return n_events, n_max
 
-    def _flag_slab(
-        self, slab: Slab, reach: Any, tables: list[Any], series: list[Any], rule: list[Any]
-    ) -> list[NDArray[Any]]:
+    def _upload(self, expected: Expectation, limits: Thresholds) -> tuple[list[Any], list[Any], list[Any]]:
+        """Give flag_voxels' arguments that depend on the cell, on the frame, and on the count."""
+        ny, nx, nt = self._grid.shape
+        put = self._workspace.memory.put
+        background = put("background", _checked(expected.template, (2, ny, nx), np.float64))
+        source = put("source", _checked(expected.source, (2, ny, nx), np.float64))
+        end = (0, -nt % QUAD)  # 0 behind the last frame: nothing is expected and nothing flagged there
+        frames = [
+            put("rate", np.pad(_checked(expected.rate, (nt,), np.float64), end)),
+            put("live", np.pad(_checked(expected.live, (nt,), np.float64), end)),
+            put("kind", np.pad(_checked(expected.kind, (nt,), np.uint8), end)),
+        ]
+        possible = eclipse_possible(expected, limits).ravel()
+        reachable = np.pad(possible, (0, -possible.size % CELLS)).astype(np.uint8).view(np.uint32)
+        rule = [
+            put("mu_peak", limits.mu_peak),
+            put("mu_eclipse", limits.mu_eclipse),
+            np.float64(MU_MIN),
+            np.uint32(least_peak(limits)),
+        ]
+        return [put("reachable", reachable), background, source], frames, rule
+
+    def _flag_slab(self, slab: Slab, cells: list[Any], frames: list[Any], rule: list[Any]) -> list[NDArray[Any]]:
         """Give voxel number, mu, n and kind of the flagged voxels of a slab, in any order."""
         device, memory = self._workspace.device, self._workspace.memory
         ny, nx, nt = self._grid.shape
@@ -264,7 +266,7 @@ class CudaCounts:
         blocks = -(-slab.quads // QUAD_THREADS)
         groups = min(-(-n_cells // CELLS), max(device.multiprocessors * QUAD_BLOCKS // blocks, 1))
         shape = (np.uint64(slab.quads), np.int32(slab.quads), np.int32(n_cells))
-        series = [values[slab.t_from : slab.t_from + slab.pitch] for values in series]
+        series = [values[slab.t_from : slab.t_from + slab.pitch] for values in frames]
         while True:
             capacity = self._workspace.hits
             hits = [
@@ -275,8 +277,8 @@ class CudaCounts:
             ]
             n_hits = memory.zeros("n_hits", 1, np.uint64)
             device.launch(
-                "flag_voxels", (blocks, groups), (QUAD_THREADS,), self._cube(slab), *shape, reach, *tables, *series,
-                *rule, np.int32(slab.t_from), np.int32(nt), *hits, np.uint64(capacity), n_hits,
+                "flag_voxels", (blocks, groups), (QUAD_THREADS,), self._cube(slab), *shape, *cells, *series, *rule,
+                np.int32(slab.t_from), np.int32(nt), *hits, np.uint64(capacity), n_hits,
             )  # fmt: skip
             (found,) = device.get(n_hits).tolist()
             if found <= capacity:
