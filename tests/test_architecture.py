@@ -21,7 +21,7 @@ FLOORS = [
     {"model"},
     {"goodtime", "photons"},
     {"dropouts"},
-    {"backends", "backends.numpy_", "backends.numba_", "backends.numba_events"},
+    {"backends", "backends.numpy_", "backends.numba_", "backends.numba_events", "backends.numba_live"},
     {"backends.cuda", "backends.cuda_memory", "backends.cuda_source", "backends.device", "backends.cupy_"},
     {"subsets", "frames", "background", "detect", "lightcurve", "missions.fitsfile"},
     {"position", "missions.hotpixels"},

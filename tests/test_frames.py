@@ -7,12 +7,11 @@ import pytest
 from fake import binned
 from numpy.typing import NDArray
 
-from xscan.backends import Backend
+from xscan.backends import Backend, get_backend
 from xscan.config import Rules
-from xscan.dropouts import seconds as seconds_of
 from xscan.dropouts import silences
 from xscan.frames import bad_intervals, judge_frames, live_time
-from xscan.goodtime import exposures_from_frames
+from xscan.goodtime import live_curve
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, EventList, Frames, GoodTime, InputFile, Photons
 from xscan.sky import TangentPlane
@@ -51,15 +50,16 @@ def photons(lists: list[EventList]) -> Photons:
 
 
 def quiet(backend: Backend, lists: list[EventList], seconds: float) -> dict[tuple[int, int], np.ndarray]:
-    return silences(lists, T0, T0 + seconds, backend.seconds)
+    found = silences(lists, T0, T0 + seconds, backend.seconds)
+    return {key: spans for key, spans in found.items() if len(spans)}
 
 
 def judge(lists: list[EventList], seconds: float, dt: float, rules: Rules) -> Frames:
     made = subset(lists, seconds)
     grid = Grid(T0, round(dt * 1000), int(seconds / dt), 129, Box(0, 1, 0, 1))
-    live = live_time(made, seconds_of) if rules.live_time_rejection else {}
+    live = live_time(made, get_backend("auto")) if rules.live_time_rejection else {}
     n_photons = [e.time.size for e in lists]
-    return judge_frames(made, n_photons, bad_intervals(made, photons(lists)), live, grid, rules)[0]
+    return judge_frames(made, n_photons, bad_intervals(made, photons(lists)), live, grid, rules, get_backend("auto"))[0]
 
 
 def hard_curve(counts: list[int]) -> EventList:
@@ -127,7 +127,7 @@ def test_a_broken_ccd_does_not_cost_the_others() -> None:
     good = {1: GoodTime(np.array([[T0, T0 + 100]])), 2: GoodTime(np.array([[T0, T0 + 10]]))}
     ccd = np.where(time < T0 + 10, np.tile([1, 2], 200), 1)
     made = subset([events("m1", time, ccd, good=good)], 100)
-    assert list(live_time(made, seconds_of)) == [(0, 1)]
+    assert list(live_time(made, get_backend("auto"))) == [(0, 1)]
     assert not judge(list(made.lists), 100, 5, OURS).rejected.any()
 
 
@@ -203,7 +203,7 @@ def test_a_silence_of_44_s_and_one_of_everything(backend: Backend, rng: np.rando
 def test_a_camera_with_much_dead_time_is_not_rejected() -> None:
     """Live for 45 % of each read-out frame: that is usual for it, not a drop-out."""
     time = T0 + np.linspace(0, 99.9, 400)
-    frames = exposures_from_frames(np.arange(T0 + 1.25, T0 + 100, 2.5), np.full(40, 2.5), np.full(40, 0.45))
+    frames = live_curve(np.arange(T0 + 1.25, T0 + 100, 2.5), np.full(40, 2.5), np.full(40, 0.45))
     good = {1: GoodTime(np.array([[T0, T0 + 100]]), frames)}
     judged = judge([events("m1", time, good=good)], 100, 5, OURS)
     assert not judged.rejected.any()

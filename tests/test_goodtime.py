@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from xscan.goodtime import contains, exposures_from_frames, intersect, live_seconds, union
+from xscan.backends import get_backend
+from xscan.goodtime import contains, intersect, live_curve, live_seconds, union
 from xscan.model import GoodTime
 
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=8)
@@ -57,9 +58,29 @@ def test_live_seconds_counts_good_time(made: list[tuple[int, int]], dt: float) -
     np.testing.assert_allclose(live_seconds(edges, GoodTime(intervals)), expected, atol=1e-9)
 
 
+@given(
+    rows=st.lists(st.tuples(*[st.sampled_from([-1.0, 0.0, 0.3, 1.0, 2.6, 5.0, 40.0, 55.0, np.nan, np.inf])] * 3)),
+    made=spans,
+    ordered=st.booleans(),
+    dt=st.sampled_from([0.7, 5.0, 60.0]),
+)
+def test_live_time_is_the_same_to_the_last_bit(
+    rows: list[tuple[float, float, float]], made: list[tuple[int, int]], ordered: bool, dt: float
+) -> None:
+    time, timedel, fracexp = np.array(sorted(rows) if ordered else rows, float).reshape(-1, 3).T
+    intervals = union(*np.array(made, float).reshape(-1, 2).T)
+    edges = np.arange(-3, 62, dt)
+    curves = [get_backend(name).live_curve(time, timedel, fracexp) for name in ("numpy", "numba")]
+    assert (curves[0] is None) == (curves[1] is None)
+    if curves[0] is not None:
+        np.testing.assert_array_equal(*curves)
+    seconds = [get_backend(name).live_seconds(edges, GoodTime(intervals, curves[0])) for name in ("numpy", "numba")]
+    np.testing.assert_array_equal(*seconds)
+
+
 def test_live_seconds_by_hand() -> None:
     # read-out frames of 2.6 s, the third one missing, the fourth half alive; good from 1 s on
-    frames = exposures_from_frames([1.3, 3.9, 9.1], [2.6, 2.6, 2.6], [1.0, 1.0, 0.5])
+    frames = live_curve([1.3, 3.9, 9.1], [2.6, 2.6, 2.6], [1.0, 1.0, 0.5])
     good = GoodTime(np.array([[1.0, 100.0]]), frames)
     live = live_seconds(np.array([0.0, 5.0, 10.0, 15.0]), good)
     np.testing.assert_allclose(live, [4.0, 0.2 + 0.5 * 2.2, 0.5 * 0.4])
@@ -73,15 +94,15 @@ def test_good_time_that_ends_an_ulp_before_the_last_frame() -> None:
 
 
 def test_nested_read_out_frames() -> None:
-    frames = exposures_from_frames([1000.0, 12.5], [2000.0, 5.0], [1.0, 1.0])
+    frames = live_curve([1000.0, 12.5], [2000.0, 5.0], [1.0, 1.0])
     assert frames is not None
     live = live_seconds(np.array([0.0, 2000.0]), GoodTime(np.array([[0.0, 2000.0]]), frames))
     assert float(live[0]) == pytest.approx(2000.0)
-    assert exposures_from_frames([np.nan], [1.0], [1.0]) is None
+    assert live_curve([np.nan], [1.0], [1.0]) is None
 
 
 def test_overlapping_read_out_frames_count_once() -> None:
-    frames = exposures_from_frames([1.0, 2.9999, np.nan, 5.0], [2.0, 2.0002, 2.0, 2.0], [1.0, 1.0, 1.0, 7.0])
+    frames = live_curve([1.0, 2.9999, np.nan, 5.0], [2.0, 2.0002, 2.0, 2.0], [1.0, 1.0, 1.0, 7.0])
     assert frames is not None
     assert frames.shape == (2, 6)
     live = live_seconds(np.array([0.0, 6.0]), GoodTime(np.array([[0.0, 6.0]]), frames))

@@ -42,11 +42,9 @@ def silences(lists: Sequence[EventList], t0: float, t1: float, seconds: Seconds)
     Returns
     -------
     dict of (int, int) to float64 array, shape (k, 2)
-        By (place of the list, CCD): start and stop of each silence, s.
+        By (place of the list, CCD), for each CCD that sent something: start and stop of each silence, s.
     """
-    n_bins = int(t1 - t0)
-    if n_bins == 0:
-        return {}
+    n_bins = max(int(t1 - t0), 1)
     names, counts = seconds(lists, t0, n_bins)
     everything = counts.sum(axis=0)
     so_far = np.concatenate([[0], np.cumsum(everything)])
@@ -61,9 +59,7 @@ def silences(lists: Sequence[EventList], t0: float, t1: float, seconds: Seconds)
         meanwhile = so_far[alone[:, 1]] - so_far[alone[:, 0]]
         alone = alone[meanwhile * total >= EXPECTED_MIN * others]
         both = np.concatenate([alone, together])
-        runs = union(both[:, 0], both[:, 1])
-        if len(runs):
-            found[divmod(name, 256)] = t0 + runs
+        found[divmod(name, 256)] = t0 + union(both[:, 0], both[:, 1])
     return found
 
 
@@ -80,7 +76,7 @@ def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray
     Returns
     -------
     names : int64, shape (k,)
-        256 * place of the list + CCD, of the CCDs with such events, rising.
+        256 * place of the list + CCD, of the CCDs with events in bright cells or elsewhere, rising.
     counts : int32, shape (k, n_bins)
     """
     keys, cells, bins = [], [], []
@@ -93,8 +89,8 @@ def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray
         bins.append(second[inside])
     key, cell, second = np.concatenate(keys), np.concatenate(cells), np.concatenate(bins)
     keep = faint_cells(np.bincount(cell, minlength=N_CELLS**2))[cell]
-    names, row = np.unique(key[keep], return_inverse=True)
-    counts = np.bincount(row * n_bins + second[keep], minlength=names.size * n_bins)
+    names, row = np.unique(key, return_inverse=True)
+    counts = np.bincount((row * n_bins + second)[keep], minlength=names.size * n_bins)
     return names, counts.reshape(names.size, n_bins).astype(np.int32)
 
 

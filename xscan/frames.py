@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xscan.backends import Backend
 from xscan.config import Rules
-from xscan.dropouts import Seconds, silences
-from xscan.goodtime import Floats, intersect, live_seconds
+from xscan.dropouts import silences
+from xscan.goodtime import Floats, intersect
 from xscan.grid import Grid, ticks_of
 from xscan.model import Frames, GoodTime, Photons
 from xscan.subsets import Subset, good_intervals
@@ -18,42 +20,56 @@ __all__ = ["LiveTime", "bad_intervals", "judge_frames", "live_time"]
 
 BAD_BIN_MS = 100_000
 BAD_RATE_PER_LIST = 0.5  # ct/s of 10-12 keV and list
+SOME_S = 1e-3  # a CCD that was live for less was not
 LIVE_MIN = 0.5  # a frame with less live time in a CCD is rejected; a CCD with less is not working
 
 Bools = NDArray[np.bool_]
-LiveTime = Mapping[tuple[int, int], GoodTime]
-"""Good time by (place of the list in its subset, CCD), of the CCDs that work."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCcd:
+    """When a CCD that works was taking data.
+
+    Attributes
+    ----------
+    good : GoodTime
+        Within the time searched, without silences.
+    usual_fraction : float
+        Live fraction of it: 1 but for dead time within its read-out frames.
+    """
+
+    good: GoodTime
+    usual_fraction: float
+
+
+LiveTime = Mapping[tuple[int, int], LiveCcd]
+"""By (place of the list in its subset, CCD): the CCDs that work."""
 HighBackground = tuple[NDArray[np.int64], Bools]
 """Edges of bins, milliseconds since t0, and whether each is bad, from :func:`bad_intervals`."""
 
 
-def live_time(subset: Subset, seconds: Seconds) -> LiveTime:
+def live_time(subset: Subset, backend: Backend) -> LiveTime:
     """Find when each CCD was taking data: what the list states, less the silences it does not.
 
     A CCD that was live (read-out frames included) for less than half as long as the best of its
     camera, or sent nothing, is not working and left out: judged by it, most frames would be rejected.
     """
-    quiet = silences(subset.lists, subset.t0, subset.t1, seconds)
-    live: dict[tuple[int, int], GoodTime] = {}
+    quiet = silences(subset.lists, subset.t0, subset.t1, backend.seconds)
+    live: dict[tuple[int, int], LiveCcd] = {}
     span = np.array([[subset.t0, subset.t1]])
     for i, events in enumerate(subset.lists):
-        within = (events.time >= subset.t0) & (events.time <= subset.t1)
         found = {}
-        for ccd in np.flatnonzero(np.bincount(events.ccd[within])).tolist():
+        for ccd in sorted(ccd for place, ccd in quiet if place == i):
             good = events.good_time.get(ccd, GoodTime(good_intervals(events)))
             intervals = intersect(good.intervals, span)
-            intervals = intersect(intervals, _outside(quiet.get((i, ccd), np.empty((0, 2))), span[0]))
-            found[ccd] = GoodTime(intervals, good.exposures)
-        total = {ccd: float(live_seconds(span[0], good)[0]) for ccd, good in found.items()}
-        best = max(total.values(), default=0.0)
-        live |= {(i, ccd): good for ccd, good in found.items() if total[ccd] >= max(LIVE_MIN * best, 1e-3)}
+            intervals = intersect(intervals, _outside(quiet[i, ccd], span[0]))
+            total = float(backend.live_seconds(span[0], GoodTime(intervals, good.exposures))[0])
+            if total > SOME_S:
+                usual = total / float(np.diff(intervals).sum())
+                found[ccd] = total, LiveCcd(GoodTime(intervals, good.exposures), usual)
+        best = max((total for total, _ in found.values()), default=0.0)
+        live |= {(i, ccd): one for ccd, (total, one) in found.items() if total >= LIVE_MIN * best}
     return live
-
-
-def _usual_fraction(good: GoodTime) -> float:
-    """Live fraction of a CCD's good time: 1 but for dead time within its read-out frames."""
-    start, stop = good.intervals[0, 0], good.intervals[-1, 1]
-    return float(live_seconds(np.array([start, stop]), good)[0]) / float(np.diff(good.intervals).sum())
 
 
 def _outside(intervals: Floats, span: Floats) -> Floats:
@@ -62,7 +78,13 @@ def _outside(intervals: Floats, span: Floats) -> Floats:
 
 
 def judge_frames(
-    subset: Subset, n_photons: Sequence[int], high: HighBackground, live: LiveTime, grid: Grid, rules: Rules
+    subset: Subset,
+    n_photons: Sequence[int],
+    high: HighBackground,
+    live: LiveTime,
+    grid: Grid,
+    rules: Rules,
+    backend: Backend,
 ) -> tuple[Frames, dict[str, Floats]]:
     """Judge the frames of one frame length, the same for all bands.
 
@@ -77,6 +99,7 @@ def judge_frames(
         From :func:`live_time`.
     grid : Grid
     rules : Rules
+    backend : Backend
 
     Returns
     -------
@@ -97,10 +120,10 @@ def judge_frames(
     edges = grid.frame_edges()
     for i, events in enumerate(subset.lists):
         per_ccd = []
-        for (place, _), good in live.items():
+        for (place, _), ccd in live.items():
             if place == i:
-                per_ccd.append(live_seconds(edges, good))
-                rejected |= per_ccd[-1] < LIVE_MIN * grid.dt_s * _usual_fraction(good)
+                per_ccd.append(backend.live_seconds(edges, ccd.good))
+                rejected |= per_ccd[-1] < LIVE_MIN * grid.dt_s * ccd.usual_fraction
         mean = np.mean(per_ccd, axis=0) if per_ccd else np.zeros(grid.nt)
         seconds[events.camera] = seconds.get(events.camera, 0.0) + mean
         fraction += mean / grid.dt_s * (n_photons[i] / max(sum(n_photons), 1))

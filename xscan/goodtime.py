@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xscan.model import GoodTime
 
-__all__ = ["contains", "exposures_from_frames", "intersect", "live_seconds", "union"]
+__all__ = ["contains", "intersect", "live_curve", "live_seconds", "union"]
 
 Floats = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def contains(intervals: Floats, time: Floats) -> NDArray[np.bool_]:
     return (k >= 0) & (time <= intervals[np.maximum(k, 0), 1])
 
 
-def exposures_from_frames(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Floats | None:
+def live_curve(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Floats | None:
     """Turn EXPOSUnn rows (TIME, TIMEDEL, FRACEXP) into the live time so far, a rising curve.
 
     Rows of neighbouring frames overlap by rounding: a frame then starts where the ones before it

@@ -138,11 +138,12 @@ def search_observation(
 
 
 def _search_subset(subset: Subset, observation: Observation, config: ScanConfig, backend: Backend) -> SubsetSearch:
-    live = live_time(subset, backend.seconds) if config.rules.live_time_rejection else {}
+    live = live_time(subset, backend) if config.rules.live_time_rejection else {}
     photons, files, n_photons = _photons(subset, live, config, backend)
     high = bad_intervals(subset, photons)
     box = photons.box if config.rules.one_box else None
-    shared = _Shared(subset, photons, n_photons, high, live, backend.load(photons), observation.sources, box, config)
+    loaded = backend.load(photons)
+    shared = _Shared(subset, photons, n_photons, high, live, loaded, observation.sources, box, config, backend)
     return SubsetSearch(subset, files, _search_views(shared))
 
 
@@ -182,6 +183,7 @@ class _Shared:
     sources: Sources | None
     box: Box | None  # None if each view has its own
     config: ScanConfig
+    backend: Backend
 
 
 def _search_views(shared: _Shared) -> Iterator[ViewResult]:
@@ -195,7 +197,9 @@ def _search_views(shared: _Shared) -> Iterator[ViewResult]:
             yield ViewResult(view, Reason.DT_TOO_LONG, message)
             continue
         if view.dt_ms not in judged:  # the same for all bands
-            judged[view.dt_ms] = judge_frames(subset, shared.n_photons, shared.high, shared.live, grid, config.rules)
+            judged[view.dt_ms] = judge_frames(
+                subset, shared.n_photons, shared.high, shared.live, grid, config.rules, shared.backend
+            )
         if grid.box not in disks:
             disks[grid.box] = source_disks(shared.sources, subset.lists[0].plane, grid, config.rules)
         yield _search_view(view, grid, *judged[view.dt_ms], disks[grid.box], shared)

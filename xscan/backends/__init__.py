@@ -1,4 +1,4 @@
-"""The door to the machine: every loop over events or voxels is behind it.
+"""The door to the machine: every loop over events, read-out frames or voxels is behind it.
 
 Every backend returns identical results, bit for bit: events are selected and counted in integers, mu is
 float64 from two products and a sum that are each rounded, thresholds come from one host table.
@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from xscan.bayes import Thresholds
 from xscan.clean import Cuts, Kept, PixelMask, RawEvents, Span
 from xscan.errors import ConfigError, DeviceError
 from xscan.grid import Box, Grid
-from xscan.model import EventList, Expectation, Photons, Voxels
+from xscan.model import EventList, Expectation, GoodTime, Photons, Voxels
 from xscan.photons import Gate
 
 __all__ = ["BACKENDS", "Backend", "Counts", "Loaded", "get_backend"]
@@ -90,6 +90,14 @@ class Backend(Protocol):
         self, lists: Sequence[EventList], gates: Sequence[Gate], t0: float, t1: float, n_cells: int
     ) -> tuple[Photons, NDArray[np.int64]]:
         """Merge lists on the integer grid; as :func:`xscan.photons.merge`."""
+        ...
+
+    def live_curve(self, time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> NDArray[np.float64] | None:
+        """Turn read-out frames into the live time so far; as :func:`xscan.goodtime.live_curve`."""
+        ...
+
+    def live_seconds(self, edges: NDArray[np.float64], good: GoodTime) -> NDArray[np.float64]:
+        """Give the live time of one CCD in each frame; as :func:`xscan.goodtime.live_seconds`."""
         ...
 
     def load(self, photons: Photons) -> Loaded:

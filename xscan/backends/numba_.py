@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from xscan.backends import numba_events
+from xscan.backends import numba_events, numba_live
 from xscan.backends.numpy_ import MU_MIN
 from xscan.bayes import Thresholds
 from xscan.grid import Box, Grid
@@ -33,6 +33,8 @@ class NumbaBackend:
     drop = staticmethod(numba_events.drop)
     seconds = staticmethod(numba_events.seconds)
     merge = staticmethod(numba_events.merge)
+    live_curve = staticmethod(numba_live.live_curve)
+    live_seconds = staticmethod(numba_live.live_seconds)
 
     def load(self, photons: Photons) -> NumbaLoaded:
         """Prepare photons for binning: nothing to do, they come sorted."""

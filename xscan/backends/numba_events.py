@@ -81,10 +81,9 @@ def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray
     row = np.full(of_ccd.size, -1)
     row[names] = np.arange(names.size)
     counts = np.zeros((names.size, n_bins), np.int32)
-    seen = np.zeros(names.size, bool)
     for events, rows in zip(lists, row.reshape(of_ccd.shape), strict=True):
-        _count_seconds(events.time, events.x, events.y, events.ccd, t0, faint, rows, counts, seen)
-    return (names, counts) if seen.all() else (names[seen], counts[seen])
+        _count_seconds(events.time, events.x, events.y, events.ccd, t0, faint, rows, counts)
+    return names, counts
 
 
 def merge(
@@ -246,15 +245,11 @@ def _count_cells(time: Any, x: Any, y: Any, ccd: Any, t0: float, n_bins: int, im
 
 
 @njit(cache=True)
-def _count_seconds(
-    time: Any, x: Any, y: Any, ccd: Any, t0: float, faint: Any, rows: Any, counts: Any, seen: Any
-) -> None:
+def _count_seconds(time: Any, x: Any, y: Any, ccd: Any, t0: float, faint: Any, rows: Any, counts: Any) -> None:
     for i in range(time.size):
         second = np.floor(time[i] - t0)
         if second >= 0 and second < counts.shape[1] and faint[_cell(y[i], N_CELLS) * N_CELLS + _cell(x[i], N_CELLS)]:
-            row = rows[ccd[i]]
-            counts[row, np.int64(second)] += 1
-            seen[row] = True
+            counts[rows[ccd[i]], np.int64(second)] += 1
 
 
 @njit(cache=True)

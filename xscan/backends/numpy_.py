@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from xscan.bayes import Thresholds
 from xscan.clean import drop, select
 from xscan.dropouts import seconds
+from xscan.goodtime import live_curve, live_seconds
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Photons, Voxels
 from xscan.photons import merge
@@ -32,6 +33,8 @@ class NumpyBackend:
     drop = staticmethod(drop)
     seconds = staticmethod(seconds)
     merge = staticmethod(merge)
+    live_curve = staticmethod(live_curve)
+    live_seconds = staticmethod(live_seconds)
 
     def load(self, photons: Photons) -> NumpyLoaded:
         """Prepare photons for binning: nothing to do."""

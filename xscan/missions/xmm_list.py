@@ -14,7 +14,7 @@ from xscan.backends import Backend
 from xscan.clean import Cuts, FlagCut, PixelMask, RawEvents, Selection, gather, make_cuts
 from xscan.config import ScanConfig
 from xscan.errors import DataError, Reason
-from xscan.goodtime import exposures_from_frames, intersect, union
+from xscan.goodtime import intersect, union
 from xscan.missions.fitsfile import Header, Table, stream_tables
 from xscan.missions.hotpixels import HotPixels
 from xscan.model import EventList, GoodTime, InputFile
@@ -182,7 +182,7 @@ def _finish(
             f"{info.file}: the times span {span[1] - span[0]:.0f} s, longer than two orbits of "
             f"XMM-Newton; the TIME column is damaged, download the file again",
         )
-    good_time = _good_time(tables, header, span) if config.rules.good_time else {}
+    good_time = _good_time(tables, header, span, backend) if config.rules.good_time else {}
     if good_time and not any(len(good.intervals) for good in good_time.values()):
         raise DataError(
             Reason.NO_GOOD_TIME,
@@ -282,7 +282,7 @@ def _own_bad_pixels(tables: list[Table]) -> PixelMask:
     return mask
 
 
-def _good_time(tables: list[Table], header: Header, span: tuple[float, float]) -> dict[int, GoodTime]:
+def _good_time(tables: list[Table], header: Header, span: tuple[float, float], backend: Backend) -> dict[int, GoodTime]:
     """Find each CCD's good-time intervals and read-out frames.
 
     A list that somebody filtered carries the intervals of that filter as GTI000nn; the STDGTInn
@@ -306,7 +306,7 @@ def _good_time(tables: list[Table], header: Header, span: tuple[float, float]) -
             intervals = intersect(union(table.column("START", "f"), table.column("STOP", "f")), near)
         exposure = exposures.get(ccd)
         if exposure is not None and "TIME" in exposure and "TIMEDEL" in exposure:
-            frames = exposures_from_frames(
+            frames = backend.live_curve(
                 exposure.column("TIME", "f"),
                 exposure.column("TIMEDEL", "f"),
                 exposure.column("FRACEXP", "f") if "FRACEXP" in exposure else np.ones(exposure.rows),
