@@ -203,6 +203,12 @@ def _band(offsets: Any, tick: Any, pi: Any, pi_from: int, pi_to: int) -> Any:
     return inner, out[:k].copy() if k < tick.size else tick
 
 
+@njit(cache=True, inline="always")
+def _frame(tick: Any, m: int, s: int) -> Any:
+    """Give the frame of a tick; unsigned, so that no index is taken for one from the end."""
+    return np.uint64(tick) * np.uint64(m) >> np.uint64(s)
+
+
 @njit(cache=True)
 def _survey(first: Any, end: Any, tick: Any, dt_ms: int, nt: int, m: int, s: int) -> Any:
     """Cut off the photons after the last frame; give the new ends, the rate and the largest count."""
@@ -213,9 +219,9 @@ def _survey(first: Any, end: Any, tick: Any, dt_ms: int, nt: int, m: int, s: int
     for c in range(first.size):
         while ends[c] > first[c] and tick[ends[c] - 1] >= stop:
             ends[c] -= 1
-        last, run = np.int64(-1), 0
-        for i in range(first[c], ends[c]):
-            t = tick[i] * m >> s
+        last, run = np.uint64(nt), 0
+        for one in tick[first[c] : ends[c]]:
+            t = _frame(one, m, s)
             rate[t] += 1
             run = run + 1 if t == last else 1
             n_max = max(n_max, run)
@@ -228,8 +234,8 @@ def _images(first: Any, end: Any, tick: Any, kind: Any, m: int, s: int) -> Any:
     images = np.zeros((2, first.size), np.int64)
     for c in range(first.size):
         bad = rejected = 0
-        for i in range(first[c], end[c]):
-            k = kind[tick[i] * m >> s]
+        for one in tick[first[c] : end[c]]:
+            k = kind[_frame(one, m, s)]
             bad += k == 1
             rejected += k < 0
         images[0, c], images[1, c] = end[c] - first[c] - bad - rejected, bad
@@ -240,8 +246,8 @@ def _images(first: Any, end: Any, tick: Any, kind: Any, m: int, s: int) -> Any:
 def _add_rate(first: Any, end: Any, tick: Any, cells: Any, rate: Any, m: int, s: int) -> None:
     for c in range(cells.size):
         if cells[c]:
-            for i in range(first[c], end[c]):
-                rate[tick[i] * m >> s] += 1
+            for one in tick[first[c] : end[c]]:
+                rate[_frame(one, m, s)] += 1
 
 
 @njit(cache=True)
@@ -256,6 +262,15 @@ def _by_camera(
                 if pi_from <= pi[i] and pi[i] < pi_to:
                     out[v, camera[i]] += 1
                 i += 1
+
+
+@njit(cache=True)
+def _any_within(early: Any, late: Any, dt_ms: int) -> Any:
+    """Tell whether any pair of ticks lies within a frame's length; without a branch, for vector instructions."""
+    near = 0
+    for i in range(late.size):
+        near += late[i] - early[i] < dt_ms
+    return near > 0
 
 
 @njit(cache=True)
@@ -280,14 +295,15 @@ def _flag(
             continue
         # peaks: fewer counts than this are not too many even where least is expected
         few: Any = max(np.searchsorted(highest_peak, max(least, mu_min), side="right"), 2)
-        i = first[c]
-        while i + few <= end[c]:
-            if tick[i + few - 1] - tick[i] >= dt_ms or tick[i + few - 1] * m >> s != tick[i] * m >> s:
+        mine = tick[first[c] : end[c]]
+        i = 0 if _any_within(mine[: -few + 1], mine[few - 1 :], dt_ms) else mine.size
+        while i + few <= mine.size:
+            t = _frame(mine[i], m, s)
+            if _frame(mine[i + few - 1], m, s) != t:
                 i += 1
                 continue
-            t = tick[i] * m >> s
             n = few
-            while i + n < end[c] and tick[i + n] * m >> s == t:
+            while i + n < mine.size and _frame(mine[i + n], m, s) == t:
                 n += 1
             k = kind[t]
             mu = template[k, c] * rate[t] + source[k, c] * live[t]
@@ -302,8 +318,8 @@ def _flag(
         if not greatest > lowest_eclipse[0]:
             continue
         many = np.searchsorted(lowest_eclipse, greatest)
-        for i in range(first[c], end[c]):
-            dense[tick[i] * m >> s] += 1
+        for one in mine:
+            dense[_frame(one, m, s)] += 1
         for t in range(nt):
             n = dense[t]
             if n < many:

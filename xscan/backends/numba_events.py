@@ -97,9 +97,8 @@ def merge(
     last = last_tick(t0, t1)
     n = 0
     for events, gate, cut in zip(lists, gates, removed, strict=True):
-        camera = CAMERAS.index(events.camera)
         n = _pass_gate(
-            events.time, events.x, events.y, events.pi, events.ccd, camera,
+            events.time, events.x, events.y, events.pi, events.ccd, CAMERAS.index(events.camera),
             gate.first, gate.intervals, gate.working, t0, t1, last, n_cells, n, cell, key, label, cut,
         )  # fmt: skip
     counts = np.zeros(n_cells**2, np.int64)
@@ -113,7 +112,16 @@ def merge(
     offsets = np.concatenate([[0], np.cumsum(inner)]).astype(np.int64)
     place = np.zeros((n_cells, n_cells), np.int64)
     place[box.y0 : box.y1, box.x0 : box.x1] = offsets[:-1].reshape(box.ny, box.nx)
-    return Photons(box, offsets, *_sort(cell[:n], key, label, place.ravel(), offsets, last)), removed
+    key, label = key[:n], label[:n]
+    cells, keys, labels = np.empty(n, np.int32), np.empty(n, np.uint64), np.empty(n, np.uint16)
+    _by_time(cell[:n], key, label, last, cells, keys, labels)
+    _by_cell(cells, keys, labels, place.ravel(), key, label)
+    _within_cells(offsets, key, label, keys, labels)
+    # what is done with holds the result: fresh memory would cost as much as a pass over the events
+    tick, pi = cells, labels
+    x_px, y_px, camera = np.empty(n, np.uint16), np.empty(n, np.uint16), np.empty(n, np.uint8)
+    _unpack(key, label, tick, x_px, y_px, pi, camera)
+    return Photons(box, offsets, tick, x_px, y_px, pi, camera), removed
 
 
 @njit(cache=True, inline="always")
@@ -293,45 +301,53 @@ def _count(cell: Any, counts: Any) -> None:
 
 
 @njit(cache=True)
-def _sort(cell: Any, key: Any, label: Any, place: Any, offsets: Any, last: int) -> Any:
-    """Sort events by cell, then key, then label; give tick, x, y, pi and camera.
-
-    Two stable counting sorts, by coarse time and by cell, leave each cell nearly sorted: insertion does
-    the rest, and in a cell where it would take long, because many events share a little time, merging.
-    """
+def _by_time(cell: Any, key: Any, label: Any, last: int, out_cell: Any, out_key: Any, out_label: Any) -> None:
+    """Sort events by coarse time; those of one bin keep their order."""
     shift = 32
     while (last >> (shift - 32)) >= TIME_BINS:
         shift += 1
     start = np.zeros(TIME_BINS + 1, np.int64)
-    for i in range(cell.size):
-        start[np.int64(key[i] >> np.uint64(shift)) + 1] += 1
+    for one in key:
+        start[(one >> np.uint64(shift)) + np.uint64(1)] += 1
     for b in range(TIME_BINS):
         start[b + 1] += start[b]
-    n = cell.size
-    cells, keys, labels = np.empty(n, np.int32), np.empty(n, np.uint64), np.empty(n, np.uint16)
-    for i in range(n):
-        at = np.int64(key[i] >> np.uint64(shift))
-        j = start[at]
-        start[at] = j + 1
-        cells[j], keys[j], labels[j] = cell[i], key[i], label[i]
-    for i in range(n):
-        j = place[cells[i]]
-        place[cells[i]] = j + 1
-        key[j], label[j] = keys[i], labels[i]
-    # what a sorted cell leaves behind holds its result: fresh memory would cost more than the sorting
-    tick, pi = cells, labels
-    x, y, camera = np.empty(n, np.uint16), np.empty(n, np.uint16), np.empty(n, np.uint8)
+    for i in range(key.size):
+        at = key[i] >> np.uint64(shift)
+        j = np.uint64(start[at])
+        start[at] += 1
+        out_cell[j], out_key[j], out_label[j] = cell[i], key[i], label[i]
+
+
+@njit(cache=True)
+def _by_cell(cell: Any, key: Any, label: Any, place: Any, out_key: Any, out_label: Any) -> None:
+    """Sort events by cell; ``place`` says where the next one of each goes. Those of one cell keep their order."""
+    for i in range(cell.size):
+        c = np.uint32(cell[i])
+        j = np.uint64(place[c])
+        place[c] += 1
+        out_key[j], out_label[j] = key[i], label[i]
+
+
+@njit(cache=True)
+def _within_cells(offsets: Any, keys: Any, labels: Any, spare_keys: Any, spare_labels: Any) -> None:
+    """Sort the events of each cell by key, then label.
+
+    They are nearly sorted: insertion does the rest, and in a cell where it would take long, because many
+    events share a little time, merging.
+    """
     for c in range(offsets.size - 1):
-        lo, hi = offsets[c], offsets[c + 1]
-        if not _insert(key, label, lo, hi):
-            while _merge_runs(key, label, keys, labels, lo, hi) > 1:
+        if not _insert(keys, labels, offsets[c], offsets[c + 1]):
+            while _merge_runs(keys, labels, spare_keys, spare_labels, offsets[c], offsets[c + 1]) > 1:
                 pass
-        for i in range(lo, hi):
-            bits = key[i]
-            tick[i] = bits >> np.uint64(32)
-            x[i], y[i] = bits >> np.uint64(16) & np.uint64(0xFFFF), bits & np.uint64(0xFFFF)
-            pi[i], camera[i] = label[i] & 0x3FFF, label[i] >> 14
-    return tick, x, y, pi, camera
+
+
+@njit(cache=True)
+def _unpack(key: Any, label: Any, tick: Any, x: Any, y: Any, pi: Any, camera: Any) -> None:
+    for i in range(key.size):
+        bits = key[i]
+        tick[i] = bits >> np.uint64(32)
+        x[i], y[i] = bits >> np.uint64(16) & np.uint64(0xFFFF), bits & np.uint64(0xFFFF)
+        pi[i], camera[i] = label[i] & 0x3FFF, label[i] >> 14
 
 
 @njit(cache=True, inline="always")
