@@ -33,7 +33,7 @@ HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, prof
 ITERATIONS = 200
 SETTLED_ARCSEC = 1e-3
 STARTS = 40
-GUESSED_TOGETHER = 1 << 20  # numbers: a bound for memory
+GUESSED_WITH = 2000  # photons: the start need not be exact
 MARGIN_CELLS = 2  # events this far from the region's box take part
 DENSITY_MIN = 1e-6  # 1/arcsec^2: background where none is expected
 
@@ -197,7 +197,9 @@ def fit_place(
     step = max(n // STARTS, 1)
     guesses = [start, *zip(x[::step].tolist(), y[::step].tolist(), strict=True)]
     strength = max(n - 1.0, 1.0) / 2
-    px, py = guesses[int(np.argmax(_log_likelihoods(x, y, core, background, np.array(guesses), strength)))]
+    some = slice(None, None, 1 + n // GUESSED_WITH)
+    likelihoods = _log_likelihoods(x[some], y[some], core[some], background[some], np.array(guesses), strength)
+    px, py = guesses[int(np.argmax(likelihoods))]
     moved = np.inf
     for _ in range(ITERATIONS):
         r2 = ((x - px) ** 2 + (y - py) ** 2) / core**2
@@ -226,11 +228,8 @@ def _king(r2: Floats, core: Floats) -> Floats:
 
 def _log_likelihoods(x: Floats, y: Floats, core: Floats, b: Floats, places: Floats, strength: float) -> Floats:
     """Give the log likelihood of a source at each of some places, shape (m, 2), up to a constant."""
-    likelihoods = []
-    for some in np.array_split(places, 1 + places.size * x.size // GUESSED_TOGETHER):
-        r2 = ((x - some[:, :1]) ** 2 + (y - some[:, 1:]) ** 2) / core**2
-        likelihoods.append(np.log(strength * _king(r2, core) + b).sum(axis=1))
-    return np.concatenate(likelihoods)
+    r2 = ((x - places[:, :1]) ** 2 + (y - places[:, 1:]) ** 2) / core**2
+    return np.asarray(np.log(strength * _king(r2, core) + b).sum(axis=1))
 
 
 def _error(dx: Floats, dy: Floats, core: Floats, b: Floats, strength: float) -> float | None:
