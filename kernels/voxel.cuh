@@ -4,17 +4,18 @@
 // plain C++ compiler can take the same text.
 #pragma once
 
+typedef signed char i8;
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
-typedef short i16;
 typedef int i32;
 
-// The view that is binned; filled by the host as eight int32 (ViewWords in xscan/backends/cuda.py).
+// The view that is binned; filled by the host as nine int32 (CudaCounts._photons_of_view).
 struct View {
-    i32 x0, y0;           // first column and row of cells of the box, counted on the whole plane
-    i32 nx, ny;           // cells of the box
+    i32 width;            // cells in a row of the photons' own box
+    i32 x0, y0;           // first column and row of the view's box, counted from the corner of the photons'
+    i32 nx, ny;           // cells of the view's box
     i32 dt_ms, nt;        // length and number of frames
     i32 pi_from, pi_to;   // eV, upper end excluded
 };
@@ -25,11 +26,13 @@ struct Place {
     i32 frame;
 };
 
-// Voxel of a photon. A tick before the first frame is refused before the division, which in C
+// Voxel of a photon in a cell of the photons' box. A tick before the first frame is refused before the division, which in C
 // rounds towards zero and would put ticks -1, -2 ... into frame 0.
-__device__ inline Place place_of(const View& view, i32 tick, i32 x, i32 y, i32 pi)
+__device__ inline Place place_of(const View& view, i32 tick, i32 cell, i32 pi)
 {
-    const i32 column = x - view.x0, row = y - view.y0, frame = tick / view.dt_ms;
+    const i32 photons_row = cell / view.width, row = photons_row - view.y0;
+    const i32 column = cell - photons_row * view.width - view.x0;
+    const i32 frame = tick / view.dt_ms;
     const bool inside = tick >= 0 && frame < view.nt && pi >= view.pi_from && pi < view.pi_to
                         && column >= 0 && column < view.nx && row >= 0 && row < view.ny;
     return {inside, row * view.nx + column, frame};

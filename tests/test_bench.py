@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cuda_on_cpu import make_backend
 from matplotlib.image import imread
 from test_cli import run as command
 
@@ -157,8 +158,10 @@ def test_an_instant_belongs_to_the_innermost_stage(monkeypatch: pytest.MonkeyPat
     assert (spent["rest"].cpu, spent["read"].cpu, spent["bin"].cpu) == (1.0, 2.0, 1.0)
 
 
-def test_every_stage_of_a_scan_is_seen(folder: Path, tmp_path: Path, backend: object) -> None:
-    settings = recipe(backend=backend.name, views=["50:0.2-12"])
+@pytest.mark.parametrize("which", ["numpy", "numba", "cuda"])
+def test_every_stage_of_a_scan_is_seen(folder: Path, tmp_path: Path, which: str) -> None:
+    backend = make_backend(which)
+    settings = dataclasses.replace(recipe(backend="numpy", views=["50:0.2-12"]), backend=backend)
     before = [getattr(owner, name) for owner, name, _ in stages.FUNCTIONS]
     kept = {}
     for name in ("plain", "watched"):

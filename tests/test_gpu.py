@@ -15,6 +15,7 @@ from kernel_net import (
     assert_same_voxels,
     busy_folder,
     compare,
+    cuda,
     expectation_on,
     grid_of,
     large_case,
@@ -23,7 +24,6 @@ from kernel_net import (
 )
 
 from xscan.backends import get_backend
-from xscan.backends.cuda import CudaBackend
 from xscan.backends.device import Device, OutOfMemory
 from xscan.bayes import thresholds
 
@@ -49,7 +49,7 @@ def test_more_than_two_to_the_31_voxels(gpu: Device) -> None:
     grid = grid_of(129, 129, 130_001)
     assert np.prod(grid.shape) > 2**31
     p, expected, limits = photons_round(rng, grid, 2_000_000), expectation_on(rng, grid, 0.0), thresholds(3, 2_000_000)
-    ours = CudaBackend(gpu, 9 << 30).load(p).bin(grid, *BAND)
+    ours = cuda(gpu, 9 << 30).load(p).bin(grid, *BAND)
     theirs = get_backend("numba").load(p).bin(grid, *BAND)
     assert (ours.n_events(), ours.n_max()) == (theirs.n_events(), theirs.n_max())
     assert_same_sums(ours, theirs, grid)
@@ -76,9 +76,9 @@ def test_memory_is_counted_and_given_back(gpu: Device) -> None:
 
 def test_arguments_are_checked(gpu: Device) -> None:
     p = binned([0], 20, 30)
-    with pytest.raises(TypeError, match="8 parameters"):
-        gpu.launch("sum_image", (1,), (32,), gpu.empty(1, np.int32))
-    columns = [getattr(p, name) for name in ("tick", "x", "y", "pi")]
-    rest = (np.uint64(1), gpu.empty(8, np.int32), gpu.empty(1, np.uint8), gpu.empty(1, np.uint32))
+    with pytest.raises(TypeError, match="7 parameters"):
+        gpu.launch("sum_images", (1,), (32,), gpu.empty(1, np.int32))
+    columns = [p.tick, p.tick * 0, p.pi]
+    rest = (np.uint64(1), gpu.empty(9, np.int32), gpu.empty(1, np.int8), gpu.empty(2, np.uint32))
     with pytest.raises(TypeError, match="tick must be contiguous and on the device"):
-        gpu.launch("sum_image", (1,), (32,), *columns, *rest)
+        gpu.launch("sum_images", (1,), (32,), *columns, *rest)

@@ -22,7 +22,7 @@ from xscan.backends.cuda_source import COMPILE_OPTIONS, check_arguments, kernel_
 TEXT = kernel_text()
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
-MOST_REGISTERS = {"bin_events": 40, "sum_image": 40, "sum_rate": 40, "sum_by_camera": 40, "flag_voxels": 64}
+MOST_REGISTERS = {"bin_events": 40, "sum_images": 40, "sum_rate": 40, "sum_by_camera": 40, "flag_voxels": 64}
 
 
 def changed(*edits: tuple[str, str]) -> str:
@@ -94,6 +94,10 @@ DEFECTS = {
     "a peak goes before an eclipse": ("if (mu > mu_eclipse[n])", "if (!(mu < mu_peak[n]) && mu > mu_eclipse[n])"),
     "one rounding": ("__dadd_rn(__dmul_rn(background, rate), ", "__builtin_fma(background, rate, "),
     "x and y swapped": ("row * view.nx + column", "column * view.ny + row"),
+    "the photons' rows as long as the view's": ("cell / view.width", "cell / view.nx"),
+    "columns of the view's rows": ("photons_row * view.width", "photons_row * view.nx"),
+    "the view's corner for the photons'": ("photons_row - view.y0", "photons_row"),
+    "columns from the photons' corner": ("view.width - view.x0", "view.width"),
     "cell and frame swapped": ("(u64)cell * nt + frame", "(u64)frame * (nt / 2) + cell"),
     "the good frames' template in bad frames": ("(bad >> k) & 1u", "(bad >> k) & 0u"),
     "the template of another frame": ("(bad >> k) & 1u", "(bad >> (3 - k)) & 1u"),
@@ -119,6 +123,9 @@ DEFECTS = {
         "const u64 slot = atomicAdd(n_hits, 1ull);",
         "const u64 slot = *n_hits < capacity ? atomicAdd(n_hits, 1ull) : capacity;",
     ),
+    "bad frames in the image of good ones": ("images[k * view.ny", "images[0 * view.ny"),
+    "rejected frames in the image of bad ones": ("k == 0 || k == 1", "k != 0 || k == 0"),
+    "images of another size": ("k * view.ny * view.nx", "k * view.ny * view.ny"),
     "cameras swapped": ("3 * from + camera[i]", "3 * from + (camera[i] + 1) % 3"),
     "a wanted voxel missed": ("from < to", "from + 1 < to"),
 }  # fmt: skip
@@ -162,8 +169,8 @@ def hold_index_net(text: str) -> None:
     device = CpuDevice(text, optimise="-O1")
     frame, number = 6, NT + 6
     p = binned([frame], 20, 30)
-    columns = [HostArray(getattr(p, name)) for name in ("tick", "x", "y", "pi")]
-    view = on_device([19, 30, 2, 1, 1, NT, 0, 1000], np.int32)
+    columns = [HostArray(p.tick), on_device([0], np.int32), HostArray(p.pi)]
+    view = on_device([1, -1, 0, 2, 1, 1, NT, 0, 1000], np.int32)
     cube, totals = reserved(PITCH + 8, np.uint32), on_device([0, 0], np.uint64)
     frames = (np.int32(0), np.int32(NT), np.uint64(PITCH))
     device.launch("bin_events", (1,), (32,), *columns, np.uint64(1), view, *frames, cube, totals)
@@ -258,23 +265,23 @@ def first_comment(name: str) -> str:
 
 def test_arguments_that_a_kernel_would_misread() -> None:
     kernels = kernel_parameters(TEXT)
-    tick, x, pi = (on_device([1], dtype) for dtype in (np.int32, np.int16, np.uint16))
-    words, frames, image = on_device([1] * 8, np.int32), on_device([1], np.uint8), on_device([0], np.uint32)
-    good = [tick, x, x, pi, np.uint64(1), words, frames, image]
-    check_arguments(kernels, "sum_image", good)
+    tick, cell, pi = (on_device([1], dtype) for dtype in (np.int32, np.int32, np.uint16))
+    words, kind, images = on_device([1] * 9, np.int32), on_device([1], np.int8), on_device([0, 0], np.uint32)
+    good = [tick, cell, pi, np.uint64(1), words, kind, images]
+    check_arguments(kernels, "sum_images", good)
     for place, wrong, message in (
         (0, on_device([1], np.int64), "tick is int64; it must be an array of int32"),
-        (4, 1, "n_photons is int; it must be a number of uint64"),
-        (4, np.uint32(1), "n_photons is uint32"),
-        (4, on_device([1], np.uint64), "n_photons is uint64; it must be a number"),
-        (7, np.uint32(1), "image is uint32; it must be an array"),
-        (7, np.zeros(1, np.uint32), "image must be contiguous and on the device"),
-        (7, HostArray(np.zeros(9, np.uint32)[::2]), "image must be contiguous"),
+        (3, 1, "n_photons is int; it must be a number of uint64"),
+        (3, np.uint32(1), "n_photons is uint32"),
+        (3, on_device([1], np.uint64), "n_photons is uint64; it must be a number"),
+        (6, np.uint32(1), "images is uint32; it must be an array"),
+        (6, np.zeros(1, np.uint32), "images must be contiguous and on the device"),
+        (6, HostArray(np.zeros(9, np.uint32)[::2]), "images must be contiguous"),
     ):
         with pytest.raises(TypeError, match=message):
-            check_arguments(kernels, "sum_image", [*good[:place], wrong, *good[place + 1 :]])
-    with pytest.raises(TypeError, match="7 arguments for 8 parameters"):
-        check_arguments(kernels, "sum_image", good[:-1])
+            check_arguments(kernels, "sum_images", [*good[:place], wrong, *good[place + 1 :]])
+    with pytest.raises(TypeError, match="6 arguments for 7 parameters"):
+        check_arguments(kernels, "sum_images", good[:-1])
 
 
 def test_which_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

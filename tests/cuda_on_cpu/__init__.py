@@ -4,6 +4,7 @@ from cuda_on_cpu.compiler import NO_COMPILER, build, find_compiler
 from cuda_on_cpu.device import CpuDevice, HostArray
 from xscan.backends import Backend, get_backend
 from xscan.backends.cuda import CudaBackend
+from xscan.backends.numpy_ import NumpyBackend
 
 __all__ = ["NO_COMPILER", "CpuDevice", "HostArray", "build", "find_compiler", "make_backend"]
 
@@ -11,5 +12,5 @@ __all__ = ["NO_COMPILER", "CpuDevice", "HostArray", "build", "find_compiler", "m
 def make_backend(name: str) -> Backend:
     """Give a backend by name; the CUDA backend runs on the CPU, ``cuda in slabs`` with a tiny cube."""
     if name.startswith("cuda"):
-        return CudaBackend(CpuDevice(), cube_bytes=512 if name == "cuda in slabs" else None)
+        return CudaBackend(CpuDevice(), NumpyBackend(), cube_bytes=512 if name == "cuda in slabs" else None)
     return get_backend(name)

@@ -15,17 +15,16 @@ int main()
 {
     const i32 nx = 3, ny = 2, nt = 8, n_cells = nx * ny;
     const u64 n = 2000, pitch = nt;
-    const View view = {0, 0, nx, ny, 1000, nt, 0, 100};
-    std::vector<i32> tick(n);
-    std::vector<i16> x(n), y(n);
+    const View view = {nx, 0, 0, nx, ny, 1000, nt, 0, 100};
+    std::vector<i32> tick(n), cell(n);
     std::vector<u16> pi(n, 50);
     std::vector<u8> camera(n), chosen(64, 1), kind(pitch, 0);
+    std::vector<i8> good(pitch, 0);
     u32 state = 1;
     auto below = [&](u32 end) { return (state = state * 1664525u + 1013904223u, state >> 16) % end; };
     for (u64 i = 0; i < n; i++) {   // at random, so that both threads meet in every voxel
         tick[i] = (i32)below(nt * 1000);
-        x[i] = (i16)below(nx);
-        y[i] = (i16)below(ny);
+        cell[i] = (i32)below(n_cells);
         camera[i] = (u8)below(3);
     }
     alignas(16) static u32 cube[64];
@@ -33,12 +32,12 @@ int main()
     std::vector<u32> sums(256);
     for (u64 k = 0; k < wanted.size(); k++) wanted[k] = k;
     race({64, 1, 1}, [&] {
-        bin_events(tick.data(), x.data(), y.data(), pi.data(), n, &view, 0, nt, pitch, cube, totals.data());
+        bin_events(tick.data(), cell.data(), pi.data(), n, &view, 0, nt, pitch, cube, totals.data());
     });
-    race({64, 1, 1}, [&] { sum_image(tick.data(), x.data(), y.data(), pi.data(), n, &view, chosen.data(), sums.data()); });
-    race({64, 1, 1}, [&] { sum_rate(tick.data(), x.data(), y.data(), pi.data(), n, &view, chosen.data(), sums.data()); });
+    race({64, 1, 1}, [&] { sum_images(tick.data(), cell.data(), pi.data(), n, &view, good.data(), sums.data()); });
+    race({64, 1, 1}, [&] { sum_rate(tick.data(), cell.data(), pi.data(), n, &view, chosen.data(), sums.data()); });
     race({64, 1, 1}, [&] {
-        sum_by_camera(tick.data(), x.data(), y.data(), pi.data(), camera.data(), n, &view, wanted.data(),
+        sum_by_camera(tick.data(), cell.data(), pi.data(), camera.data(), n, &view, wanted.data(),
                       wanted.size(), sums.data());
     });
     // everything is an eclipse: every voxel is appended

@@ -17,6 +17,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from xscan.backends import Backend
 from xscan.backends.cuda_memory import Workspace
 from xscan.backends.device import Device, OutOfMemory
 from xscan.backends.numpy_ import MU_MIN
@@ -34,11 +35,13 @@ PHOTON_BLOCKS, QUAD_BLOCKS = 8, 32  # blocks per multiprocessor, about: a few ti
 
 
 class CudaBackend:
-    """Bin and search on a device.
+    """Bin and search on a device; clean and merge on the host.
 
     Parameters
     ----------
     device : Device
+    host : Backend
+        Cleans and merges the event lists, which come through it from the disk anyway.
     cube_bytes : int, optional
         Most memory for the cube of counts; half of what is free, at most 8 GiB, unless told. A view
         whose cube is larger is cut along time.
@@ -46,7 +49,9 @@ class CudaBackend:
 
     name = "cuda"
 
-    def __init__(self, device: Device, cube_bytes: int | None = None) -> None:
+    def __init__(self, device: Device, host: Backend, cube_bytes: int | None = None) -> None:
+        self.select, self.drop, self.merge = host.select, host.drop, host.merge
+        self.seconds, self.live_curve, self.live_seconds = host.seconds, host.live_curve, host.live_seconds
         self._workspace = Workspace(device, cube_bytes)
 
     def load(self, photons: Photons) -> CudaLoaded:
@@ -81,6 +86,7 @@ class CudaLoaded:
 
     def __init__(self, workspace: Workspace, photons: Photons) -> None:
         self._workspace, self._photons = workspace, photons
+        self.box = photons.box
         self._key = object()
 
     def bin(self, grid: Grid, pi_from: int, pi_to: int) -> CudaCounts:
@@ -96,9 +102,14 @@ class CudaLoaded:
         memory = self._workspace.memory
         column = memory.held(name, self._key)
         if column is None:
-            column = memory.put(name, getattr(self._photons, name))
+            column = memory.put(name, self._cell() if name == "cell" else getattr(self._photons, name))
             memory.mark(name, self._key)
         return column
+
+    def _cell(self) -> NDArray[np.int32]:
+        """Give the cell of each photon, numbered in the photons' box."""
+        offsets = self._photons.offsets
+        return np.repeat(np.arange(offsets.size - 1, dtype=np.int32), np.diff(offsets))
 
 
 class Slab(NamedTuple):
@@ -136,16 +147,16 @@ class CudaCounts:
         return self._bin_all()[1]
 
     @_cutting_smaller
-    def image(self, frames: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Counts summed over the chosen frames (bool, shape (nt,)); shape (ny, nx)."""
+    def images(self, kind: NDArray[np.int8]) -> NDArray[np.int64]:
+        """Counts summed over the frames of kind 0, and of kind 1 (int8, shape (nt,)); shape (2, ny, nx)."""
         ny, nx, nt = self._grid.shape
-        return self._sum("sum_image", _checked(frames, (nt,), bool), ny * nx).reshape(ny, nx)
+        return self._sum("sum_images", _checked(kind, (nt,), np.int8), 2 * ny * nx).reshape(2, ny, nx)
 
     @_cutting_smaller
     def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Counts summed over the chosen cells (bool, shape (ny, nx)); shape (nt,)."""
         ny, nx, nt = self._grid.shape
-        return self._sum("sum_rate", _checked(cells, (ny, nx), bool), nt)
+        return self._sum("sum_rate", _checked(cells, (ny, nx), bool).astype(np.uint8), nt)
 
     def box(self, box: Box) -> NDArray[np.int64]:
         """Light curve of a rectangle, in cells counted from the grid's corner; shape (nt,)."""
@@ -161,9 +172,9 @@ class CudaCounts:
         wanted = (voxels.y.astype(np.uint64) * np.uint64(nx) + voxels.x.astype(np.uint64)) * np.uint64(nt)
         wanted += voxels.t.astype(np.uint64)
         sums = memory.zeros("by_camera", wanted.size * len(CAMERAS), np.uint32)
-        tick, x, y, pi, n_photons, view = self._photons_of_view()
+        tick, cell, pi, n_photons, view = self._photons_of_view()
         self._launch_over_photons(
-            "sum_by_camera", tick, x, y, pi, self._loaded.column("camera"), n_photons, view,
+            "sum_by_camera", tick, cell, pi, self._loaded.column("camera"), n_photons, view,
             memory.put("wanted", wanted), np.uint64(wanted.size), sums,
         )  # fmt: skip
         return device.get(sums).reshape(-1, len(CAMERAS)).astype(np.int64)
@@ -285,19 +296,19 @@ class CudaCounts:
                 return [device.get(column[:found]) for column in hits]
             self._workspace.hits = found  # what did not fit was only counted: once more, with room for all
 
-    def _sum(self, kernel: str, chosen: NDArray[np.bool_], size: int) -> NDArray[np.int64]:
-        """Count the photons of the chosen frames or cells."""
+    def _sum(self, kernel: str, chosen: NDArray[Any], size: int) -> NDArray[np.int64]:
+        """Count the photons of frames or cells, as a byte for each of these says."""
         memory = self._workspace.memory
         sums = memory.zeros("sums", size, np.uint32)
-        mask = memory.put("chosen", chosen.astype(np.uint8))
-        self._launch_over_photons(kernel, *self._photons_of_view(), mask, sums)
+        self._launch_over_photons(kernel, *self._photons_of_view(), memory.put(kernel, chosen), sums)
         return self._workspace.device.get(sums).astype(np.int64)
 
     def _photons_of_view(self) -> tuple[Any, ...]:
         """Give the arguments with which every kernel over photons begins."""
-        box, grid = self._grid.box, self._grid
-        view = np.array([box.x0, box.y0, box.nx, box.ny, grid.dt_ms, grid.nt, *self._band], np.int32)
-        columns = (self._loaded.column(name) for name in ("tick", "x", "y", "pi"))
+        grid, box, photons = self._grid, self._grid.box, self._loaded.box
+        corner = (box.x0 - photons.x0, box.y0 - photons.y0)
+        view = np.array([photons.nx, *corner, box.nx, box.ny, grid.dt_ms, grid.nt, *self._band], np.int32)
+        columns = (self._loaded.column(name) for name in ("tick", "cell", "pi"))
         return *columns, self._loaded.n_photons(), self._workspace.memory.put("view", view)
 
     def _launch_over_photons(self, kernel: str, *arguments: Any) -> None:

@@ -21,15 +21,15 @@ _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.M)
 _COMMENT = re.compile(r"//[^\n]*")
 _KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\s*\(([^)]*)\)\s*\{')
 _DTYPES = {
+    "i8": np.int8,
     "u8": np.uint8,
     "u16": np.uint16,
     "u32": np.uint32,
     "u64": np.uint64,
-    "i16": np.int16,
     "i32": np.int32,
     "double": np.float64,
     "uint4": np.uint32,  # four of them, aligned to 16 bytes
-    "View": np.int32,  # a struct of eight of them
+    "View": np.int32,  # a struct of nine of them
 }
 
 
