@@ -9,7 +9,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fake import OBSID, T0, FakeList, write_list
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -112,6 +114,23 @@ def test_a_scan_needs_neither_gpu_nor_cluster() -> None:
     code = "import sys, xscan; xscan.scan; print([m for m in ('cupy', 'dask', 'numba') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_scan_loads_only_what_it_uses(tmp_path: Path) -> None:
+    """A worker's start is paid for every process: astropy and matplotlib cost more than a short scan."""
+    write_list(tmp_path / OBSID, FakeList(time=np.linspace(T0, T0 + 900, 50)))
+    code = f"""
+import sys
+from xscan.cli import main
+sys.argv = ["xscan", "scan", {str(tmp_path / OBSID)!r}, "--out", {str(tmp_path / "out")!r}]
+try:
+    main()
+except SystemExit as end:
+    idle = "astropy", "matplotlib", "dask", "cupy", "requests", "xscan.simulate", "xscan.bench"
+    print(end.code, [name for name in idle if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
 
 
 def test_the_wheel_holds_what_runs(tmp_path: Path) -> None:
