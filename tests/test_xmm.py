@@ -78,6 +78,8 @@ def test_an_odd_flag_expression_is_never_run(tmp_path: Path) -> None:
         ("((FLAG & 0x10) == 0) && RAWY>12", FlagCut(0x10, 12)),
         ("(FLAG & 0x766ba000) != 0", None),
         ("", None),
+        ("(FLAG & 0x10000000000000000) == 0", None),
+        ("(FLAG & 0x10) == 0 && RAWY > 99999999999999999999", None),
     ],
 )
 def test_flag_expressions(expression: str, cut: FlagCut | None) -> None:
@@ -368,3 +370,14 @@ def test_hot_pixel_tables_that_are_wrong(tmp_path: Path) -> None:
     (tmp_path / "hotpix_PN.csv").write_text("RAWX,RAWY,CCDNR,REV1,REV2\n1,2,3,4,5\n1,2,three,4,5\n")
     with pytest.raises(ConfigError, match="line 3"):
         HotPixels.load(tmp_path)
+
+
+def test_a_missing_number_that_no_column_holds(tmp_path: Path) -> None:
+    """Found by scripts/fuzz, seed 795: TNULL6 = 1E300."""
+    made = hdus(FakeList(time=TIMES))
+    made["EVENTS"].header["TNULL6"] = 1e300
+    path = tmp_path / f"P{OBSID}M1S001MIEVLI0000.FTZ"
+    path.write_bytes(fits_bytes(made))
+    info = InputFile(path.name, 1, camera="m1")
+    events, _ = read_event_list(path, info, OBSID, DEFAULT, HotPixels(), get_backend("auto"))
+    assert events.time.size == TIMES.size

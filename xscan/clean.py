@@ -78,7 +78,7 @@ class FlagCut:
 
     @classmethod
     def parse(cls, expression: str) -> FlagCut | None:
-        """Read an XMMEA_EM or XMMEA_EP expression; None if it has another form.
+        """Read an XMMEA_EM or XMMEA_EP expression; None if it has another form or numbers that cannot be.
 
         Accepted: ``(FLAG & 0x766ba000) == 0``, alone or joined by ``&&`` with ``RAWY > 12``.
         """
@@ -91,7 +91,7 @@ class FlagCut:
                 rawy = int(match[1])
             else:
                 return None
-        return cls(mask, rawy) if mask else None
+        return cls(mask, rawy) if 0 < mask < 1 << 32 and (rawy or 0) < 1 << 15 else None
 
 
 class PixelMask:

@@ -25,6 +25,7 @@ __all__ = ["Header", "StreamedTable", "Table", "read_tables", "stream_tables"]
 
 _BLOCK = 2880
 _PART_BYTES = 1 << 20
+_MOST_INTEGER = 2.0**62
 _MOST_BYTES = 1 << 40  # a larger table is a damaged keyword
 MOST = 999  # axes or columns, says the standard
 _CARD = 80
@@ -169,7 +170,8 @@ class Table:
         if null is None:
             return None
         described = self._describe(column)
-        return int(null * described.scale + described.zero)
+        value = null * described.scale + described.zero
+        return int(value) if abs(value) < _MOST_INTEGER else None  # no number of a column is so large
 
     def column(self, name: str, kind: str = "iuf") -> NDArray[Any]:
         """Give one scalar column, shape (rows,), in the file's byte order unless it is scaled.
