@@ -56,7 +56,7 @@ class Gate:
 
 
 def last_tick(t0: float, t1: float) -> int:
-    """Give the last whole millisecond before t1, counted from t0: where events exactly at the end go."""
+    """Give the last millisecond that begins before t1, counted from t0: where events exactly at the end go."""
     return math.ceil((t1 - t0) * 1000) - 1
 
 
@@ -90,8 +90,7 @@ def merge(
         removed[i] = [np.count_nonzero(cut) for cut in (~good, good & ~works, good & works & ~common)]
         keep = good & works & common
         time_s = events.time[keep]
-        tick = ticks_of(time_s, t0)
-        tick[time_s == t1] = last_tick(t0, t1)  # the range is closed
+        tick = np.minimum(ticks_of(time_s, t0), last_tick(t0, t1))  # the range is closed
         camera = np.full(tick.size, CAMERAS.index(events.camera), np.uint8)
         parts.append((tick, events.x[keep], events.y[keep], events.pi[keep], camera))
     tick, x_px, y_px, pi, camera = (np.concatenate(columns) for columns in zip(*parts, strict=True))

@@ -122,6 +122,8 @@ class NumbaCounts:
     def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:
         """Voxels with too many or too few counts; ``limits`` reach at least to ``n_max()``."""
         ny, nx, nt = self._grid.shape
+        if min(limits.mu_peak.size, limits.mu_eclipse.size) <= self._n_max:  # compiled code would read beyond
+            raise ValueError(f"the limits reach to {limits.mu_peak.size - 1} counts; {self._n_max} occur")
         cell, t, n, mu, eclipse = _flag(
             self._first,
             self._end,

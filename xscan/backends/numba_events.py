@@ -285,7 +285,7 @@ def _pass_gate(
         elif t < t0 or t > t1:
             n_outside += 1
         else:
-            tick = np.uint64(last) if t == t1 else np.uint64(np.floor((t - t0) * 1000))
+            tick = np.uint64(min(np.floor((t - t0) * 1000), last))
             out_cell[k] = _cell(y[i], n_cells) * n_cells + _cell(x[i], n_cells)
             out_key[k] = tick << np.uint64(32) | np.uint64(x[i]) << np.uint64(16) | np.uint64(y[i])
             out_label[k] = camera << 14 | pi[i]
