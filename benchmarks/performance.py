@@ -1,4 +1,4 @@
-"""Write docs/performance.md and its picture from what ``xscan bench --json`` measured.
+"""Write docs/performance.md, its picture and the README's lines on speed from what ``xscan bench --json`` measured.
 
     scripts/performance-doc [JSON ...]
 
@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from xscan.bench.page import page
+from xscan.bench.page import headline, page
 from xscan.bench.plot import plot_growth
 from xscan.bench.record import Report, from_json
 from xscan.bench.summary import growth_tables
@@ -19,6 +19,7 @@ from xscan.errors import XscanError
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- speed: written by scripts/performance-doc -->", "<!-- /speed -->"
 
 
 def read_reports(paths: list[Path]) -> list[Report]:
@@ -27,8 +28,16 @@ def read_reports(paths: list[Path]) -> list[Report]:
     return sorted(reports, key=lambda report: report.date, reverse=True)
 
 
+def with_headline(readme: str, reports: list[Report]) -> str:
+    """Replace what stands between the two marks in the README."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    measured = next((report for report in reports if report.find("scan", "L", "numba", "cpu") is not None), reports[0])
+    return f"{before}{BEGIN}\n{headline(measured)}\n{END}{after}"
+
+
 def main() -> int:
-    """Write the page and the picture; return the exit status."""
+    """Write page, picture and README; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("json", nargs="*", type=Path, help="results of xscan bench")
     paths = parser.parse_args().json or list(RESULTS.glob("*.json"))
@@ -41,6 +50,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     (ROOT / "docs" / "performance.md").write_text(page(reports), "utf-8")
+    readme = ROOT / "README.md"
+    readme.write_text(with_headline(readme.read_text("utf-8"), reports), "utf-8")
     grown = next(filter(growth_tables, reports), None)
     if grown is not None:
         plot_growth(grown, ROOT / "docs" / "images" / "growth.png")

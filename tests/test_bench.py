@@ -296,13 +296,15 @@ def test_a_run_without_growth_has_no_picture() -> None:
 
 def test_the_page_is_that_of_the_results() -> None:
     sys.path.insert(0, str(ROOT / "benchmarks"))
-    from performance import RESULTS, read_reports
+    from performance import RESULTS, read_reports, with_headline
 
     shown = ROOT / "docs" / "performance.md"
     kept = list(RESULTS.glob("*.json"))
     assert shown.exists() == bool(kept)
     if kept:
         assert shown.read_text("utf-8") == page(read_reports(kept)), "run scripts/performance-doc"
+        readme = (ROOT / "README.md").read_text("utf-8")
+        assert readme == with_headline(readme, read_reports(kept)), "run scripts/performance-doc"
         assert str(ROOT) not in "".join(path.read_text("utf-8") for path in kept)
 
 

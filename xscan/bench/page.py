@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
-from xscan.bench.record import Report
+from xscan.bench.record import Report, ratio
 from xscan.bench.summary import growth_tables, process_table, size_table, stage_tables
 from xscan.bench.targets import target_table
 
-__all__ = ["page", "title"]
+__all__ = ["headline", "page", "title"]
+
+WIDTH = 110  # columns of the README's paragraph
 
 INTRODUCTION = """\
 # Speed and memory
@@ -45,6 +48,21 @@ def title(report: Report) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB, load {machine['load']:g} before; "
         f"{report.date}; xscan {versions['xscan']}{commit}{changed}; Python {versions['python']}, {libraries}"
     )
+
+
+def headline(report: Report) -> str:
+    """Say it in a few lines, for the README."""
+    parts = []
+    for workload, what in (("A", "30 ks"), ("L", "100 ks")):
+        scan, gunzip = (report.find(name, workload, "numba", "cpu") for name in ("scan", "gunzip"))
+        if scan is not None and gunzip is not None:
+            events = report.workloads[workload]["rows"] / 1e6
+            times = f"{ratio(scan, gunzip):.2g} times what inflating its files takes"
+            parts.append(f"{what} with {events:.2g} million events in {scan.median:.2g} s, {times}")
+    peak = report.find("peak memory", "L", "numba", "memory")
+    memory = f" At most {peak.median:.0f} MiB of memory are used." if peak is not None else ""
+    text = f"From files to Parquet, nine views, CPU time on {report.machine['cpu']}: {'; '.join(parts)}.{memory}"
+    return "\n".join(textwrap.wrap(text, WIDTH))
 
 
 def page(reports: Sequence[Report]) -> str:
