@@ -196,11 +196,12 @@ def _band(offsets: Any, tick: Any, pi: Any, pi_from: int, pi_to: int) -> Any:
     """Give offsets and ticks of the photons in a band, without those before the first frame."""
     out = np.empty_like(tick)
     inner = np.zeros_like(offsets)
-    k = 0
+    k = np.uint64(0)
     for c in range(offsets.size - 1):
-        for i in range(offsets[c], offsets[c + 1]):
-            out[k] = tick[i]
-            k += pi_from <= pi[i] and pi[i] < pi_to and tick[i] >= 0
+        ticks, energies = tick[offsets[c] : offsets[c + 1]], pi[offsets[c] : offsets[c + 1]]
+        for i in range(ticks.size):
+            out[k] = ticks[i]
+            k += np.uint64(pi_from <= energies[i] and energies[i] < pi_to and ticks[i] >= 0)
         inner[c + 1] = k
     return inner, out[:k].copy() if k < tick.size else tick
 

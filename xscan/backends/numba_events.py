@@ -268,17 +268,21 @@ def _pass_gate(
 ) -> Any:  # fmt: skip
     """Write cell, ``tick << 32 | x << 16 | y`` and ``camera << 14 | pi`` of the events that pass, from ``at`` on."""
     here = first[:-1].copy()  # each CCD's last interval: events come nearly in order of time
+    start, stop = np.full(256, np.inf), np.full(256, -np.inf)  # its ends
     n_bad = n_idle = n_outside = 0
-    k = at
+    k = np.uint64(at)
     for i in range(time.size):
         c, t = ccd[i], time[i]
-        p = here[c]
-        while p > first[c] and t < intervals[p, 0]:
-            p -= 1
-        while p + 1 < first[c + 1] and t >= intervals[p + 1, 0]:
-            p += 1
-        here[c] = p
-        if p >= first[c + 1] or t < intervals[p, 0] or t > intervals[p, 1]:
+        if not (start[c] <= t and t <= stop[c]):
+            p = here[c]
+            while p > first[c] and t < intervals[p, 0]:
+                p -= 1
+            while p + 1 < first[c + 1] and t >= intervals[p + 1, 0]:
+                p += 1
+            here[c] = p
+            if p < first[c + 1]:
+                start[c], stop[c] = intervals[p, 0], intervals[p, 1]
+        if not (start[c] <= t and t <= stop[c]):
             n_bad += 1
         elif not working[c]:
             n_idle += 1
@@ -289,7 +293,7 @@ def _pass_gate(
             out_cell[k] = _cell(y[i], n_cells) * n_cells + _cell(x[i], n_cells)
             out_key[k] = tick << np.uint64(32) | np.uint64(x[i]) << np.uint64(16) | np.uint64(y[i])
             out_label[k] = camera << 14 | pi[i]
-            k += 1
+            k += np.uint64(1)
     removed[0], removed[1], removed[2] = n_bad, n_idle, n_outside
     return k
 
