@@ -39,17 +39,13 @@ def union(start: ArrayLike, stop: ArrayLike) -> Floats:
 
 def intersect(one: Floats, other: Floats) -> Floats:
     """Give the time that lies in both of two sets of sorted, disjoint intervals, shape (m, 2)."""
-    out = []
-    i = j = 0
-    while i < len(one) and j < len(other):
-        start, stop = max(one[i, 0], other[j, 0]), min(one[i, 1], other[j, 1])
-        if stop > start:
-            out.append((start, stop))
-        if one[i, 1] < other[j, 1]:
-            i += 1
-        else:
-            j += 1
-    return np.array(out, float).reshape(-1, 2)
+    first = np.searchsorted(other[:, 1], one[:, 0], side="right")  # of those that end after it starts
+    end = np.searchsorted(other[:, 0], one[:, 1])  # of those that start before it ends
+    n = np.maximum(end - first, 0)
+    i = np.repeat(np.arange(len(one)), n)
+    j = np.arange(n.sum()) + np.repeat(first - np.cumsum(n) + n, n)
+    start, stop = np.maximum(one[i, 0], other[j, 0]), np.minimum(one[i, 1], other[j, 1])
+    return np.column_stack([start, stop])
 
 
 def contains(intervals: Floats, time: Floats) -> NDArray[np.bool_]:
