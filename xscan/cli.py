@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from pathlib import Path
@@ -348,3 +349,5 @@ def main() -> None:
     except XscanError as error:
         typer.echo(f"xscan: {error}", err=True)
         sys.exit(error.exit_code)
+    finally:
+        gc.freeze()  # else the interpreter, on its way out, looks for garbage in all the libraries: 0.25 s of CPU
