@@ -22,6 +22,7 @@ from scipy import special
 __all__ = [
     "Thresholds",
     "equivalent_sigma",
+    "log10_bayes",
     "log10_bayes_eclipse",
     "log10_bayes_peak",
     "log10_poisson_tail",
@@ -60,13 +61,7 @@ def log10_bayes_peak(n: ArrayLike, mu: ArrayLike) -> NDArray[np.float64]:
     the same ratio is the series ``sum_j n! / (n - j)! mu**-j``, j = 0..n.
     """
     n_, mu_ = np.broadcast_arrays(np.asarray(n, float), np.asarray(mu, float))
-    q = np.asarray(special.gammaincc(n_ + 1, mu_))
-    with np.errstate(divide="ignore"):
-        out = np.asarray(np.log10(q) - _log10_poisson(n_, mu_))
-    small = q < _TINY
-    if small.any():
-        out[small] = np.log10(_series(n_[small], mu_[small], rising=False))
-    return out
+    return _log10_bayes(n_, mu_, _log10_poisson(n_, mu_), eclipse=False)
 
 
 def log10_bayes_eclipse(n: ArrayLike, mu: ArrayLike) -> NDArray[np.float64]:
@@ -90,12 +85,25 @@ def log10_bayes_eclipse(n: ArrayLike, mu: ArrayLike) -> NDArray[np.float64]:
     ``sum_j mu**j n! / (n + j)!``, j >= 1.
     """
     n_, mu_ = np.broadcast_arrays(np.asarray(n, float), np.asarray(mu, float))
-    p = np.asarray(special.gammainc(n_ + 1, mu_))
+    return _log10_bayes(n_, mu_, _log10_poisson(n_, mu_), eclipse=True)
+
+
+def log10_bayes(n: ArrayLike, mu: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give :func:`log10_bayes_peak` and :func:`log10_bayes_eclipse` of the same voxels."""
+    n_, mu_ = np.broadcast_arrays(np.asarray(n, float), np.asarray(mu, float))
+    at_n = _log10_poisson(n_, mu_)
+    return _log10_bayes(n_, mu_, at_n, eclipse=False), _log10_bayes(n_, mu_, at_n, eclipse=True)
+
+
+def _log10_bayes(
+    n: NDArray[np.float64], mu: NDArray[np.float64], at_n: NDArray[np.float64], eclipse: bool
+) -> NDArray[np.float64]:
+    tail = np.asarray((special.gammainc if eclipse else special.gammaincc)(n + 1, mu))
     with np.errstate(divide="ignore"):
-        out = np.asarray(np.log10(p) - _log10_poisson(n_, mu_))
-    small = p < _TINY
+        out = np.asarray(np.log10(tail) - at_n)
+    small = tail < _TINY
     if small.any():
-        out[small] = np.log10(_series(n_[small], mu_[small], rising=True))
+        out[small] = np.log10(_series(n[small], mu[small], rising=eclipse))
     return out
 
 

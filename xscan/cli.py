@@ -350,4 +350,4 @@ def main() -> None:
         typer.echo(f"xscan: {error}", err=True)
         sys.exit(error.exit_code)
     finally:
-        gc.freeze()  # else the interpreter, on its way out, looks for garbage in all the libraries: 0.25 s of CPU
+        gc.freeze()  # else the interpreter, on its way out, looks for garbage in all the libraries

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.backends import Counts
-from xscan.bayes import log10_bayes_eclipse, log10_bayes_peak
+from xscan.bayes import log10_bayes
 from xscan.config import Rules
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Frames
@@ -57,6 +57,5 @@ def light_curve(
     mu = cells.sum(axis=0, dtype=cells.dtype).astype(np.float64)
     peak, eclipse = np.full(grid.nt, np.nan), np.full(grid.nt, np.nan)
     some = mu > 0
-    peak[some] = log10_bayes_peak(n[some], mu[some])
-    eclipse[some] = log10_bayes_eclipse(n[some], mu[some])
+    peak[some], eclipse[some] = log10_bayes(n[some], mu[some])
     return LightCurve(grid.frame_edges()[:-1], n, mu, frames.bad, frames.rejected, peak, eclipse)

@@ -246,7 +246,7 @@ def _cell(px: Any, n_cells: int) -> Any:
 @njit(cache=True)
 def _count_cells(time: Any, x: Any, y: Any, ccd: Any, t0: float, n_bins: int, image: Any, of_ccd: Any) -> None:
     for i in range(time.size):
-        second = np.floor(time[i] - t0)
+        second = time[i] - t0
         if second >= 0 and second < n_bins:
             image[_cell(y[i], N_CELLS) * N_CELLS + _cell(x[i], N_CELLS)] += 1
             of_ccd[ccd[i]] += 1
@@ -255,7 +255,7 @@ def _count_cells(time: Any, x: Any, y: Any, ccd: Any, t0: float, n_bins: int, im
 @njit(cache=True)
 def _count_seconds(time: Any, x: Any, y: Any, ccd: Any, t0: float, faint: Any, rows: Any, counts: Any) -> None:
     for i in range(time.size):
-        second = np.floor(time[i] - t0)
+        second = time[i] - t0
         if second >= 0 and second < counts.shape[1] and faint[_cell(y[i], N_CELLS) * N_CELLS + _cell(x[i], N_CELLS)]:
             counts[rows[ccd[i]], np.int64(second)] += 1
 
