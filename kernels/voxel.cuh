@@ -26,8 +26,8 @@ struct Place {
     i32 frame;
 };
 
-// Voxel of a photon in a cell of the photons' box. A tick before the first frame is refused before the division, which in C
-// rounds towards zero and would put ticks -1, -2 ... into frame 0.
+// Where a photon of a cell of the photons' box falls in the view. A tick before the first frame is refused
+// before the quotient is used: C rounds it towards zero, which would put ticks -1, -2 ... into frame 0.
 __device__ inline Place place_of(const View& view, i32 tick, i32 cell, i32 pi)
 {
     const i32 photons_row = cell / view.width, row = photons_row - view.y0;

@@ -23,6 +23,7 @@ FLOORS = [
     {"model"},
     {"goodtime", "photons"},
     {"dropouts"},
+    {"backends.arguments"},
     {"backends", "backends.numpy_", "backends.numba_", "backends.numba_events", "backends.numba_live"},
     {"backends.cuda", "backends.cuda_memory", "backends.cuda_source", "backends.device", "backends.cupy_"},
     {"subsets", "frames", "background", "detect", "lightcurve", "missions.fitsfile"},
@@ -101,6 +102,32 @@ def test_only_the_edge_opens_files() -> None:
     for name, tree in modules().items():
         calls = {getattr(n.func, "attr", getattr(n.func, "id", "")) for n in ast.walk(tree) if isinstance(n, ast.Call)}
         assert not calls & world or name in TOUCH_THE_WORLD, name
+
+
+def compiled(node: ast.AST) -> bool:
+    """Whether a function is decorated with njit."""
+    decorators = getattr(node, "decorator_list", [])
+    return any(getattr(getattr(d, "func", d), "id", "") == "njit" for d in decorators)
+
+
+def test_compiled_code_holds_no_constant_of_another_module() -> None:
+    """Numba keeps compiled code until the file it stands in changes: a constant from elsewhere would go stale."""
+    found = 0
+    for name, tree in modules().items():
+        foreign = {alias.asname or alias.name for n in tree.body if isinstance(n, ast.ImportFrom) for alias in n.names}
+        for node in tree.body:  # and what is made of them at the top of the module
+            if (
+                isinstance(node, ast.Assign)
+                and {n.id for n in ast.walk(node.value) if isinstance(n, ast.Name)} & foreign
+            ):
+                foreign |= {n.id for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+        for node in filter(compiled, ast.walk(tree)):
+            found += 1
+            stale = {n.id for part in node.body for n in ast.walk(part) if isinstance(n, ast.Name)} & (
+                foreign - {"Any"}
+            )
+            assert not stale, f"{name}.{node.name} holds {stale}"
+    assert found > 20
 
 
 @pytest.mark.parametrize("statement", ["import xscan", "import xscan.cli"])

@@ -28,7 +28,7 @@ from xscan.bench.summary import growth_tables, process_table, size_table, stage_
 from xscan.bench.table import Table
 from xscan.bench.targets import TARGETS, target_table, verdict
 from xscan.bench.vary import brighter, emptier, longer
-from xscan.bench.workloads import Recipe, made, opened
+from xscan.bench.workloads import Simulation, made, opened
 from xscan.errors import BenchError, ConfigError
 from xscan.goodtime import live_seconds
 from xscan.simulate import simulate_archive
@@ -210,7 +210,7 @@ def test_rounds_end_with_the_budget() -> None:
 
 
 def test_an_observation_is_simulated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = Recipe("tiny", 600.0, 0.5)
+    tiny = Simulation("tiny", 600.0, 0.5)
     said: list[str] = []
     first = made(tiny, tmp_path, said.append)
     (tmp_path / "tiny-600s" / "witness").touch()

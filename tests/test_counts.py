@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -136,13 +137,35 @@ def test_any_limits_will_do(seed: int, n: int, orderly: bool) -> None:
     limits = [rng.gamma(0.5, 10.0, 2001) for _ in range(2)]
     if orderly:
         limits = [np.sort(values) for values in limits]
-    limits[0][:2] = 0.0
+    limits[0][:2] = 0.0  # fewer than two counts are never too many
     table = Thresholds(*limits, 3.0)
     cube, mu = slow_cube(p, GRID, 200, 3000), dense_mu(expected)
-    for name in ("numpy", "numba"):
-        voxels = get_backend(name).load(p).bin(GRID, 200, 3000).flag(expected, table)
+    for name in ("numpy", "numba", "cuda"):
+        voxels = make_backend(name).load(p).bin(GRID, 200, 3000).flag(expected, table)
         found = list(zip(voxels.y, voxels.x, voxels.t, voxels.n, voxels.eclipse, strict=True))
         assert found == slow_flags(cube, mu, table), name
+
+
+@pytest.mark.parametrize("name", ["numba", "cuda"])
+def test_what_compiled_code_would_misread_is_refused(name: str, rng: np.random.Generator) -> None:
+    counts = make_backend(name).load(photons(rng, 500)).bin(GRID, 200, 3000)
+    with pytest.raises(ValueError, match="shape"):
+        counts.images(np.zeros(GRID.nt - 1, np.int8))
+    with pytest.raises(ValueError, match="shape"):
+        counts.rate(np.ones((2, 2), bool))
+    expected, limits = some_expectation(rng, GRID), thresholds(3, 100)
+    short = Thresholds(limits.mu_peak[: counts.n_max()], limits.mu_eclipse, 3.0)
+    with pytest.raises(ValueError, match="the limits reach to"):
+        counts.flag(expected, short)
+    with pytest.raises(ValueError, match="shape"):
+        counts.flag(dataclasses.replace(expected, rate=expected.rate[1:]), limits)
+
+
+def test_numba_says_that_it_looks_for_two_counts_or_more(rng: np.random.Generator) -> None:
+    counts = get_backend("numba").load(photons(rng, 500)).bin(GRID, 200, 3000)
+    one_is_many = Thresholds(np.linspace(0, 1, 500), np.linspace(9, 99, 500), 3.0)
+    with pytest.raises(ValueError, match="fewer than two counts"):
+        counts.flag(some_expectation(rng, GRID), one_is_many)
 
 
 def test_two_counts_are_enough_where_almost_none_is_expected(backend: Backend) -> None:

@@ -184,6 +184,19 @@ def test_lists_are_merged_alike(seed: int, sizes: list[int], n_cells: int) -> No
         assert slow.tick.max() < np.ceil(span * 1000)
 
 
+def test_no_tick_lies_beyond_the_last() -> None:
+    """An event a hair before the end of a range that begins before 0: its distance from the start rounds up."""
+    t0, t1 = -2.048, 1e-17
+    info = InputFile("a", 1, camera="m1")
+    one = np.ones(2, np.uint16)
+    time = np.array([t0, 0.0])
+    made = EventList(info, TangentPlane(1, 1), 1, 0.0, time, one, one, one * 300, one.astype(np.uint8), (t0, t1), {})
+    slow, _ = merging.merge([made], [Gate.everything()], t0, t1, 129)
+    fast, _ = get_backend("numba").merge([made], [Gate.everything()], t0, t1, 129)
+    assert slow.tick.tolist() == [0, 2047]
+    assert_same_photons(slow, fast)
+
+
 @pytest.mark.parametrize("order", ["random", "rising", "falling", "equal"])
 def test_a_crowded_cell_is_sorted_too(rng: np.random.Generator, order: str) -> None:
     """Two hundred thousand events of one cell within a second: no number of steps that grows with the square."""

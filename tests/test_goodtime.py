@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from xscan.backends import get_backend
-from xscan.goodtime import contains, intersect, live_curve, live_seconds, union
+from xscan.goodtime import intersect, live_curve, live_seconds, union
 from xscan.model import GoodTime
 
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=8)
@@ -35,13 +35,6 @@ def test_union(made: list[tuple[int, int]]) -> None:
 def test_intersect(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> None:
     a, b = (union(*np.array(made, float).reshape(-1, 2).T) for made in (one, other))
     np.testing.assert_array_equal(as_seconds(intersect(a, b)), as_seconds(a) & as_seconds(b))
-
-
-@given(spans)
-def test_contains(made: list[tuple[int, int]]) -> None:
-    merged = union(*np.array(made, float).reshape(-1, 2).T)
-    np.testing.assert_array_equal(contains(merged, SECOND), as_seconds(merged))
-    assert contains(merged, merged.ravel()).all()  # both ends are in
 
 
 def test_union_drops_nonsense() -> None:

@@ -381,3 +381,30 @@ def test_a_missing_number_that_no_column_holds(tmp_path: Path) -> None:
     info = InputFile(path.name, 1, camera="m1")
     events, _ = read_event_list(path, info, OBSID, DEFAULT, HotPixels(), get_backend("auto"))
     assert events.time.size == TIMES.size
+
+
+def test_a_scale_that_no_number_bears(tmp_path: Path) -> None:
+    made = hdus(FakeList(time=TIMES))
+    made["EVENTS"].header["TZERO9"] = 1e300
+    path = tmp_path / f"P{OBSID}M1S001MIEVLI0000.FTZ"
+    path.write_bytes(fits_bytes(made))
+    with pytest.raises(DataError, match="TZERO 1e\\+300"):
+        read_event_list(path, InputFile(path.name, 1, camera="m1"), OBSID, DEFAULT, HotPixels(), get_backend("auto"))
+
+
+def test_what_is_known_of_a_list_that_ends_behind_its_events(tmp_path: Path) -> None:
+    content = fits_bytes(hdus(FakeList(time=TIMES, gti={2: [(T0, T0 + 10)]})))
+    path = tmp_path / OBSID / f"P{OBSID}M1S001MIEVLI0000.FTZ"
+    path.parent.mkdir()
+    path.write_bytes(content[:-3000])
+    (info,) = read(path.parent, DEFAULT).skipped
+    assert (info.reason, info.submode, info.n_rows) == (Reason.UNREADABLE, "PrimeFullWindow", TIMES.size)
+
+
+def test_bad_pixels_that_mark_everything_many_times() -> None:
+    mask = PixelMask()
+    n = 20_000
+    mask.add(2, np.arange(n) % 600, np.zeros(n, int), np.full(n, 32_767))
+    inside = pixel_number(np.full(3, 2), np.array([0, 5, 599]), np.array([0, 300, 623]))
+    assert mask.marked(inside).all()
+    assert not mask.marked(pixel_number(np.array([3, 2]), np.array([5, 600]), np.array([5, 5]))).any()

@@ -105,6 +105,7 @@ class PixelMask:
 
     SIZE = 640
     MARGIN = 16  # RAWX of MOS begins at -4
+    BLOCK = 1024  # rows taken at once
 
     def __init__(self) -> None:
         self.bits = np.zeros(16 * self.SIZE * self.SIZE // 8, np.uint8)
@@ -114,11 +115,15 @@ class PixelMask:
         ccd, rawx, rawy, run = np.broadcast_arrays(
             *(np.asarray(values).astype(np.int64) for values in (ccd, rawx, rawy, run))
         )
-        run = np.clip(run, 0, self.SIZE)
+        columns = [np.atleast_1d(values) for values in (ccd, rawx, rawy, np.clip(run, 0, self.SIZE))]
+        for first in range(0, columns[0].size, self.BLOCK):  # a damaged table may mark the whole detector, and again
+            self._add(*(values[first : first + self.BLOCK] for values in columns))
+
+    def _add(self, ccd: Ints, rawx: Ints, rawy: Ints, run: Ints) -> None:
         step = np.arange(run.sum()) - np.repeat(np.cumsum(run) - run, run)
         ccd, rawx, rawy = (np.repeat(values, run) for values in (ccd, rawx, rawy))
         number = pixel_number(ccd, rawx, rawy + step)
-        number = number[number > 0]
+        number = np.unique(number[number > 0])
         np.bitwise_or.at(self.bits, number >> 3, (1 << (number & 7)).astype(np.uint8))
 
     def marked(self, number: Ints) -> Bools:

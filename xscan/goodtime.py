@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xscan.model import GoodTime
 
-__all__ = ["contains", "intersect", "live_curve", "live_seconds", "union"]
+__all__ = ["intersect", "live_curve", "live_seconds", "union"]
 
 Floats = NDArray[np.float64]
 
@@ -46,14 +46,6 @@ def intersect(one: Floats, other: Floats) -> Floats:
     j = np.arange(n.sum()) + np.repeat(first - np.cumsum(n) + n, n)
     start, stop = np.maximum(one[i, 0], other[j, 0]), np.minimum(one[i, 1], other[j, 1])
     return np.column_stack([start, stop])
-
-
-def contains(intervals: Floats, time: Floats) -> NDArray[np.bool_]:
-    """Tell which times lie in sorted, disjoint intervals, both ends in."""
-    if len(intervals) == 0:
-        return np.zeros(time.shape, bool)
-    k = np.searchsorted(intervals[:, 0], time, side="right") - 1
-    return (k >= 0) & (time <= intervals[np.maximum(k, 0), 1])
 
 
 def live_curve(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Floats | None:

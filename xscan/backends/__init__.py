@@ -47,7 +47,10 @@ class Counts(Protocol):
         ...
 
     def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:
-        """Voxels with too many or too few counts; ``limits`` reach at least to ``n_max()``."""
+        """Voxels with too many or too few counts.
+
+        ``limits`` reach at least to ``n_max()``; fewer than two counts are never too many by them.
+        """
         ...
 
     def box(self, box: Box) -> NDArray[np.int64]:

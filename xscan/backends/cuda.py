@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.backends import Backend
+from xscan.backends.arguments import check_limits, checked
 from xscan.backends.cuda_memory import Workspace
 from xscan.backends.device import Device, OutOfMemory
 from xscan.backends.numpy_ import MU_MIN
@@ -150,13 +151,13 @@ class CudaCounts:
     def images(self, kind: NDArray[np.int8]) -> NDArray[np.int64]:
         """Counts summed over the frames of kind 0, and of kind 1 (int8, shape (nt,)); shape (2, ny, nx)."""
         ny, nx, nt = self._grid.shape
-        return self._sum("sum_images", _checked(kind, (nt,), np.int8), 2 * ny * nx).reshape(2, ny, nx)
+        return self._sum("sum_images", checked(kind, (nt,), np.int8), 2 * ny * nx).reshape(2, ny, nx)
 
     @_cutting_smaller
     def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Counts summed over the chosen cells (bool, shape (ny, nx)); shape (nt,)."""
         ny, nx, nt = self._grid.shape
-        return self._sum("sum_rate", _checked(cells, (ny, nx), bool).astype(np.uint8), nt)
+        return self._sum("sum_rate", checked(cells, (ny, nx), bool).astype(np.uint8), nt)
 
     def box(self, box: Box) -> NDArray[np.int64]:
         """Light curve of a rectangle, in cells counted from the grid's corner; shape (nt,)."""
@@ -183,8 +184,7 @@ class CudaCounts:
     def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:
         """Voxels with too many or too few counts; ``limits`` reach at least to ``n_max()``."""
         used = slice(self.n_max() + 1)
-        if min(limits.mu_peak.size, limits.mu_eclipse.size) < used.stop:
-            raise ValueError(f"the limits reach to {limits.mu_peak.size - 1} counts; {self.n_max()} occur")
+        check_limits(limits, self.n_max())
         limits = Thresholds(limits.mu_peak[used], limits.mu_eclipse[used], limits.sigma)
         cells, frames, rule = self._upload(expected, limits)
         # backwards: the cube holds the last slab since the view was binned
@@ -251,13 +251,13 @@ class CudaCounts:
         """Give flag_voxels' arguments that depend on the cell, on the frame, and on the count."""
         ny, nx, nt = self._grid.shape
         put = self._workspace.memory.put
-        background = put("background", _checked(expected.template, (2, ny, nx), np.float64))
-        source = put("source", _checked(expected.source, (2, ny, nx), np.float64))
+        background = put("background", checked(expected.template, (2, ny, nx), np.float64))
+        source = put("source", checked(expected.source, (2, ny, nx), np.float64))
         end = (0, -nt % QUAD)  # 0 behind the last frame: nothing is expected and nothing flagged there
         frames = [
-            put("rate", np.pad(_checked(expected.rate, (nt,), np.float64), end)),
-            put("live", np.pad(_checked(expected.live, (nt,), np.float64), end)),
-            put("kind", np.pad(_checked(expected.kind, (nt,), np.uint8), end)),
+            put("rate", np.pad(checked(expected.rate, (nt,), np.float64), end)),
+            put("live", np.pad(checked(expected.live, (nt,), np.float64), end)),
+            put("kind", np.pad(checked(expected.kind, (nt,), np.uint8), end)),
         ]
         possible = eclipse_possible(expected, limits).ravel()
         reachable = np.pad(possible, (0, -possible.size % CELLS)).astype(np.uint8).view(np.uint32)
@@ -294,6 +294,7 @@ class CudaCounts:
             (found,) = device.get(n_hits).tolist()
             if found <= capacity:
                 return [device.get(column[:found]) for column in hits]
+            del hits  # or memory would hold them beside the larger ones
             self._workspace.hits = found  # what did not fit was only counted: once more, with room for all
 
     def _sum(self, kernel: str, chosen: NDArray[Any], size: int) -> NDArray[np.int64]:
@@ -338,12 +339,3 @@ def eclipse_possible(expected: Expectation, limits: Thresholds) -> NDArray[np.bo
             most = expected.template[kind] * rate + expected.source[kind] * live
         possible |= ~(most <= least)
     return possible
-
-
-def _checked(values: NDArray[Any], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Refuse what a kernel would read beyond or misread."""
-    if values.shape != shape or values.dtype != dtype:
-        raise ValueError(
-            f"an array of {values.dtype}, shape {values.shape}, where {np.dtype(dtype)}, {shape} is needed"
-        )
-    return values

@@ -33,6 +33,7 @@ class Memory:
     def take(self, name: str, size: int, dtype: DTypeLike) -> Any:
         """Give the first ``size`` elements of a buffer; their content is undefined."""
         self._content.pop(name, None)
+        assert name not in self._buffers or self._buffers[name].dtype == dtype
         if name not in self._buffers or self._buffers[name].size < size:
             self._buffers.pop(name, None)  # before the larger one is made: never both at once
             self._buffers[name] = self._device.empty(max(size, 1), dtype)

@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from xscan.backends import numba_events, numba_live
+from xscan.backends.arguments import check_limits, checked
 from xscan.backends.numpy_ import MU_MIN
 from xscan.bayes import Thresholds
 from xscan.grid import Box, Grid
@@ -107,13 +108,14 @@ class NumbaCounts:
 
     def images(self, kind: NDArray[np.int8]) -> NDArray[np.int64]:
         """Counts summed over the frames of kind 0, and of kind 1 (int8, shape (nt,)); shape (2, ny, nx)."""
-        ny, nx, _ = self._grid.shape
+        ny, nx, nt = self._grid.shape
+        kind = checked(kind, (nt,), np.int8)
         images = _images(self._first, self._end, self._tick, kind, *_division(self._grid.dt_ms))
         return np.asarray(images).reshape(2, ny, nx)
 
     def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Counts summed over the chosen cells (bool, shape (ny, nx)); shape (nt,)."""
-        chosen = cells.ravel()
+        chosen = checked(cells, (self._grid.box.ny, self._grid.box.nx), bool).ravel()
         most = np.count_nonzero(chosen) > chosen.size // 2
         rate = np.zeros(self._grid.nt, np.int64)
         _add_rate(self._first, self._end, self._tick, ~chosen if most else chosen, rate, *_division(self._grid.dt_ms))
@@ -122,17 +124,20 @@ class NumbaCounts:
     def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:
         """Voxels with too many or too few counts; ``limits`` reach at least to ``n_max()``."""
         ny, nx, nt = self._grid.shape
-        if min(limits.mu_peak.size, limits.mu_eclipse.size) <= self._n_max:  # compiled code would read beyond
-            raise ValueError(f"the limits reach to {limits.mu_peak.size - 1} counts; {self._n_max} occur")
+        check_limits(limits, self._n_max)
+        if (limits.mu_peak[:2] > MU_MIN).any():
+            raise ValueError(
+                "fewer than two counts are too many by these limits: the numba backend does not look there"
+            )
         cell, t, n, mu, eclipse = _flag(
             self._first,
             self._end,
             self._tick,
-            expected.template.reshape(2, ny * nx),
-            expected.source.reshape(2, ny * nx),
-            expected.rate,
-            expected.live,
-            expected.kind,
+            checked(expected.template, (2, ny, nx), np.float64).reshape(2, ny * nx),
+            checked(expected.source, (2, ny, nx), np.float64).reshape(2, ny * nx),
+            checked(expected.rate, (nt,), np.float64),
+            checked(expected.live, (nt,), np.float64),
+            checked(expected.kind, (nt,), np.uint8),
             _extremes(expected),
             limits.mu_peak,
             np.maximum.accumulate(limits.mu_peak),

@@ -1,6 +1,9 @@
 """Compiled loops over the events of whole lists: select, drop, count by the second, merge.
 
 Each gives what its NumPy definition gives, to the last bit (tests/test_events.py).
+
+Compiled code is kept on disk and made anew only when this file changes: what other modules define
+reaches it as an argument, never as a constant.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 from xscan import clean
 from xscan.clean import PI_MAX, PI_MIN, SELECTED_BY, Cuts, Kept, PixelMask, RawEvents, Span
 from xscan.dropouts import N_CELLS, faint_cells
-from xscan.grid import Box
+from xscan.grid import Box, cells_of
 from xscan.model import CAMERAS, EventList, Photons
 from xscan.photons import CUT_BY, Gate, last_tick
 from xscan.sky import PLANE_PIXELS
@@ -30,14 +33,14 @@ USUAL = {
 LITTLE = {">f8": "<u8", ">i2": "<i2", ">i4": "<i4", "u1": "u1"}  # bytes as they stand, in the machine's order
 NO_BITS = np.zeros(1, np.uint8)
 SIGN = np.uint64(1 << 63)
-MARGIN, SIZE = PixelMask.MARGIN, PixelMask.SIZE
 TIME_BINS = 2048  # few enough for the ends of all of them to stay in the cache
 STEPS = 16  # an event
 
 
 def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArray[np.int64], Span]:
     """As :func:`xscan.clean.select`; lists with columns of unusual formats are left to it."""
-    if any(getattr(raw, name).dtype != kind for name, kind in USUAL.items()):
+    # (one row alone has another layout in memory, for which all would be compiled again)
+    if len(raw.time) < 2 or any(getattr(raw, name).dtype != kind for name, kind in USUAL.items()):
         return clean.select(raw, cuts, kept, at)
     # the compiled loop swaps the bytes itself: compiled code knows only the machine's order
     columns = tuple(getattr(raw, name).view(LITTLE[kind]) for name, kind in USUAL.items())
@@ -46,7 +49,8 @@ def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArra
     above = -(1 << 30) if flags is None or flags.rawy_above is None else flags.rawy_above
     n, low, high = _select(
         columns,
-        (cuts.mos, cuts.pattern_max, cuts.singles_below_ev, 0 if flags is None else flags.mask, above, *cuts.null),
+        (PI_MIN, PI_MAX, cuts.mos, cuts.pattern_max, cuts.singles_below_ev),
+        (0 if flags is None else flags.mask, above, PixelMask.MARGIN, PixelMask.SIZE, PLANE_PIXELS, *cuts.null),
         cuts.windows,
         cuts.bad_columns,
         cuts.hot is not None,
@@ -73,16 +77,17 @@ def drop(kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
 
 def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """As :func:`xscan.dropouts.seconds`."""
-    image, of_ccd = np.zeros(N_CELLS**2, np.int64), np.zeros((len(lists), 256), np.int64)
+    image, of_ccd = np.zeros((N_CELLS, N_CELLS), np.int64), np.zeros((len(lists), 256), np.int64)
+    cell_of = _cell_of_pixel(N_CELLS)
     for events, ccds in zip(lists, of_ccd, strict=True):
-        _count_cells(events.time, events.x, events.y, events.ccd, t0, n_bins, image, ccds)
+        _count_cells(events.time, events.x, events.y, events.ccd, t0, n_bins, cell_of, image, ccds)
     faint = faint_cells(image)
     names = np.flatnonzero(of_ccd)
     row = np.full(of_ccd.size, -1)
     row[names] = np.arange(names.size)
     counts = np.zeros((names.size, n_bins), np.int32)
     for events, rows in zip(lists, row.reshape(of_ccd.shape), strict=True):
-        _count_seconds(events.time, events.x, events.y, events.ccd, t0, faint, rows, counts)
+        _count_seconds(events.time, events.x, events.y, events.ccd, t0, cell_of, faint, rows, counts)
     return names, counts
 
 
@@ -94,12 +99,12 @@ def merge(
     cell = np.empty(n_events, np.int32)
     key, label = np.empty(n_events, np.uint64), np.empty(n_events, np.uint16)
     removed = np.zeros((len(lists), len(CUT_BY)), np.int64)
-    last = last_tick(t0, t1)
+    last, cell_of = last_tick(t0, t1), _cell_of_pixel(n_cells)
     n = 0
     for events, gate, cut in zip(lists, gates, removed, strict=True):
         n = _pass_gate(
             events.time, events.x, events.y, events.pi, events.ccd, CAMERAS.index(events.camera),
-            gate.first, gate.intervals, gate.working, t0, t1, last, n_cells, n, cell, key, label, cut,
+            gate.first, gate.intervals, gate.working, t0, t1, last, cell_of, n_cells, n, cell, key, label, cut,
         )  # fmt: skip
     counts = np.zeros(n_cells**2, np.int64)
     _count(cell[:n], counts)
@@ -122,6 +127,11 @@ def merge(
     x_px, y_px, camera = np.empty(n, np.uint16), np.empty(n, np.uint16), np.empty(n, np.uint8)
     _unpack(key, label, tick, x_px, y_px, pi, camera)
     return Photons(box, offsets, tick, x_px, y_px, pi, camera), removed
+
+
+def _cell_of_pixel(n_cells: int) -> NDArray[np.int32]:
+    """Tabulate the cell of every pixel, and of every other number a pixel's type can hold."""
+    return cells_of(np.arange(1 << 16), n_cells).astype(np.int32)
 
 
 @njit(cache=True, inline="always")
@@ -152,20 +162,22 @@ def _swapped8(bits: Any) -> Any:
 
 
 @njit(cache=True, inline="always")
-def _pixel_number(ccd: Any, rawx: Any, rawy: Any) -> Any:
+def _pixel_number(ccd: Any, rawx: Any, rawy: Any, margin: Any, size: Any) -> Any:
     """As :func:`xscan.clean.pixel_number`."""
-    x, y = rawx + MARGIN, rawy + MARGIN
-    if x > 0 and x < SIZE and y > 0 and y < SIZE:
-        return ((ccd & 15) * SIZE + x) * SIZE + y
+    x, y = rawx + margin, rawy + margin
+    if x > 0 and x < size and y > 0 and y < size:
+        return ((ccd & 15) * size + x) * size + y
     return 0
 
 
 @njit(cache=True)
 def _select(
-    columns: Any, limits: Any, windows: Any, bad_columns: Any, has_hot: bool, hot: Any, out: Any, at: int, removed: Any
-) -> Any:
+    columns: Any, energies: Any, limits: Any, windows: Any, bad_columns: Any, has_hot: bool, hot: Any,
+    out: Any, at: int, removed: Any,
+) -> Any:  # fmt: skip
     time, rawx, rawy, x, y, pi, flag, pattern, ccd = columns
-    mos, pattern_max, singles_below, flag_mask, rawy_above, null_x, null_y = limits
+    pi_min, pi_max, mos, pattern_max, singles_below = energies
+    flag_mask, rawy_above, margin, size, plane_pixels, null_x, null_y = limits
     out_time, out_x, out_y, out_pi, out_ccd, out_pixel = out
     low, high = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0)  # first and last time, as whole numbers of the same order
     n_time = n_pi = n_pattern = n_flag = n_detector = n_hot = 0
@@ -176,7 +188,7 @@ def _select(
             n_time += 1
             continue
         energy = _swapped2(pi[i])
-        if energy < PI_MIN or energy > PI_MAX:
+        if energy < pi_min or energy > pi_max:
             n_pi += 1
             continue
         if pattern[i] > (0 if energy < singles_below else pattern_max):
@@ -196,12 +208,12 @@ def _select(
         if not inside:
             n_detector += 1
             continue
-        pixel = _pixel_number(chip, column, row)
+        pixel = _pixel_number(chip, column, row, margin, size)
         if has_hot and (hot[pixel >> 3] >> (pixel & 7)) & 1:
             n_hot += 1
             continue
         x_px, y_px = _swapped4(x[i]), _swapped4(y[i])
-        placed = x_px >= 1 and x_px <= PLANE_PIXELS and y_px >= 1 and y_px <= PLANE_PIXELS
+        placed = x_px >= 1 and x_px <= plane_pixels and y_px >= 1 and y_px <= plane_pixels
         placed = placed and x_px != null_x and y_px != null_y
         out_time[k] = bits
         out_x[k] = x_px if placed else 0
@@ -237,33 +249,31 @@ def _drop(columns: Any, n: int, bits: Any, has_own: bool) -> Any:
     return k, n_bad, n_null
 
 
-@njit(cache=True, inline="always")
-def _cell(px: Any, n_cells: int) -> Any:
-    """As :func:`xscan.grid.cells_of`."""
-    return min(np.int64(px) * n_cells // PLANE_PIXELS, n_cells - 1)
-
-
 @njit(cache=True)
-def _count_cells(time: Any, x: Any, y: Any, ccd: Any, t0: float, n_bins: int, image: Any, of_ccd: Any) -> None:
+def _count_cells(
+    time: Any, x: Any, y: Any, ccd: Any, t0: float, n_bins: int, cell_of: Any, image: Any, of_ccd: Any
+) -> None:
     for i in range(time.size):
         second = time[i] - t0
         if second >= 0 and second < n_bins:
-            image[_cell(y[i], N_CELLS) * N_CELLS + _cell(x[i], N_CELLS)] += 1
+            image[cell_of[y[i]], cell_of[x[i]]] += 1
             of_ccd[ccd[i]] += 1
 
 
 @njit(cache=True)
-def _count_seconds(time: Any, x: Any, y: Any, ccd: Any, t0: float, faint: Any, rows: Any, counts: Any) -> None:
+def _count_seconds(
+    time: Any, x: Any, y: Any, ccd: Any, t0: float, cell_of: Any, faint: Any, rows: Any, counts: Any
+) -> None:
     for i in range(time.size):
         second = time[i] - t0
-        if second >= 0 and second < counts.shape[1] and faint[_cell(y[i], N_CELLS) * N_CELLS + _cell(x[i], N_CELLS)]:
+        if second >= 0 and second < counts.shape[1] and faint[cell_of[y[i]], cell_of[x[i]]]:
             counts[rows[ccd[i]], np.int64(second)] += 1
 
 
 @njit(cache=True)
 def _pass_gate(
     time: Any, x: Any, y: Any, pi: Any, ccd: Any, camera: int,
-    first: Any, intervals: Any, working: Any, t0: float, t1: float, last: int, n_cells: int, at: int,
+    first: Any, intervals: Any, working: Any, t0: float, t1: float, last: int, cell_of: Any, n_cells: int, at: int,
     out_cell: Any, out_key: Any, out_label: Any, removed: Any,
 ) -> Any:  # fmt: skip
     """Write cell, ``tick << 32 | x << 16 | y`` and ``camera << 14 | pi`` of the events that pass, from ``at`` on."""
@@ -290,7 +300,7 @@ def _pass_gate(
             n_outside += 1
         else:
             tick = np.uint64(min(np.floor((t - t0) * 1000), last))
-            out_cell[k] = _cell(y[i], n_cells) * n_cells + _cell(x[i], n_cells)
+            out_cell[k] = np.int32(cell_of[y[i]]) * n_cells + cell_of[x[i]]
             out_key[k] = tick << np.uint64(32) | np.uint64(x[i]) << np.uint64(16) | np.uint64(y[i])
             out_label[k] = camera << 14 | pi[i]
             k += np.uint64(1)

@@ -19,7 +19,7 @@ STAGES = {
     "prepare": "good time, judging frames",
     "merge": "photons on the grid, sorted by cell",
     "load": "upload, where there is a device",
-    "bin": "counts of each view",
+    "bin": "counts of each view, images and rates",
     "expectation": "mask, templates, constant sources",
     "flag": "every voxel against its threshold",
     "regions": "gather, place, light curves",
@@ -32,7 +32,8 @@ REST = "rest"
 
 Hooks = Mapping[str, tuple[str, Any]]
 
-BACKEND_HOOKS: Hooks = {"merge": ("merge", {}), "load": ("load", {"bin": ("bin", {"flag": ("flag", {})})})}
+COUNTS_HOOKS: Hooks = {"flag": ("flag", {}), "n_events": ("bin", {}), "images": ("bin", {}), "rate": ("bin", {})}
+BACKEND_HOOKS: Hooks = {"merge": ("merge", {}), "load": ("load", {"bin": ("bin", COUNTS_HOOKS)})}
 """Method of a backend: its stage, and the hooks of what it gives back."""
 
 FUNCTIONS: tuple[tuple[ModuleType | type, str, str], ...] = (

@@ -17,13 +17,13 @@ from xscan.errors import BenchError
 from xscan.model import Observation
 from xscan.simulate import simulate_archive
 
-__all__ = ["LIKE_A", "LIKE_L", "Recipe", "Workload", "default_work", "made", "opened"]
+__all__ = ["LIKE_A", "LIKE_L", "Simulation", "Workload", "default_work", "made", "opened"]
 
 MARKER = "made-with.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Simulation:
     """How an observation is simulated.
 
     Attributes
@@ -41,10 +41,10 @@ class Recipe:
     seed: int = 5
 
 
-LIKE_A = Recipe("A", 30_000.0, 1.0)
+LIKE_A = Simulation("A", 30_000.0, 1.0)
 """A typical observation: 30 ks, 0.45 million rows."""
 
-LIKE_L = Recipe("L", 100_000.0, 1.68)
+LIKE_L = Simulation("L", 100_000.0, 1.68)
 """A long and busy one: 100 ks, 2.6 million rows."""
 
 
@@ -84,29 +84,29 @@ def default_work() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "xscan" / "bench"
 
 
-def made(recipe: Recipe, work: Path, say: Callable[[str], None]) -> Workload:
-    """Simulate an observation, or take the one that the same recipe and simulator made before.
+def made(simulation: Simulation, work: Path, say: Callable[[str], None]) -> Workload:
+    """Simulate an observation, or take the one that the same simulation and simulator made before.
 
     Raises
     ------
     BenchError
         If it cannot be written.
     """
-    folder = work / f"{recipe.name}-{recipe.exposure_s:g}s"
+    folder = work / f"{simulation.name}-{simulation.exposure_s:g}s"
     marker = folder / MARKER
-    text = json.dumps(asdict(recipe) | {"simulator": _simulator_digest()})
+    text = json.dumps(asdict(simulation) | {"simulator": _simulator_digest()})
     try:
         if not marker.is_file() or marker.read_text("utf-8") != text:
-            say(f"{recipe.name}: simulating {recipe.exposure_s / 1000:g} ks, kept in {folder}")
+            say(f"{simulation.name}: simulating {simulation.exposure_s / 1000:g} ks, kept in {folder}")
             if marker.is_file():  # another simulator's; nothing else is ever removed
                 shutil.rmtree(folder)
-            simulate_archive(folder, 1, recipe.seed, recipe.exposure_s, background=recipe.background)
+            simulate_archive(folder, 1, simulation.seed, simulation.exposure_s, background=simulation.background)
             marker.write_text(text, "utf-8")  # last: half an observation is never taken for a whole one
     except OSError as error:
         raise BenchError(
             f"{error.filename or folder}: cannot be written: {error.strerror}; give --work a folder that can"
         ) from None
-    return opened(next(folder.glob("0*/")), recipe.name)
+    return opened(next(folder.glob("0*/")), simulation.name)
 
 
 def opened(folder: Path, name: str | None = None) -> Workload:
@@ -118,7 +118,7 @@ def opened(folder: Path, name: str | None = None) -> Workload:
         If the folder is no observation.
     """
     observation = read(folder)
-    used = [events.info for events in observation.lists] + list(observation.skipped)
+    used = [events.info for events in observation.lists]  # others are left after their header, or never opened
     used += [observation.source_file] if observation.source_file is not None else []
     files = tuple(_found(folder, info.file) for info in used)
     return Workload(name or observation.obsid, folder, files, observation)

@@ -216,6 +216,12 @@ class Table:
                 )
             offset, letter, number = self._places[name]
             scale, zero = (self.header.number(f"{key}{number}") for key in ("TSCAL", "TZERO"))
+            if max(abs(scale or 0.0), abs(zero or 0.0)) > _MOST_INTEGER:
+                raise DataError(
+                    Reason.NO_EVENTS_TABLE,
+                    f"{self.file}: column {name} of {self.name} has TSCAL {scale} and TZERO {zero}, no numbers "
+                    f"to scale by; download the file again",
+                )
             self._columns[name] = _Column(
                 number, offset, np.dtype(_DTYPES.get(letter, "S1")), scale or 1.0, zero or 0.0
             )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -76,37 +75,29 @@ def read_event_list(
     """
     tables: list[Table] = []
     selection: Selection | None = None
-    for streamed in stream_tables(path):
-        if streamed.head.name != "EVENTS" or selection is not None:
-            tables.append(streamed.whole())
-            continue
-        events, primary = streamed.head, tables[0].header
-        info = _identify(info, events, primary)
-        with _said_of(info):
+    try:
+        for streamed in stream_tables(path):
+            if streamed.head.name != "EVENTS" or selection is not None:
+                tables.append(streamed.whole())
+                continue
+            events, primary = streamed.head, tables[0].header
+            info = _identify(info, events, primary)
             _check_identity(info, events.header, obsid)
             _check_mode(info)
             plane = _tangent_plane(primary, events, info.file)
             cuts, remarks = _cuts(info, events, primary, config, hot_pixels)
+            info = dataclasses.replace(info, message="; ".join(remarks))
             parts = (_raw_events(part) for part in streamed.parts())
             selection = gather(parts, events.rows, cuts, backend.select)
-    if selection is None:
-        names = ", ".join(table.name for table in tables[1:]) or "no extension"
-        raise DataError(
-            Reason.NO_EVENTS_TABLE, f"{path.name}: no EVENTS extension (found {names}); expected a PPS event list"
-        )
-    info = dataclasses.replace(info, message="; ".join(remarks))
-    with _said_of(info):
+        if selection is None:
+            names = ", ".join(table.name for table in tables[1:]) or "no extension"
+            raise DataError(
+                Reason.NO_EVENTS_TABLE, f"{path.name}: no EVENTS extension (found {names}); expected a PPS event list"
+            )
         made = _finish(info, events, plane, selection, tables, config, backend)
-    return made, events.header.text("OBJECT") or primary.text("OBJECT")
-
-
-@contextmanager
-def _said_of(info: InputFile) -> Iterator[None]:
-    """Let what goes wrong carry what is known of the list."""
-    try:
-        yield
     except DataError as error:
         raise ListError(info, error) from None
+    return made, events.header.text("OBJECT") or primary.text("OBJECT")
 
 
 def _identify(info: InputFile, events: Table, primary: Header) -> InputFile:
