@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from xscan.backends import Backend, get_backend
 from xscan.bayes import Thresholds, thresholds
-from xscan.errors import ConfigError, DeviceError
+from xscan.errors import ConfigError
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Photons, Voxels
 
@@ -218,15 +217,6 @@ def test_counts_by_camera(backend: Backend, rng: np.random.Generator) -> None:
     voxels = Voxels(x, y, t, t, t.astype(float), t > 0)
     cubes = [slow_cube(p, GRID, 200, 3000, camera) for camera in range(3)]
     np.testing.assert_array_equal(counts.by_camera(voxels), np.column_stack([cube[y, x, t] for cube in cubes]))
-
-
-def test_without_numba(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setitem(sys.modules, "xscan.backends.numba_", None)
-    assert get_backend("auto").name == "numpy"
-    assert "numba backend does not work here" in caplog.text
-    with pytest.raises(DeviceError, match="install numba") as caught:
-        get_backend("numba")
-    assert caught.value.exit_code == 3
 
 
 def test_unknown_backend() -> None:

@@ -13,13 +13,17 @@ import pytest
 from fake import CELL, CENTRE, OBSID, T0, FakeList, quiet_list, round_time, with_burst, write_list, write_sources
 
 import xscan
+from xscan import api
 from xscan.backends import get_backend
+from xscan.backends.numpy_ import NumpyBackend, NumpyCounts, NumpyLoaded
 from xscan.bayes import log10_bayes_peak
 from xscan.config import View, load_config
-from xscan.errors import ConfigError
-from xscan.grid import cells_of
+from xscan.errors import ConfigError, DataError, Reason
+from xscan.grid import Grid, cells_of
 from xscan.missions.hotpixels import HotPixels
 from xscan.missions.xmm import read
+from xscan.model import Photons
+from xscan.runner import scan_folder
 from xscan.search import search_observation
 from xscan.sky import separation_arcsec
 
@@ -378,3 +382,26 @@ def test_backends_agree(tmp_path: Path, busy: list[FakeList]) -> None:
 def test_backends_agree_on_real_data(real_observation: Path, golden: Path, profile: str) -> None:
     assert_backends_agree(real_observation, profile=profile)
     assert_backends_agree(golden / "0900000101" / "inputs", profile=profile)
+
+
+class FullDevice(NumpyBackend):
+    """Has no room for frames of 5 s."""
+
+    def load(self, photons: Photons) -> NumpyLoaded:
+        class Loaded(NumpyLoaded):
+            def bin(self, grid: Grid, pi_from: int, pi_to: int) -> NumpyCounts:
+                if grid.dt_ms == 5000:
+                    raise DataError(Reason.DEVICE_MEMORY, "no room; stop what else uses the device")
+                return super().bin(grid, pi_from, pi_to)
+
+        return Loaded(photons)
+
+
+def test_a_view_for_which_a_device_has_no_room_is_a_row(tmp_path: Path, busy: list[FakeList]) -> None:
+    recipe = replace(api.recipe(views=VIEWS), backend=FullDevice())
+    _, tables = scan_folder(observation(tmp_path, busy), recipe)
+    runs = {row["dt_s"]: row for row in tables.runs.to_pylist()}
+    assert [runs[dt]["reason"] for dt in (5.0, 50.0, 200.0)] == ["device_memory", None, None]
+    assert runs[5.0]["message"] == "no room; stop what else uses the device"
+    assert runs[5.0]["good_s_pn"] > 1000
+    assert {row["dt_s"] for row in tables.regions.to_pylist()} == {50.0, 200.0}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from xscan.backends import get_backend
+from xscan.backends import cpu_backend, get_backend
 from xscan.config import View, load_config
 from xscan.errors import ConfigError
 from xscan.missions import xmm
@@ -65,8 +65,8 @@ def read(
     ConfigError
         If the profile, the configuration or the hot-pixel tables are wrong.
     """
-    settings = recipe(profile, config, hot_pixels=hot_pixels)
-    return xmm.read(Path(folder), settings.config, settings.hot_pixels, settings.backend)
+    settings = recipe(profile, config, hot_pixels=hot_pixels, backend="numpy")
+    return xmm.read(Path(folder), settings.config, settings.hot_pixels, cpu_backend())  # no device reads files
 
 
 def scan(
@@ -93,7 +93,7 @@ def scan(
     hot_pixels : path, optional
         Folder of hot-pixel tables.
     backend : str
-        ``auto``, ``numba`` or ``numpy``; all give the same results.
+        ``auto`` (the fastest that works here), ``cuda``, ``numba`` or ``numpy``; all give the same results.
 
     Returns
     -------

@@ -42,7 +42,9 @@ Views = Annotated[
 BackendName = Annotated[
     str,
     typer.Option(
-        "--backend", metavar="NAME", help="What computes: auto (the fastest that works here), numba or numpy."
+        "--backend",
+        metavar="NAME",
+        help="What computes: auto (the fastest that works here), cuda, numba or numpy. See xscan doctor.",
     ),
 ]
 Hot = Annotated[
@@ -163,7 +165,9 @@ def bench(
     ] = None,
     backend: Annotated[
         list[str] | None,
-        typer.Option("--backend", metavar="NAME", help="numba or numpy. Repeat for more. Default: all that work here."),
+        typer.Option(
+            "--backend", metavar="NAME", help="cuda, numba or numpy. Repeat for more. Default: all that work here."
+        ),
     ] = None,
     repeat: Annotated[
         int, typer.Option("--repeat", metavar="N", min=1, help="Rounds of each measurement; fewer of slow ones.")
@@ -195,6 +199,20 @@ def bench(
     1 something could not be measured; 2 wrong usage; 3 no usable device.
     """
     run_bench(observation, backend or [], repeat, quick, work, json)
+
+
+@app.command()
+def doctor(
+    backend: Annotated[
+        str | None, typer.Option("--backend", metavar="NAME", help="Exit with 3 if this one does not work.")
+    ] = None,
+) -> None:
+    """Say which backends work here, what auto would choose, and what is missing.
+
+    Each is tried on a small search. Exit codes: 0 one works, or the one asked for;
+    1 none does; 2 wrong usage; 3 the one asked for does not.
+    """
+    raise typer.Exit(run_doctor(backend))
 
 
 def run_scan(folder: Path, out: Path, recipe: Recipe, plot: bool = False) -> int:
@@ -339,6 +357,27 @@ def run_bench(
         except OSError as error:
             raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
         typer.echo(f"\nall samples in {target}", err=True)
+
+
+def run_doctor(backend: str | None) -> int:
+    """Print what is here and what works; return the exit code."""
+    from xscan.backends import BACKENDS
+    from xscan.doctor import diagnose
+    from xscan.errors import ConfigError
+
+    if backend is not None and backend not in BACKENDS:
+        raise ConfigError(f"unknown backend {backend!r}; known: {', '.join(BACKENDS)}")
+    found = diagnose()
+    width = max(len(name) for name, _ in found.facts) + 2
+    for name, value in found.facts:
+        typer.echo(f"{name:{width}}{value}")
+    typer.echo()
+    for check in found.checks:
+        typer.echo(f"{check.backend:{width}}{'works' if check.works else 'does not work'}: {check.remark}")
+    typer.echo(f"{'auto':{width}}{f'chooses {found.auto}' if found.auto else 'finds nothing that works'}")
+    if backend is not None:
+        return 0 if found.works(backend) else 3
+    return 0 if found.auto else 1
 
 
 def main() -> None:

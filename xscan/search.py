@@ -17,7 +17,7 @@ from xscan.background import expectation, source_disks
 from xscan.bayes import thresholds
 from xscan.config import ScanConfig, View
 from xscan.detect import Region, regions
-from xscan.errors import Reason
+from xscan.errors import DataError, Reason
 from xscan.frames import HighBackground, LiveTime, bad_intervals, judge_frames, live_time
 from xscan.goodtime import Floats, intersect
 from xscan.grid import Box, Grid, cells_across
@@ -202,18 +202,23 @@ def _search_views(shared: _Shared) -> Iterator[ViewResult]:
             )
         if grid.box not in disks:
             disks[grid.box] = source_disks(shared.sources, subset.lists[0].plane, grid, config.rules)
-        yield _search_view(view, grid, *judged[view.dt_ms], disks[grid.box], shared)
+        frames, seconds = judged[view.dt_ms]
+        spent = {
+            events.camera: _camera_seconds(seconds[events.camera], frames, grid, good_intervals(events))
+            for events in subset.lists
+        }
+        try:
+            result = _search_view(view, grid, frames, spent, disks[grid.box], shared)
+        except DataError as error:  # a device without room for this view may have some for the next
+            result = ViewResult(view, error.reason, str(error), camera_seconds=spent)
+        yield result
 
 
 def _search_view(
-    view: View, grid: Grid, frames: Frames, seconds: dict[str, Floats], disks: Bools, shared: _Shared
+    view: View, grid: Grid, frames: Frames, spent: dict[str, CameraSeconds], disks: Bools, shared: _Shared
 ) -> ViewResult:
     subset, rules = shared.subset, shared.config.rules
     plane = subset.lists[0].plane
-    spent = {
-        events.camera: _camera_seconds(seconds[events.camera], frames, grid, good_intervals(events))
-        for events in subset.lists
-    }
     pi_from = view.pi_lo if rules.half_open_band else view.pi_lo + 1
     counts = shared.loaded.bin(grid, pi_from, view.pi_hi)
     n_events = counts.n_events()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -20,11 +21,11 @@ from xscan.grid import Box, Grid
 from xscan.model import EventList, Expectation, GoodTime, Photons, Voxels
 from xscan.photons import Gate
 
-__all__ = ["BACKENDS", "Backend", "Counts", "Loaded", "get_backend"]
+__all__ = ["BACKENDS", "Backend", "Counts", "Loaded", "cpu_backend", "get_backend"]
 
 log = logging.getLogger(__name__)
 
-BACKENDS = ("auto", "numpy", "numba")
+BACKENDS = ("auto", "numpy", "numba", "cuda")
 
 
 class Counts(Protocol):
@@ -120,18 +121,58 @@ def get_backend(name: str = "auto") -> Backend:
     """
     if name not in BACKENDS:
         raise ConfigError(f"unknown backend {name!r}; known: {', '.join(BACKENDS)}")
+    if name == "numpy":
+        return _numpy()
+    if name == "numba":
+        return _numba()
+    if name == "cuda":
+        return _cuda()
+    from xscan.backends.nvidia import device_is_there
+
+    if device_is_there():
+        try:
+            return _cuda()
+        except DeviceError as error:
+            host = cpu_backend()
+            _warn_once(f"{error}; using {host.name} instead")
+            return host
+    return cpu_backend()
+
+
+def cpu_backend() -> Backend:
+    """Give the fastest backend that needs no device."""
+    try:
+        return _numba()
+    except DeviceError as error:
+        _warn_once(f"{error}; using numpy instead, which is slower")
+        return _numpy()
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """Log a warning, the first time in this process that it is given."""
+    log.warning(message)
+
+
+def _numpy() -> Backend:
     from xscan.backends.numpy_ import NumpyBackend
 
-    if name == "numpy":
-        return NumpyBackend()
+    return NumpyBackend()
+
+
+def _numba() -> Backend:
     try:
         from xscan.backends.numba_ import NumbaBackend
     except (ImportError, OSError, RuntimeError) as error:  # OSError: its library; RuntimeError: its cache
-        if name == "auto":
-            log.warning("the numba backend does not work here (%s); using numpy, which is slower", error)
-            return NumpyBackend()
         raise DeviceError(
             f"the numba backend does not work here: {error}; install numba, or set NUMBA_CACHE_DIR to a "
             f"folder that can be written"
         ) from None
     return NumbaBackend()
+
+
+def _cuda() -> Backend:
+    from xscan.backends.cuda import CudaBackend
+    from xscan.backends.nvidia import open_device
+
+    return CudaBackend(open_device(), cpu_backend())

@@ -11,23 +11,33 @@ from numpy.typing import DTypeLike, NDArray
 from xscan.backends.cuda_source import COMPILE_OPTIONS, Parameter, check_arguments, kernel_parameters, kernel_text
 from xscan.backends.device import OutOfMemory
 
-__all__ = ["CupyDevice", "open_device"]
+__all__ = ["CupyDevice", "compiler_version", "current_device", "runtime_version"]
 
 _MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation
 
 
-def open_device() -> CupyDevice:
+def current_device() -> CupyDevice:
     """Give the process's current CUDA device; which one is CUDA_VISIBLE_DEVICES' affair.
 
     Raises
     ------
     RuntimeError
-        If there is none, or no driver that CuPy can use (CuPy's own error, a RuntimeError too).
+        If it does not answer (CuPy's own error, whose ``status`` is CUDA's number).
     """
-    if cupy.cuda.runtime.getDeviceCount() == 0:
-        raise RuntimeError("no CUDA device is visible")
+    cupy.cuda.runtime.memGetInfo()  # begins to use it: what is wrong with it shows here
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())
     return CupyDevice(properties["name"].decode(), int(properties["multiProcessorCount"]))
+
+
+def runtime_version() -> tuple[int, int]:
+    """Give the version of CUDA for which CuPy was built, as (12, 9)."""
+    return divmod(cupy.cuda.runtime.runtimeGetVersion() // 10, 100)
+
+
+def compiler_version() -> tuple[int, int]:
+    """Give the version of NVRTC, as (12, 9); an error of CuPy's if it cannot be loaded."""
+    major, minor = cupy.cuda.nvrtc.getVersion()
+    return int(major), int(minor)
 
 
 class CupyDevice:
@@ -52,6 +62,10 @@ class CupyDevice:
         """Compiled when the first of them is launched."""
         module = cupy.RawModule(code=kernel_text(), options=COMPILE_OPTIONS)
         return {name: module.get_function(name) for name in self._parameters}
+
+    def compile(self) -> None:
+        """Compile the kernels now; otherwise the first launch does."""
+        assert self._kernels
 
     def free_bytes(self) -> int:
         """Memory nobody uses now, bytes."""

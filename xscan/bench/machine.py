@@ -11,7 +11,7 @@ from typing import Any
 
 from xscan import __version__
 
-__all__ = ["child_environment", "describe_machine", "describe_versions"]
+__all__ = ["child_environment", "describe_machine", "describe_versions", "installed_version"]
 
 LIBRARIES = ("numpy", "numba", "scipy", "pyarrow", "isal")
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,10 +47,18 @@ def _cpu() -> str:
 def describe_versions() -> dict[str, Any]:
     """Give versions of Python, the libraries that matter, and xscan with its commit if it is a checkout's."""
     versions: dict[str, Any] = {"python": platform.python_version()}
-    versions |= {name: metadata.version(name) for name in LIBRARIES}
+    versions |= {name: installed_version(name) for name in LIBRARIES}
     commit = _git("rev-parse", "--short=12", "HEAD")
     changed = _git("status", "--porcelain", "--untracked-files=no")
     return versions | {"xscan": __version__, "commit": commit, "dirty": None if changed is None else bool(changed)}
+
+
+def installed_version(name: str) -> str | None:
+    """Give the version of a library; None if none is installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _git(*arguments: str) -> str | None:

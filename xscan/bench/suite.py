@@ -9,6 +9,7 @@ from pathlib import Path
 
 from xscan.api import recipe
 from xscan.backends import BACKENDS, get_backend
+from xscan.backends.nvidia import device_is_there
 from xscan.bench.child import fresh_scan, peak_mib, scan_and_store
 from xscan.bench.clock import Seconds, measured, rounds, timed
 from xscan.bench.growth import consume, grow
@@ -94,7 +95,7 @@ def present(asked: Sequence[str], say: Say) -> list[str]:
         return list(dict.fromkeys(get_backend(name).name for name in asked))
     names = []
     for name in reversed(BACKENDS):  # the fastest first
-        if name == "auto":
+        if name == "auto" or (name == "cuda" and not device_is_there()):
             continue
         try:
             names.append(get_backend(name).name)

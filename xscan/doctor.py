@@ -1,0 +1,157 @@
+"""Which backends work on this machine, which of them ``auto`` chooses, and what they are made of."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from xscan.backends import BACKENDS, Backend, get_backend
+from xscan.backends.numpy_ import NumpyBackend
+from xscan.backends.nvidia import cupy_builds, dotted, find_driver
+from xscan.bayes import thresholds
+from xscan.bench.machine import describe_machine, describe_versions
+from xscan.errors import DeviceError
+from xscan.grid import Box, Grid
+from xscan.model import Expectation, Photons, Voxels
+from xscan.photons import sort_photons
+
+__all__ = ["Check", "Diagnosis", "diagnose"]
+
+NOT_INSTALLED = "not installed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One backend, tried.
+
+    Attributes
+    ----------
+    backend : str
+    works : bool
+    remark : str
+        What shows that it does, or why not and what to do.
+    """
+
+    backend: str
+    works: bool
+    remark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What :func:`diagnose` found.
+
+    Attributes
+    ----------
+    facts : tuple of (str, str)
+        What is here, and its version or size.
+    checks : tuple of Check
+        Every backend, the fastest first.
+    """
+
+    facts: tuple[tuple[str, str], ...]
+    checks: tuple[Check, ...]
+
+    @property
+    def auto(self) -> str:
+        """What ``auto`` chooses; empty if nothing works."""
+        return next((check.backend for check in self.checks if check.works), "")
+
+    def works(self, name: str) -> bool:
+        """Say whether a backend works; ``auto`` does if any does."""
+        return bool(self.auto) if name == "auto" else any(c.works for c in self.checks if c.backend == name)
+
+
+def diagnose() -> Diagnosis:
+    """Look at this machine, and try every backend on a small search."""
+    names = [name for name in reversed(BACKENDS) if name != "auto"]
+    return Diagnosis((*_libraries(), *_cuda(), *_places()), tuple(_check(name) for name in names))
+
+
+def _check(name: str) -> Check:
+    """Search with a backend; its voxels must be NumPy's."""
+    try:
+        backend = get_backend(name)
+    except DeviceError as error:
+        return Check(name, False, str(error).removeprefix(f"the {name} backend does not work here: "))
+    wanted = _small_search(NumpyBackend())
+    try:
+        found = _small_search(backend)
+    except Exception as error:  # nothing that a backend does may end the list of those that work
+        return Check(name, False, f"a small search ends in {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+    if not all(np.array_equal(getattr(found, column), getattr(wanted, column)) for column in Voxels.__slots__):
+        return Check(name, False, f"WRONG: a small search flags other voxels than numpy's {len(wanted)}; report this")
+    remark = "" if isinstance(backend, NumpyBackend) else ", the same as numpy"
+    return Check(name, True, f"flags {len(wanted)} voxels of a small search{remark}")
+
+
+def _small_search(backend: Backend) -> Voxels:
+    """Search 20 x 30 cells in 400 frames, in which there are bursts and eclipses."""
+    rng = np.random.default_rng(1)
+    grid = Grid(t0=0.0, dt_ms=5000, nt=400, n_cells=129, box=Box(40, 70, 50, 70))
+    level = np.full((2, 20, 30), 0.05)
+    level[:, 10, 15] = 30.0
+    expected = Expectation(level, level * 0, np.ones(400), np.ones(400), np.arange(400, dtype=np.uint8) % 2)
+    return backend.load(_photons(rng, grid, level)).bin(grid, 200, 12_000).flag(expected, thresholds(3.0, 1000))
+
+
+def _photons(rng: np.random.Generator, grid: Grid, level: np.ndarray) -> Photons:
+    """As many as expected; one frame of the bright cell is empty, one of a faint cell full."""
+    n = rng.poisson(level[0][:, :, None], grid.shape)
+    n[10, 15, 7], n[4, 5, 200] = 0, 25
+    y, x, t = (np.repeat(index, n.ravel()) for index in np.indices(grid.shape).reshape(3, -1))
+    tick = t * grid.dt_ms + rng.integers(0, grid.dt_ms, t.size)
+    pixel = np.ones(t.size, np.uint16)
+    return sort_photons(
+        tick.astype(np.int32), (x + grid.box.x0).astype(np.int16), (y + grid.box.y0).astype(np.int16), pixel, pixel,
+        pixel * 1000, np.zeros(t.size, np.uint8),
+    )  # fmt: skip
+
+
+def _libraries() -> list[tuple[str, str]]:
+    """Give versions of what runs everywhere."""
+    versions = describe_versions()
+    commit = f", commit {versions['commit']}" if versions["commit"] else ""
+    facts = [("xscan", f"{versions['xscan']}{commit}")]
+    return facts + [(name, versions[name] or NOT_INSTALLED) for name in ("python", "numpy", "numba")]
+
+
+def _cuda() -> list[tuple[str, str]]:
+    """Say what there is of CUDA: CuPy, the driver, devices."""
+    facts = [("cupy", ", ".join(f"{name} {version}" for name, version in cupy_builds().items()) or NOT_INSTALLED)]
+    try:
+        from xscan.backends.cupy_ import runtime_version
+
+        facts.append(("cuda runtime", dotted(runtime_version())))
+    except Exception:  # no CuPy, or a broken one: the check of the backend says what is wrong
+        facts.append(("cuda runtime", "none"))
+    driver = find_driver()
+    facts.append(("nvidia driver", "none" if driver is None else f"for CUDA {dotted(driver.version)}"))
+    if driver is not None:
+        facts += [(f"device {i}", f"{d.name}, {d.total_bytes / 2**30:.1f} GiB") for i, d in enumerate(driver.devices)]
+    return facts
+
+
+def _places() -> list[tuple[str, str]]:
+    """Say what the CPU is and where compiled code is kept."""
+    machine = describe_machine()
+    facts = [("cpu", f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB")]
+    try:
+        from xscan.backends import numba_
+
+        facts.append(("numba keeps code in", _writable(Path(numba_._flag.stats.cache_path or "."))))
+    except (ImportError, OSError, RuntimeError):  # as in get_backend
+        pass
+    if cupy_builds():
+        cupy_cache = os.environ.get("CUPY_CACHE_DIR", "~/.cupy/kernel_cache")
+        facts.append(("cupy keeps code in", _writable(Path(cupy_cache).expanduser())))
+    return facts
+
+
+def _writable(folder: Path) -> str:
+    """Name a folder, and say if nothing can be kept there."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return f"{folder}{'' if os.access(there, os.W_OK) else ' (cannot be written: every process compiles anew)'}"
