@@ -15,7 +15,7 @@ from fake import OBSID, binned, quiet_list, with_burst, write_list
 from numpy.typing import NDArray
 
 from xscan import api
-from xscan.backends import Counts
+from xscan.backends import Counts, get_backend
 from xscan.backends.cuda import CudaBackend
 from xscan.backends.cuda_memory import HITS
 from xscan.backends.device import Device
@@ -168,6 +168,21 @@ def compare(device: Device, case: Case) -> int:
     return len(found)
 
 
+def compare_beyond_32_bits(device: Device) -> int:
+    """More than 2^31 voxels in one cube of 8.7 GB; against the Numba backend, which keeps no cube."""
+    rng = np.random.default_rng(12)
+    grid = grid_of(129, 129, 130_001)
+    assert np.prod(grid.shape) > 2**31
+    p, expected, limits = photons_round(rng, grid, 2_000_000), expectation_on(rng, grid, 0.0), thresholds(3, 2_000_000)
+    ours = cuda(device, 9 << 30).load(p).bin(grid, *BAND)
+    theirs = get_backend("numba").load(p).bin(grid, *BAND)
+    assert (ours.n_events(), ours.n_max()) == (theirs.n_events(), theirs.n_max())
+    assert_same_sums(ours, theirs, grid)
+    found = theirs.flag(expected, limits)
+    assert_same_voxels(ours.flag(expected, limits), found)
+    return len(found)
+
+
 def assert_same_sums(ours: Counts, theirs: Counts, grid: Grid) -> None:
     rng = np.random.default_rng(9)
     ny, nx, nt = grid.shape
@@ -198,9 +213,9 @@ def busy_folder(folder: Path, rng: np.random.Generator) -> Path:
     return folder / OBSID
 
 
-def assert_same_tables(device: Device, folder: Path, **options: object) -> int:
-    """Scan with NumPy and with CUDA, whole and in slabs; give the number of regions."""
-    recipe = api.recipe(backend="numpy", **options)
+def assert_same_tables(device: Device, folder: Path, backend: str = "numpy", **options: object) -> int:
+    """Scan with a CPU's backend and with CUDA, whole and in slabs; give the number of regions."""
+    recipe = api.recipe(backend=backend, **options)
     _, theirs = scan_folder(folder, recipe)
     for cube_bytes in (None, 4 << 20):
         _, ours = scan_folder(folder, replace(recipe, backend=cuda(device, cube_bytes)))

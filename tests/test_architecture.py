@@ -45,7 +45,7 @@ FLOORS = [
     {"api", "report"},
     {"bench", "bench.record", "bench.machine", "bench.table", "bench.vary"},  # nothing below knows that it is measured
     {"bench.clock", "bench.targets", "doctor"},
-    {"bench.stages", "bench.child", "bench.gunzip", "bench.growth"},
+    {"bench.stages", "bench.child", "bench.gunzip", "bench.growth", "bench.gpu"},
     {"bench.workloads"},
     {"bench.suite", "bench.summary", "bench.plot"},
     {"bench.page"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import re
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from xscan.bench.page import page
 from xscan.bench.plot import plot_growth
 from xscan.bench.record import Measurement, Report, file_name, from_json, ratio, to_json
 from xscan.bench.stages import STAGES, Stopwatch, watching
-from xscan.bench.summary import growth_tables, process_table, size_table, stage_tables
+from xscan.bench.summary import device_tables, growth_tables, process_tables, size_table, stage_tables
 from xscan.bench.table import Table
 from xscan.bench.targets import TARGETS, target_table, verdict
 from xscan.bench.vary import brighter, emptier, longer
@@ -96,6 +97,29 @@ def test_other_json_is_refused() -> None:
 
 def test_the_name_of_a_report_is_a_file_name() -> None:
     assert file_name(made_up()) == "2026-11-20-abacus-3000-tm.json"
+    assert file_name(from_a_gpu()) == "2026-11-20-abacus-x1.json"
+
+
+def from_a_gpu() -> Report:
+    """Numbers as of scripts/gpu-check: the kernel reaches its aim, the views do not reach theirs."""
+    taken = (
+        Measurement("flag kernel", "cube", "cuda", "bandwidth", "%", (90.0, 91.0, 92.0), {"voxels": 1e9}),
+        Measurement("views", "L", "cuda", "wall", "ms", (31.0,)),
+        *seconds("gunzip", "L", 1.0, backend="cuda"),
+        *seconds("scan", "L", 1.2, backend="cuda"),
+    )
+    return dataclasses.replace(report(*taken), machine=MACHINE | {"gpu": "Abacus X1"})
+
+
+def test_what_a_gpu_measured_is_on_the_page() -> None:
+    text = page([from_a_gpu(), made_up()])
+    assert "\n## Abacus X1\n" in text
+    assert re.search(r"\| cube: flag kernel +\| +1,000 \| +91.0 \(90.0-92.0\) \| +% \|", text)
+    rows = {row[0]: row[-1] for row in target_table([from_a_gpu(), made_up()]).rows}
+    assert rows["flag kernel, 1e9 voxels, of copy bandwidth"] == "reached, and the aim"
+    assert rows["L, nine views after upload"] == "not reached"
+    assert process_tables(from_a_gpu()) == []
+    assert device_tables(made_up()) == []
 
 
 def test_a_ratio_is_of_neighbours() -> None:
@@ -282,7 +306,7 @@ def test_the_page_shows_every_number(tmp_path: Path) -> None:
     for what in ("2 x gunzip", "451 MiB", "not measured (no GPU)", "images/growth.png", "with changes that are not"):
         assert what in text, what
     held = made_up()
-    for table in [size_table(held), *stage_tables(held), process_table(held), *growth_tables(held)]:
+    for table in [size_table(held), *stage_tables(held), *process_tables(held), *growth_tables(held)]:
         assert {len(row) for row in table.rows} == {len(table.columns)}
         assert table.markdown() in text
     plot_growth(held, tmp_path / "growth.png")

@@ -129,13 +129,13 @@ def test_a_device_with_little_memory_gives_the_same() -> None:
     for total in (100_000, 4_000_000, 5_000_000, 8_000_000, 12_000_000, 50_000_000):
         device = CpuDevice(total_bytes=total)
         # as much as the device has: photons, tables and hits must push it aside
-        counts = cuda(device, cube_bytes=max(total, 2 << 20)).load(p).bin(grid, *BAND)
+        loaded = cuda(device, cube_bytes=max(total, 2 << 20)).load(p)
         if total < 500_000:
             with pytest.raises(DataError, match="stop what else uses the device") as caught:
-                counts.flag(expected, limits)
+                loaded.bin(grid, *BAND)
             assert caught.value.reason is Reason.DEVICE_MEMORY
         else:
-            assert_same_voxels(counts.flag(expected, limits), voxels)
+            assert_same_voxels(loaded.bin(grid, *BAND).flag(expected, limits), voxels)
             slabs.append(device.launches.count("flag_voxels"))
         assert device.used_bytes <= total
     assert slabs == sorted(slabs, reverse=True)

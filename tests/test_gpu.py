@@ -9,23 +9,15 @@ import numpy as np
 import pytest
 from fake import binned
 from kernel_net import (
-    BAND,
-    assert_same_sums,
     assert_same_tables,
-    assert_same_voxels,
     busy_folder,
     compare,
-    cuda,
-    expectation_on,
-    grid_of,
+    compare_beyond_32_bits,
     large_case,
-    photons_round,
     small_cases,
 )
 
-from xscan.backends import get_backend
 from xscan.backends.device import Device, OutOfMemory
-from xscan.bayes import thresholds
 
 pytestmark = pytest.mark.gpu
 
@@ -42,18 +34,9 @@ def test_two_hundred_million_voxels(gpu: Device) -> None:
 
 
 def test_more_than_two_to_the_31_voxels(gpu: Device) -> None:
-    """In one cube of 8.7 GB; against the Numba backend, which keeps no cube."""
     if gpu.free_bytes() < 10e9:
         pytest.skip(f"{gpu.free_bytes() / 1e9:.1f} GB are free, 10 are needed")
-    rng = np.random.default_rng(12)
-    grid = grid_of(129, 129, 130_001)
-    assert np.prod(grid.shape) > 2**31
-    p, expected, limits = photons_round(rng, grid, 2_000_000), expectation_on(rng, grid, 0.0), thresholds(3, 2_000_000)
-    ours = cuda(gpu, 9 << 30).load(p).bin(grid, *BAND)
-    theirs = get_backend("numba").load(p).bin(grid, *BAND)
-    assert (ours.n_events(), ours.n_max()) == (theirs.n_events(), theirs.n_max())
-    assert_same_sums(ours, theirs, grid)
-    assert_same_voxels(ours.flag(expected, limits), theirs.flag(expected, limits))
+    assert compare_beyond_32_bits(gpu) > 0
 
 
 def test_tables_are_those_of_numpy(gpu: Device, tmp_path: Path, rng: np.random.Generator) -> None:
@@ -72,6 +55,14 @@ def test_memory_is_counted_and_given_back(gpu: Device) -> None:
     assert before - gpu.free_bytes() >= 256 << 20
     del array
     assert gpu.free_bytes() >= before
+
+
+def test_copies_are_whole_and_timed(gpu: Device) -> None:
+    values = np.arange(1 << 20, dtype=np.uint32)
+    source, target = gpu.empty(values.size, values.dtype), gpu.empty(values.size, values.dtype)
+    gpu.put(source, values)
+    assert gpu.seconds(lambda: gpu.copy(target, source)) > 0
+    np.testing.assert_array_equal(gpu.get(target), values)
 
 
 def test_arguments_are_checked(gpu: Device) -> None:

@@ -336,7 +336,7 @@ def run_bench(
     from xscan.bench.page import title
     from xscan.bench.record import file_name, to_json
     from xscan.bench.suite import bench
-    from xscan.bench.summary import growth_tables, process_table, size_table, stage_tables
+    from xscan.bench.summary import growth_tables, process_tables, size_table, stage_tables
     from xscan.bench.targets import target_table
     from xscan.bench.workloads import default_work
     from xscan.errors import ConfigError
@@ -347,7 +347,7 @@ def run_bench(
         observation, backends, repeat, quick, work or default_work(), lambda line: typer.echo(line, err=True)
     )
     typer.echo(title(report))
-    held = [size_table(report), *stage_tables(report), process_table(report), *growth_tables(report)]
+    held = [size_table(report), *stage_tables(report), *process_tables(report), *growth_tables(report)]
     for table in [*held, target_table([report])]:
         typer.echo(f"\n{table.markdown()}")
     if json is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -72,6 +74,15 @@ class CpuDevice:
 
     def get(self, array: HostArray) -> NDArray[Any]:
         return array.values.copy()
+
+    def copy(self, target: HostArray, source: HostArray) -> None:
+        assert (target.size, target.dtype) == (source.size, source.dtype)
+        target.values[:] = source.values
+
+    def seconds(self, work: Callable[[], None]) -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
 
     def launch(self, kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
         check_arguments(self._kernels, kernel, arguments)

@@ -92,7 +92,9 @@ class CudaLoaded:
 
     def bin(self, grid: Grid, pi_from: int, pi_to: int) -> CudaCounts:
         """Count the photons with ``pi_from <= PI < pi_to`` (eV) in the voxels of a grid."""
-        return CudaCounts(self, self._workspace, grid, pi_from, pi_to)
+        counts = CudaCounts(self, self._workspace, grid, pi_from, pi_to)
+        counts.n_events()  # bins them now: time and trouble are this call's
+        return counts
 
     def n_photons(self) -> np.uint64:
         """Number of photons, as kernels take it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -95,6 +96,19 @@ class CupyDevice:
     def get(self, array: Any) -> NDArray[Any]:
         """Copy an array to the host, once all that was asked before is done."""
         return array.get()
+
+    def copy(self, target: Any, source: Any) -> None:
+        """Copy an array into another of the same size and type."""
+        target.data.copy_from_device_async(source.data, source.nbytes)
+
+    def seconds(self, work: Callable[[], None]) -> float:
+        """Give the time from the first to the last thing that ``work`` asks of the device, s."""
+        begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+        begin.record()
+        work()
+        end.record()
+        end.synchronize()
+        return float(cupy.cuda.get_elapsed_time(begin, end)) / 1000
 
     def launch(self, kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
         """Start a kernel; arguments are device arrays and NumPy scalars of exactly its types."""

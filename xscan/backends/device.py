@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from numpy.typing import DTypeLike, NDArray
@@ -47,6 +48,14 @@ class Device(Protocol):
 
     def get(self, array: Any) -> NDArray[Any]:
         """Copy an array to the host, once all that was asked before is done."""
+        ...
+
+    def copy(self, target: Any, source: Any) -> None:
+        """Copy an array into another of the same size and type."""
+        ...
+
+    def seconds(self, work: Callable[[], None]) -> float:
+        """Give the time from the first to the last thing that ``work`` asks of the device, s."""
         ...
 
     def launch(self, kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from xscan.bench.record import Report, ratio
-from xscan.bench.summary import growth_tables, process_table, size_table, stage_tables
+from xscan.bench.summary import device_tables, growth_tables, process_tables, size_table, stage_tables
 from xscan.bench.targets import target_table
 
 __all__ = ["headline", "page", "title"]
@@ -77,9 +77,10 @@ def page(reports: Sequence[Report]) -> str:
     if any(growth_tables(report) for report in reports):
         parts.append("![CPU time against events and against voxels](images/growth.png)")
     for report in reports:
-        parts += [f"## {report.machine['cpu']}", f"{title(report)}."]
+        parts += [f"## {report.device()}", f"{title(report)}."]
         parts += [f"### {table.markdown()}" for table in (size_table(report), *stage_tables(report))]
-        parts += [STAGES_NOTE, f"### {process_table(report).markdown()}"]
+        parts.append(STAGES_NOTE)
+        parts += [f"### {table.markdown()}" for table in (*device_tables(report), *process_tables(report))]
         if growth := growth_tables(report):
             parts += [f"### {table.markdown()}" for table in growth] + [GROWTH_NOTE]
     return "\n\n".join(parts) + "\n"

@@ -62,7 +62,7 @@ class Report:
     date : str
         ISO 8601, UTC.
     machine, versions : mapping of str to str, number or None
-        CPU, cores and memory; Python, libraries, xscan and its commit.
+        CPU, cores and memory, GPU if one was measured; Python, libraries, xscan and its commit.
     workloads : mapping of str to mapping of str to number
         Size of each observation: rows, events, bytes.
     measurements : tuple of Measurement
@@ -84,6 +84,10 @@ class Report:
         """Give the points of a growth curve, in the order in which they were taken."""
         return [m for m in self.measurements if (m.what, m.backend, m.quantity) == (what, backend, quantity)]
 
+    def device(self) -> str:
+        """Name the GPU that was measured, or the CPU."""
+        return str(self.machine.get("gpu") or self.machine["cpu"])
+
     def backends(self) -> list[str]:
         """Name the backends that were measured, in order."""
         return list(dict.fromkeys(m.backend for m in self.measurements if m.backend))
@@ -98,9 +102,9 @@ def ratio(above: Measurement, below: Measurement) -> float:
 
 
 def file_name(report: Report) -> str:
-    """Name a report by date and CPU."""
-    cpu = re.sub(r"[^a-z0-9]+", "-", report.machine["cpu"].lower()).strip("-")
-    return f"{report.date}-{cpu}.json"
+    """Name a report by date and GPU, or CPU."""
+    device = re.sub(r"[^a-z0-9]+", "-", report.device().lower()).strip("-")
+    return f"{report.date}-{device}.json"
 
 
 def to_json(report: Report) -> str:

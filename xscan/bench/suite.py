@@ -23,7 +23,7 @@ from xscan.errors import BenchError, DeviceError
 from xscan.runner import Recipe
 from xscan.store import ResultsWriter
 
-__all__ = ["bench", "present"]
+__all__ = ["bench", "present", "scans"]
 
 THREE_BANDS = tuple(View(5.0, *band) for band in ((0.2, 2.0), (2.0, 12.0), (0.2, 12.0)))
 SCANS_IN_A_PROCESS = 5
@@ -77,7 +77,7 @@ def bench(folder: Path | None, backends: Sequence[str], repeat: int, quick: bool
     taken: list[Measurement] = []
     for workload in workloads:
         for name in names:
-            taken += _scans(workload, name, repeat, work, say)
+            taken += scans(workload, recipe(backend=name), repeat, work, say)
             taken += _peak(workload, name, work, say)
             if workload is workloads[0]:
                 taken += _starts(workload, name, repeat, work, say)
@@ -104,9 +104,9 @@ def present(asked: Sequence[str], say: Say) -> list[str]:
     return names
 
 
-def _scans(workload: Workload, backend: str, repeat: int, work: Path, say: Say) -> list[Measurement]:
+def scans(workload: Workload, settings: Recipe, repeat: int, work: Path, say: Say) -> list[Measurement]:
     """Measure in turn: inflating, a whole scan by stages, three bands at 5 s after reading."""
-    settings = recipe(backend=backend)
+    backend = settings.backend.name
     bands = load_config(views=THREE_BANDS)
 
     def search_bands() -> None:

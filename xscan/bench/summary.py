@@ -9,13 +9,14 @@ from xscan.bench.record import Measurement, Report, ratio
 from xscan.bench.stages import REST, STAGES
 from xscan.bench.table import Table
 
-__all__ = ["growth_tables", "process_table", "size_table", "stage_tables"]
+__all__ = ["device_tables", "growth_tables", "process_tables", "size_table", "stage_tables"]
 
 RATIOS = (
     ("whole scan over gunzip", "scan", "gunzip"),
     ("whole scan over streamed gunzip", "scan", "gunzip, streamed"),
     ("three bands over gunzip", "bands", "gunzip"),
 )
+PEAK = "peak memory"
 PROCESSES = ("fresh process", "first process")
 
 
@@ -71,17 +72,31 @@ def _over(report: Report, workload: str, backend: str, above: str, below: str) -
     return f"{ratio(upper, lower):.2f} x" if upper and lower else ""
 
 
-def process_table(report: Report) -> Table:
-    """Give peak memory, and what starting afresh costs."""
+def device_tables(report: Report) -> list[Table]:
+    """Say how fast a GPU searched; none if there was none."""
+    rows = []
+    for m in report.measurements:
+        if m.quantity in ("bandwidth", "rate") or m.what == "views":
+            voxels = f"{m.at['voxels'] / 1e6:,.0f}" if "voxels" in m.at else ""
+            low, high = _short(min(m.samples)), _short(max(m.samples))
+            rows.append((f"{m.workload}: {m.what}", voxels, f"{_short(m.median)} ({low}-{high})", m.unit))
+    title = "On the device: searching a cube beside copying it, and views after upload"
+    return [Table(title, ("", "voxels (M)", "measured", ""), rows)] if rows else []
+
+
+def process_tables(report: Report) -> list[Table]:
+    """Give peak memory, and what starting afresh costs; none if neither was measured."""
+    if not any(m.what in (PEAK, *PROCESSES) for m in report.measurements):
+        return []
     rows = []
     for workload in report.workloads:
         for name in report.backends():
-            peak = report.find("peak memory", workload, name, "memory")
+            peak = report.find(PEAK, workload, name, "memory")
             times = [report.find(what, workload, name, clock) for what in PROCESSES for clock in ("cpu", "wall")]
             cells = [f"{peak.median:.0f}" if peak else "", *(f"{m.median:.2f}" if m else "" for m in times)]
             rows.append([f"{workload}, {name}", *cells])
     columns = ("", "peak, five scans (MiB)", "fresh: CPU (s)", "wall", "nothing compiled: CPU (s)", "wall")
-    return Table("Processes of their own", columns, rows)
+    return [Table("Processes of their own", columns, rows)]
 
 
 def growth_tables(report: Report) -> list[Table]:

@@ -1,0 +1,317 @@
+"""Everything that only a machine with a GPU can show, in one command.
+
+    scripts/gpu-check [--data DIR] [--out DIR] [--work DIR] [--repeat N] [--on-cpu]
+
+1. Tests: `pytest -m gpu`, or the same comparisons without pytest: whatever the device gives is held
+   against NumPy, to the last bit.
+2. Tables of whole scans, cuda against a CPU's backend: simulated observations, and those in DIR
+   (<obsid>/ folders at any depth; ../shared unless told).
+3. Speed: the kernel that searches a cube of 1e9 voxels beside a copy of that cube, the nine views of
+   a long observation after upload, and files to Parquet beside numba and gunzip.
+
+What was measured goes to OUT/<date>-<device>.json (benchmarks/results unless told), from which
+scripts/performance-doc writes its page. --on-cpu tries this script itself: the kernels run on the
+CPU, everything is small, and nothing is called a GPU's. Nothing is installed and no network used.
+
+Exit status: 0 all well, 1 a comparison failed, 2 a library is missing, 3 no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xscan.errors import DeviceError
+
+if TYPE_CHECKING:
+    from kernel_net import Case
+
+    from xscan.backends.device import Device
+    from xscan.bench.record import Measurement
+    from xscan.bench.workloads import Workload
+
+    Measurements = list[Measurement]
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+RESULTS = ROOT / "benchmarks" / "results"
+NEEDED = {
+    "numpy": "numpy", "scipy": "scipy", "numba": "numba", "pyarrow": "pyarrow", "cv2": "opencv-python-headless",
+    "erfa": "pyerfa", "astropy": "astropy", "isal": "isal",
+}  # fmt: skip
+"""Modules and the packages that hold them; isal reads event lists, astropy writes simulated ones."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is."""
+
+    backend: str  # what measurements call it
+    n_voxels: int
+    repeat: int
+    exposures_s: tuple[float, ...]  # of simulated observations; none: A and L
+
+
+GPU = Scale("cuda", 1_000_000_000, 7, ())
+CPU = Scale("cuda on cpu", 300_000, 2, (1000.0,))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the table that is printed last."""
+
+    what: str
+    result: str
+    failed: bool = False
+
+
+def say(line: str) -> None:
+    """Tell of progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def attempt(what: str, work: Callable[..., str], *arguments: object) -> Step:
+    """Do it; a comparison that fails is a line of the table, not the end."""
+    say(f"{what} ...")
+    start = time.perf_counter()
+    try:
+        result = work(*arguments)
+    except Exception as error:  # a device can fail in any way; the rest is still worth knowing
+        say(str(error))
+        first = next((line for line in str(error).splitlines() if line.strip()), "")
+        return Step(what, f"FAILED: {type(error).__name__}: {first}", failed=True)
+    return Step(what, f"{result} ({time.perf_counter() - start:.0f} s)")
+
+
+# ---- correctness
+
+
+def tests(device: Device, on_cpu: bool) -> Iterator[Step]:
+    """Hold the device against NumPy: by pytest where it is, else by calling what the tests call."""
+    if not on_cpu and all(importlib.util.find_spec(name) for name in ("pytest", "hypothesis")):
+        yield attempt("pytest -m gpu", run_pytest)
+        return
+    import kernel_net
+
+    yield attempt("small views", compare_all, device, list(kernel_net.small_cases()))
+    if on_cpu:
+        return
+    large = kernel_net.large_case()
+    yield attempt("2e8 voxels, in slabs", compare_all, device, [large])
+    yield attempt("2e8 voxels, whole", compare_all, device, [replace(large, cube_bytes=None)])
+    if device.free_bytes() > 10e9:
+        yield attempt("2^31 voxels", lambda: f"{kernel_net.compare_beyond_32_bits(device)} voxels identical")
+    else:
+        yield Step("2^31 voxels", f"skipped: {device.free_bytes() / 1e9:.1f} GB are free, 10 are needed")
+
+
+def compare_all(device: Device, cases: list[Case]) -> str:
+    """Compare the device with NumPy on each case."""
+    from kernel_net import compare
+
+    return f"{sum(compare(device, case) for case in cases)} voxels of {len(cases)} views identical"
+
+
+def run_pytest() -> str:
+    """Run the tests marked gpu; give pytest's last line."""
+    options = "-o addopts= -p no:cacheprovider -q -rs -m gpu tests/test_gpu.py"
+    command = [sys.executable, "-m", "pytest", *options.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    say(done.stdout + done.stderr)
+    if done.returncode != 0:
+        raise AssertionError(f"pytest ended with {done.returncode}; see above")
+    return done.stdout.strip().splitlines()[-1]
+
+
+def observations(data: Path) -> list[Path]:
+    """Give the folders under a folder that hold event lists."""
+    found = {path.parent for path in data.rglob("P*IEVLI*") if path.is_file()}
+    return sorted(folder.parent if folder.name == "pps" else folder for folder in found)
+
+
+def same_tables(device: Device, folder: Path, profile: str) -> str:
+    """Scan with the device and with a CPU's backend; the tables must be equal."""
+    from kernel_net import assert_same_tables
+
+    from xscan.backends import cpu_backend
+
+    return f"{assert_same_tables(device, folder, cpu_backend().name, profile=profile)} regions, all tables identical"
+
+
+# ---- speed
+
+
+def measure(device: Device, workloads: list[Workload], scale: Scale, work: Path) -> Iterator[tuple[Step, Measurements]]:
+    """Measure the kernel, the views, and whole scans."""
+    from xscan.api import recipe
+    from xscan.backends import cpu_backend
+    from xscan.backends.cuda import CudaBackend
+    from xscan.bench.gpu import cube_that_fits, flag_kernel, views_after_upload
+    from xscan.bench.suite import scans
+
+    settings = recipe(backend="numpy")
+    n_voxels = cube_that_fits(device, scale.n_voxels)
+    yield measured(f"{n_voxels:.3g} voxels", flag_kernel, device, scale.backend, n_voxels, scale.repeat)
+    for held in workloads:
+        observed = (held.name, held.observation, settings.config, scale.repeat)
+        yield measured(f"{held.name}: views", views_after_upload, device, scale.backend, *observed)
+    cuda = CudaBackend(device, cpu_backend())
+    cuda.name = scale.backend
+    for held in workloads:
+        for backend in (cuda, cpu_backend()):
+            label = f"{held.name}: files to Parquet, {backend.name}"
+            yield measured(label, scans, held, replace(settings, backend=backend), scale.repeat, work, say)
+
+
+def measured(what: str, take: Callable[..., Measurements], *arguments: object) -> tuple[Step, Measurements]:
+    """Take some measurements; give a line about them, and all of them."""
+    taken: Measurements = []
+
+    def work() -> str:
+        taken.extend(take(*arguments))
+        return "; ".join(filter(None, map(short, taken)))
+
+    return attempt(what, work), taken
+
+
+def short(m: Measurement) -> str:
+    """Say what matters in the table; nothing of the rest."""
+    if m.quantity == "bandwidth":
+        return f"{m.what} {m.median:.0f} % of copy"
+    if m.what.startswith("copy"):
+        return f"copy {m.median:.0f} GB/s"
+    if m.what == "views":
+        return f"{m.median:.1f} ms"
+    if m.what in ("scan", "gunzip") and m.quantity == "wall":
+        return f"{m.what} {m.median:.3f} s"
+    return ""
+
+
+# ---- what is here
+
+
+def missing() -> list[str]:
+    """Name the packages that are needed and cannot be imported."""
+    found = []
+    for module, package in NEEDED.items():
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            found.append(package)
+    return found
+
+
+def dask_cuda() -> Step:
+    """Say why nothing of Dask-CUDA is tried."""
+    there = importlib.util.find_spec("dask_cuda") is not None
+    return Step("Dask-CUDA", f"skipped: {'xscan does not use it yet' if there else 'dask-cuda is not installed'}")
+
+
+def open_the_device(on_cpu: bool) -> Device:
+    """Give the GPU, or the CPU in its place."""
+    if on_cpu:
+        from cuda_on_cpu import CpuDevice
+
+        return CpuDevice()
+    from xscan.backends.nvidia import open_device
+
+    return open_device()
+
+
+def describe(device: Device, on_cpu: bool) -> tuple[dict[str, object], dict[str, object]]:
+    """Describe machine and versions; a GPU only if there is one."""
+    from xscan.backends.nvidia import cupy_builds, dotted, find_driver
+    from xscan.bench.machine import describe_machine, describe_versions
+
+    machine, versions = describe_machine(), describe_versions()
+    driver = find_driver()
+    if not on_cpu and driver is not None:
+        machine |= {"gpu": device.name, "gpu_free_gib": round(device.free_bytes() / 2**30, 1)}
+        versions |= {"cuda driver": dotted(driver.version), **cupy_builds()}
+    return machine, versions
+
+
+def simulated(scale: Scale, work: Path) -> list[Workload]:
+    """Make the observations that are measured."""
+    from xscan.bench.workloads import LIKE_A, LIKE_L, Simulation, made
+
+    small = [Simulation(f"{exposure_s:g} s", exposure_s, 1.0) for exposure_s in scale.exposures_s]
+    return [made(like, work, say) for like in small or (LIKE_A, LIKE_L)]
+
+
+def main() -> int:
+    """Do all of it; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="observations, at any depth (default: ../shared)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for the JSON (default: benchmarks/results)")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="keeps simulated observations (default: ~/.cache)")
+    parser.add_argument("--repeat", type=int, metavar="N", help="samples of each measurement (default: 7)")
+    parser.add_argument("--on-cpu", action="store_true", help="try this script: the CPU in place of the GPU")
+    options = parser.parse_args()
+    if needed := missing():
+        say(f"gpu-check: {', '.join(needed)} cannot be imported; pip install them, or put their wheels on PYTHONPATH")
+        return 2
+    scale = CPU if options.on_cpu else GPU
+    scale = replace(scale, repeat=options.repeat or scale.repeat)
+    data = options.data or (None if options.on_cpu else SHARED)
+    out = options.out or (None if options.on_cpu else RESULTS)
+    try:
+        device = open_the_device(options.on_cpu)
+    except DeviceError as error:
+        say(f"gpu-check: {error}")
+        return 3
+    return check(device, scale, options.on_cpu, data, out, options.work)
+
+
+def check(device: Device, scale: Scale, on_cpu: bool, data: Path | None, out: Path | None, work: Path | None) -> int:
+    """Compare, measure, write and print."""
+    from xscan.bench.record import Report, file_name, to_json
+    from xscan.bench.targets import target_table
+    from xscan.bench.workloads import default_work
+
+    machine, versions = describe(device, on_cpu)
+    work = work or default_work()
+    work.mkdir(parents=True, exist_ok=True)
+    steps = list(tests(device, on_cpu))
+    workloads = simulated(scale, work)
+    for held in workloads:
+        steps.append(attempt(f"{held.name}: tables", same_tables, device, held.folder, "default"))
+    for folder in observations(data) if data and data.is_dir() else []:
+        for profile in ("default", "exod2"):
+            name = f"{folder.name if folder.name != 'inputs' else folder.parent.name}, {profile}: tables"
+            steps.append(attempt(name, same_tables, device, folder, profile))
+    taken: Measurements = []
+    for step, some in measure(device, workloads, scale, work):
+        steps.append(step)
+        taken += some
+    steps.append(dask_cuda())
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    report = Report(date, machine, versions, {held.name: held.size() for held in workloads}, tuple(taken))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / file_name(report)
+        path.write_text(to_json(report), "utf-8")
+        say(f"all samples in {os.path.relpath(path)}")
+    if not on_cpu:
+        print(f"{target_table([report]).markdown()}\n")
+    print(f"{device.name}, {date}, xscan {versions['xscan']} {versions['commit'] or ''}".rstrip())
+    width = max(len(step.what) for step in steps) + 2
+    for step in steps:
+        print(f"{step.what:{width}}{step.result}")
+    failed = sum(step.failed for step in steps)
+    print(f"{'FAILED' if failed else 'all well'}: {len(steps) - failed} of {len(steps)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

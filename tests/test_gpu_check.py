@@ -1,0 +1,146 @@
+"""scripts/gpu-check, tried without a GPU: that it runs anywhere, and calls nothing a GPU's that is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from cuda_on_cpu import CpuDevice
+from kernel_net import busy_folder, small_cases
+
+from xscan.backends.cuda import eclipse_possible
+from xscan.bayes import thresholds
+from xscan.bench import gpu
+from xscan.bench.gpu import cube_that_fits, flag_kernel
+from xscan.bench.record import from_json
+from xscan.bench.targets import target_table
+from xscan.grid import Box, Grid
+
+ROOT = Path(__file__).resolve().parents[1]
+NOT_NEEDED = ("typer", "rich", "matplotlib", "dask", "distributed", "requests", "pytest", "hypothesis", "skimage")
+
+
+@pytest.fixture
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gpu_check", ROOT / "benchmarks" / "gpu.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["gpu_check"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["gpu_check"]
+
+
+def run(*arguments: object, without: tuple[str, ...] = (), folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as on a machine that lacks some libraries."""
+    for name in without:
+        (folder / f"{name}.py").write_text("raise ImportError")
+    env = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(folder), "CUDA_VISIBLE_DEVICES": ""}
+    command = [ROOT / "scripts" / "gpu-check", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env)
+
+
+def test_the_whole_command_with_the_cpu_in_place_of_a_gpu(tmp_path: Path, rng: np.random.Generator) -> None:
+    busy_folder(tmp_path / "data" / "deep", rng)
+    places = ("--data", tmp_path / "data", "--out", tmp_path / "out", "--work", tmp_path / "work")
+    done = run("--on-cpu", *places, without=NOT_NEEDED, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "all well: 9 of 9"
+    assert "0999999901, exod2: tables" in done.stdout
+    assert "skipped: dask-cuda is not installed" in done.stdout
+    (path,) = (tmp_path / "out").glob("*.json")
+    held = from_json(path.read_text("utf-8"), path.name)
+    assert set(held.backends()) == {"cuda on cpu", "numba"}
+    assert "gpu" not in held.machine
+    assert all(row[-1].startswith("not measured") for row in target_table([held]).rows)
+    assert held.find("flag kernel", "cube", "cuda on cpu", "bandwidth").median > 0
+    assert held.find("views", "1000 s", "cuda on cpu", "wall").unit == "ms"
+    assert held.find("scan", "1000 s", "numba", "cpu") is not None
+
+
+def test_without_a_gpu_or_a_library_it_ends_with_one_line(tmp_path: Path) -> None:
+    done = run(folder=tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (3, "", 1)
+    assert "CUDA_VISIBLE_DEVICES is '' and hides every device" in done.stderr
+    done = run(without=("isal", "erfa"), folder=tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "pyerfa, isal cannot be imported" in done.stderr
+
+
+def test_a_comparison_that_fails_is_a_line_and_an_exit_code(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def differs(*_: object) -> str:
+        raise AssertionError("\nregions\nmore")
+
+    monkeypatch.setattr(script, "same_tables", differs)
+    monkeypatch.setattr(script, "measure", lambda *_: iter(()))
+    monkeypatch.setattr(script, "simulated", lambda *_: [])
+    busy_folder(tmp_path, np.random.default_rng(1))
+    assert script.check(CpuDevice(), script.CPU, True, tmp_path, None, tmp_path) == 1
+    out = capsys.readouterr().out
+    assert "FAILED: AssertionError: regions\n" in out
+    assert out.endswith("FAILED: 2 of 4\n")
+
+
+def test_comparisons_without_pytest(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a real GPU without pytest is held against, on a small case in place of the large one."""
+    monkeypatch.setattr(script.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("kernel_net.large_case", lambda: next(small_cases()))
+    steps = list(script.tests(CpuDevice(total_bytes=1 << 30), on_cpu=False))
+    assert [step.what for step in steps] == ["small views", "2e8 voxels, in slabs", "2e8 voxels, whole", "2^31 voxels"]
+    assert not any(step.failed for step in steps)
+    assert steps[-1].result.startswith("skipped: 1.1 GB are free")
+
+
+def test_pytest_is_run_where_it_is(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert re.fullmatch(r"8 skipped in .*", script.run_pytest())
+
+
+def test_where_observations_are_found(script: ModuleType, tmp_path: Path) -> None:
+    for name in ("a/pps/P01PNS001PIEVLI0000.FTZ", "b/c/inputs/P02M1S001MIEVLI0000.FTZ", "d/P03EPX000OBSMLI0000.FTZ"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert script.observations(tmp_path) == [tmp_path / "a", tmp_path / "b/c/inputs"]
+
+
+def test_a_cube_is_as_large_as_two_of_it_fit() -> None:
+    device = CpuDevice(total_bytes=(1 << 30) + 8_000_000)
+    assert cube_that_fits(device, 2_000_000) == 1_000_000
+    assert cube_that_fits(device, 500_000) == 500_000
+
+
+def test_the_kernel_is_measured_on_the_whole_cube() -> None:
+    """On a device that takes a second for whatever: a search reads the cube, a copy reads and writes it."""
+
+    class Steady(CpuDevice):
+        def seconds(self, work: Callable[[], None]) -> float:
+            work()
+            return 20.0  # 20 searches or copies are timed together
+
+    device = Steady()
+    taken = {(m.what, m.quantity): m for m in flag_kernel(device, "cuda on cpu", 200_000, 2)}
+    assert device.launches.count("flag_voxels") == 2 * (1 + 2 * 20)
+    frames = 13  # the least that make 200,000 voxels of 129 x 129 cells; 16 with the padding
+    for what in ("flag kernel", "flag kernel, all"):
+        share, rate = taken[what, "bandwidth"], taken[what, "rate"]
+        assert share.at["voxels"] == 129 * 129 * frames > 200_000
+        assert share.samples == (50.0, 50.0)
+        assert rate.samples == pytest.approx((129 * 129 * 16 * 4e-9,) * 2)
+        assert taken[f"copy beside {what}", "rate"].median == pytest.approx(2 * rate.median)
+
+
+def test_every_cell_is_looked_at_where_one_frame_is_bright() -> None:
+    grid = Grid(0.0, 5000, 13, 129, Box(0, 129, 0, 129))
+    limits = thresholds(3.0, 10)
+    assert not eclipse_possible(gpu._quiet(grid), limits).any()
+    assert eclipse_possible(gpu._one_bright_frame(grid), limits).all()
