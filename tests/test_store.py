@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import json
+import logging
 import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from fake import CENTRE, OBSID, quiet_list, with_burst, write_list
@@ -12,11 +22,30 @@ from fake import CENTRE, OBSID, quiet_list, with_burst, write_list
 import xscan
 from xscan.errors import Reason, StoreError
 from xscan.schema import SCHEMAS
-from xscan.store import ResultsWriter
+from xscan.store import Results, ResultsWriter, compaction, stage, writer
 from xscan.tables import Provenance, Tables, failed_tables
 
 SETTINGS = {"search.sigma": "3", "search.views": "5:0.2-12"}
+ROOT = Path(__file__).resolve().parents[1]
 PROVENANCE = Provenance("0.1.0", "default", "0123456789abcdef", "numpy")
+
+
+def open_writer(folder: Path) -> ResultsWriter:
+    return ResultsWriter(folder, PROVENANCE, SETTINGS)
+
+
+def failed(obsid: str) -> Tables:
+    return failed_tables(obsid, "failed", Reason.NO_FOLDER, "gone", PROVENANCE, 0.1)
+
+
+def renamed(tables: Tables, obsid: str) -> Tables:
+    """The same results under another name."""
+
+    def column(table: pa.Table) -> pa.Table:
+        place = table.schema.get_field_index("obsid")
+        return table.set_column(place, table.schema.field(place), pa.array([obsid] * table.num_rows, pa.string()))
+
+    return Tables(*(column(tables.table(name)) for name in SCHEMAS))
 
 
 @pytest.fixture(scope="module")
@@ -27,70 +56,329 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     return xscan.scan(folder, views=["5:0.2-12", "50:0.2-12"])
 
 
-def test_what_is_written_is_read(tmp_path: Path, tables: Tables) -> None:
-    writer = ResultsWriter(tmp_path / "out", PROVENANCE, SETTINGS)
-    writer.write(OBSID, tables)
-    writer.write("0999999900", failed_tables("0999999900", "failed", Reason.NO_FOLDER, "gone", PROVENANCE, 0.1))
-    held = xscan.open_results(tmp_path / "out")
-    assert held.observations() == ["0999999900", OBSID]
-    for name, schema in SCHEMAS.items():
-        table = held.table(name)
-        assert table.schema.equals(schema, check_metadata=True), name
-        if name != "runs":
-            assert table.equals(tables.table(name))
-    assert held.table("runs")["state"].to_pylist() == ["failed", "done", "done"]
-    with pytest.raises(KeyError, match="there are runs"):
-        held.table("stars")
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of four observations; those of less than two are written anew."""
+    monkeypatch.setattr(compaction, "FULL", 4)
+    monkeypatch.setattr(compaction, "_SMALL", 2)
+    monkeypatch.setattr(writer, "FULL", 4)
+
+
+def parts(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "_manifest.json").read_text())["parts"]
+
+
+def files(folder: Path) -> set[str]:
+    """What is in the folder, the lock aside."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"_lock"}
+
+
+def check_whole(folder: Path) -> None:
+    """Nothing is left over, and what any Parquet reader finds by the manifest is what we read."""
+    listed = [name for part in parts(folder) for name in part["files"].values()]
+    assert files(folder) == {"_xscan.json", "_manifest.json", *listed}
+    held = xscan.open_results(folder)
+    for name in SCHEMAS:
+        ours = held.table(name)
+        outside = pa.concat_tables([pq.read_table(folder / part["files"][name]) for part in parts(folder)])
+        assert outside.sort_by([("obsid", "ascending")]).equals(ours)
+    assert set(held.table("runs")["obsid"].to_pylist()) == set(held.observations())
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_what_is_written_is_read(tmp_path: Path, tables: Tables, compacted: bool) -> None:
+    with open_writer(tmp_path / "out") as out:
+        out.write(OBSID, tables)
+        out.write("0999999900", failed("0999999900"))
+        if compacted:
+            compaction.compact(tmp_path / "out")
+        held = xscan.open_results(tmp_path / "out")
+        assert held.observations() == sorted(["0999999900", OBSID])
+        for name, schema in SCHEMAS.items():
+            table = held.table(name)
+            assert table.schema.equals(schema, check_metadata=True), name
+            assert table.filter(pc.equal(table["obsid"], OBSID)).equals(tables.table(name)), name
+            assert held.table(name, OBSID).equals(tables.table(name)), name
+            assert held.table(name, columns=["obsid"]).equals(table.select(["obsid"]))
+            assert held.table(name, "0000000000").num_rows == 0
+        assert sorted(held.table("runs")["state"].to_pylist()) == ["done", "done", "failed"]
+        assert held.table("runs", OBSID, ["state"]).to_pylist() == [{"state": "done"}] * 2
+        with pytest.raises(KeyError, match="there are runs"):
+            held.table("stars")
+        with pytest.raises(KeyError, match="stars"):
+            held.table("runs", columns=["stars"])
 
 
 def test_units_are_in_the_files(tmp_path: Path, tables: Tables) -> None:
-    ResultsWriter(tmp_path, PROVENANCE, SETTINGS).write(OBSID, tables)
-    schema = pq.read_schema(tmp_path / "regions" / f"{OBSID}.parquet")
+    with open_writer(tmp_path) as out:
+        out.write(OBSID, tables)
+    ((part,),) = [parts(tmp_path)]
+    schema = pq.read_schema(tmp_path / part["files"]["regions"])
     assert schema.field("ra_deg").metadata[b"unit"] == b"deg"
     assert b"mission time" in schema.field("t_start_s").metadata[b"description"]
 
 
-def test_rewriting_leaves_nothing_stale(tmp_path: Path, tables: Tables) -> None:
-    writer = ResultsWriter(tmp_path, PROVENANCE, SETTINGS)
-    writer.write(OBSID, tables)
-    writer.write(
-        OBSID, replace(tables, **{name: tables.table(name)[:0] for name in ("regions", "voxels", "lightcurves")})
-    )
-    assert xscan.open_results(tmp_path).table("regions").num_rows == 0
-    assert list((tmp_path / "regions").iterdir()) == []
+def test_observations_gather_in_parts(tmp_path: Path, tables: Tables, small_parts: None) -> None:
+    rng = np.random.default_rng(1)
+    obsids = [f"{number:010d}" for number in rng.permutation(23)]
+    with open_writer(tmp_path) as out:
+        for count, obsid in enumerate(obsids, start=1):
+            out.write(obsid, renamed(tables, obsid) if count % 3 else failed(obsid))
+            assert len(list((tmp_path / "staging").iterdir())) == count % 4
+            assert xscan.open_results(tmp_path).observations() == sorted(obsids[:count])
+    assert sorted(len(part["observations"]) for part in parts(tmp_path)) == [3] + [4] * 5
+    check_whole(tmp_path)
+    order = xscan.open_results(tmp_path).table("regions")["obsid"].to_pylist()
+    assert order == sorted(order)
+    for obsid in ("0000000023", "0000000024"):  # one at a time, as xscan scan does
+        with open_writer(tmp_path) as out:
+            out.write(obsid, renamed(tables, obsid))
+    sizes = [len(part["observations"]) for part in parts(tmp_path)]
+    assert sorted(sizes) == [2, 3, 4, 4, 4, 4, 4]
+    check_whole(tmp_path)
 
 
-def test_a_crash_in_between_leaves_the_observation_absent(
-    tmp_path: Path, tables: Tables, monkeypatch: pytest.MonkeyPatch
+def test_rewriting_leaves_nothing_stale(tmp_path: Path, tables: Tables, small_parts: None) -> None:
+    obsids = [f"{number:010d}" for number in range(8)]
+    with open_writer(tmp_path) as out:
+        for obsid in obsids:
+            out.write(obsid, renamed(tables, obsid))
+    n = tables.regions.num_rows
+    assert n > 0
+    with open_writer(tmp_path) as out:
+        out.write(obsids[3], failed(obsids[3]))
+        for _ in range(2):  # staged beside its earlier rows, then in their place
+            held = xscan.open_results(tmp_path)
+            assert held.table("regions").num_rows == 7 * n
+            assert held.table("regions", obsids[3]).num_rows == 0
+            assert held.table("runs", obsids[3])["state"].to_pylist() == ["failed"]
+            assert held.observations() == obsids
+            compaction.compact(tmp_path)
+    check_whole(tmp_path)
+    before = files(tmp_path)
+    with open_writer(tmp_path) as out:  # it had one row, in runs: the other files of its part stay as they are
+        out.write(obsids[3], renamed(tables, obsids[3]))
+    check_whole(tmp_path)
+    assert xscan.open_results(tmp_path).table("regions").num_rows == 8 * n
+    kept = {name.split("/")[0] for name in before & files(tmp_path)}
+    assert kept >= {"regions", "voxels", "lightcurves"}
+
+
+class Died(BaseException):
+    """Power is gone: from here on nothing happens any more."""
+
+
+@contextmanager
+def dying_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Let the process do ``step`` things to the disk, and none after."""
+    done: list[str] = []
+
+    def mortal(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if len(done) == step:
+                raise Died
+            done.append(what)
+            return function(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for what in ("replace", "unlink", "fsync", "ftruncate", "mkdir"):
+            patch.setattr(os, what, mortal(what, getattr(os, what)))
+        yield done
+
+
+def test_death_at_any_step_costs_no_finished_observation(
+    tmp_path: Path, tables: Tables, small_parts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = ResultsWriter(tmp_path, PROVENANCE, SETTINGS)
-    writer.write(OBSID, tables)
-    calls = []
+    """Six observations, one of them twice: stopped after every single change to the disk, then gone on."""
+    work = [(f"{number:010d}", number % 3 > 0) for number in range(5)] + [("0000000001", False), ("0000000009", True)]
 
-    def fail_third(source: str, target: Path) -> None:
-        calls.append(target)
-        if len(calls) == 3:
-            raise OSError(28, "No space left on device")
-        os.rename(source, target)
+    def results(obsid: str, good: bool) -> Tables:
+        return renamed(tables, obsid) if good else failed(obsid)
 
-    monkeypatch.setattr("xscan.store.os.replace", fail_third)
-    with pytest.raises(StoreError, match="No space left"):
-        writer.write(OBSID, tables)
+    def go_on(folder: Path, finished: list[int]) -> None:
+        with open_writer(folder) as out:
+            for number, (obsid, good) in enumerate(work):
+                if number not in finished:
+                    out.write(obsid, results(obsid, good))
+                    finished.append(number)
+
+    go_on(tmp_path / "undisturbed", [])
+    expected = xscan.open_results(tmp_path / "undisturbed")
+    with dying_at(10**6, monkeypatch) as done:
+        go_on(tmp_path / "counted", [])
+    assert {"replace", "unlink", "fsync", "mkdir"} <= set(done)
+    assert len(done) > 50
+    for step in range(len(done)):
+        folder, finished = tmp_path / f"{step}", []
+        with dying_at(step, monkeypatch), pytest.raises(Died):
+            go_on(folder, finished)
+        if (folder / "_xscan.json").exists():
+            held = xscan.open_results(folder)  # before anything is put right
+            states: dict[str, list[str]] = {}
+            for row in held.table("runs", columns=["obsid", "state"]).to_pylist():
+                states.setdefault(row["obsid"], []).append(row["state"])
+            assert held.observations() == sorted(states)
+            assert set(states) >= {work[number][0] for number in finished}
+            regions = held.table("regions")["obsid"].to_pylist()
+            for obsid, found in states.items():  # once and whole, its first or its second result
+                assert found in (["done", "done"], ["failed"])
+                assert regions.count(obsid) == (found[0] == "done") * tables.regions.num_rows
+        go_on(folder, finished)
+        check_whole(folder)
+        for name in ("regions", "voxels", "lightcurves"):
+            assert xscan.open_results(folder).table(name).equals(expected.table(name)), (step, name)
+
+
+def test_a_reader_meets_a_compaction(
+    tmp_path: Path, tables: Tables, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files vanish after they were listed: the reader looks again."""
+    with open_writer(tmp_path) as out:
+        for obsid in ("0000000001", "0000000002", "0000000003"):
+            out.write(obsid, renamed(tables, obsid))
+        held = xscan.open_results(tmp_path)
+        from xscan.store import reader
+
+        def late(folder: Path) -> Any:
+            found = staged(folder)
+            compaction.compact(tmp_path)
+            return found
+
+        staged = reader.staged
+        monkeypatch.setattr(reader, "staged", late)
+        assert held.table("regions").num_rows == 3 * tables.regions.num_rows
+        out.write("0000000004", renamed(tables, "0000000004"))
+        assert held.observations() == ["0000000001", "0000000002", "0000000003", "0000000004"]
+        monkeypatch.undo()
+        for name in parts(tmp_path)[0]["files"].values():
+            (tmp_path / name).unlink()
+        with pytest.raises(StoreError, match="a file is missing"):
+            held.table("regions")
+
+
+def test_a_second_coordinator_is_refused(tmp_path: Path) -> None:
+    with open_writer(tmp_path), pytest.raises(StoreError, match=rf"another xscan \(process {os.getpid()} on") as caught:
+        open_writer(tmp_path).__enter__()
+    assert caught.value.exit_code == 2
+    with open_writer(tmp_path):  # it was given back
+        pass
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from xscan.store import ResultsWriter
+from xscan.tables import Provenance
+writer = ResultsWriter(Path({str(tmp_path)!r}), Provenance("0.1.0", "default", "0123456789abcdef", "numpy"), {{}})
+writer.__enter__()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    assert "process" in (tmp_path / "_lock").read_text()
+    with open_writer(tmp_path):
+        pass
+
+
+def test_the_lock_of_another_host_is_believed(tmp_path: Path) -> None:
+    (tmp_path / "_lock").write_text("process 12 on elsewhere")
+    with pytest.raises(StoreError, match=rf"process 12 on elsewhere\).*this is {socket.gethostname()}.*remove .*_lock"):
+        open_writer(tmp_path).__enter__()
+    assert (tmp_path / "_lock").read_text() == "process 12 on elsewhere"
+
+
+@pytest.mark.parametrize("phase", ["staging", "compaction", "manifest"])
+def test_a_full_disk_stops_the_run_and_loses_nothing(
+    tmp_path: Path, tables: Tables, small_parts: None, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    target = {"staging": "0000000002.arrow", "compaction": "part-", "manifest": "_manifest.json"}[phase]
+
+    def full(source: str, path: Path) -> None:
+        if target in str(path):
+            raise OSError(28, "No space left on device", str(path))
+        os.rename(source, path)
+
+    def write(missing: set[str]) -> None:
+        with open_writer(tmp_path) as out:
+            for obsid in sorted(missing):
+                out.write(obsid, renamed(tables, obsid))
+
+    obsids = [f"{number:010d}" for number in range(5)]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(StoreError, match=r"No space left.*same command") as caught:
+            write(set(obsids))
+    assert "\n" not in str(caught.value)
     held = xscan.open_results(tmp_path)
-    assert held.observations() == []
-    assert held.table("regions").num_rows == 0
-    assert not list(tmp_path.rglob(".*parquet*"))  # no temporary file is left
-    monkeypatch.undo()
-    writer.write(OBSID, tables)
-    assert held.observations() == [OBSID]
+    done = held.observations()
+    assert done == obsids[: 2 if phase == "staging" else 4]
+    assert not list(tmp_path.rglob(".tmp-*"))
+    write(set(obsids) - set(done))
+    check_whole(tmp_path)
+    assert held.table("regions").num_rows == 5 * tables.regions.num_rows
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> int:
+        raise OSError(30, "Read-only file system", str(tmp_path / "_lock"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(StoreError, match="_lock: cannot write results here: Read-only"):
+            open_writer(tmp_path).__enter__()
+    with open_writer(tmp_path):
+        pass
+
+
+def test_a_spoilt_staged_file_costs_its_observation(
+    tmp_path: Path, tables: Tables, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_writer(tmp_path) as out:
+        out.write("0000000001", renamed(tables, "0000000001"))
+        out.write("0000000002", renamed(tables, "0000000002"))
+        path = tmp_path / "staging" / "0000000001.arrow"
+        path.write_bytes(path.read_bytes()[:5000])
+        with pytest.raises(StoreError, match=r"0000000001\.arrow: damaged"):
+            xscan.open_results(tmp_path).table("runs")
+        with caplog.at_level(logging.WARNING):
+            compaction.compact(tmp_path)
+    assert "scans the observation anew" in caplog.text
+    assert xscan.open_results(tmp_path).observations() == ["0000000002"]
+    check_whole(tmp_path)
+
+
+def test_a_damaged_part_is_named(tmp_path: Path, tables: Tables) -> None:
+    with open_writer(tmp_path) as out:
+        out.write(OBSID, tables)
+    path = tmp_path / parts(tmp_path)[0]["files"]["regions"]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(StoreError, match="a file of regions is damaged"):
+        Results(tmp_path).table("regions")
+    (tmp_path / "_manifest.json").write_text('{"parts": [7]}')
+    with pytest.raises(StoreError, match="not a manifest"):
+        Results(tmp_path).table("regions")
+
+
+def test_workers_stage_and_the_coordinator_compacts(tmp_path: Path, tables: Tables, small_parts: None) -> None:
+    with open_writer(tmp_path) as out:
+        for number in range(6):
+            stage(tmp_path, f"{number:010d}", renamed(tables, f"{number:010d}"))
+            out.took()
+        assert len(list((tmp_path / "staging").iterdir())) == 2
+    check_whole(tmp_path)
+    assert len(xscan.open_results(tmp_path).observations()) == 6
 
 
 def test_results_of_another_configuration_are_refused(tmp_path: Path) -> None:
-    ResultsWriter(tmp_path, PROVENANCE, SETTINGS)
-    ResultsWriter(tmp_path, replace(PROVENANCE, xscan_version="0.1.1"), SETTINGS)
+    with open_writer(tmp_path):
+        pass
+    with ResultsWriter(tmp_path, replace(PROVENANCE, xscan_version="0.1.1"), SETTINGS):
+        pass
     other = SETTINGS | {"search.sigma": "5"}
     with pytest.raises(StoreError, match=r"search\.sigma is 3 there, 5 here") as caught:
-        ResultsWriter(tmp_path, replace(PROVENANCE, config_digest="feed", profile="exod2"), other)
+        ResultsWriter(tmp_path, replace(PROVENANCE, config_digest="feed", profile="exod2"), other).__enter__()
     assert caught.value.exit_code == 2
 
 
@@ -100,6 +388,18 @@ def test_folders_without_results(tmp_path: Path) -> None:
     (tmp_path / "_xscan.json").write_text('{"format": 99, "xscan_version": "9.0"}')
     with pytest.raises(StoreError, match=r"format 99.*xscan 9\.0"):
         xscan.open_results(tmp_path)
+    with pytest.raises(StoreError, match=r"format 99.*xscan 9\.0"):
+        open_writer(tmp_path).__enter__()
     (tmp_path / "_xscan.json").write_text("{")
     with pytest.raises(StoreError, match="cannot be read"):
         xscan.open_results(tmp_path)
+
+
+def test_the_large_store_is_measured_on_a_small_one() -> None:
+    """scripts/store-check, which times 17,000 observations; here 250, and nothing is timed."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "store.py"), "--observations", "250", "--frames", "5"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "250 observations written" in done.stdout, done.stderr
+    lines = dict(line.rsplit("below", 1)[0].rsplit(maxsplit=1) for line in done.stdout.splitlines()[1:])
+    assert len(lines) == 6
+    assert int(lines["files"]) == 3 * len(SCHEMAS) + 3  # parts of 100, 100, 50; the manifest and its company

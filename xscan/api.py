@@ -138,7 +138,8 @@ def open_results(folder: Path | str) -> Results:
     -------
     Results
         ``.table("regions")`` gives a :class:`pyarrow.Table`; likewise ``runs``, ``voxels`` and
-        ``lightcurves``. ``.observations()`` lists the obsids.
+        ``lightcurves``, and ``.table("regions", obsid="0001730201")`` those of one observation.
+        ``.observations()`` lists the obsids.
 
     Raises
     ------

@@ -242,27 +242,25 @@ def _run(folders: list[tuple[str | None, Path]], out: Path, recipe: Recipe, repo
     from xscan.runner import run
     from xscan.store import ResultsWriter
 
-    writer = ResultsWriter(out, recipe.provenance(), recipe.settings())
-    plots = out / "plots" if plot else None
-    if plots is not None:
+    with ResultsWriter(out, recipe.provenance(), recipe.settings()) as writer:
+        plots = out / "plots" if plot else None
+        if plots is not None:
+            try:
+                plots.mkdir(exist_ok=True)
+            except OSError as error:
+                raise ConfigError(f"{plots}: cannot hold pictures: {error.strerror}; move it away") from None
         try:
-            plots.mkdir(exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{plots}: cannot hold pictures: {error.strerror}; move it away") from None
-    try:
-        with reporter:
-            outcomes = run(folders, recipe, writer, reporter.finished, plots)
-    except KeyboardInterrupt:
-        reporter.say(f"xscan: interrupted; the observations finished so far are in {out}")
-        return 130
+            with reporter:
+                outcomes = run(folders, recipe, writer, reporter.finished, plots)
+        except KeyboardInterrupt:
+            reporter.say(f"xscan: interrupted; the observations finished so far are in {out}")
+            return 130
     reporter.summary(outcomes, out)
     return 0 if all(outcome.state == "done" for outcome in outcomes) else 1
 
 
 def run_export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: str, obsid: str | None) -> None:
     """Write the files that were asked for, and say which."""
-    import pyarrow.compute as pc
-
     from xscan.errors import ConfigError
     from xscan.export import write_ds9, write_lightcurves
     from xscan.store import open_results
@@ -270,14 +268,12 @@ def run_export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: 
     if ds9 is None and lightcurves is None:
         raise ConfigError("nothing to export; give --ds9 FILE, --lightcurves FOLDER, or both")
     held = open_results(results)
+    if obsid is not None and obsid not in held.observations():
+        raise ConfigError(f"{results}: no results of observation {obsid}")
     for target, name in ((ds9, "regions"), (lightcurves, "lightcurves")):
         if target is None:
             continue
-        table = held.table(name)
-        if obsid is not None:
-            if obsid not in held.observations():
-                raise ConfigError(f"{results}: no results of observation {obsid}")
-            table = table.filter(pc.equal(table["obsid"], obsid))
+        table = held.table(name, obsid)
         try:
             count = write_ds9(table, target) if name == "regions" else len(write_lightcurves(table, target, kind))
         except OSError as error:

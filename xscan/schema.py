@@ -12,7 +12,7 @@ from xscan.model import CAMERAS
 
 __all__ = ["CUTS", "LIGHTCURVES", "REGIONS", "RUNS", "SCHEMAS", "VOXELS", "column"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 CUTS = {
     "time": "TIME not a finite number",

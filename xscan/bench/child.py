@@ -80,7 +80,8 @@ def scan_and_store(folder: Path, recipe: Recipe, writer: ResultsWriter) -> None:
     BenchError
         If nothing of it could be searched.
     """
-    (outcome,) = run([(None, folder)], recipe, writer, _unheard)
+    with writer:
+        (outcome,) = run([(None, folder)], recipe, writer, _unheard)
     if outcome.state != "done":
         raise BenchError(f"{folder}: not searched, so not measured: {outcome.message}")
 

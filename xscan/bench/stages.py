@@ -41,7 +41,8 @@ FUNCTIONS: tuple[tuple[ModuleType | type, str, str], ...] = (
     (search, "expectation", "expectation"),
     (search, "_describe", "regions"),
     (runner, "tabulate", "tables"),
-    (store.ResultsWriter, "write", "write"),
+    (store.writer, "stage", "write"),
+    (store.writer, "compact", "write"),
 )
 """Where a function is looked up when it is called, its name there, and its stage."""
 

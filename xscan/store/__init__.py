@@ -1,0 +1,15 @@
+"""Results on disk: staged per observation, compacted into parts of a hundred (docs/operations.md).
+
+``DIR/staging/<obsid>.arrow`` holds the tables of one finished observation and is written by
+whoever searched it. One coordinator moves them into ``DIR/<table>/part-<hash>.parquet`` and says
+in ``DIR/_manifest.json`` which of those count. ``DIR/_xscan.json`` says which configuration the
+results are of.
+"""
+
+from __future__ import annotations
+
+from xscan.store.reader import Results, open_results
+from xscan.store.staging import stage
+from xscan.store.writer import ResultsWriter
+
+__all__ = ["Results", "ResultsWriter", "open_results", "stage"]

@@ -1,0 +1,92 @@
+"""What a folder of results is of: written once, before anything else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from xscan.errors import StoreError
+from xscan.schema import FORMAT_VERSION
+from xscan.store.disk import sync_folder, write_whole
+from xscan.store.manifest import read_json
+from xscan.tables import Provenance
+
+__all__ = ["check_format", "claim", "read_about"]
+
+_NAME = "_xscan.json"
+
+About = dict[str, Any]
+
+
+def claim(folder: Path, provenance: Provenance, settings: dict[str, str]) -> None:
+    """Say in a new folder which configuration it is of, or see that it is of this one.
+
+    Parameters
+    ----------
+    folder : Path
+    provenance : Provenance
+    settings : dict of str to str
+        Every setting by name, to say which differ.
+
+    Raises
+    ------
+    StoreError
+        If the folder holds results of another configuration or format.
+    """
+    path = folder / _NAME
+    if path.exists():
+        held = read_about(folder)
+        check_format(folder, held)
+        _check_configuration(folder, held, provenance, settings)
+        return
+    about = {
+        "format": FORMAT_VERSION,
+        "xscan_version": provenance.xscan_version,
+        "profile": provenance.profile,
+        "config_digest": provenance.config_digest,
+        "settings": settings,
+    }
+    write_whole(path, json.dumps(about, indent=2).encode() + b"\n")
+    sync_folder(folder)
+
+
+def read_about(folder: Path) -> About:
+    """Read what a folder of results is of.
+
+    Raises
+    ------
+    StoreError
+        If it is none.
+    """
+    path = folder / _NAME
+    if not path.is_file():
+        raise StoreError(f"{folder}: no results of xscan here ({_NAME} is missing)")
+    return read_json(path)
+
+
+def check_format(folder: Path, held: About) -> None:
+    """Refuse results that another version laid out in another way.
+
+    Raises
+    ------
+    StoreError
+    """
+    if held.get("format") != FORMAT_VERSION:
+        raise StoreError(
+            f"{folder}: results of format {held.get('format')}, this version reads and writes {FORMAT_VERSION}; "
+            f"open them with xscan {held.get('xscan_version')}, or choose another folder"
+        )
+
+
+def _check_configuration(folder: Path, held: About, provenance: Provenance, settings: dict[str, str]) -> None:
+    if held.get("config_digest") == provenance.config_digest:
+        return
+    old = held.get("settings")
+    old = old if isinstance(old, dict) else {}
+    names = [name for name in settings if settings[name] != old.get(name)]
+    shown = "; ".join(f"{name} is {old.get(name)} there, {settings[name]} here" for name in names[:3])
+    more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
+    raise StoreError(
+        f"{folder} holds results of another configuration ({shown}{more}); choose another --out, or remove that folder"
+    )

@@ -1,0 +1,111 @@
+"""Parquet files of some hundred observations."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence, Set
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from xscan.errors import StoreError
+from xscan.schema import SCHEMAS
+from xscan.store.disk import write_whole
+from xscan.store.manifest import Part
+from xscan.tables import Tables
+
+__all__ = ["by_obsid", "read_files", "rows_without", "without", "write_part"]
+
+_ROWS_IN_GROUP = {"runs": 2000, "regions": 2000, "voxels": 20_000, "lightcurves": 32}
+"""One observation is read by reading the row groups that may hold it; a light curve is a long row."""
+
+
+def write_part(folder: Path, observations: Sequence[str], tables: Tables) -> Part:
+    """Write the rows of some observations, a file per table.
+
+    Parameters
+    ----------
+    folder : Path
+    observations : sequence of str
+        Sorted obsids.
+    tables : Tables
+        Ordered by obsid; rows of other observations are left out.
+    """
+    first, last = observations[0], observations[-1]
+    files = {}
+    for name in SCHEMAS:
+        table = tables.table(name)
+        obsid = table["obsid"]
+        within = pc.and_(pc.greater_equal(obsid, first), pc.less_equal(obsid, last))
+        files[name] = _write(folder, name, table.filter(within))
+    return Part(tuple(observations), files)
+
+
+def without(folder: Path, part: Part, observations: Set[str]) -> Part:
+    """Give the part less some of its observations; a file that has none of their rows is kept."""
+    files = dict(part.files)
+    for name in SCHEMAS:
+        table = read_files(folder, name, [part])
+        kept = rows_without(table, observations)
+        if kept.num_rows < table.num_rows:
+            files[name] = _write(folder, name, kept)
+    return Part(tuple(obsid for obsid in part.observations if obsid not in observations), files)
+
+
+def read_files(
+    folder: Path, name: str, parts: Sequence[Part], obsid: str | None = None, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Read one table of some parts, in the order of the parts.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+    parts : sequence of Part
+    obsid : str, optional
+        Only the rows of this observation.
+    columns : sequence of str, optional
+        Only these columns, in this order.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is not there any more.
+    StoreError
+        If a file is damaged.
+    """
+    schema = SCHEMAS[name] if columns is None else pa.schema([SCHEMAS[name].field(column) for column in columns])
+    if not parts:
+        return schema.empty_table()
+    paths = [str(folder / part.files[name]) for part in parts]
+    only = None if obsid is None else [("obsid", "==", obsid)]
+    try:
+        return pq.read_table(paths, schema=SCHEMAS[name], columns=schema.names, filters=only).cast(schema)
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        what = str(error).splitlines()[0]
+        raise StoreError(f"{folder}: a file of {name} is damaged ({what}); restore it, or scan anew") from None
+
+
+def rows_without(table: pa.Table, observations: Set[str]) -> pa.Table:
+    """Leave out the rows of some observations."""
+    if not observations:
+        return table
+    return table.filter(pc.invert(pc.is_in(table["obsid"], pa.array(sorted(observations), pa.string()))))
+
+
+def by_obsid(table: pa.Table) -> pa.Table:
+    """Order rows by obsid; those of one observation keep their order."""
+    return table.take(pc.sort_indices(table, [("obsid", "ascending")]))  # stable, says Arrow
+
+
+def _write(folder: Path, name: str, table: pa.Table) -> str:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", row_group_size=_ROWS_IN_GROUP[name])
+    content = sink.getvalue()
+    file = f"{name}/part-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
+    write_whole(folder / file, content)
+    return file

@@ -1,0 +1,69 @@
+"""Finished observations that are not in a part yet: one file each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from xscan.errors import StoreError
+from xscan.schema import SCHEMAS
+from xscan.store.disk import named_trouble, write_whole
+from xscan.tables import Tables
+
+__all__ = ["STAGING", "read_staged", "stage", "staged"]
+
+STAGING = "staging"
+_SUFFIX = ".arrow"
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
+
+
+def stage(folder: Path, obsid: str, tables: Tables) -> None:
+    """Commit one observation; any process may, and the file's appearance is the commit.
+
+    All four tables are in one file, Arrow streams one after the other in the order of
+    :data:`xscan.schema.SCHEMAS`: one write to bring to disk, and nothing that could be there in part.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of results that a :class:`~xscan.store.ResultsWriter` has opened.
+    obsid : str
+        What was staged of it before is replaced.
+    tables : Tables
+
+    Raises
+    ------
+    StoreError
+        If it cannot be written; nothing of it is left then.
+    """
+    sink = pa.BufferOutputStream()
+    for name, schema in SCHEMAS.items():
+        with pa.ipc.new_stream(sink, schema, options=_COMPRESSED) as stream:
+            stream.write_table(tables.table(name))
+    with named_trouble(folder):
+        write_whole(folder / STAGING / f"{obsid}{_SUFFIX}", sink.getvalue())
+
+
+def staged(folder: Path) -> dict[str, Path]:
+    """Give the file of every staged observation, by obsid, in order."""
+    paths = sorted((folder / STAGING).glob(f"*{_SUFFIX}"))
+    return {path.name.removesuffix(_SUFFIX): path for path in paths}
+
+
+def read_staged(path: Path) -> Tables:
+    """Read a staged observation.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there any more.
+    StoreError
+        If it is damaged.
+    """
+    source = pa.BufferReader(path.read_bytes())
+    try:
+        return Tables(*(pa.ipc.open_stream(source).read_all().cast(schema) for schema in SCHEMAS.values()))
+    except (OSError, pa.ArrowException) as error:
+        what = str(error).splitlines()[0]
+        raise StoreError(f"{path}: damaged ({what}); xscan archive removes it and scans the observation anew") from None

@@ -1,0 +1,80 @@
+"""The coordinator of a folder of results."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from xscan.schema import SCHEMAS
+from xscan.store.about import claim
+from xscan.store.compaction import FULL, compact, sweep
+from xscan.store.disk import named_trouble
+from xscan.store.lock import locked
+from xscan.store.staging import STAGING, stage
+from xscan.tables import Provenance, Tables
+
+__all__ = ["ResultsWriter"]
+
+
+class ResultsWriter:
+    """Takes finished observations into a folder; used in a ``with``, as the only one for that folder.
+
+    Entering makes the folder if need be, refuses one of another configuration or that another
+    process writes to, and puts right what a run that died left behind. Leaving compacts, unless
+    for an error; what was written is kept in any case.
+
+    Parameters
+    ----------
+    folder : Path
+    provenance : Provenance
+    settings : dict of str to str
+        Every setting by name, to say which differ when a folder is refused.
+
+    Raises
+    ------
+    StoreError
+        On entering or in any method, if the folder cannot be used or written.
+    """
+
+    def __init__(self, folder: Path, provenance: Provenance, settings: dict[str, str]) -> None:
+        self.folder = Path(folder)
+        self._provenance = provenance
+        self._settings = settings
+        self._held = ExitStack()
+        self._waiting = 0
+
+    def __enter__(self) -> ResultsWriter:
+        with ExitStack() as held, named_trouble(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(self.folder))
+            claim(self.folder, self._provenance, self._settings)
+            for name in (STAGING, *SCHEMAS):
+                (self.folder / name).mkdir(exist_ok=True)
+            sweep(self.folder)
+            compact(self.folder)
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._held:
+            if error is None:
+                self._compact()
+
+    def write(self, obsid: str, tables: Tables) -> None:
+        """Replace one observation's results; a crash in between leaves what was there before."""
+        stage(self.folder, obsid, tables)
+        self.took()
+
+    def took(self) -> None:
+        """Hear that an observation was staged, by whomever; every so often all go into parts."""
+        self._waiting += 1
+        if self._waiting >= FULL:
+            self._compact()
+
+    def _compact(self) -> None:
+        with named_trouble(self.folder):
+            compact(self.folder)
+        self._waiting = 0
