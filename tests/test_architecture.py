@@ -37,10 +37,11 @@ FLOORS = [
     {"tables"},
     {"store.disk", "export", "plots"},
     {"store.lock", "store.manifest", "store.staging"},
-    {"store.about", "store.part"},
+    {"store.about", "store.digest", "store.part"},
     {"store.compaction", "store.reader"},
     {"store.writer"},
     {"store"},
+    {"ledger"},
     {"runner"},
     {"simulate.detector", "simulate.sky", "simulate.recovery"},  # nothing below knows of simulations
     {"simulate.events"},

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -84,9 +85,93 @@ def test_archive_accounts_for_every_observation(archive: Path) -> None:
     assert "5 observations: 2 done, 1 skipped, 2 failed" in done.stdout
 
 
+def test_an_archive_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Searched again: what is missing, what has other files now, and on request what failed. Nothing else."""
+    rng = np.random.default_rng(6)
+    data, out = tmp_path / "data", tmp_path / "out"
+    quiet = quiet_list(rng, "m1", 600.0)
+    for number in (1, 2, 3):
+        write_list(data / f"000000000{number}", quiet, f"000000000{number}")
+    write_list(data / "0000000004", replace(quiet, header={"SUBMODE": "FastTiming"}), "0000000004")
+    (broken,) = (data / "0000000002").iterdir()
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:3000])
+    listed = [f"000000000{number}" for number in (1, 2, 3, 4, 5)]
+
+    def archive(obsids: list[str], *args: str) -> tuple[int, set[str], str]:
+        """The exit code, the obsids that were searched now, and what was said."""
+        (tmp_path / "list.txt").write_text("\n".join(obsids))
+        before = finished()
+        done = run("archive", "--obslist", tmp_path / "list.txt", "--data", data, "--out", out, *VIEWS, *args)
+        assert "Traceback" not in done.stderr
+        return done.returncode, {obsid for obsid, when in finished().items() if before.get(obsid) != when}, done.stderr
+
+    def finished() -> dict[str, object]:
+        if not out.exists():
+            return {}
+        runs = xscan.open_results(out).table("runs", columns=["obsid", "finished_utc"]).to_pylist()
+        return {row["obsid"]: row["finished_utc"] for row in runs}
+
+    assert archive(listed[:2])[:2] == (1, set(listed[:2]))
+    code, searched, says = archive(listed)
+    assert (code, searched) == (1, set(listed[2:]))
+    assert "2 of 5 observations were searched before (1 of them failed; --retry-failed" in says
+    assert archive(listed)[:2] == (1, set())
+    assert archive(listed, "--retry-failed")[1] == {"0000000002", "0000000005"}
+    broken.write_bytes(whole)
+    write_list(data / "0000000005" / "pps", quiet, "0000000005")
+    assert archive(listed)[1] == {"0000000002", "0000000005"}
+    (data / "0000000001" / "more.txt").write_text("x")
+    assert archive(listed)[1] == {"0000000001"}
+    code, searched, says = archive(["0000000001", "0000000002"])
+    assert (code, searched) == (0, set())  # what was kept counts
+    assert "2 of 2 observations were searched before\n" in says
+
+
+def test_status_accounts_for_every_observation(archive: Path, tmp_path: Path) -> None:
+    obsids = ["0000000001", "0000000002", "0000000003", "0000000009"]
+    (tmp_path / "list.txt").write_text("\n".join(obsids))
+    data, out = archive / "data", tmp_path / "out"
+    run("archive", "--obslist", tmp_path / "list.txt", "--data", data, "--out", out, *VIEWS)
+    (tmp_path / "longer.txt").write_text("\n".join(["0000000010", *obsids]))
+    lines = run("status", out, "--obslist", tmp_path / "longer.txt", "--hash").stdout.splitlines()
+    assert [line.split()[:2] for line in lines[:5]] == [
+        ["0000000010", "pending"],
+        ["0000000001", "done"],
+        ["0000000002", "failed"],
+        ["0000000003", "skipped"],
+        ["0000000009", "failed"],
+    ]
+    assert f"xscan {xscan.__version__} numba  unreadable: " in lines[2]
+    assert lines[5:] == [
+        "5 observations: 1 done, 1 skipped, 2 failed, 1 pending",
+        f"content hash {xscan.open_results(out).content_hash()}",
+    ]
+    lines = run("status", out, "--failed").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["0000000002", "0000000009", "4"]
+    held = json.loads(run("status", out, "--json", "--hash", "--obslist", tmp_path / "longer.txt").stdout)
+    assert held["totals"] == {"done": 1, "empty": 0, "skipped": 1, "failed": 2, "pending": 1}
+    assert held["content_hash"] == xscan.open_results(out).content_hash()
+    by_obsid = {row["obsid"]: row for row in held["observations"]}
+    assert by_obsid["0000000001"]["n_regions"] == xscan.open_results(out).table("regions").num_rows > 0
+    assert by_obsid["0000000001"]["seconds"] > 0
+    assert by_obsid["0000000009"]["reason"] == "no_folder"
+    assert by_obsid["0000000010"]["finished_utc"] is None
+
+
+def test_a_folder_of_another_observation(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "0000000007").symlink_to(archive / "data" / "0000000001")
+    (tmp_path / "list.txt").write_text("0000000007")
+    done = run("archive", "--obslist", "list.txt", *VIEWS, cwd=tmp_path)
+    assert "contradictory: data/0000000007: holds observation 0000000001" in done.stderr
+    assert xscan.open_results(tmp_path / "results").table("runs")["obsid"].to_pylist() == ["0000000007"]
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
+        (["status", "{data}"], "no results of xscan"),
         (["scan", "{data}/0000000001", "--view", "5:2-0.2"], "lower energy first"),
         (["scan", "{data}/0000000001", "--view", "0:0.2-2"], "greater than 0"),
         (["scan", "{data}/0000000001", "--view", "-5:0.2-2"], "greater than 0"),

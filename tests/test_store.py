@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import datetime
+import hashlib
 import json
 import logging
 import os
@@ -21,8 +23,9 @@ from fake import CENTRE, OBSID, quiet_list, with_burst, write_list
 
 import xscan
 from xscan.errors import Reason, StoreError
-from xscan.schema import SCHEMAS
+from xscan.schema import LIGHTCURVES, MEASURED, SCHEMAS
 from xscan.store import Results, ResultsWriter, compaction, stage, writer
+from xscan.store.digest import _feed, hash_by_observation
 from xscan.tables import Provenance, Tables, failed_tables
 
 SETTINGS = {"search.sigma": "3", "search.views": "5:0.2-12"}
@@ -271,6 +274,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 from xscan.store import ResultsWriter
+from xscan.store.digest import _feed, hash_by_observation
 from xscan.tables import Provenance
 writer = ResultsWriter(Path({str(tmp_path)!r}), Provenance("0.1.0", "default", "0123456789abcdef", "numpy"), {{}})
 writer.__enter__()
@@ -393,6 +397,73 @@ def test_folders_without_results(tmp_path: Path) -> None:
     (tmp_path / "_xscan.json").write_text("{")
     with pytest.raises(StoreError, match="cannot be read"):
         xscan.open_results(tmp_path)
+
+
+def test_the_content_hash_is_of_what_was_found(tmp_path: Path, tables: Tables, small_parts: None) -> None:
+    """Not of the order, the parts, or how long it took; but of every other column."""
+    obsids = [f"{number:010d}" for number in range(6)]
+
+    def hashed(folder: str, order: list[str], results: Callable[[str], Tables], compacted: bool = True) -> str:
+        with open_writer(tmp_path / folder) as out:
+            for obsid in order:
+                out.write(obsid, results(obsid))
+            if not compacted:
+                return xscan.open_results(tmp_path / folder).content_hash()
+        return xscan.open_results(tmp_path / folder).content_hash()
+
+    def same(obsid: str) -> Tables:
+        return renamed(tables, obsid)
+
+    expected = hashed("a", obsids, same)
+    assert hashed("b", obsids[::-1], same) == expected
+    assert hashed("c", [obsids[2], *obsids[::-1]], same) == expected  # one of them twice
+    assert hashed("d", obsids[1:] + obsids[:1], same, compacted=False) == expected
+    assert hashed("e", obsids[:5], same) != expected
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_column_but_the_times_is_in_the_hash(tables: Tables, name: str) -> None:
+    expected = hash_by_observation(tables)
+    for column, kind in zip(SCHEMAS[name].names, SCHEMAS[name].types, strict=True):
+        rows = tables.table(name).to_pylist()
+        rows[1][column] = different(rows[1][column], kind)
+        changed = replace(tables, **{name: pa.Table.from_pylist(rows, SCHEMAS[name])})
+        assert (hash_by_observation(changed) == expected) == (column in MEASURED), column
+
+
+def different(value: Any, kind: pa.DataType) -> Any:
+    """Another value of the same type."""
+    if value is None:
+        return "?" if pa.types.is_string(kind) else 7
+    if isinstance(value, str):
+        return value[:-1] + "?"
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, datetime.datetime):
+        return value + datetime.timedelta(seconds=1)
+    if isinstance(value, dict):
+        return value | {"reason": "?"}
+    if isinstance(value, list):
+        return [different(value[0], kind.value_type), *value[1:]]
+    return value + 1
+
+
+def test_null_is_not_zero(tables: Tables) -> None:
+    rows = tables.lightcurves.to_pylist()
+    rows[0]["mu"][3] = 0.0
+    zero = hash_by_observation(replace(tables, lightcurves=pa.Table.from_pylist(rows, LIGHTCURVES)))
+    rows[0]["mu"][3] = None
+    null = hash_by_observation(replace(tables, lightcurves=pa.Table.from_pylist(rows, LIGHTCURVES)))
+    hidden = pa.array([5.0] * len(rows[0]["mu"]), mask=np.arange(len(rows[0]["mu"])) == 3)  # 5.0 under the null
+    shown = pa.array([5.0] * 3 + [None] + [5.0] * (len(hidden) - 4))
+    assert zero != null
+    assert _hash_of(hidden) == _hash_of(shown)
+
+
+def _hash_of(values: pa.Array) -> bytes:
+    hasher = hashlib.sha256()
+    _feed(hasher, values)
+    return hasher.digest()
 
 
 def test_the_large_store_is_measured_on_a_small_one() -> None:

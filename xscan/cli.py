@@ -15,7 +15,7 @@ from xscan.errors import XscanError
 
 if TYPE_CHECKING:
     from xscan.report import Reporter
-    from xscan.runner import Obslist, Recipe
+    from xscan.runner import Obslist, Recipe, Task
 
 __all__ = ["app", "main"]
 
@@ -102,8 +102,14 @@ def archive(
     backend: BackendName = "auto",
     hot_pixels: Hot = None,
     plot: Plot = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Search again what failed before, its files unchanged.")
+    ] = False,
 ) -> None:
-    """Search every observation of a list.
+    """Search every observation of a list, but those searched before.
+
+    Stop it and start it again as you like: what is in the results already is
+    searched again only if its files have other names or sizes now.
 
     Exit codes: 0 all searched, whether or not anything was found; 1 of some observation nothing
     could be searched; 2 wrong usage or configuration; 3 no usable device.
@@ -112,7 +118,23 @@ def archive(
     from xscan.runner import read_obslist
 
     settings = recipe(profile, config, view or (), hot_pixels, backend)
-    raise typer.Exit(run_archive(read_obslist(obslist), data, out, settings, plot))
+    raise typer.Exit(run_archive(read_obslist(obslist), data, out, settings, plot, retry_failed))
+
+
+@app.command()
+def status(
+    results: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results.")],
+    obslist: Annotated[
+        Path | None, typer.Option("--obslist", metavar="FILE", help="Account for every observation of this list.")
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Show only what failed.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    hash: Annotated[
+        bool, typer.Option("--hash", help="Hash all results but times: equal if the same was found.")
+    ] = False,
+) -> None:
+    """Say what became of every observation: done, empty, skipped, failed or pending."""
+    run_status(results, obslist, failed, json, hash)
 
 
 @app.command()
@@ -222,7 +244,9 @@ def run_scan(folder: Path, out: Path, recipe: Recipe, plot: bool = False) -> int
     return _run([(None, folder)], out, recipe, Reporter(total=1), plot)
 
 
-def run_archive(obslist: Obslist, data: Path, out: Path, recipe: Recipe, plot: bool = False) -> int:
+def run_archive(
+    obslist: Obslist, data: Path, out: Path, recipe: Recipe, plot: bool = False, retry_failed: bool = False
+) -> int:
     """Search the observations of a list; return the exit code."""
     from xscan.errors import ConfigError
     from xscan.report import Reporter
@@ -234,13 +258,16 @@ def run_archive(obslist: Obslist, data: Path, out: Path, recipe: Recipe, plot: b
         f"{len(obslist.obsids)} observations "
         f"({obslist.duplicates} duplicates, {obslist.comments} comments, {obslist.blank} blank lines left out)"
     )
-    return _run([(obsid, data / obsid) for obsid in obslist.obsids], out, recipe, reporter, plot)
+    return _run([(obsid, data / obsid) for obsid in obslist.obsids], out, recipe, reporter, plot, retry_failed)
 
 
-def _run(folders: list[tuple[str | None, Path]], out: Path, recipe: Recipe, reporter: Reporter, plot: bool) -> int:
+def _run(
+    tasks: list[Task], out: Path, recipe: Recipe, reporter: Reporter, plot: bool, retry_failed: bool = False
+) -> int:
     from xscan.errors import ConfigError
-    from xscan.runner import run
-    from xscan.store import ResultsWriter
+    from xscan.ledger import read_ledger
+    from xscan.runner import run, unfinished
+    from xscan.store import ResultsWriter, open_results
 
     with ResultsWriter(out, recipe.provenance(), recipe.settings()) as writer:
         plots = out / "plots" if plot else None
@@ -249,14 +276,34 @@ def _run(folders: list[tuple[str | None, Path]], out: Path, recipe: Recipe, repo
                 plots.mkdir(exist_ok=True)
             except OSError as error:
                 raise ConfigError(f"{plots}: cannot hold pictures: {error.strerror}; move it away") from None
+        todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed)
+        reporter.keep(kept)
         try:
             with reporter:
-                outcomes = run(folders, recipe, writer, reporter.finished, plots)
+                outcomes = run(todo, recipe, writer, reporter.finished, plots)
         except KeyboardInterrupt:
-            reporter.say(f"xscan: interrupted; the observations finished so far are in {out}")
+            reporter.say(f"xscan: interrupted; what is finished is in {out}, and the same command goes on from there")
             return 130
-    reporter.summary(outcomes, out)
-    return 0 if all(outcome.state == "done" for outcome in outcomes) else 1
+    reporter.summary([*kept, *outcomes], out)
+    return 0 if all(outcome.state == "done" for outcome in [*kept, *outcomes]) else 1
+
+
+def run_status(results: Path, obslist: Path | None, failed: bool, json: bool, hash: bool) -> None:
+    """Print what became of every observation."""
+    from xscan.ledger import account, read_ledger
+    from xscan.report import print_status, status_json
+    from xscan.runner import read_obslist
+    from xscan.store import open_results
+
+    held = open_results(results)
+    ledger = read_ledger(held)
+    listed = account(ledger if obslist is None else read_obslist(obslist).obsids, ledger)
+    shown = [outcome for outcome in listed if outcome.state == "failed"] if failed else listed
+    content_hash = held.content_hash() if hash else None
+    if json:
+        typer.echo(status_json(listed, shown, content_hash))
+    else:
+        print_status(listed, shown, content_hash)
 
 
 def run_export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: str, obsid: str | None) -> None:

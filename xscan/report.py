@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,13 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from xscan.bayes import power_of_ten
-from xscan.runner import Outcome
+from xscan.ledger import STATES, Outcome
 from xscan.tables import Tables, distinct_places
 
 if TYPE_CHECKING:
     from xscan.simulate.recovery import Recovery
 
-__all__ = ["Reporter", "print_recovery"]
+__all__ = ["Reporter", "print_recovery", "print_status", "status_json"]
 
 MOST_SIGNIFICANT = 10
 WIDTH = 116  # columns that the table takes
@@ -36,7 +38,7 @@ class Reporter:
         self._progress: Progress | None = None
         self._task: Any = None
         self._best: list[dict[str, Any]] = []
-        self._n_regions = 0
+        self._n_kept = self._n_regions = 0
         self._n_views = self._n_unsearched = 0
 
     def __enter__(self) -> Reporter:
@@ -50,7 +52,7 @@ class Reporter:
                 transient=True,
             )
             self._progress.start()
-            self._task = self._progress.add_task(self._what, total=self._total)
+            self._task = self._progress.add_task(self._what, total=self._total, completed=self._n_kept)
         return self
 
     def __exit__(
@@ -62,6 +64,14 @@ class Reporter:
     def say(self, line: str) -> None:
         """Print one line."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def keep(self, kept: list[Outcome]) -> None:
+        """Tell what was searched before; call it before entering."""
+        self._n_kept = len(kept)
+        n_failed = sum(outcome.state == "failed" for outcome in kept)
+        again = f" ({n_failed} of them failed; --retry-failed searches those again)" if n_failed else ""
+        if kept:
+            self.say(f"{len(kept)} of {self._total} observations were searched before{again}")
 
     def advance(self, _what: str = "") -> None:
         """Move the bar by one."""
@@ -94,8 +104,10 @@ class Reporter:
             for row in self._best:
                 console.print(_line(row), highlight=False, markup=False, soft_wrap=True)
         elif self._best:
+            now = " found now" if self._n_kept else ""
             title = (
-                f"the {len(self._best)} most significant places, each in its best view, of {self._n_regions} regions"
+                f"the {len(self._best)} most significant places, each in its best view, "
+                f"of {self._n_regions} regions{now}"
             )
             right = ("RA", "Dec", "+-", "n", "expected", "p", "duration")
             table = _table(title, ("region", "RA", "Dec", "+-", "kind", "n", "expected", "p", "duration"), right)
@@ -106,12 +118,32 @@ class Reporter:
                     f"{row['t_stop_s'] - row['t_start_s']:g} s",
                 )  # fmt: skip
             console.print(table)
-        counts = {state: sum(o.state == state for o in outcomes) for state in ("done", "empty", "skipped", "failed")}
-        states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         n = len(outcomes)
+        n_regions = sum(outcome.n_regions for outcome in outcomes)
         views = f" ({self._n_unsearched} of {self._n_views} views not searched)" if self._n_unsearched else ""
-        text = f"{n} observation{'s' * (n != 1)}: {states}{views}; {self._n_regions} regions; results in {out}"
+        text = f"{n} observation{'s' * (n != 1)}: {_totals(outcomes)}{views}; {n_regions} regions; results in {out}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_status(listed: list[Outcome], shown: list[Outcome], content_hash: str | None) -> None:
+    """Print a line for each observation shown, and the sums of all that are listed."""
+    for outcome in shown:
+        version = f"  xscan {outcome.xscan_version} {outcome.backend}" if outcome.state != "pending" else ""
+        why = f"  {outcome.reason}: {outcome.message}" if outcome.reason else ""
+        print(f"{outcome.obsid}  {outcome.state:7}  {outcome.seconds:7.1f} s{version}{why}")
+    print(f"{len(listed)} observation{'s' * (len(listed) != 1)}: {_totals(listed) or 'none'}")
+    if content_hash is not None:
+        print(f"content hash {content_hash}")
+
+
+def status_json(listed: list[Outcome], shown: list[Outcome], content_hash: str | None) -> str:
+    """Give what :func:`print_status` prints as one JSON object."""
+    held = {
+        "totals": {state: sum(outcome.state == state for outcome in listed) for state in STATES},
+        "observations": [asdict(outcome) for outcome in shown],
+        **({} if content_hash is None else {"content_hash": content_hash}),
+    }
+    return json.dumps(held, indent=1, default=lambda moment: moment.isoformat())
 
 
 def print_recovery(done: Recovery) -> None:
@@ -132,6 +164,11 @@ def print_recovery(done: Recovery) -> None:
     console.print(table)
     sums = ", ".join(f"{sum(found)} of {len(found)} {kind}s" for kind, found in kinds.items())
     console.print(f"found: {sums}; {len(done.unmatched)} other regions", highlight=False, markup=False, soft_wrap=True)
+
+
+def _totals(outcomes: list[Outcome]) -> str:
+    counts = {state: sum(outcome.state == state for outcome in outcomes) for state in STATES}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
 
 
 def _table(title: str, names: tuple[str, ...], right: tuple[str, ...]) -> Table:

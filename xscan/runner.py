@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from xscan import __version__
 from xscan.backends import Backend
 from xscan.config import ScanConfig
 from xscan.errors import ConfigError, DataError, Reason
+from xscan.ledger import Outcome, outcomes
 from xscan.missions.hotpixels import HotPixels
 from xscan.missions.xmm import read
 from xscan.search import SubsetSearch, ViewResult, search_observation
@@ -23,14 +26,16 @@ from xscan.tables import Provenance, Tables, failed_tables, tabulate
 if TYPE_CHECKING:
     from xscan.plots import Images
 
-__all__ = ["Obslist", "Outcome", "Recipe", "read_obslist", "run", "scan_folder"]
+__all__ = ["Obslist", "Recipe", "inputs_digest", "read_obslist", "run", "scan_folder", "unfinished"]
 
 log = logging.getLogger(__name__)
+
+Task = tuple[str | None, Path]
+"""Obsid, if known, and folder of an observation."""
 
 Watch = Callable[[SubsetSearch, ViewResult], None]
 
 _OBSID = re.compile(r"\d{10}")
-_STATES = ("failed", "done", "empty", "skipped")  # the first that any row has is the observation's
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +56,6 @@ class Recipe:
         digest = self.config.digest()
         hot = self.hot_pixels.digest()
         return Provenance(__version__, self.profile, f"{digest}-{hot}" if hot else digest, self.backend.name)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one observation.
-
-    Attributes
-    ----------
-    obsid : str
-    state : str
-        done, empty, skipped or failed.
-    reason : str
-        Reason code; empty if done.
-    message : str
-        The sentence for the reason.
-    n_regions : int
-    seconds : float
-        Wall time, s.
-    """
-
-    obsid: str
-    state: str
-    reason: str
-    message: str
-    n_regions: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +104,55 @@ def read_obslist(path: Path) -> Obslist:
     return Obslist(tuple(obsids), duplicates, comments, blank)
 
 
+def unfinished(
+    tasks: Iterable[Task], held: Mapping[str, Outcome], retry_failed: bool = False
+) -> tuple[list[Task], list[Outcome]]:
+    """Tell what is to be searched from what was searched before, in whatever state it ended.
+
+    Parameters
+    ----------
+    tasks : iterable of Task
+    held : mapping of str to Outcome
+        From :func:`xscan.ledger.read_ledger`: what the folder of results has of this configuration.
+    retry_failed : bool
+        Search again what failed.
+
+    Returns
+    -------
+    todo : list of Task
+        What is not held, has other files now, or has no obsid yet.
+    kept : list of Outcome
+        The others.
+    """
+    todo: list[Task] = []
+    kept: list[Outcome] = []
+    for obsid, folder in tasks:
+        before = None if obsid is None else held.get(obsid)
+        if (
+            before is None
+            or (retry_failed and before.state == "failed")
+            or before.inputs_digest != inputs_digest(folder)
+        ):
+            todo.append((obsid, folder))
+        else:
+            kept.append(before)
+    return todo, kept
+
+
+def inputs_digest(folder: Path) -> str:
+    """Fingerprint of the names and sizes of the files of an observation.
+
+    Any file counts, whether or not it would be searched: one too many costs a search, one too few
+    would leave results that are not of these files.
+    """
+    try:
+        paths = [path for place in (folder, folder / "pps") if place.is_dir() for path in place.iterdir()]
+        files = sorted((str(path.relative_to(folder)), path.stat().st_size) for path in paths if path.is_file())
+    except OSError:  # reading it will tell what is wrong
+        files = []
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
+
+
 def scan_folder(
     folder: Path, recipe: Recipe, obsid: str | None = None, watch: Watch | None = None
 ) -> tuple[str, Tables]:
@@ -146,11 +174,15 @@ def scan_folder(
     tables : Tables
     """
     started = time.perf_counter()
-    provenance = recipe.provenance()
+    provenance = replace(recipe.provenance(), inputs_digest=inputs_digest(folder))
     resolved = folder.resolve()
     name = obsid or (resolved.parent.name if resolved.name == "pps" else resolved.name)
     try:
         observation = read(folder, recipe.config, recipe.hot_pixels, recipe.backend)
+        if observation.obsid != (obsid or observation.obsid):
+            raise DataError(
+                Reason.CONTRADICTORY, f"{folder}: holds observation {observation.obsid}; give {obsid} its own folder"
+            )
         seconds_read = time.perf_counter() - started
         searches, skipped = search_observation(observation, recipe.config, recipe.backend)
         return obsid or observation.obsid, tabulate(observation, searches, skipped, provenance, seconds_read, watch)
@@ -163,7 +195,7 @@ def scan_folder(
 
 
 def run(
-    folders: Iterable[tuple[str | None, Path]],
+    folders: Iterable[Task],
     recipe: Recipe,
     writer: ResultsWriter,
     finished: Callable[[Outcome, Tables], None],
@@ -173,8 +205,7 @@ def run(
 
     Parameters
     ----------
-    folders : iterable of (str or None, Path)
-        Obsid, if known, and folder.
+    folders : iterable of Task
     recipe : Recipe
     writer : ResultsWriter
     finished : callable
@@ -183,7 +214,7 @@ def run(
         Folder for pictures; they are drawn after the results are stored, and trouble with them is
         only logged.
     """
-    outcomes = []
+    done = []
     for obsid, folder in folders:
         started = time.perf_counter()
         images = _images(plots)
@@ -191,10 +222,10 @@ def run(
         writer.write(name, tables)
         if images is not None and plots is not None:
             _draw(plots / name, name, tables, images)
-        outcome = _outcome(name, tables, time.perf_counter() - started)
-        outcomes.append(outcome)
+        outcome = replace(outcomes(tables.runs)[name], seconds=time.perf_counter() - started)
+        done.append(outcome)
         finished(outcome, tables)
-    return outcomes
+    return done
 
 
 def _images(plots: Path | None) -> Images | None:
@@ -212,10 +243,3 @@ def _draw(folder: Path, name: str, tables: Tables, images: Images) -> None:
         draw(folder, name, tables, images)
     except Exception as error:  # the results are stored: no picture is worth losing the rest of the run
         log.warning("%s: no pictures in %s: %s: %s", name, folder, type(error).__name__, error)
-
-
-def _outcome(obsid: str, tables: Tables, seconds: float) -> Outcome:
-    rows = tables.runs.select(["state", "reason", "message"]).to_pylist()
-    state = next(state for state in _STATES if any(row["state"] == state for row in rows))
-    row = next(row for row in rows if row["state"] == state)
-    return Outcome(obsid, state, row["reason"] or "", row["message"] or "", tables.regions.num_rows, seconds)

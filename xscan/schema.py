@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from xscan.model import CAMERAS
 
-__all__ = ["CUTS", "LIGHTCURVES", "REGIONS", "RUNS", "SCHEMAS", "VOXELS", "column"]
+__all__ = ["CUTS", "LIGHTCURVES", "MEASURED", "REGIONS", "RUNS", "SCHEMAS", "VOXELS", "column"]
 
 FORMAT_VERSION = 2
 
@@ -101,6 +101,12 @@ RUNS = pa.schema(
         *_CAMERA_SECONDS,
         column("source_list", pa.string(), "", "used, absent, or the reason code why it could not be used"),
         column("inputs", pa.list_(_INPUT), "", "files of the observation and what became of them"),
+        column(
+            "inputs_digest",
+            pa.string(),
+            "",
+            "fingerprint of the names and sizes of the files in its folder; empty if it was scanned from memory",
+        ),
         column("xscan_version", pa.string(), "", "version of xscan"),
         column("profile", pa.string(), "", "configuration profile"),
         column("config_digest", pa.string(), "", "fingerprint of the configuration and hot-pixel tables"),
@@ -198,6 +204,9 @@ LIGHTCURVES = pa.schema(
         ),
     ]
 )
+
+MEASURED = {"seconds_read", "seconds_spent", "finished_utc"}
+"""Columns that differ between two runs of the same search."""
 
 SCHEMAS = {"runs": RUNS, "regions": REGIONS, "voxels": VOXELS, "lightcurves": LIGHTCURVES}
 

@@ -43,12 +43,13 @@ DAMAGE = {
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What made the results: written into every row of ``runs``."""
+    """What made the results, and of what: written into every row of ``runs``."""
 
     xscan_version: str
     profile: str
     config_digest: str
     backend: str
+    inputs_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from xscan.api import recipe
 from xscan.bench.clock import Seconds
 from xscan.bench.machine import child_environment
 from xscan.errors import BenchError
-from xscan.runner import Outcome, Recipe, run
+from xscan.ledger import Outcome
+from xscan.runner import Recipe, run
 from xscan.store import ResultsWriter
 from xscan.tables import Tables
 

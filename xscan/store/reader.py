@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,9 +13,11 @@ import pyarrow as pa
 from xscan.errors import StoreError
 from xscan.schema import SCHEMAS
 from xscan.store.about import check_format, read_about
+from xscan.store.digest import hash_by_observation
 from xscan.store.manifest import Part, read_manifest
 from xscan.store.part import by_obsid, read_files, rows_without
 from xscan.store.staging import read_staged, staged
+from xscan.tables import Tables
 
 __all__ = ["Results", "open_results"]
 
@@ -64,6 +67,26 @@ class Results:
         if name not in SCHEMAS:
             raise KeyError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
         return self._undisturbed(lambda: self._table(name, obsid, columns or SCHEMAS[name].names))
+
+    def content_hash(self) -> str:
+        """Hash what was found: the same for the same results in any order, parts and run time.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
+        """
+        return self._undisturbed(self._content_hash)
+
+    def _content_hash(self) -> str:
+        fresh = {obsid: read_staged(path) for obsid, path in staged(self.folder).items()}
+        found: dict[str, str] = {}
+        for part in read_manifest(self.folder):  # one at a time: light curves are large
+            rows = (rows_without(read_files(self.folder, name, [part]), fresh.keys()) for name in SCHEMAS)
+            found |= hash_by_observation(Tables(*rows))
+        for tables in fresh.values():
+            found |= hash_by_observation(tables)
+        return hashlib.sha256("".join(f"{obsid} {found[obsid]}\n" for obsid in sorted(found)).encode()).hexdigest()
 
     def _table(self, name: str, obsid: str | None, columns: Sequence[str]) -> pa.Table:
         fresh = {key: path for key, path in staged(self.folder).items() if obsid in (None, key)}
