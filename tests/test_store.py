@@ -24,7 +24,7 @@ from fake import CENTRE, OBSID, quiet_list, with_burst, write_list
 import xscan
 from xscan.errors import Reason, StoreError
 from xscan.schema import LIGHTCURVES, MEASURED, SCHEMAS
-from xscan.store import Results, ResultsWriter, compaction, stage, writer
+from xscan.store import Results, ResultsWriter, compaction, reader, stage, staging, writer
 from xscan.store.digest import _feed, hash_by_observation
 from xscan.tables import Provenance, Tables, failed_tables
 
@@ -212,6 +212,9 @@ def test_death_at_any_step_costs_no_finished_observation(
     with dying_at(10**6, monkeypatch) as done:
         go_on(tmp_path / "counted", [])
     assert {"replace", "unlink", "fsync", "mkdir"} <= set(done)
+    # content is on disk before it has its name, and every part's name before the manifest's
+    assert all(done[i - 1] == "fsync" for i, what in enumerate(done) if what == "replace")
+    assert "replace fsync replace" + 4 * " fsync" + " fsync replace fsync unlink" in " ".join(done)
     assert len(done) > 50
     for step in range(len(done)):
         folder, finished = tmp_path / f"{step}", []
@@ -234,31 +237,39 @@ def test_death_at_any_step_costs_no_finished_observation(
             assert xscan.open_results(folder).table(name).equals(expected.table(name)), (step, name)
 
 
-def test_a_reader_meets_a_compaction(
-    tmp_path: Path, tables: Tables, small_parts: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_meets_a_compaction(tmp_path: Path, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files vanish after they were listed: the reader looks again."""
     with open_writer(tmp_path) as out:
-        for obsid in ("0000000001", "0000000002", "0000000003"):
+        for obsid in ("0000000001", "0000000002"):
             out.write(obsid, renamed(tables, obsid))
         held = xscan.open_results(tmp_path)
-        from xscan.store import reader
 
-        def late(folder: Path) -> Any:
-            found = staged(folder)
-            compaction.compact(tmp_path)
-            return found
+        def then_compact(function: Callable[[Path], Any]) -> Callable[[Path], Any]:
+            def call(folder: Path) -> Any:
+                found = function(folder)
+                monkeypatch.undo()
+                compaction.compact(tmp_path)
+                return found
 
-        staged = reader.staged
-        monkeypatch.setattr(reader, "staged", late)
-        assert held.table("regions").num_rows == 3 * tables.regions.num_rows
-        out.write("0000000004", renamed(tables, "0000000004"))
-        assert held.observations() == ["0000000001", "0000000002", "0000000003", "0000000004"]
-        monkeypatch.undo()
-        for name in parts(tmp_path)[0]["files"].values():
-            (tmp_path / name).unlink()
-        with pytest.raises(StoreError, match="a file is missing"):
-            held.table("regions")
+            return call
+
+        for obsid in ("0000000003", "0000000004"):
+            out.write(obsid, renamed(tables, obsid))
+            for name in ("staged", "read_manifest"):  # right after the first of them, whichever that is
+                monkeypatch.setattr(reader, name, then_compact(getattr(reader, name)))
+            if obsid == "0000000003":
+                assert held.table("regions").num_rows == 3 * tables.regions.num_rows
+            else:
+                assert len(held.observations()) == 4
+            assert not staging.staged(tmp_path)
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path, tables: Tables) -> None:
+    with open_writer(tmp_path) as out:
+        out.write(OBSID, tables)
+    (tmp_path / parts(tmp_path)[0]["files"]["regions"]).unlink()
+    with pytest.raises(StoreError, match=r"a file is missing \(.*part-.*\); restore it"):
+        xscan.open_results(tmp_path).table("regions")
 
 
 def test_a_second_coordinator_is_refused(tmp_path: Path) -> None:
@@ -474,3 +485,12 @@ def test_the_large_store_is_measured_on_a_small_one() -> None:
     lines = dict(line.rsplit("below", 1)[0].rsplit(maxsplit=1) for line in done.stdout.splitlines()[1:])
     assert len(lines) == 6
     assert int(lines["files"]) == 3 * len(SCHEMAS) + 3  # parts of 100, 100, 50; the manifest and its company
+
+
+def test_kill_9_costs_nothing() -> None:
+    """scripts/archive-check, small: a spoilt archive in two orders, and searches killed for good."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "archive.py"), "--observations", "10", "--kills", "2"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10 observations: 5 done, 2 failed unreadable, 1 failed no_event_lists, " in done.stdout
+    assert "2 kills in" in done.stdout

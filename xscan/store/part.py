@@ -104,7 +104,8 @@ def by_obsid(table: pa.Table) -> pa.Table:
 
 def _write(folder: Path, name: str, table: pa.Table) -> str:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=_ROWS_IN_GROUP[name])
+    # dictionaries make such columns larger and slower, strings included (measured)
+    pq.write_table(table, sink, compression="zstd", use_dictionary=False, row_group_size=_ROWS_IN_GROUP[name])
     content = sink.getvalue()
     file = f"{name}/part-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
     write_whole(folder / file, content)
