@@ -167,6 +167,22 @@ def test_rewriting_leaves_nothing_stale(tmp_path: Path, tables: Tables, small_pa
     assert kept >= {"regions", "voxels", "lightcurves"}
 
 
+def test_the_next_run_tidies_up(tmp_path: Path, tables: Tables) -> None:
+    def stumble() -> None:
+        with open_writer(tmp_path) as out:
+            out.write(OBSID, tables)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        stumble()
+    assert (tmp_path / "staging" / f"{OBSID}.arrow").exists()  # no more was done than had to be
+    (tmp_path / "regions" / "part-0123456789abcdef.parquet").write_text("not in the manifest")
+    (tmp_path / "runs" / ".tmp-abc").write_text("half-written")
+    with open_writer(tmp_path):
+        check_whole(tmp_path)
+    assert xscan.open_results(tmp_path).observations() == [OBSID]
+
+
 class Died(BaseException):
     """Power is gone: from here on nothing happens any more."""
 
@@ -469,6 +485,11 @@ def test_null_is_not_zero(tables: Tables) -> None:
     shown = pa.array([5.0] * 3 + [None] + [5.0] * (len(hidden) - 4))
     assert zero != null
     assert _hash_of(hidden) == _hash_of(shown)
+
+
+def test_the_hash_tells_where_one_value_ends() -> None:
+    for one, other in (([[1], [2, 3]], [[1, 2], [3]]), (["a", "bc"], ["ab", "c"])):
+        assert _hash_of(pa.array(one)) != _hash_of(pa.array(other))
 
 
 def _hash_of(values: pa.Array) -> bytes:
