@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -26,19 +28,21 @@ FULL = 100
 _SMALL = FULL // 2  # below it a part is written anew together with what comes next
 
 
-def compact(folder: Path) -> None:
+def compact(folder: Path, known: Mapping[str, Tables] = MappingProxyType({})) -> None:
     """Move all staged observations into parts; their earlier rows, if any, go.
+
+    ``known`` are the tables of those that need not be read back.
 
     Until the manifest is replaced nothing has changed for a reader, and afterwards everything has.
     Stopped at any point, it leaves files that the manifest does not name, or staged observations
     that are in a part already; :func:`sweep` removes the former, the next call the latter.
     """
     while waiting := dict(list(staged(folder).items())[:FULL]):  # a bounded number is in memory
-        _compact(folder, waiting)
+        _compact(folder, waiting, known)
 
 
-def _compact(folder: Path, waiting: dict[str, Path]) -> None:
-    fresh = _read(waiting)
+def _compact(folder: Path, waiting: dict[str, Path], known: Mapping[str, Tables]) -> None:
+    fresh = _read(waiting, known)
     kept: list[Part] = []
     small: list[Part] = []  # to be written anew
     for part in read_manifest(folder):
@@ -71,16 +75,16 @@ def sweep(folder: Path) -> None:
         remove_temporaries(place)
 
 
-def _read(waiting: dict[str, Path]) -> dict[str, Tables]:
+def _read(waiting: dict[str, Path], known: Mapping[str, Tables]) -> dict[str, Tables]:
     tables = {}
     for obsid, path in waiting.items():
         try:
-            tables[obsid] = read_staged(path)
+            tables[obsid] = known[obsid] if obsid in known else read_staged(path)
         except StoreError as error:
             log.warning("%s", error)
     return tables
 
 
 def _together(folder: Path, name: str, parts: list[Part], fresh: dict[str, Tables]) -> pa.Table:
-    rows = [read_files(folder, name, parts), *(tables.table(name) for tables in fresh.values())]
-    return by_obsid(pa.concat_tables(rows))
+    rows = pa.concat_tables([read_files(folder, name, parts), *(tables.table(name) for tables in fresh.values())])
+    return by_obsid(rows) if parts else rows  # those that were staged are in order

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence, Set
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -37,9 +38,9 @@ def write_part(folder: Path, observations: Sequence[str], tables: Tables) -> Par
     files = {}
     for name in SCHEMAS:
         table = tables.table(name)
-        obsid = table["obsid"]
-        within = pc.and_(pc.greater_equal(obsid, first), pc.less_equal(obsid, last))
-        files[name] = _write(folder, name, table.filter(within))
+        obsid = table["obsid"].to_numpy().astype(np.str_)
+        start, stop = np.searchsorted(obsid, first), np.searchsorted(obsid, last, side="right")
+        files[name] = _write(folder, name, table.slice(start, stop - start))
     return Part(tuple(observations), files)
 
 

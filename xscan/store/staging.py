@@ -15,7 +15,7 @@ __all__ = ["STAGING", "read_staged", "stage", "staged"]
 
 STAGING = "staging"
 _SUFFIX = ".arrow"
-_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")  # soon removed: what counts is the time it takes
 
 
 def stage(folder: Path, obsid: str, tables: Tables) -> None:

@@ -43,6 +43,7 @@ class ResultsWriter:
         self._settings = settings
         self._held = ExitStack()
         self._waiting = 0
+        self._latest: dict[str, Tables] = {}
 
     def __enter__(self) -> ResultsWriter:
         with ExitStack() as held, named_trouble(self.folder):
@@ -66,6 +67,7 @@ class ResultsWriter:
     def write(self, obsid: str, tables: Tables) -> None:
         """Replace one observation's results; a crash in between leaves what was there before."""
         stage(self.folder, obsid, tables)
+        self._latest = {obsid: tables}
         self.took()
 
     def took(self) -> None:
@@ -76,5 +78,5 @@ class ResultsWriter:
 
     def _compact(self) -> None:
         with named_trouble(self.folder):
-            compact(self.folder)
-        self._waiting = 0
+            compact(self.folder, self._latest)
+        self._waiting, self._latest = 0, {}
