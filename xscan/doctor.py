@@ -140,9 +140,9 @@ def _places() -> list[tuple[str, str]]:
     machine = describe_machine()
     facts = [("cpu", f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB")]
     try:
-        from xscan.backends import numba_
+        from xscan.backends.numba_ import cache_folder
 
-        facts.append(("numba keeps code in", _writable(Path(numba_._flag.stats.cache_path or "."))))
+        facts.append(("numba keeps code in", _writable(cache_folder())))
     except (ImportError, OSError, RuntimeError):  # as in get_backend
         pass
     if cupy_builds():

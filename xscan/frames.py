@@ -16,7 +16,7 @@ from xscan.grid import Grid, ticks_of
 from xscan.model import Frames, GoodTime, Photons
 from xscan.subsets import Subset, good_intervals
 
-__all__ = ["LiveTime", "bad_intervals", "judge_frames", "live_time"]
+__all__ = ["HighBackground", "LiveCcd", "LiveTime", "bad_intervals", "judge_frames", "live_time"]
 
 BAD_BIN_MS = 100_000
 BAD_RATE_PER_LIST = 0.5  # ct/s of 10-12 keV and list

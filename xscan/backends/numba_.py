@@ -8,6 +8,7 @@ to the last bit.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from xscan.bayes import Thresholds
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Photons, Voxels
 
-__all__ = ["NumbaBackend"]
+__all__ = ["NumbaBackend", "cache_folder"]
 
 TICK_BITS = 31
 
@@ -40,6 +41,11 @@ class NumbaBackend:
     def load(self, photons: Photons) -> NumbaLoaded:
         """Prepare photons for binning: nothing to do, they come sorted."""
         return NumbaLoaded(photons)
+
+
+def cache_folder() -> Path:
+    """Give the folder in which compiled code is kept for the next process."""
+    return Path(_flag.stats.cache_path or ".")
 
 
 class NumbaLoaded:
