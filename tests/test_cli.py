@@ -14,6 +14,7 @@ from astropy.io import fits
 from fake import CENTRE, OBSID, FakeList, quiet_list, with_burst, write_list
 
 import xscan
+from xscan.bayes import log10_bayes_eclipse, log10_bayes_peak
 from xscan.errors import ConfigError
 from xscan.runner import read_obslist
 
@@ -236,11 +237,22 @@ def test_export(archive: Path, tmp_path: Path) -> None:
         with (tmp_path / "csv" / f"{curve['det_id']}.csv").open() as stream:
             table = list(csv.DictReader(stream))
         assert [int(row["n"]) for row in table] == curve["n"]
+        expected = [
+            None if mu is None else float(log10_bayes_eclipse(n, mu))
+            for n, mu in zip(curve["n"], curve["mu"], strict=True)
+        ]
+        assert [float(row["log10_b_eclipse"]) if row["log10_b_eclipse"] else None for row in table] == expected
         with fits.open(tmp_path / "fits" / f"{curve['det_id']}.fits") as made:
             made.verify("exception")
             np.testing.assert_array_equal(made["RATE"].data["COUNTS"], curve["n"])
             np.testing.assert_array_equal(made["RATE"].data["TIME"], curve["time_s"])
             np.testing.assert_array_equal(made["RATE"].data["BAD"], curve["bad"])
+            peak = made["RATE"].data["LOG10_B_PEAK"]
+            some = np.isfinite(peak)
+            np.testing.assert_array_equal(some, [mu is not None for mu in curve["mu"]])
+            np.testing.assert_array_equal(
+                peak[some], log10_bayes_peak(np.array(curve["n"])[some], np.array(curve["mu"], float)[some])
+            )
             assert made["RATE"].header["MJDREF"] == 50_814
             assert made["RATE"].columns["TIME"].unit == "s"
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from xscan.bayes import log10_bayes
 from xscan.errors import ConfigError
 from xscan.model import MJDREF
 
@@ -61,11 +62,20 @@ def write_lightcurves(lightcurves: pa.Table, folder: Path, kind: str) -> list[Pa
     folder.mkdir(parents=True, exist_ok=True)
     write = _write_csv if kind == "csv" else _write_fits
     paths = []
-    for row in lightcurves.to_pylist():
+    for row in map(_with_bayes_factors, lightcurves.to_pylist()):
         path = folder / f"{row['det_id']}.{kind}"
         write(row, path)
         paths.append(path)
     return paths
+
+
+def _with_bayes_factors(row: dict[str, Any]) -> dict[str, Any]:
+    """Add log10 of the Bayes factors for too many and too few counts; None where nothing is expected."""
+    n, mu = np.array(row["n"]), np.array(row["mu"], float)  # None becomes NaN
+    factors = {}
+    for name, values in zip(("log10_b_peak", "log10_b_eclipse"), log10_bayes(n, mu), strict=True):
+        factors[name] = [value if known else None for value, known in zip(values.tolist(), mu > 0, strict=True)]
+    return row | factors
 
 
 def _write_csv(row: dict[str, Any], path: Path) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.backends import Counts
-from xscan.bayes import log10_bayes
 from xscan.config import Rules
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Frames
@@ -30,8 +29,6 @@ class LightCurve:
         Expected counts; 0 where undefined.
     bad, rejected : bool
         As in :class:`~xscan.model.Frames`.
-    log10_b_peak, log10_b_eclipse : float64
-        log10 of the Bayes factors, finite; NaN where nothing is expected.
     """
 
     time_s: NDArray[np.float64]
@@ -39,8 +36,6 @@ class LightCurve:
     mu: NDArray[np.float64]
     bad: NDArray[np.bool_]
     rejected: NDArray[np.bool_]
-    log10_b_peak: NDArray[np.float64]
-    log10_b_eclipse: NDArray[np.float64]
 
 
 def light_curve(
@@ -55,7 +50,4 @@ def light_curve(
     if not rules.float64_lightcurves:
         cells = cells.astype(np.float32)
     mu = cells.sum(axis=0, dtype=cells.dtype).astype(np.float64)
-    peak, eclipse = np.full(grid.nt, np.nan), np.full(grid.nt, np.nan)
-    some = mu > 0
-    peak[some], eclipse[some] = log10_bayes(n[some], mu[some])
-    return LightCurve(grid.frame_edges()[:-1], n, mu, frames.bad, frames.rejected, peak, eclipse)
+    return LightCurve(grid.frame_edges()[:-1], n, mu, frames.bad, frames.rejected)

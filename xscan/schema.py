@@ -12,7 +12,7 @@ from xscan.model import CAMERAS
 
 __all__ = ["CUTS", "LIGHTCURVES", "MEASURED", "REGIONS", "RUNS", "SCHEMAS", "VOXELS", "column"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 CUTS = {
     "time": "TIME not a finite number",
@@ -198,12 +198,10 @@ LIGHTCURVES = pa.schema(
         _list("mu", pa.float64(), "count", "expected counts; null where undefined"),
         _list("bad", pa.bool_(), "", "frame of high particle background"),
         _list("rejected", pa.bool_(), "", "frame not searched"),
-        _list("log10_b_peak", pa.float64(), "", "log10 of the Bayes factor for too many counts; null where undefined"),
-        _list(
-            "log10_b_eclipse", pa.float64(), "", "log10 of the Bayes factor for too few counts; null where undefined"
-        ),
     ]
 )
+"""The Bayes factors of a frame are not stored: they follow from its counts (:func:`xscan.bayes.log10_bayes`) and
+would double the size. :func:`xscan.export.write_lightcurves` writes them too."""
 
 MEASURED = {"seconds_read", "seconds_spent", "finished_utc"}
 """Columns that differ between two runs of the same search."""

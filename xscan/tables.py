@@ -317,15 +317,12 @@ def _voxels(det_id: str, obsid: str, result: ViewResult, found: Found) -> pa.Tab
 
 def _curve(det_id: str, obsid: str, result: ViewResult, found: Found) -> pa.Table:
     curve = found.curve
-    undefined = curve.mu <= 0
     samples: Mapping[str, pa.Array] = {
         "time_s": pa.array(curve.time_s),
         "n": pa.array(curve.n.astype(np.int32)),
-        "mu": pa.array(curve.mu, mask=undefined),
+        "mu": pa.array(curve.mu, mask=curve.mu <= 0),
         "bad": pa.array(curve.bad),
         "rejected": pa.array(curve.rejected),
-        "log10_b_peak": pa.array(curve.log10_b_peak, mask=undefined),
-        "log10_b_eclipse": pa.array(curve.log10_b_eclipse, mask=undefined),
     }
     one_row = pa.array([0, curve.n.size], pa.int32())
     columns: Mapping[str, Any] = {
