@@ -27,7 +27,8 @@ FLOORS = [
     {"backends.device", "backends.cuda_source"},
     {"backends.cuda_memory", "backends.cupy_"},
     {"backends.nvidia"},
-    {"backends", "backends.numpy_", "backends.numba_", "backends.numba_events", "backends.numba_live", "backends.cuda"},
+    {"backends", "backends.numpy_", "backends.numba_", "backends.cuda"}
+    | {"backends.numba_events", "backends.numba_dropouts", "backends.numba_live"},
     {"subsets", "frames", "background", "detect", "lightcurve", "missions.fitsfile"},
     {"position", "missions.hotpixels"},
     {"missions.xmm_list"},

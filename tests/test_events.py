@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from fake import T0
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from xscan import clean, dropouts
 from xscan import photons as merging
-from xscan.backends import get_backend
+from xscan.backends import get_backend, numba_dropouts
 from xscan.clean import FlagCut, PixelMask, RawEvents, make_cuts
 from xscan.config import ScanConfig, load_config
 from xscan.grid import Box
@@ -228,10 +228,43 @@ def test_seconds_are_counted_alike(seed: int, sizes: list[int]) -> None:
     rng = np.random.default_rng(seed)
     lists = [event_list(rng, CAMERAS[i], n, 60.0, 25_000) for i, n in enumerate(sizes)]
     names, counts = dropouts.seconds(lists, T0, 60)
-    fast_names, fast_counts = get_backend("numba").seconds(lists, T0, 60)
+    fast_names, fast_counts = numba_dropouts.seconds(lists, T0, 60)
     np.testing.assert_array_equal(names, fast_names)
     np.testing.assert_array_equal(counts, fast_counts)
     assert counts.dtype == fast_counts.dtype
+
+
+@settings(max_examples=200)
+@given(
+    seed=st.integers(0, 10_000),
+    per_second=st.sampled_from([0, 1, 2, 20]),
+    n_ccds=st.sampled_from([1, 2, 6]),
+    silent=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 299), st.integers(1, 30)), max_size=8),
+)
+@example(1, 20, 6, [(0, 100, 9), (3, 290, 10), (2, 0, 10)])  # all of them; to the end; from the start
+@example(1, 20, 6, [(1, 0, 300)])  # one that sends nothing at all
+@example(3, 20, 6, [(1, 40, 12), (1, 53, 12), (2, 80, 4), (2, 84, 4), (2, 100, 5)])
+def test_silences_are_found_alike(seed: int, per_second: int, n_ccds: int, silent: list[tuple[int, int, int]]) -> None:
+    """CCD 0 stands for all of them. In some second the others send so much that it counts for many."""
+    rng = np.random.default_rng(seed)
+    n = 300 * per_second
+    lists = []
+    for camera in ("m1", "pn"):
+        made = event_list(rng, camera, n, 300.0, 25_000)
+        time = T0 + np.where(rng.random(n) < 0.05, 150.5, rng.uniform(0, 300, n))
+        ccd = rng.integers(1, n_ccds + 1, n).astype(np.uint8)
+        keep = np.ones(n, bool)
+        for name, start, length in silent:
+            keep &= ~(((name == 0) | (ccd == name)) & (time >= T0 + start) & (time < T0 + start + length))
+        x, y = np.where(rng.random(n) < 0.1, 25_000, rng.integers(1, 51_841, (2, n))).astype(
+            np.uint16
+        )  # one bright cell
+        lists.append(replace(made, time=time[keep], x=x[keep], y=y[keep], pi=made.pi[keep], ccd=ccd[keep]))
+    slow = dropouts.silences(lists, T0, T0 + 300)
+    fast = get_backend("numba").silences(lists, T0, T0 + 300)
+    assert slow.keys() == fast.keys()
+    for key, intervals in slow.items():
+        np.testing.assert_array_equal(intervals, fast[key])
 
 
 @settings(max_examples=20)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from xscan.backends import Backend, get_backend
 from xscan.config import Rules
-from xscan.dropouts import silences
 from xscan.frames import bad_intervals, judge_frames, live_time
 from xscan.goodtime import live_curve
 from xscan.grid import Box, Grid
@@ -50,7 +49,7 @@ def photons(lists: list[EventList]) -> Photons:
 
 
 def quiet(backend: Backend, lists: list[EventList], seconds: float) -> dict[tuple[int, int], np.ndarray]:
-    found = silences(lists, T0, T0 + seconds, backend.seconds)
+    found = backend.silences(lists, T0, T0 + seconds)
     return {key: spans for key, spans in found.items() if len(spans)}
 
 
@@ -165,6 +164,26 @@ def test_silences_of_one_ccd(backend: Backend, rng: np.random.Generator) -> None
     assert 1199 <= stop <= 1210
     frames = judge([fake], seconds, 50, OURS)
     assert set(np.flatnonzero(frames.rejected)) == {20, 21, 22, 23}
+
+
+@pytest.mark.parametrize("start", [0, 100, 283])
+@pytest.mark.parametrize(("length", "found"), [(16, False), (17, True)])
+def test_a_silence_by_hand(backend: Backend, start: int, length: int, found: bool) -> None:
+    """One event a second and CCD, each in a cell of its own: 16 * (300 - 16) < 16 * 300 <= 17 * (300 - 17)."""
+    second = np.arange(300)
+    sent = (second < start) | (second >= start + length)
+    time = T0 + 0.5 + np.concatenate([second, second[sent]])
+    ccd = np.repeat([1, 2], [300, sent.sum()])
+    cell = np.arange(time.size)
+    fake = replace(
+        events("m1", time, ccd),
+        x=(402 * (cell % 100) + 200).astype(np.uint16),
+        y=(402 * (cell // 100) + 200).astype(np.uint16),
+    )
+    silent = quiet(backend, [fake], 300)
+    assert list(silent) == ([(0, 2)] if found else [])
+    if found:
+        np.testing.assert_array_equal(silent[0, 2], [[T0 + start, T0 + start + length]])
 
 
 def test_no_silence_in_a_steady_sky_or_an_eclipse(backend: Backend, rng: np.random.Generator) -> None:

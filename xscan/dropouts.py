@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from xscan.goodtime import Floats, union
 from xscan.grid import cells_of
 from xscan.model import EventList
 
-__all__ = ["N_CELLS", "Seconds", "faint_cells", "seconds", "silences"]
+__all__ = ["EXPECTED_MIN", "N_CELLS", "faint_cells", "seconds", "silences", "silent_together"]
 
 EXPECTED_MIN = 16.0
 """Counts a CCD should have sent while it sent none: by chance once in exp(16) = 9e6. A long
@@ -20,10 +20,8 @@ observation has about as many chances, and a false silence costs the frames it c
 N_CELLS = 129
 STRETCH_S = 100
 
-Seconds = Callable[[Sequence[EventList], float, int], tuple[NDArray[np.int64], NDArray[np.int32]]]
 
-
-def silences(lists: Sequence[EventList], t0: float, t1: float, seconds: Seconds) -> dict[tuple[int, int], Floats]:
+def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], Floats]:
     """Find runs of seconds in which a CCD sent nothing while the others were counting.
 
     What a CCD should have sent is its share of all counts times what the other CCDs of all
@@ -36,20 +34,16 @@ def silences(lists: Sequence[EventList], t0: float, t1: float, seconds: Seconds)
     lists : sequence of EventList
     t0, t1 : float
         Time range, s.
-    seconds : callable
-        :func:`seconds`, or a backend's.
 
     Returns
     -------
     dict of (int, int) to float64 array, shape (k, 2)
         By (place of the list, CCD), for each CCD that sent something: start and stop of each silence, s.
     """
-    n_bins = max(int(t1 - t0), 1)
-    names, counts = seconds(lists, t0, n_bins)
+    names, counts = seconds(lists, t0, max(int(t1 - t0), 1))
     everything = counts.sum(axis=0)
     so_far = np.concatenate([[0], np.cumsum(everything)])
-    together = _runs(everything == 0)
-    together = together[np.diff(together, axis=1)[:, 0] * _usual_rate(everything) >= EXPECTED_MIN]
+    together = silent_together(everything)
     found = {}
     for name, mine in zip(names.tolist(), counts, strict=True):
         total = int(mine.sum())
@@ -98,6 +92,12 @@ def faint_cells(image: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Tell which cells of an image are not bright: at most three times the 75th percentile of the occupied ones."""
     occupied = image[image > 0]
     return np.asarray(image <= 3 * np.percentile(occupied, 75) if occupied.size else image > 0)
+
+
+def silent_together(counts: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Find the runs of seconds in which no CCD sent anything and all should have: first and end, shape (k, 2)."""
+    runs = _runs(counts == 0)
+    return runs[np.diff(runs, axis=1)[:, 0] * _usual_rate(counts) >= EXPECTED_MIN]
 
 
 def _usual_rate(counts: NDArray[np.integer]) -> float:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from xscan.backends import Backend
 from xscan.config import Rules
-from xscan.dropouts import silences
 from xscan.goodtime import Floats, intersect
 from xscan.grid import Grid, ticks_of
 from xscan.model import Frames, GoodTime, Photons
@@ -54,13 +53,13 @@ def live_time(subset: Subset, backend: Backend) -> LiveTime:
     A CCD that was live (read-out frames included) for less than half as long as the best of its
     camera, or sent nothing, is not working and left out: judged by it, most frames would be rejected.
     """
-    quiet = silences(subset.lists, subset.t0, subset.t1, backend.seconds)
+    quiet = backend.silences(subset.lists, subset.t0, subset.t1)
     live: dict[tuple[int, int], LiveCcd] = {}
     span = np.array([[subset.t0, subset.t1]])
     for i, events in enumerate(subset.lists):
         found = {}
         for ccd in sorted(ccd for place, ccd in quiet if place == i):
-            good = events.good_time.get(ccd, GoodTime(good_intervals(events)))
+            good = events.good_time.get(ccd) or GoodTime(good_intervals(events))
             intervals = intersect(good.intervals, span)
             intervals = intersect(intervals, _outside(quiet[i, ccd], span[0]))
             total = float(backend.live_seconds(span[0], GoodTime(intervals, good.exposures))[0])

@@ -189,7 +189,7 @@ class _Shared:
 def _search_views(shared: _Shared) -> Iterator[ViewResult]:
     subset, config = shared.subset, shared.config
     disks: dict[Box, Bools] = {}  # the same for all views that share a box
-    judged: dict[int, tuple[Frames, dict[str, Floats]]] = {}
+    judged: dict[int, tuple[Frames, dict[str, CameraSeconds]]] = {}
     for view in config.views:
         grid = _grid(view, shared)
         if grid.nt < 1:
@@ -197,16 +197,10 @@ def _search_views(shared: _Shared) -> Iterator[ViewResult]:
             yield ViewResult(view, Reason.DT_TOO_LONG, message)
             continue
         if view.dt_ms not in judged:  # the same for all bands
-            judged[view.dt_ms] = judge_frames(
-                subset, shared.n_photons, shared.high, shared.live, grid, config.rules, shared.backend
-            )
+            judged[view.dt_ms] = _judge(grid, shared)
         if grid.box not in disks:
             disks[grid.box] = source_disks(shared.sources, subset.lists[0].plane, grid, config.rules)
-        frames, seconds = judged[view.dt_ms]
-        spent = {
-            events.camera: _camera_seconds(seconds[events.camera], frames, grid, good_intervals(events))
-            for events in subset.lists
-        }
+        frames, spent = judged[view.dt_ms]
         try:
             result = _search_view(view, grid, frames, spent, disks[grid.box], shared)
         except DataError as error:  # a device without room for this view may have some for the next
@@ -255,6 +249,18 @@ def _grid(view: View, shared: _Shared) -> Grid:
 def _box(photons: Photons, chosen: NDArray[np.bool_]) -> Box:
     y, x = photons.cells()
     return Box.around(x[chosen], y[chosen]) if chosen.any() else Box(0, 1, 0, 1)
+
+
+def _judge(grid: Grid, shared: _Shared) -> tuple[Frames, dict[str, CameraSeconds]]:
+    subset = shared.subset
+    frames, seconds = judge_frames(
+        subset, shared.n_photons, shared.high, shared.live, grid, shared.config.rules, shared.backend
+    )
+    spent = {
+        events.camera: _camera_seconds(seconds[events.camera], frames, grid, good_intervals(events))
+        for events in subset.lists
+    }
+    return frames, spent
 
 
 def _camera_seconds(live: Floats, frames: Frames, grid: Grid, good: Floats) -> CameraSeconds:

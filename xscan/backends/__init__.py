@@ -84,10 +84,8 @@ class Backend(Protocol):
         """Take out the events of bad pixels and those without a place; as :func:`xscan.clean.drop`."""
         ...
 
-    def seconds(
-        self, lists: Sequence[EventList], t0: float, n_bins: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Count each CCD's events second by second; as :func:`xscan.dropouts.seconds`."""
+    def silences(self, lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], NDArray[np.float64]]:
+        """Find when each CCD sent nothing while others did; as :func:`xscan.dropouts.silences`."""
         ...
 
     def merge(

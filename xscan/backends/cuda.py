@@ -52,7 +52,7 @@ class CudaBackend:
 
     def __init__(self, device: Device, host: Backend, cube_bytes: int | None = None) -> None:
         self.select, self.drop, self.merge = host.select, host.drop, host.merge
-        self.seconds, self.live_curve, self.live_seconds = host.seconds, host.live_curve, host.live_seconds
+        self.silences, self.live_curve, self.live_seconds = host.silences, host.live_curve, host.live_seconds
         self._workspace = Workspace(device, cube_bytes)
 
     def load(self, photons: Photons) -> CudaLoaded:

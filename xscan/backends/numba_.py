@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from xscan.backends import numba_events, numba_live
+from xscan.backends import numba_dropouts, numba_events, numba_live
 from xscan.backends.arguments import check_limits, checked
 from xscan.backends.numpy_ import MU_MIN
 from xscan.bayes import Thresholds
@@ -33,7 +33,7 @@ class NumbaBackend:
     name = "numba"
     select = staticmethod(numba_events.select)
     drop = staticmethod(numba_events.drop)
-    seconds = staticmethod(numba_events.seconds)
+    silences = staticmethod(numba_dropouts.silences)
     merge = staticmethod(numba_events.merge)
     live_curve = staticmethod(numba_live.live_curve)
     live_seconds = staticmethod(numba_live.live_seconds)
@@ -214,7 +214,7 @@ def _band(offsets: Any, tick: Any, pi: Any, pi_from: int, pi_to: int) -> Any:
             out[k] = ticks[i]
             k += np.uint64(pi_from <= energies[i] and energies[i] < pi_to and ticks[i] >= 0)
         inner[c + 1] = k
-    return inner, out[:k].copy() if k < tick.size else tick
+    return inner, out[:k]  # the rest of it was never touched, and so takes no memory
 
 
 @njit(cache=True, inline="always")

@@ -1,4 +1,4 @@
-"""Compiled loops over the events of whole lists: select, drop, count by the second, merge.
+"""Compiled loops over the events of whole lists: select, drop, merge.
 
 Each gives what its NumPy definition gives, to the last bit (tests/test_events.py).
 
@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from xscan import clean
 from xscan.clean import PI_MAX, PI_MIN, SELECTED_BY, Cuts, Kept, PixelMask, RawEvents, Span
-from xscan.dropouts import N_CELLS, faint_cells
 from xscan.grid import Box, cells_of
 from xscan.model import CAMERAS, EventList, Photons
 from xscan.photons import CUT_BY, Gate, last_tick
 from xscan.sky import PLANE_PIXELS
 
-__all__ = ["drop", "merge", "seconds", "select"]
+__all__ = ["cell_of_pixel", "drop", "merge", "select"]
 
 # as the columns stand in every event list of the archive's pipeline
 USUAL = {
@@ -33,7 +32,7 @@ USUAL = {
 LITTLE = {">f8": "<u8", ">i2": "<i2", ">i4": "<i4", "u1": "u1"}  # bytes as they stand, in the machine's order
 NO_BITS = np.zeros(1, np.uint8)
 SIGN = np.uint64(1 << 63)
-TIME_BINS = 2048  # few enough for the ends of all of them to stay in the cache
+TIME_BITS = 11  # bins of time: few enough for the ends of all of them to stay in the cache
 STEPS = 16  # an event
 
 
@@ -75,39 +74,27 @@ def drop(kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
     return left, bad, null
 
 
-def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """As :func:`xscan.dropouts.seconds`."""
-    image, of_ccd = np.zeros((N_CELLS, N_CELLS), np.int64), np.zeros((len(lists), 256), np.int64)
-    cell_of = _cell_of_pixel(N_CELLS)
-    for events, ccds in zip(lists, of_ccd, strict=True):
-        _count_cells(events.time, events.x, events.y, events.ccd, t0, n_bins, cell_of, image, ccds)
-    faint = faint_cells(image)
-    names = np.flatnonzero(of_ccd)
-    row = np.full(of_ccd.size, -1)
-    row[names] = np.arange(names.size)
-    counts = np.zeros((names.size, n_bins), np.int32)
-    for events, rows in zip(lists, row.reshape(of_ccd.shape), strict=True):
-        _count_seconds(events.time, events.x, events.y, events.ccd, t0, cell_of, faint, rows, counts)
-    return names, counts
-
-
 def merge(
     lists: Sequence[EventList], gates: Sequence[Gate], t0: float, t1: float, n_cells: int
 ) -> tuple[Photons, NDArray[np.int64]]:
     """As :func:`xscan.photons.merge`."""
-    n_events = sum(events.time.size for events in lists)
-    cell = np.empty(n_events, np.int32)
-    key, label = np.empty(n_events, np.uint64), np.empty(n_events, np.uint16)
     removed = np.zeros((len(lists), len(CUT_BY)), np.int64)
-    last, cell_of = last_tick(t0, t1), _cell_of_pixel(n_cells)
-    n = 0
+    last, cell_of = last_tick(t0, t1), cell_of_pixel(n_cells)
+    # two passes, by coarse time and by cell, each after a count of what goes where
+    span = t0, t1, last, max(last.bit_length() - TIME_BITS, 0)
+    starts = np.zeros((1 << TIME_BITS) + 1, np.int64)
+    for events in lists:
+        _count_times(events.time, span, starts[1:])
+    np.cumsum(starts, out=starts)
+    room = int(starts[-1])
+    records = np.empty((room, 2), np.uint64)
+    counts, ends = np.zeros(n_cells**2, np.int64), starts.copy()
     for events, gate, cut in zip(lists, gates, removed, strict=True):
-        n = _pass_gate(
+        _pass_gate(
             events.time, events.x, events.y, events.pi, events.ccd, CAMERAS.index(events.camera),
-            gate.first, gate.intervals, gate.working, t0, t1, last, cell_of, n_cells, n, cell, key, label, cut,
+            gate.first, gate.intervals, gate.working, span, cell_of, n_cells, counts, ends, records, cut,
         )  # fmt: skip
-    counts = np.zeros(n_cells**2, np.int64)
-    _count(cell[:n], counts)
+    n = int(counts.sum())
     if n:
         y, x = np.divmod(np.flatnonzero(counts), n_cells)
         box = Box.around(x, y)
@@ -117,21 +104,28 @@ def merge(
     offsets = np.concatenate([[0], np.cumsum(inner)]).astype(np.int64)
     place = np.zeros((n_cells, n_cells), np.int64)
     place[box.y0 : box.y1, box.x0 : box.x1] = offsets[:-1].reshape(box.ny, box.nx)
-    key, label = key[:n], label[:n]
-    cells, keys, labels = np.empty(n, np.int32), np.empty(n, np.uint64), np.empty(n, np.uint16)
-    _by_time(cell[:n], key, label, last, cells, keys, labels)
-    _by_cell(cells, keys, labels, place.ravel(), key, label)
-    _within_cells(offsets, key, label, keys, labels)
+    in_order = np.empty((n, 2), np.uint64)
+    _by_cell(starts, ends, records, place.ravel(), in_order)
     # what is done with holds the result: fresh memory would cost as much as a pass over the events
-    tick, pi = cells, labels
-    x_px, y_px, camera = np.empty(n, np.uint16), np.empty(n, np.uint16), np.empty(n, np.uint8)
-    _unpack(key, label, tick, x_px, y_px, pi, camera)
-    return Photons(box, offsets, tick, x_px, y_px, pi, camera), removed
+    columns = _columns(records, n)
+    _within_cells(offsets, in_order, np.empty((counts.max(), 2), np.uint64), *columns)
+    return Photons(box, offsets, *columns), removed
 
 
-def _cell_of_pixel(n_cells: int) -> NDArray[np.int32]:
+def _columns(memory: NDArray[np.uint64], n: int) -> list[NDArray[Any]]:
+    """Lay out tick, x, y, PI and camera of n photons, one after the other, where there is memory for n records."""
+    loose = memory.reshape(-1).view(np.uint8)
+    columns, at = [], 0
+    for kind in (np.int32, np.uint16, np.uint16, np.uint16, np.uint8):
+        end = at + n * np.dtype(kind).itemsize
+        columns.append(loose[at:end].view(kind))
+        at = end
+    return columns
+
+
+def cell_of_pixel(n_cells: int) -> NDArray[np.int16]:
     """Tabulate the cell of every pixel, and of every other number a pixel's type can hold."""
-    return cells_of(np.arange(1 << 16), n_cells).astype(np.int32)
+    return cells_of(np.arange(1 << 16), n_cells)
 
 
 @njit(cache=True, inline="always")
@@ -249,38 +243,42 @@ def _drop(columns: Any, n: int, bits: Any, has_own: bool) -> Any:
     return k, n_bad, n_null
 
 
-@njit(cache=True)
-def _count_cells(
-    time: Any, x: Any, y: Any, ccd: Any, t0: float, n_bins: int, cell_of: Any, image: Any, of_ccd: Any
-) -> None:
-    for i in range(time.size):
-        second = time[i] - t0
-        if second >= 0 and second < n_bins:
-            image[cell_of[y[i]], cell_of[x[i]]] += 1
-            of_ccd[ccd[i]] += 1
+@njit(cache=True, inline="always")
+def _tick(time: Any, t0: Any, last: Any) -> Any:
+    return np.uint64(np.int64(min((time - t0) * 1000, last)))
 
 
 @njit(cache=True)
-def _count_seconds(
-    time: Any, x: Any, y: Any, ccd: Any, t0: float, cell_of: Any, faint: Any, rows: Any, counts: Any
-) -> None:
-    for i in range(time.size):
-        second = time[i] - t0
-        if second >= 0 and second < counts.shape[1] and faint[cell_of[y[i]], cell_of[x[i]]]:
-            counts[rows[ccd[i]], np.int64(second)] += 1
+def _count_times(time: Any, span: Any, counts: Any) -> None:
+    """Count the events in each bin of coarse time."""
+    t0, t1, last, shift = span
+    here, n = np.uint64(0), 0  # events come nearly in order of time: most go where the one before went
+    for t in time:
+        if t >= t0 and t <= t1:
+            bin_of_time = _tick(t, t0, last) >> np.uint64(shift)
+            if bin_of_time != here:
+                counts[here] += n
+                here, n = bin_of_time, 0
+            n += 1
+    counts[here] += n
 
 
 @njit(cache=True)
 def _pass_gate(
     time: Any, x: Any, y: Any, pi: Any, ccd: Any, camera: int,
-    first: Any, intervals: Any, working: Any, t0: float, t1: float, last: int, cell_of: Any, n_cells: int, at: int,
-    out_cell: Any, out_key: Any, out_label: Any, removed: Any,
-) -> Any:  # fmt: skip
-    """Write cell, ``tick << 32 | x << 16 | y`` and ``camera << 14 | pi`` of the events that pass, from ``at`` on."""
+    first: Any, intervals: Any, working: Any, span: Any, cell_of: Any, n_cells: int,
+    counts: Any, ends: Any, records: Any, removed: Any,
+) -> None:  # fmt: skip
+    """Write the events that pass, by coarse time; ``ends`` says where the next one of each bin goes.
+
+    A record is ``tick << 32 | x << 16 | y`` and ``cell << 16 | camera << 14 | pi``: events of a cell are
+    in order when their records are. ``counts`` are those of the cells.
+    """
+    t0, t1, last, shift = span
     here = first[:-1].copy()  # each CCD's last interval: events come nearly in order of time
     start, stop = np.full(256, np.inf), np.full(256, -np.inf)  # its ends
     n_bad = n_idle = n_outside = 0
-    k = np.uint64(at)
+    bin_of_time, k = np.uint64(0), np.uint64(ends[0])
     for i in range(time.size):
         c, t = ccd[i], time[i]
         if not (start[c] <= t and t <= stop[c]):
@@ -299,88 +297,68 @@ def _pass_gate(
         elif t < t0 or t > t1:
             n_outside += 1
         else:
-            tick = np.uint64(min(np.floor((t - t0) * 1000), last))
-            out_cell[k] = np.int32(cell_of[y[i]]) * n_cells + cell_of[x[i]]
-            out_key[k] = tick << np.uint64(32) | np.uint64(x[i]) << np.uint64(16) | np.uint64(y[i])
-            out_label[k] = camera << 14 | pi[i]
+            tick = _tick(t, t0, last)
+            cell = np.uint64(cell_of[y[i]] * n_cells + cell_of[x[i]])
+            if tick >> np.uint64(shift) != bin_of_time:  # rarely: events come nearly in order of time
+                ends[bin_of_time] = k
+                bin_of_time = tick >> np.uint64(shift)
+                k = np.uint64(ends[bin_of_time])
+            counts[cell] += 1
+            records[k, 0] = tick << np.uint64(32) | np.uint64(x[i]) << np.uint64(16) | np.uint64(y[i])
+            records[k, 1] = cell << np.uint64(16) | np.uint64(camera << 14 | pi[i])
             k += np.uint64(1)
+    ends[bin_of_time] = k
     removed[0], removed[1], removed[2] = n_bad, n_idle, n_outside
-    return k
 
 
 @njit(cache=True)
-def _count(cell: Any, counts: Any) -> None:
-    for i in range(cell.size):
-        counts[cell[i]] += 1
+def _by_cell(starts: Any, ends: Any, records: Any, place: Any, out: Any) -> None:
+    """Sort the events of bins of time by cell; ``place`` says where the next one of each goes."""
+    for b in range(ends.size):
+        for i in range(starts[b], ends[b]):
+            c = records[i, 1] >> np.uint64(16)
+            j = np.uint64(place[c])
+            place[c] += 1
+            out[j, 0], out[j, 1] = records[i, 0], records[i, 1]
 
 
 @njit(cache=True)
-def _by_time(cell: Any, key: Any, label: Any, last: int, out_cell: Any, out_key: Any, out_label: Any) -> None:
-    """Sort events by coarse time; those of one bin keep their order."""
-    shift = 32
-    while (last >> (shift - 32)) >= TIME_BINS:
-        shift += 1
-    start = np.zeros(TIME_BINS + 1, np.int64)
-    for one in key:
-        start[(one >> np.uint64(shift)) + np.uint64(1)] += 1
-    for b in range(TIME_BINS):
-        start[b + 1] += start[b]
-    for i in range(key.size):
-        at = key[i] >> np.uint64(shift)
-        j = np.uint64(start[at])
-        start[at] += 1
-        out_cell[j], out_key[j], out_label[j] = cell[i], key[i], label[i]
-
-
-@njit(cache=True)
-def _by_cell(cell: Any, key: Any, label: Any, place: Any, out_key: Any, out_label: Any) -> None:
-    """Sort events by cell; ``place`` says where the next one of each goes. Those of one cell keep their order."""
-    for i in range(cell.size):
-        c = np.uint32(cell[i])
-        j = np.uint64(place[c])
-        place[c] += 1
-        out_key[j], out_label[j] = key[i], label[i]
-
-
-@njit(cache=True)
-def _within_cells(offsets: Any, keys: Any, labels: Any, spare_keys: Any, spare_labels: Any) -> None:
-    """Sort the events of each cell by key, then label.
+def _within_cells(offsets: Any, records: Any, spare: Any, tick: Any, x: Any, y: Any, pi: Any, camera: Any) -> None:
+    """Sort the events of each cell, and unpack them.
 
     They are nearly sorted: insertion does the rest, and in a cell where it would take long, because many
     events share a little time, merging.
     """
     for c in range(offsets.size - 1):
-        if not _insert(keys, labels, offsets[c], offsets[c + 1]):
-            while _merge_runs(keys, labels, spare_keys, spare_labels, offsets[c], offsets[c + 1]) > 1:
+        mine = records[offsets[c] : offsets[c + 1]]
+        if not _insert(mine):
+            while _merge_runs(mine, spare) > 1:
                 pass
-
-
-@njit(cache=True)
-def _unpack(key: Any, label: Any, tick: Any, x: Any, y: Any, pi: Any, camera: Any) -> None:
-    for i in range(key.size):
-        bits = key[i]
-        tick[i] = bits >> np.uint64(32)
-        x[i], y[i] = bits >> np.uint64(16) & np.uint64(0xFFFF), bits & np.uint64(0xFFFF)
-        pi[i], camera[i] = label[i] & 0x3FFF, label[i] >> 14
+        for i in range(mine.shape[0]):
+            j = offsets[c] + i
+            key, label = mine[i, 0], mine[i, 1]
+            tick[j] = key >> np.uint64(32)
+            x[j], y[j] = key >> np.uint64(16) & np.uint64(0xFFFF), key & np.uint64(0xFFFF)
+            pi[j], camera[j] = label & np.uint64(0x3FFF), label >> np.uint64(14) & np.uint64(3)
 
 
 @njit(cache=True, inline="always")
-def _after(keys: Any, labels: Any, i: int, j: int) -> Any:
-    """Tell whether event i comes after event j."""
-    return keys[i] > keys[j] or (keys[i] == keys[j] and labels[i] > labels[j])
+def _after(a0: Any, a1: Any, b0: Any, b1: Any) -> Any:
+    """Tell whether record a comes after record b."""
+    return a0 > b0 or (a0 == b0 and a1 > b1)
 
 
 @njit(cache=True)
-def _insert(keys: Any, labels: Any, lo: int, hi: int) -> bool:
+def _insert(records: Any) -> bool:
     """Sort by insertion; give up, and say so, after more steps than merging would take."""
-    steps = STEPS * (hi - lo)
-    for i in range(lo + 1, hi):
-        key, label = keys[i], labels[i]
+    steps = STEPS * records.shape[0]
+    for i in range(1, records.shape[0]):
+        key, label = records[i, 0], records[i, 1]
         j = i
-        while j > lo and (keys[j - 1] > key or (keys[j - 1] == key and labels[j - 1] > label)):
-            keys[j], labels[j] = keys[j - 1], labels[j - 1]
+        while j > 0 and _after(records[j - 1, 0], records[j - 1, 1], key, label):
+            records[j, 0], records[j, 1] = records[j - 1, 0], records[j - 1, 1]
             j -= 1
-        keys[j], labels[j] = key, label
+        records[j, 0], records[j, 1] = key, label
         steps -= i - j
         if steps < 0:
             return False
@@ -388,35 +366,41 @@ def _insert(keys: Any, labels: Any, lo: int, hi: int) -> bool:
 
 
 @njit(cache=True)
-def _merge_runs(keys: Any, labels: Any, spare_keys: Any, spare_labels: Any, lo: int, hi: int) -> int:
+def _merge_runs(records: Any, spare: Any) -> int:
     """Merge the first rising run with the second, the third with the fourth, and so on; give the runs left."""
-    runs = 0
-    first = lo
-    while first < hi:
-        middle = first + 1
-        while middle < hi and not _after(keys, labels, middle - 1, middle):
-            middle += 1
+    runs = first = 0
+    while first < records.shape[0]:
+        middle = _run_end(records, first)
         end = middle
-        if middle < hi:
-            end = middle + 1
-            while end < hi and not _after(keys, labels, end - 1, end):
-                end += 1
+        if middle < records.shape[0]:
+            end = _run_end(records, middle)
             # the first run steps aside: it is never longer than the place it leaves
             for i in range(first, middle):
-                spare_keys[i], spare_labels[i] = keys[i], labels[i]
+                spare[i, 0], spare[i, 1] = records[i, 0], records[i, 1]
             i, j, k = first, middle, first
             while i < middle and j < end:
-                if keys[j] < spare_keys[i] or (keys[j] == spare_keys[i] and labels[j] < spare_labels[i]):
-                    keys[k], labels[k] = keys[j], labels[j]
+                if _after(spare[i, 0], spare[i, 1], records[j, 0], records[j, 1]):
+                    records[k, 0], records[k, 1] = records[j, 0], records[j, 1]
                     j += 1
                 else:
-                    keys[k], labels[k] = spare_keys[i], spare_labels[i]
+                    records[k, 0], records[k, 1] = spare[i, 0], spare[i, 1]
                     i += 1
                 k += 1
             while i < middle:
-                keys[k], labels[k] = spare_keys[i], spare_labels[i]
+                records[k, 0], records[k, 1] = spare[i, 0], spare[i, 1]
                 i += 1
                 k += 1
         first = end
         runs += 1
     return runs
+
+
+@njit(cache=True)
+def _run_end(records: Any, first: int) -> int:
+    """Find the end of the rising run that begins there."""
+    end = first + 1
+    while end < records.shape[0] and not _after(
+        records[end - 1, 0], records[end - 1, 1], records[end, 0], records[end, 1]
+    ):
+        end += 1
+    return end

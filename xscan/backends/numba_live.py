@@ -72,6 +72,23 @@ def _live_until(time: Any, curve: Any, j: Any) -> Any:
     return slope * (time - curve[0, j]) + curve[1, j]
 
 
+@njit(cache=True, inline="always")
+def _segment(curve: Any, time: Any, j: Any) -> Any:
+    """Find the segment of a moment that is not before segment j: in longer and longer steps, then by halves."""
+    step = 1
+    while j + step < curve.shape[1] and curve[0, j + step] <= time:
+        j += step
+        step *= 2
+    end = min(j + step, curve.shape[1])
+    while end - j > 1:
+        middle = (j + end) // 2
+        if curve[0, middle] <= time:
+            j = middle
+        else:
+            end = middle
+    return j
+
+
 @njit(cache=True)
 def _seconds(edges: Any, intervals: Any, curve: Any) -> Any:
     seconds = np.zeros(edges.size - 1)
@@ -93,8 +110,7 @@ def _seconds(edges: Any, intervals: Any, curve: Any) -> Any:
         now = 0.0
         if k >= 0:
             time = min(edges[e], intervals[k, 1])
-            while j + 1 < curve.shape[1] and curve[0, j + 1] <= time:
-                j += 1
+            j = _segment(curve, time, j)
             now = before[k] + (_live_until(time, curve, j) - at_start[k])
         if e > 0:
             seconds[e - 1] = now - until

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xscan.bayes import Thresholds
 from xscan.clean import drop, select
-from xscan.dropouts import seconds
+from xscan.dropouts import silences
 from xscan.goodtime import live_curve, live_seconds
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Photons, Voxels
@@ -31,7 +31,7 @@ class NumpyBackend:
     name = "numpy"
     select = staticmethod(select)
     drop = staticmethod(drop)
-    seconds = staticmethod(seconds)
+    silences = staticmethod(silences)
     merge = staticmethod(merge)
     live_curve = staticmethod(live_curve)
     live_seconds = staticmethod(live_seconds)
