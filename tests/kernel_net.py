@@ -23,7 +23,7 @@ from xscan.backends.numpy_ import MU_MIN, NumpyBackend
 from xscan.bayes import Thresholds, thresholds
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Photons, Voxels
-from xscan.runner import scan_folder
+from xscan.scanner import scan_folder
 
 BAND = (400, 2000)
 

@@ -36,7 +36,7 @@ from xscan.backends.numpy_ import NumpyBackend
 from xscan.bayes import Thresholds, thresholds
 from xscan.errors import DataError, Reason
 from xscan.model import Expectation, Photons
-from xscan.runner import scan_folder
+from xscan.scanner import scan_folder
 
 
 def test_two_hundred_million_voxels() -> None:

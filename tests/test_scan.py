@@ -23,7 +23,7 @@ from xscan.grid import Grid, cells_of
 from xscan.missions.hotpixels import HotPixels
 from xscan.missions.xmm import read
 from xscan.model import Photons
-from xscan.runner import scan_folder
+from xscan.scanner import scan_folder
 from xscan.search import search_observation
 from xscan.sky import separation_arcsec
 

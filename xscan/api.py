@@ -6,19 +6,33 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from xscan.backends import cpu_backend, get_backend
+from xscan.backends import cpu_backend
 from xscan.config import View, load_config
 from xscan.errors import ConfigError
 from xscan.missions import xmm
 from xscan.missions.hotpixels import HotPixels
 from xscan.model import Observation
-from xscan.runner import Recipe
+from xscan.scanner import Order, Recipe
 from xscan.search import search_observation
 from xscan.store import Results
 from xscan.store import open_results as _open_results
 from xscan.tables import Tables, tabulate
 
-__all__ = ["open_results", "read", "recipe", "scan"]
+__all__ = ["open_results", "order", "read", "recipe", "scan"]
+
+
+def order(
+    profile: str = "default",
+    config: Path | str | None = None,
+    views: Sequence[View | str] = (),
+    hot_pixels: Path | str | None = None,
+    backend: str = "auto",
+) -> Order:
+    """Gather everything that decides a scan, wherever it is done; parameters as in :func:`scan`."""
+    parsed = tuple(view if isinstance(view, View) else View.parse(view) for view in views)
+    settings = load_config(profile, Path(config) if config else None, parsed)
+    hot = HotPixels.load(Path(hot_pixels)) if hot_pixels else HotPixels()
+    return Order(settings, profile, hot, backend)
 
 
 def recipe(
@@ -28,11 +42,8 @@ def recipe(
     hot_pixels: Path | str | None = None,
     backend: str = "auto",
 ) -> Recipe:
-    """Gather everything that decides a scan; parameters as in :func:`scan`."""
-    parsed = tuple(view if isinstance(view, View) else View.parse(view) for view in views)
-    settings = load_config(profile, Path(config) if config else None, parsed)
-    hot = HotPixels.load(Path(hot_pixels)) if hot_pixels else HotPixels()
-    return Recipe(settings, profile, hot, get_backend(backend))
+    """Gather everything that decides a scan, for this process; parameters as in :func:`scan`."""
+    return order(profile, config, views, hot_pixels, backend).recipe()
 
 
 def read(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,11 @@ from xscan import __version__
 from xscan.errors import XscanError
 
 if TYPE_CHECKING:
-    from xscan.report import Reporter
-    from xscan.runner import Obslist, Recipe, Task
+    from xscan.crew import Crew
+    from xscan.obslist import Obslist
+    from xscan.progress import Reporter
+    from xscan.runner import Task
+    from xscan.scanner import Order
 
 __all__ = ["app", "main"]
 
@@ -54,6 +58,13 @@ Hot = Annotated[
 Plot = Annotated[bool, typer.Option("--plot", help="Draw each observation and region: PNGs in DIR/plots.")]
 
 
+class LogFormat(StrEnum):
+    """How a run tells of itself."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"xscan {__version__}")
@@ -85,9 +96,9 @@ def scan(
     Exit codes: 0 searched, whether or not anything was found; 1 nothing of it could be searched;
     2 wrong usage or configuration; 3 no usable device.
     """
-    from xscan.api import recipe
+    from xscan.api import order
 
-    settings = recipe(profile, config, view or (), hot_pixels, backend)
+    settings = order(profile, config, view or (), hot_pixels, backend)
     raise typer.Exit(run_scan(folder, out, settings, plot))
 
 
@@ -105,20 +116,55 @@ def archive(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Search again what failed before, its files unchanged.")
     ] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", min=1, help="Worker processes on this machine.")
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option("--gpus", metavar="N|all", help="A worker process for each of N CUDA devices.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", metavar="ADDRESS", help="Use a Dask cluster that exists: tcp://host:8786."),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit", metavar="S", min=1, help="Give up an observation that takes longer. Default 1800."
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option("--memory-limit", metavar="SIZE", help="For each worker, as 4GB. Default: the machine's, shared."),
+    ] = None,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(
+            "--log-format", help="text, or json for an object a line. Default: text, on a terminal with a bar."
+        ),
+    ] = None,
 ) -> None:
     """Search every observation of a list, but those searched before.
 
     Stop it and start it again as you like: what is in the results already is
     searched again only if its files have other names or sizes now.
 
+    Without --workers, --gpus or --scheduler one process searches one
+    observation after the other, and one that crashes or hangs ends or stops
+    the run. A worker (--workers 1 will do) that dies, hangs or takes too much
+    memory costs its own observation only (docs/operations.md).
+
     Exit codes: 0 all searched, whether or not anything was found; 1 of some observation nothing
     could be searched; 2 wrong usage or configuration; 3 no usable device.
     """
-    from xscan.api import recipe
-    from xscan.runner import read_obslist
+    from xscan.api import order
+    from xscan.crew import Crew
+    from xscan.obslist import read_obslist
 
-    settings = recipe(profile, config, view or (), hot_pixels, backend)
-    raise typer.Exit(run_archive(read_obslist(obslist), data, out, settings, plot, retry_failed))
+    settings = order(profile, config, view or (), hot_pixels, backend)
+    crew = Crew(workers, gpus, scheduler, time_limit, memory_limit)
+    raise typer.Exit(
+        run_archive(read_obslist(obslist), data, out, settings, plot, retry_failed, crew, log_format is LogFormat.JSON)
+    )
 
 
 @app.command()
@@ -237,62 +283,102 @@ def doctor(
     raise typer.Exit(run_doctor(backend))
 
 
-def run_scan(folder: Path, out: Path, recipe: Recipe, plot: bool = False) -> int:
+def run_scan(folder: Path, out: Path, order: Order, plot: bool = False) -> int:
     """Search one observation; return the exit code."""
-    from xscan.report import Reporter
+    from xscan.crew import Crew
+    from xscan.progress import Reporter
 
-    return _run([(None, folder)], out, recipe, Reporter(total=1), plot)
+    return _run([(None, folder)], folder, out, order, Crew(), Reporter(total=1), plot)
 
 
 def run_archive(
-    obslist: Obslist, data: Path, out: Path, recipe: Recipe, plot: bool = False, retry_failed: bool = False
+    obslist: Obslist,
+    data: Path,
+    out: Path,
+    order: Order,
+    plot: bool,
+    retry_failed: bool,
+    crew: Crew,
+    json_lines: bool,
 ) -> int:
     """Search the observations of a list; return the exit code."""
     from xscan.errors import ConfigError
-    from xscan.report import Reporter
+    from xscan.progress import JsonFormatter, Reporter
 
     if not data.is_dir():
         raise ConfigError(f"{data}: no such folder; --data names the folder that holds <obsid>/ folders")
-    reporter = Reporter(total=len(obslist.obsids))
+    if json_lines:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonFormatter())
+    reporter = Reporter(len(obslist.obsids), json_lines=json_lines)
     reporter.say(
         f"{len(obslist.obsids)} observations "
         f"({obslist.duplicates} duplicates, {obslist.comments} comments, {obslist.blank} blank lines left out)"
     )
-    return _run([(obsid, data / obsid) for obsid in obslist.obsids], out, recipe, reporter, plot, retry_failed)
+    data = data.absolute()  # workers may be in other folders
+    tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
+    return _run(tasks, data, out, order, crew, reporter, plot, retry_failed)
 
 
 def _run(
-    tasks: list[Task], out: Path, recipe: Recipe, reporter: Reporter, plot: bool, retry_failed: bool = False
+    tasks: list[Task],
+    data: Path,
+    out: Path,
+    order: Order,
+    crew: Crew,
+    reporter: Reporter,
+    plot: bool,
+    retry_failed: bool = False,
 ) -> int:
+    from xscan.crew import work
     from xscan.errors import ConfigError
+    from xscan.interrupt import Interrupted, interruptible
     from xscan.ledger import read_ledger
-    from xscan.runner import run, unfinished
+    from xscan.report import Findings, print_findings
+    from xscan.runner import unfinished
     from xscan.store import ResultsWriter, open_results
+    from xscan.summary import Summary
 
-    with ResultsWriter(out, recipe.provenance(), recipe.settings()) as writer:
-        plots = out / "plots" if plot else None
-        if plots is not None:
+    equipped = crew.equip(order)
+    findings = Findings()
+
+    def heard(summary: Summary) -> None:
+        reporter.heard(summary)
+        findings.add(summary)
+
+    try:
+        with interruptible(), ResultsWriter(out.absolute(), equipped.provenance(), equipped.settings()) as writer:
+            plots = writer.folder / "plots" if plot else None
+            if plots is not None:
+                try:
+                    plots.mkdir(exist_ok=True)
+                except OSError as error:
+                    raise ConfigError(f"{plots}: cannot hold pictures: {error.strerror}; move it away") from None
+            todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed)
+            reporter.keep(kept)
+            stopped = None
             try:
-                plots.mkdir(exist_ok=True)
-            except OSError as error:
-                raise ConfigError(f"{plots}: cannot hold pictures: {error.strerror}; move it away") from None
-        todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed)
-        reporter.keep(kept)
-        try:
-            with reporter:
-                outcomes = run(todo, recipe, writer, reporter.finished, plots)
-        except KeyboardInterrupt:
-            reporter.say(f"xscan: interrupted; what is finished is in {out}, and the same command goes on from there")
-            return 130
-    reporter.summary([*kept, *outcomes], out)
-    return 0 if all(outcome.state == "done" for outcome in [*kept, *outcomes]) else 1
+                with reporter:
+                    if todo:
+                        work(todo, equipped, crew, data, writer, heard, plots, reporter.say)
+            except Interrupted as signal:
+                stopped = signal
+    except Interrupted as signal:  # outside of a search
+        stopped = signal
+    if stopped is not None:
+        reporter.say(
+            f"xscan: stopped by {stopped}; what is finished is in {out}, and the same command goes on from there"
+        )
+        return stopped.exit_code
+    print_findings(findings, kept, out)
+    return 0 if all(outcome.state == "done" for outcome in [*kept, *findings.outcomes]) else 1
 
 
 def run_status(results: Path, obslist: Path | None, failed: bool, json: bool, hash: bool) -> None:
     """Print what became of every observation."""
     from xscan.ledger import account, read_ledger
+    from xscan.obslist import read_obslist
     from xscan.report import print_status, status_json
-    from xscan.runner import read_obslist
     from xscan.store import open_results
 
     held = open_results(results)
@@ -331,7 +417,7 @@ def run_export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: 
 def run_simulate(folder: Path, n: int, seed: int, exposure_s: float, quiet: bool, background: float) -> None:
     """Write simulated observations, and say what."""
     from xscan.errors import ConfigError
-    from xscan.report import Reporter
+    from xscan.progress import Reporter
     from xscan.simulate import simulate_archive
 
     if folder.is_file() or (folder.exists() and any(folder.iterdir())):
@@ -353,8 +439,8 @@ def run_recovered(results: Path, simulated: Path) -> None:
     import pyarrow.parquet as pq
 
     from xscan.errors import ConfigError
+    from xscan.obslist import read_obslist
     from xscan.report import print_recovery
-    from xscan.runner import read_obslist
     from xscan.simulate.observation import TRUTH
     from xscan.simulate.recovery import compare
     from xscan.store import open_results

@@ -5,9 +5,13 @@ Every message says what happened, where (file, row, keyword) and what to do next
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
 
-__all__ = ["BenchError", "ConfigError", "DataError", "DeviceError", "Reason", "StoreError", "XscanError"]
+__all__ = [
+    *("BenchError", "ConfigError", "DataError", "DeviceError", "MachineError", "Reason", "StoreError", "XscanError"),
+    "is_shortage",
+]
 
 
 class Reason(StrEnum):
@@ -41,6 +45,10 @@ class Reason(StrEnum):
     NO_BACKGROUND = "no_background"  # no cell is left outside the source mask to build an expectation from
     EMPTY_BAND = "empty_band"  # no event of this subset falls in the band and frames
     DEVICE_MEMORY = "device_memory"  # the GPU has no room for it, however small it is cut
+    # the process that searched it, tried twice
+    WORKER_DIED = "worker_died"  # the process died of it
+    TIME_LIMIT = "time_limit"  # it took longer than --time-limit
+    MEMORY_LIMIT = "memory_limit"  # it needs more memory than --memory-limit, or than the process may have
     # anything else
     ERROR = "error"  # an unforeseen error; the message is on record
 
@@ -63,6 +71,12 @@ class StoreError(XscanError):
     exit_code = 2
 
 
+class MachineError(XscanError):
+    """Something that any observation needs is not there: open files, a worker, the scheduler."""
+
+    exit_code = 2
+
+
 class DeviceError(XscanError):
     """The backend asked for does not work on this machine."""
 
@@ -79,3 +93,10 @@ class DataError(XscanError):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Say whether it is the machine that lacks something, memory or open files, whatever the file."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+    )

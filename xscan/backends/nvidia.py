@@ -13,7 +13,7 @@ from typing import Any
 from xscan.backends.device import Device
 from xscan.errors import DeviceError
 
-__all__ = ["Driver", "Gpu", "cupy_builds", "device_is_there", "dotted", "find_driver", "open_device"]
+__all__ = ["Driver", "Gpu", "cupy_builds", "device_is_there", "dotted", "find_driver", "open_device", "visible_devices"]
 
 _DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 _NO_DEVICE = (34, 100)  # cuInit's CUDA_ERROR_STUB_LIBRARY, CUDA_ERROR_NO_DEVICE
@@ -88,6 +88,19 @@ def device_is_there() -> bool:
 def _hidden() -> bool:
     """Say whether the user hides every device; the driver would need a moment for the same answer."""
     return os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
+
+
+def visible_devices() -> tuple[str, ...]:
+    """Name each device that this process may use, as CUDA_VISIBLE_DEVICES names them.
+
+    Raises
+    ------
+    DeviceError
+        If there is none; the same lines as :func:`open_device`.
+    """
+    n = len(_usable_driver().devices)
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return tuple(name.strip() for name in chosen.split(",")[:n]) if chosen else tuple(map(str, range(n)))
 
 
 def cupy_builds() -> dict[str, str]:

@@ -15,10 +15,10 @@ from xscan.api import recipe
 from xscan.bench.clock import Seconds
 from xscan.bench.machine import child_environment
 from xscan.errors import BenchError
-from xscan.ledger import Outcome
-from xscan.runner import Recipe, run
+from xscan.runner import run
+from xscan.scanner import Recipe
 from xscan.store import ResultsWriter
-from xscan.tables import Tables
+from xscan.summary import Summary
 
 __all__ = ["fresh_scan", "peak_mib", "scan_and_store"]
 
@@ -81,14 +81,12 @@ def scan_and_store(folder: Path, recipe: Recipe, writer: ResultsWriter) -> None:
     BenchError
         If nothing of it could be searched.
     """
+    heard: list[Summary] = []
     with writer:
-        (outcome,) = run([(None, folder)], recipe, writer, _unheard)
+        run([(None, folder)], recipe, writer, heard.append)
+    outcome = heard[0].outcome
     if outcome.state != "done":
         raise BenchError(f"{folder}: not searched, so not measured: {outcome.message}")
-
-
-def _unheard(_outcome: Outcome, _tables: Tables) -> None:
-    """Nobody is told of progress."""
 
 
 def report_peak() -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from xscan import runner, search, store
+from xscan import scanner, search, store
 from xscan.bench.clock import Seconds, now
 from xscan.errors import BenchError
 
@@ -37,10 +37,10 @@ BACKEND_HOOKS: Hooks = {"merge": ("merge", {}), "load": ("load", {"bin": ("bin",
 """Method of a backend: its stage, and the hooks of what it gives back."""
 
 FUNCTIONS: tuple[tuple[ModuleType | type, str, str], ...] = (
-    (runner, "read", "read"),
+    (scanner, "read", "read"),
     (search, "expectation", "expectation"),
     (search, "_describe", "regions"),
-    (runner, "tabulate", "tables"),
+    (scanner, "tabulate", "tables"),
     (store.writer, "stage", "write"),
     (store.writer, "compact", "write"),
 )
@@ -130,9 +130,9 @@ class Watched:
 
 
 @contextmanager
-def watching(recipe: runner.Recipe, stopwatch: Stopwatch) -> Iterator[runner.Recipe]:
+def watching(recipe: scanner.Recipe, stopwatch: Stopwatch) -> Iterator[scanner.Recipe]:
     """Put timers around the stages of scans that run in this block with the recipe it gives."""
-    found: Callable[..., Any] = runner.search_observation  # type: ignore[attr-defined]
+    found: Callable[..., Any] = scanner.search_observation  # type: ignore[attr-defined]
 
     def search_observation(*args: Any) -> Any:
         """Search lazily, as the real one: what comes between the other stages is preparation."""
@@ -143,7 +143,7 @@ def watching(recipe: runner.Recipe, stopwatch: Stopwatch) -> Iterator[runner.Rec
         )
         return watched, skipped
 
-    replaced: list[tuple[Any, str, Any, Any]] = [(runner, "search_observation", found, search_observation)]
+    replaced: list[tuple[Any, str, Any, Any]] = [(scanner, "search_observation", found, search_observation)]
     for owner, name, stage in FUNCTIONS:
         function = getattr(owner, name)
         replaced.append((owner, name, function, stopwatch.wrap(stage, function)))

@@ -20,7 +20,7 @@ from xscan.bench.stages import Stopwatch, watching
 from xscan.bench.workloads import LIKE_A, LIKE_L, Workload, made, opened
 from xscan.config import View, load_config
 from xscan.errors import BenchError, DeviceError
-from xscan.runner import Recipe
+from xscan.scanner import Recipe
 from xscan.store import ResultsWriter
 
 __all__ = ["bench", "present", "scans"]

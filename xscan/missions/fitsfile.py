@@ -19,7 +19,7 @@ from isal import igzip
 from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
-from xscan.errors import DataError, Reason
+from xscan.errors import DataError, Reason, is_shortage
 
 __all__ = ["Header", "StreamedTable", "Table", "read_tables", "stream_tables"]
 
@@ -300,6 +300,8 @@ class _Source:
             raw = path.open("rb")
             packed = raw.peek(2)[:2] == b"\x1f\x8b"
         except OSError as error:
+            if is_shortage(error):
+                raise
             raise DataError(Reason.UNREADABLE, f"{path.name}: cannot be read: {error.strerror}") from None
         self._stream = cast(BinaryIO, igzip.IGzipFile(fileobj=raw) if packed else raw)
         self._raw = raw

@@ -17,7 +17,7 @@ import numpy as np
 
 from xscan.backends import Backend
 from xscan.config import ScanConfig
-from xscan.errors import DataError, Reason
+from xscan.errors import DataError, Reason, is_shortage
 from xscan.missions.fitsfile import read_tables
 from xscan.missions.hotpixels import HotPixels
 from xscan.missions.xmm_list import ListError, read_event_list
@@ -69,6 +69,8 @@ def read(folder: Path, config: ScanConfig, hot_pixels: HotPixels, backend: Backe
         except DataError as error:
             skipped.append(dataclasses.replace(info, reason=error.reason, message=str(error)))
         except Exception as error:  # one damaged list must not cost the others
+            if is_shortage(error):
+                raise
             log.exception("%s: unforeseen error", path)
             message = f"{path.name}: {type(error).__name__}: {error}"
             skipped.append(dataclasses.replace(info, reason=Reason.ERROR, message=message))

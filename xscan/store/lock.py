@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xscan.errors import StoreError
 
-__all__ = ["locked"]
+__all__ = ["locked", "read_lock"]
 
 _NAME = "_lock"
 _LONGEST = 300  # bytes: a pid and a host name
@@ -55,6 +55,12 @@ def locked(folder: Path) -> Iterator[None]:
             os.ftruncate(handle, 0)
     finally:
         os.close(handle)
+
+
+def read_lock(folder: Path) -> str:
+    """Say which process holds the folder, and on which host; empty if none does."""
+    path = folder / _NAME
+    return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
 
 def _holder(handle: int) -> str:

@@ -1,0 +1,426 @@
+"""Workers as Dask keeps them: processes of this machine, one per device, or a cluster that exists.
+
+The one module that knows Dask. Every observation is sent to a worker by name, so that it is known
+what was lost with it; Dask's own retries never come to act.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any
+from uuid import uuid4
+
+import dask
+import dask.config
+from dask.utils import parse_bytes
+from distributed import Client, Future, LocalCluster, get_worker
+from distributed.client import FutureCancelledError
+from distributed.scheduler import KilledWorker
+from distributed.system import MEMORY_LIMIT
+
+from xscan import __version__
+from xscan.dispatch import Landed
+from xscan.errors import ConfigError, MachineError, XscanError
+from xscan.runner import Task
+from xscan.scanner import Order
+from xscan.store.lock import read_lock
+from xscan.summary import Summary
+from xscan.worker import Worker
+
+__all__ = ["DaskPool", "Post", "connected", "memory_bytes", "on_devices", "on_processes", "take_post"]
+
+log = logging.getLogger(__name__)
+
+_THREADS = 2  # one searches, one reads ahead
+_LOOK_S = 0.5
+_NOBODY_S = 60.0  # after which workers of this machine are not coming
+_ANSWER_S = 30.0
+_DASHBOARD = "127.0.0.1:8787"
+_MEMORY_EVENTS = "worker-restart-memory"  # a nanny says so of the worker that it kills
+
+_CONFIG = {
+    # a worker holds one observation or two: spilling and pausing could not help
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.profile.enabled": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What a worker must know, and where; paths are absolute.
+
+    Attributes
+    ----------
+    order : Order
+    data : Path
+        Folder of observations; a worker must see it.
+    out : Path
+        Folder of results, opened by this process; a worker must write there.
+    plots : Path, optional
+    """
+
+    order: Order
+    data: Path
+    out: Path
+    plots: Path | None
+
+
+class OnePerDevice(LocalCluster):  # type: ignore[misc]  # Dask has no types to speak of
+    """A worker process for each CUDA device, which sees no other; as dask-cuda's, which is taken where it is installed.
+
+    Parameters
+    ----------
+    CUDA_VISIBLE_DEVICES : sequence of str
+        The devices, as NVIDIA's driver names them.
+    **options
+        Of :class:`distributed.LocalCluster`.
+    """
+
+    def __init__(self, CUDA_VISIBLE_DEVICES: Sequence[str], **options: Any) -> None:  # noqa: N803  dask-cuda's name
+        self._devices = list(CUDA_VISIBLE_DEVICES)
+        super().__init__(n_workers=0, **options)
+        self.scale(len(self._devices))
+        self.sync(self._correct_state)
+
+    def new_worker_spec(self) -> dict[Any, Any]:
+        """Give the next worker a device that no other has."""
+        device = next(device for device in self._devices if device not in self.worker_spec)
+        options = self.new_spec["options"] | {"env": {"CUDA_VISIBLE_DEVICES": device}}
+        return {device: self.new_spec | {"options": options}}
+
+
+@contextmanager
+def on_processes(n: int, memory: int | None) -> Iterator[Client]:
+    """Start worker processes on this machine, and end them.
+
+    Parameters
+    ----------
+    n : int
+    memory : int, optional
+        Bytes that each may take; else all of the machine's, shared.
+
+    Raises
+    ------
+    MachineError
+        If they cannot be started.
+    """
+    with _started(lambda options: LocalCluster(n_workers=n, **options), n, memory) as client:
+        yield client
+
+
+@contextmanager
+def on_devices(devices: Sequence[str], memory: int | None) -> Iterator[Client]:
+    """Start a worker process for each CUDA device, and end them.
+
+    With dask-cuda a worker also keeps to the cores near its device.
+
+    Parameters
+    ----------
+    devices : sequence of str
+        As they stand in CUDA_VISIBLE_DEVICES.
+    memory : int, optional
+        Bytes that each may take; else all of the machine's, shared.
+
+    Raises
+    ------
+    MachineError
+        If they cannot be started.
+    """
+    kind = OnePerDevice
+    if find_spec("dask_cuda") is not None:
+        from dask_cuda import LocalCUDACluster
+
+        kind = LocalCUDACluster
+
+    def start(options: dict[str, Any]) -> LocalCluster:
+        return kind(CUDA_VISIBLE_DEVICES=list(devices), resources={"GPU": 1}, **options)
+
+    with _started(start, len(devices), memory) as client:
+        yield client
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Client]:
+    """Connect to the scheduler of a cluster that exists; it stays as it is.
+
+    Raises
+    ------
+    ConfigError
+        If nobody answers there.
+    """
+    with _quiet():
+        try:
+            client = Client(address, timeout=_ANSWER_S / 3, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"--scheduler {address}: no Dask scheduler answers ({_line(error)}); start one with `dask scheduler`, "
+                f"and give the address it prints"
+            ) from None
+        with client:
+            yield client
+
+
+@contextmanager
+def _started(start: Callable[[dict[str, Any]], LocalCluster], n: int, memory: int | None) -> Iterator[Client]:
+    preload = dask.config.get("distributed.worker.preload")
+    options = {
+        "processes": True,
+        "threads_per_worker": _THREADS,
+        "memory_limit": memory or MEMORY_LIMIT // n,
+        "dashboard_address": _DASHBOARD,
+        "silence_logs": logging.CRITICAL,
+        "preload": [*([preload] if isinstance(preload, str) else preload), "xscan.worker"],
+    }
+    with _quiet(), dask.config.set(_CONFIG):
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Port 8787 is already in use")  # what is taken instead is told
+                cluster = start(options)
+        except (OSError, RuntimeError) as error:
+            raise MachineError(f"cannot start {n} worker processes: {_line(error)}") from None
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Dask, which tells of each lost worker in many lines; what matters of it is told in one."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "tornado", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def memory_bytes(size: str) -> int:
+    """Understand a size of memory, as 4GB.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    try:
+        return int(parse_bytes(size))
+    except ValueError:
+        raise ConfigError(f"--memory-limit {size}: no size; write it as 4GB or 3500MiB") from None
+
+
+class DaskPool:
+    """The workers of a Dask cluster, for :func:`xscan.dispatch.dispatch`.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    post : Post
+        Each worker hears of it once, before it gets any observation.
+    local : bool
+        Whether the workers are of this process, so that some must be there.
+    """
+
+    def __init__(self, client: Client, post: Post, local: bool) -> None:
+        self._client = client
+        self._post = post
+        self._local = local
+        self._name = f"xscan-{uuid4().hex}"
+        self._futures: dict[int, Future] = {}
+        self._ended: SimpleQueue[tuple[int | None, float]] = SimpleQueue()
+        self._enlisting: dict[str, Future] = {}
+        self._ready: dict[str, str] = {}  # worker: its backend
+        self._refused: set[str] = set()
+        self._looked_s = 0.0
+        self._seen_s = time.monotonic()
+        self._waiting = False
+
+    @property
+    def dashboard(self) -> str:
+        """Address of Dask's dashboard."""
+        return self._client.dashboard_link or ""
+
+    def backend(self) -> str:
+        """Name of the backend that the workers have."""
+        return next(iter(self._ready.values()), self._post.order.backend)
+
+    def workers(self) -> frozenset[str]:
+        """Give the workers that can take observations now."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= _LOOK_S:
+            there = self._there()
+            self._looked_s = now_s
+            for known in (self._enlisting, self._ready):
+                for worker in known.keys() - there:
+                    del known[worker]
+            self._refused &= there
+            for worker in there - self._enlisting.keys() - self._ready.keys() - self._refused:
+                self._enlist(worker)
+        for worker, future in list(self._enlisting.items()):
+            if future.done():
+                del self._enlisting[worker]
+                self._welcome(worker, future)
+        self._complain(now_s)
+        return frozenset(self._ready)
+
+    def _there(self) -> set[str]:
+        try:
+            return set(self._client.nthreads())
+        except (OSError, RuntimeError) as error:
+            raise MachineError(
+                f"the Dask scheduler does not answer any more ({_line(error)}); start it anew and run the same "
+                f"command again: it goes on from here"
+            ) from None
+
+    def _enlist(self, worker: str) -> None:
+        packed = pickle.dumps((self._name, self._post, read_lock(self._post.out)))
+        future = self._submit(_by_value(), worker, __version__, packed)
+        self._enlisting[worker] = future
+        future.add_done_callback(lambda _: self._ended.put((None, 0.0)))
+
+    def _submit(self, function: Callable[..., Any], worker: str, *arguments: Any) -> Future:
+        key = f"{self._name}-{uuid4().hex}"
+        return self._client.submit(
+            function, *arguments, key=key, workers=[worker], allow_other_workers=False, pure=False
+        )
+
+    def _welcome(self, worker: str, future: Future) -> None:
+        """Take a worker in, or say why not; if none is left that could be, nothing can be done."""
+        try:
+            self._ready[worker] = future.result(_ANSWER_S)
+        except (KilledWorker, FutureCancelledError, TimeoutError):  # gone again
+            return
+        except Exception as error:
+            self._refused.add(worker)
+            refused = error if isinstance(error, XscanError) else MachineError(_line(error))
+            if not self._ready and not self._enlisting:
+                raise type(refused)(f"worker {worker}: {refused}") from None
+            log.warning("worker %s is not used: %s", worker, refused)
+
+    def _complain(self, now_s: float) -> None:
+        """Tell once that there is nobody to work, or give up where nobody can come."""
+        if self._ready:
+            self._seen_s, self._waiting = now_s, False
+        elif self._local and now_s - self._seen_s > _NOBODY_S:
+            raise MachineError(
+                f"no worker process has come up for {_NOBODY_S:g} s; is there memory for it (--memory-limit), "
+                f"are there open files (ulimit -n)?"
+            )
+        elif not self._local and not self._enlisting and not self._waiting and now_s - self._seen_s > _ANSWER_S / 3:
+            log.warning("no worker is there; waiting for one (`dask worker ADDRESS`)")
+            self._waiting = True
+
+    def send(self, number: int, task: Task, worker: str) -> None:
+        """Have an observation searched and stored by this worker, and no other."""
+        future = self._submit(_scan, worker, self._name, task)
+        self._futures[number] = future
+        future.add_done_callback(lambda _: self._ended.put((number, time.monotonic())))
+
+    def forget(self, number: int) -> None:
+        """Hear no more of a flight."""
+        self._futures.pop(number).cancel()
+
+    def wait(self, seconds: float) -> list[Landed]:
+        """Wait for flights to end, at most so long.
+
+        Raises
+        ------
+        XscanError
+            That a worker met and that stops the whole run.
+        """
+        ended = []
+        try:
+            ended.append(self._ended.get(timeout=seconds))
+            while True:
+                ended.append(self._ended.get_nowait())
+        except Empty:
+            pass
+        known = [(number, at_s) for number, at_s in ended if number is not None and number in self._futures]
+        return [Landed(number, at_s, _result(self._futures.pop(number))) for number, at_s in known]
+
+    def restart(self, worker: str) -> None:
+        """Kill a worker's process without waiting for its end; its nanny starts another."""
+
+        def restart() -> None:
+            try:
+                self._client.restart_workers([worker], timeout=_ANSWER_S, raise_for_error=False)
+            except (OSError, RuntimeError, ValueError) as error:  # it is gone already, or its nanny is
+                log.debug("worker %s: %s", worker, error)
+
+        Thread(target=restart, name="xscan-restart", daemon=True).start()
+
+    def out_of_memory(self, worker: str) -> bool:
+        """Say whether a worker that is lost was killed for taking too much memory."""
+        return any(event["worker"] == worker for _, event in self._client.get_events(_MEMORY_EVENTS))
+
+
+def _result(future: Future) -> Summary | None:
+    try:
+        summary: Summary = future.result(_ANSWER_S)
+    except (KilledWorker, FutureCancelledError, TimeoutError):  # lost with its worker
+        return None
+    return summary
+
+
+def _by_value() -> Callable[[str, bytes], str]:
+    """Give a function that is sent whole: the worker may have no xscan, or another one."""
+
+    def enlist(version: str, packed: bytes) -> str:
+        try:
+            import xscan
+        except ImportError as error:
+            raise RuntimeError(f"xscan cannot be imported there ({error}); install xscan {version}") from None
+        if xscan.__version__ != version:
+            raise RuntimeError(f"it has xscan {xscan.__version__}, here is {version}; install the same version")
+        from xscan.cluster import take_post
+
+        return take_post(packed)
+
+    return enlist
+
+
+def take_post(packed: bytes) -> str:
+    """Make this worker ready for observations; give the name of its backend."""
+    name, post, lock = pickle.loads(packed)
+    dask_worker = get_worker()
+    if dask_worker.nanny is None:
+        raise MachineError("it has no nanny, so that nothing could end an observation that hangs; leave out --no-nanny")
+    if not post.data.is_dir():
+        raise MachineError(f"it does not see {post.data}; --data must be on a file system that all workers share")
+    try:
+        seen = read_lock(post.out) == lock
+        if seen:
+            tempfile.TemporaryFile(dir=post.out / "staging").close()
+    except OSError as error:
+        raise MachineError(f"it cannot write to {post.out}: {error.strerror}") from None
+    if not seen:
+        raise MachineError(f"it does not see {post.out}; --out must be on a file system that all workers share")
+    # the observations to come find it by this name; it goes with the process
+    setattr(dask_worker, name, Worker(post.order, post.out, post.plots))
+    return getattr(dask_worker, name).recipe.backend.name
+
+
+def _scan(name: str, task: Task) -> Summary:
+    """Search one observation on the worker that this runs on."""
+    worker: Worker = getattr(get_worker(), name)
+    return worker.scan(task)
+
+
+def _line(error: BaseException) -> str:
+    while error.__cause__ is not None:  # Dask wraps what happened in what did not come of it
+        error = error.__cause__
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,0 +1,193 @@
+"""Who searches: this process, worker processes of this machine, or a cluster that exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xscan.backends import cpu_backend
+from xscan.backends.nvidia import visible_devices
+from xscan.dispatch import GivenUp, Pool, dispatch
+from xscan.errors import ConfigError, DeviceError, Reason
+from xscan.runner import Heard, Task, run
+from xscan.scanner import Order, Recipe, inputs_digest
+from xscan.store import ResultsWriter
+from xscan.summary import summarize
+from xscan.tables import failed_tables
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["TIME_LIMIT_S", "Crew", "run_on", "work"]
+
+TIME_LIMIT_S = 1800.0
+"""For one observation, s: hundreds of times what the longest takes."""
+
+_REMEDIES = {
+    Reason.WORKER_DIED: "its worker process died of it, twice, the second time with nothing else to do; look what the "
+    "system says of it (memory?), search it with xscan scan, or again with --retry-failed",
+    Reason.TIME_LIMIT: "nothing came of it within {time_limit_s:g} s, twice; give it more with --time-limit and "
+    "--retry-failed",
+    Reason.MEMORY_LIMIT: "its worker was ended for taking too much memory, twice; give workers more with "
+    "--memory-limit, or with fewer --workers, and --retry-failed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Who searches; at most one of the first three is given, none means this process.
+
+    Attributes
+    ----------
+    workers : int, optional
+        Worker processes of this machine.
+    gpus : str, optional
+        A number of CUDA devices of this machine, or ``all``: a worker process for each.
+    scheduler : str, optional
+        Address of a Dask cluster that exists.
+    time_limit_s : float, optional
+        For one observation, s; default :data:`TIME_LIMIT_S`.
+    memory_limit : str, optional
+        For one worker of this machine, as 4GB; default: the machine's, shared.
+    """
+
+    workers: int | None = None
+    gpus: str | None = None
+    scheduler: str | None = None
+    time_limit_s: float | None = None
+    memory_limit: str | None = None
+
+    def alone(self) -> bool:
+        """Whether this process does it."""
+        return self.workers is None and self.gpus is None and self.scheduler is None
+
+    def devices(self) -> tuple[str, ...]:
+        """Give the CUDA devices to be used.
+
+        Raises
+        ------
+        ConfigError
+            If ``gpus`` is neither a number nor ``all``.
+        DeviceError
+            If there are not so many that work.
+        """
+        asked = self.gpus or ""
+        if asked != "all" and (not asked.isdecimal() or int(asked) < 1):
+            raise ConfigError(f"--gpus {asked}: give a number of devices, or all")
+        there = visible_devices()
+        n = len(there) if asked == "all" else int(asked)
+        if n > len(there):
+            raise DeviceError(f"--gpus {n}: this machine shows {len(there)}; ask for no more, or for all")
+        return there[:n]
+
+    def equip(self, order: Order) -> Order | Recipe:
+        """See that the crew can be had; give the order for workers, or the recipe for this process.
+
+        Raises
+        ------
+        ConfigError
+            If options do not go together.
+        DeviceError
+            If there are no such devices, or the backend does not work here.
+        """
+        given = {"--workers": self.workers, "--gpus": self.gpus, "--scheduler": self.scheduler}
+        names = [name for name, value in given.items() if value is not None]
+        if len(names) > 1:
+            raise ConfigError(f"{' and '.join(names)} cannot go together; give one of them")
+        if self.alone():
+            if self.time_limit_s is not None or self.memory_limit is not None:
+                raise ConfigError("--time-limit and --memory-limit need a worker process to end: add --workers 1")
+            return order.recipe()
+        if self.scheduler is not None and self.memory_limit is not None:
+            raise ConfigError("--memory-limit is for workers of this machine; give it to `dask worker`")
+        if self.gpus is not None:
+            if order.backend not in ("auto", "cuda"):
+                raise ConfigError(f"--gpus means --backend cuda, not {order.backend}; use --workers")
+            self.devices()
+            return replace(order, backend="cuda")
+        if self.workers is not None and order.backend == "auto":
+            return replace(order, backend=cpu_backend().name)  # several processes on one device would not help
+        return order
+
+
+def work(
+    tasks: Iterable[Task],
+    order: Order | Recipe,
+    crew: Crew,
+    data: Path,
+    writer: ResultsWriter,
+    heard: Heard,
+    plots: Path | None,
+    say: Callable[[str], None],
+) -> None:
+    """Search observations with a crew, and store what was found.
+
+    Parameters
+    ----------
+    tasks : iterable of Task
+        Taken from as they are needed.
+    order : Order or Recipe
+        As :meth:`Crew.equip` gave it.
+    crew : Crew
+    data : Path
+        The folder that holds the observations, absolute.
+    writer : ResultsWriter
+        Open, of an absolute folder.
+    heard : callable
+        Told of each observation when it ended.
+    plots : Path, optional
+    say : callable
+        Told where the dashboard is.
+    """
+    if isinstance(order, Recipe):
+        run(tasks, order, writer, heard, plots)
+        return
+    from xscan.cluster import DaskPool, Post
+
+    with _hire(crew) as client:
+        pool = DaskPool(client, Post(order, data, writer.folder, plots), local=crew.scheduler is None)
+        if pool.dashboard:
+            say(f"Dask dashboard: {pool.dashboard}")
+        run_on(pool, tasks, order, writer, heard, crew.time_limit_s or TIME_LIMIT_S)
+
+
+def _hire(crew: Crew) -> AbstractContextManager[Client]:
+    from xscan.cluster import connected, memory_bytes, on_devices, on_processes
+
+    if crew.scheduler is not None:
+        return connected(crew.scheduler)
+    memory = None if crew.memory_limit is None else memory_bytes(crew.memory_limit)
+    if crew.gpus is not None:
+        return on_devices(crew.devices(), memory)
+    return on_processes(crew.workers or 1, memory)
+
+
+def run_on(
+    pool: Pool, tasks: Iterable[Task], order: Order, writer: ResultsWriter, heard: Heard, time_limit_s: float
+) -> None:
+    """Search observations on a pool; the workers store what they find, and those given up are stored as failed.
+
+    Parameters
+    ----------
+    pool : Pool
+    tasks : iterable of Task
+    order : Order
+    writer : ResultsWriter
+    heard : callable
+    time_limit_s : float
+    """
+    for ended in dispatch(tasks, pool, time_limit_s):
+        if isinstance(ended, GivenUp):
+            obsid, folder = ended.task
+            name = obsid or folder.name
+            provenance = replace(order.provenance(), backend=pool.backend(), inputs_digest=inputs_digest(folder))
+            message = f"{name}: {_REMEDIES[ended.reason].format(time_limit_s=time_limit_s)}"
+            tables = failed_tables(name, "failed", ended.reason, message, provenance, ended.seconds)
+            writer.write(name, tables)
+            heard(summarize(tables, ended.seconds))
+        else:
+            writer.took()
+            heard(ended)

@@ -1,0 +1,202 @@
+"""One observation, from its folder to its tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xscan import __version__
+from xscan.backends import Backend, get_backend
+from xscan.config import ScanConfig
+from xscan.errors import DataError, MachineError, Reason, is_shortage
+from xscan.missions.hotpixels import HotPixels
+from xscan.missions.xmm import read
+from xscan.model import Observation
+from xscan.search import SubsetSearch, ViewResult, search_observation
+from xscan.tables import Provenance, Tables, failed_tables, tabulate
+
+__all__ = ["Order", "Reading", "Recipe", "inputs_digest", "read_folder", "scan_folder", "search_reading"]
+
+log = logging.getLogger(__name__)
+
+Watch = Callable[[SubsetSearch, ViewResult], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everything that decides a scan, but the data and the machine: can be sent anywhere."""
+
+    config: ScanConfig
+    profile: str
+    hot_pixels: HotPixels
+    backend: str
+
+    def settings(self) -> dict[str, str]:
+        """Give every setting by name, as text; hot-pixel tables by their fingerprint."""
+        return self.config.settings() | {"--hot-pixels": self.hot_pixels.digest() or "none"}
+
+    def provenance(self) -> Provenance:
+        """Say what makes the results."""
+        digest = self.config.digest()
+        hot = self.hot_pixels.digest()
+        return Provenance(__version__, self.profile, f"{digest}-{hot}" if hot else digest, self.backend)
+
+    def recipe(self) -> Recipe:
+        """Give it with its backend, for this process.
+
+        Raises
+        ------
+        ConfigError
+            If the backend is unknown.
+        DeviceError
+            If it does not work here.
+        """
+        return Recipe(self.config, self.profile, self.hot_pixels, get_backend(self.backend))
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """An order with the backend that carries it out in this process."""
+
+    config: ScanConfig
+    profile: str
+    hot_pixels: HotPixels
+    backend: Backend
+
+    def order(self) -> Order:
+        """Give it without the backend itself."""
+        return Order(self.config, self.profile, self.hot_pixels, self.backend.name)
+
+    def settings(self) -> dict[str, str]:
+        """Give every setting by name; as :meth:`Order.settings`."""
+        return self.order().settings()
+
+    def provenance(self) -> Provenance:
+        """Say what makes the results."""
+        return self.order().provenance()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An observation that was read, or why it could not be.
+
+    Attributes
+    ----------
+    obsid : str
+        What its results are called.
+    provenance : Provenance
+    seconds : float
+        Wall time of reading, s.
+    observation : Observation, optional
+        None if it could not be read; then ``reason`` and ``message`` say why.
+    reason : Reason, optional
+    message : str
+    """
+
+    obsid: str
+    provenance: Provenance
+    seconds: float
+    observation: Observation | None
+    reason: Reason | None = None
+    message: str = ""
+
+
+def inputs_digest(folder: Path) -> str:
+    """Fingerprint of the names and sizes of the files of an observation.
+
+    Any file counts, whether or not it would be searched: one too many costs a search, one too few
+    would leave results that are not of these files.
+    """
+    try:
+        paths = [path for place in (folder, folder / "pps") if place.is_dir() for path in place.iterdir()]
+        files = sorted((str(path.relative_to(folder)), path.stat().st_size) for path in paths if path.is_file())
+    except OSError:  # reading it will tell what is wrong
+        files = []
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
+
+
+def read_folder(folder: Path, recipe: Recipe, obsid: str | None = None) -> Reading:
+    """Read and clean one observation; trouble with it is told, not raised.
+
+    Parameters
+    ----------
+    folder : Path
+        ``<obsid>/`` or ``<obsid>/pps/``.
+    recipe : Recipe
+    obsid : str, optional
+        What the caller calls the observation; else the folder's files say it.
+
+    Raises
+    ------
+    MachineError
+        If the machine lacks what any observation needs.
+    """
+    started = time.perf_counter()
+    provenance = replace(recipe.provenance(), inputs_digest=inputs_digest(folder))
+    resolved = folder.resolve()
+    name = obsid or (resolved.parent.name if resolved.name == "pps" else resolved.name)
+    try:
+        observation = read(folder, recipe.config, recipe.hot_pixels, recipe.backend)
+        if observation.obsid != (obsid or observation.obsid):
+            raise DataError(
+                Reason.CONTRADICTORY, f"{folder}: holds observation {observation.obsid}; give {obsid} its own folder"
+            )
+    except Exception as error:  # one observation's trouble must not stop the others
+        reason, message = _why(name, error)
+        return Reading(name, provenance, time.perf_counter() - started, None, reason, message)
+    return Reading(obsid or observation.obsid, provenance, time.perf_counter() - started, observation)
+
+
+def search_reading(reading: Reading, recipe: Recipe, watch: Watch | None = None) -> Tables:
+    """Search what was read; trouble becomes a row of ``runs``, never an exception.
+
+    Parameters
+    ----------
+    reading : Reading
+    recipe : Recipe
+        The one it was read with.
+    watch : callable, optional
+        Shown each view's result while its counts are in memory: for pictures.
+
+    Raises
+    ------
+    MachineError
+        If the machine lacks what any observation needs.
+    """
+    started = time.perf_counter()
+    reason, message = reading.reason or Reason.ERROR, reading.message
+    if reading.observation is not None:
+        try:
+            searches, skipped = search_observation(reading.observation, recipe.config, recipe.backend)
+            return tabulate(reading.observation, searches, skipped, reading.provenance, reading.seconds, watch)
+        except Exception as error:
+            reason, message = _why(reading.obsid, error)
+    seconds = reading.seconds + time.perf_counter() - started
+    return failed_tables(reading.obsid, "failed", reason, message, reading.provenance, seconds)
+
+
+def scan_folder(
+    folder: Path, recipe: Recipe, obsid: str | None = None, watch: Watch | None = None
+) -> tuple[str, Tables]:
+    """Read and search one observation: its obsid, and its tables; as the two functions above."""
+    reading = read_folder(folder, recipe, obsid)
+    return reading.obsid, search_reading(reading, recipe, watch)
+
+
+def _why(name: str, error: Exception) -> tuple[Reason, str]:
+    """Give the reason for which an observation failed, unless any other would fail too."""
+    if isinstance(error, DataError):
+        return error.reason, str(error)
+    if isinstance(error, MemoryError):
+        return Reason.MEMORY_LIMIT, f"{name}: this process may have no more memory ({error}); see docs/operations.md"
+    if is_shortage(error):
+        raise MachineError(
+            f"{name}: {error}; raise the limit (ulimit -n) and run the same command again: it goes on from here"
+        ) from None
+    log.exception("%s: unforeseen error", name)
+    return Reason.ERROR, f"{type(error).__name__}: {error}"

@@ -1,0 +1,69 @@
+"""What a worker process does with the observations it is given: read ahead, search one at a time, store."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from threading import Lock
+
+from xscan.runner import Task, new_images, save_images
+from xscan.scanner import Order, read_folder, search_reading
+from xscan.store import stage
+from xscan.summary import Summary, summarize
+
+__all__ = ["Worker", "dask_setup"]
+
+
+class Worker:
+    """Searches observations in this process; two threads may ask at a time, one reads while the other searches.
+
+    Parameters
+    ----------
+    order : Order
+        Its backend is made here.
+    out : Path
+        Folder of results, opened by the coordinator.
+    plots : Path, optional
+        Folder for pictures.
+
+    Raises
+    ------
+    DeviceError
+        If the backend does not work here.
+    """
+
+    def __init__(self, order: Order, out: Path, plots: Path | None) -> None:
+        self.recipe = order.recipe()
+        self._out = out
+        self._plots = plots
+        self._reading = Lock()
+        self._searching = Lock()  # a backend serves one search at a time, and so does matplotlib
+
+    def scan(self, task: Task) -> Summary:
+        """Search one observation and store what was found.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be stored.
+        MachineError
+            If the machine lacks what any observation needs.
+        """
+        obsid, folder = task
+        with self._reading:
+            reading = read_folder(folder, self.recipe, obsid)
+        images = new_images(self._plots)
+        with self._searching:
+            started = time.perf_counter()
+            tables = search_reading(reading, self.recipe, images.watch if images is not None else None)
+            seconds = reading.seconds + time.perf_counter() - started
+        stage(self._out, reading.obsid, tables)
+        with self._searching:
+            save_images(self._plots, reading.obsid, tables, images)
+        return summarize(tables, seconds)
+
+
+def dask_setup(_dask_worker: object) -> None:
+    """Leave Ctrl-C, which reaches every process of a terminal, to the coordinator; Dask calls this at a start."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
