@@ -42,14 +42,18 @@ FLOORS = [
     {"store.compaction", "store.reader"},
     {"store.writer"},
     {"store"},
-    {"ledger"},
-    {"runner"},
+    {"ledger", "obslist", "scanner", "interrupt"},
+    {"summary"},
+    {"runner", "pace"},
+    {"worker", "dispatch"},
+    {"cluster"},
+    {"crew"},
     {"simulate.detector", "simulate.sky", "simulate.recovery"},  # nothing below knows of simulations
     {"simulate.events"},
     {"simulate.files"},
     {"simulate.observation"},
     {"simulate"},
-    {"api", "report"},
+    {"api", "report", "progress"},
     {"bench", "bench.record", "bench.machine", "bench.table", "bench.vary"},  # nothing below knows that it is measured
     {"bench.clock", "bench.targets", "doctor"},
     {"bench.stages", "bench.child", "bench.gunzip", "bench.growth", "bench.gpu"},
@@ -72,7 +76,7 @@ TOUCH_THE_WORLD = {
     "store.compaction",
     "store.writer",
     "export",
-    "runner",
+    "obslist",
     "report",
     "cli",
 }
@@ -116,6 +120,25 @@ def test_only_the_edge_opens_files() -> None:
     for name, tree in modules().items():
         calls = {getattr(n.func, "attr", getattr(n.func, "id", "")) for n in ast.walk(tree) if isinstance(n, ast.Call)}
         assert not calls & world or name in TOUCH_THE_WORLD, name
+
+
+def test_one_module_knows_dask() -> None:
+    names = {"dask", "distributed", "dask_cuda"}
+    for name, tree in modules().items():
+        froms = {(n.module or "").split(".")[0] for n in running(tree) if isinstance(n, ast.ImportFrom)}
+        wholes = {a.name.split(".")[0] for n in running(tree) if isinstance(n, ast.Import) for a in n.names}
+        assert bool((froms | wholes) & names) == (name == "cluster"), name
+
+
+def running(tree: ast.Module) -> list[ast.AST]:
+    """What of a module is ever run: not what is there for the type checker."""
+    unseen = {
+        id(node)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and getattr(branch.test, "id", "") == "TYPE_CHECKING"
+        for node in ast.walk(branch)
+    }
+    return [node for node in ast.walk(tree) if id(node) not in unseen]
 
 
 def compiled(node: ast.AST) -> bool:

@@ -14,7 +14,7 @@ from cuda_on_cpu import make_backend
 from matplotlib.image import imread
 from test_cli import run as command
 
-from xscan import runner, search, store
+from xscan import scanner, search, store
 from xscan.api import recipe
 from xscan.bench import stages, workloads
 from xscan.bench.child import fresh_scan, scan_and_store
@@ -217,12 +217,12 @@ def test_a_stage_that_never_came_is_an_error(folder: Path, tmp_path: Path, monke
 def test_timers_are_taken_away_after_trouble() -> None:
     def stumble() -> None:
         with watching(recipe(), Stopwatch()):
-            assert runner.search_observation is not search.search_observation
+            assert scanner.search_observation is not search.search_observation
             raise RuntimeError("on the way")
 
     with pytest.raises(RuntimeError, match="on the way"):
         stumble()
-    assert runner.search_observation is search.search_observation
+    assert scanner.search_observation is search.search_observation
 
 
 def test_rounds_end_with_the_budget() -> None:

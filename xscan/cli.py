@@ -347,7 +347,10 @@ def _run(
         findings.add(summary)
 
     try:
-        with interruptible(), ResultsWriter(out.absolute(), equipped.provenance(), equipped.settings()) as writer:
+        with (
+            interruptible() as interruption,
+            ResultsWriter(out.absolute(), equipped.provenance(), equipped.settings()) as writer,
+        ):
             plots = writer.folder / "plots" if plot else None
             if plots is not None:
                 try:
@@ -360,7 +363,7 @@ def _run(
             try:
                 with reporter:
                     if todo:
-                        work(todo, equipped, crew, data, writer, heard, plots, reporter.say)
+                        work(todo, equipped, crew, data, writer, heard, plots, reporter.say, interruption)
             except Interrupted as signal:
                 stopped = signal
     except Interrupted as signal:  # outside of a search

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from xscan.backends import cpu_backend
 from xscan.backends.nvidia import visible_devices
 from xscan.dispatch import GivenUp, Pool, dispatch
 from xscan.errors import ConfigError, DeviceError, Reason
+from xscan.interrupt import Interruption
 from xscan.runner import Heard, Task, run
 from xscan.scanner import Order, Recipe, inputs_digest
 from xscan.store import ResultsWriter
@@ -122,6 +123,7 @@ def work(
     heard: Heard,
     plots: Path | None,
     say: Callable[[str], None],
+    interruption: Interruption,
 ) -> None:
     """Search observations with a crew, and store what was found.
 
@@ -141,13 +143,17 @@ def work(
     plots : Path, optional
     say : callable
         Told where the dashboard is.
+    interruption : Interruption
+        Held while workers are started.
     """
     if isinstance(order, Recipe):
         run(tasks, order, writer, heard, plots)
         return
     from xscan.cluster import DaskPool, Post
 
-    with _hire(crew) as client:
+    with ExitStack() as hired:
+        with interruption.hold():  # Dask cannot end what has half begun
+            client = hired.enter_context(_hire(crew))
         pool = DaskPool(client, Post(order, data, writer.folder, plots), local=crew.scheduler is None)
         if pool.dashboard:
             say(f"Dask dashboard: {pool.dashboard}")

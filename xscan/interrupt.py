@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Interrupted", "interruptible"]
+__all__ = ["Interrupted", "Interruption", "interruptible"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -21,24 +21,49 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
+class Interruption:
+    """Whether a signal to stop has come, and whether it has to wait for something that must not be cut in two."""
+
+    def __init__(self) -> None:
+        self._came: int | None = None
+        self._held = False
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Let a signal wait until the end of this block."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        self._raise()
+
+    def _heard(self, number: int, _frame: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, _end_at_once)
+        self._came = number
+        if not self._held:
+            self._raise()
+
+    def _raise(self) -> None:
+        if self._came is not None:
+            raise Interrupted(self._came)
+
+
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[Interruption]:
     """Raise :class:`Interrupted` at the first SIGINT or SIGTERM; end the process at the second.
 
     What is on disk is whole at every moment, and worker processes end with this one.
     """
-
-    def at_once(number: int, _frame: FrameType | None) -> None:
-        os._exit(128 + number)
-
-    def gently(number: int, _frame: FrameType | None) -> None:
-        for each in _SIGNALS:
-            signal.signal(each, at_once)
-        raise Interrupted(number)
-
-    before = {each: signal.signal(each, gently) for each in _SIGNALS}
+    interruption = Interruption()
+    before = {each: signal.signal(each, interruption._heard) for each in _SIGNALS}
     try:
-        yield
+        yield interruption
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _end_at_once(number: int, _frame: FrameType | None) -> None:
+    os._exit(128 + number)

@@ -1,0 +1,154 @@
+"""Who gets what, on workers that only exist here: no process, no clock but the time limit's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from xscan.dispatch import GivenUp, Landed, dispatch
+from xscan.errors import Reason
+from xscan.ledger import Outcome
+from xscan.runner import Task
+from xscan.summary import Summary
+
+
+def tasks(*names: str) -> list[Task]:
+    return [(name, Path(name)) for name in names]
+
+
+class FakePool:
+    """Workers that search in turns, one observation each, and are replaced when they are lost.
+
+    What an observation does to its worker is the first letter of its name: ``k`` kills it, ``m`` has it killed
+    for memory, ``h`` hangs until it is restarted, ``i`` hangs and does not even then let go.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.held: dict[str, list[tuple[int, str]]] = {f"w{k}": [] for k in range(n)}
+        self.most = 0
+        self.sent: list[tuple[str, tuple[str, ...]]] = []  # each with what the worker had already
+        self.killed_for_memory: set[str] = set()
+        self.born = n
+
+    def workers(self) -> frozenset[str]:
+        return frozenset(self.held)
+
+    def send(self, number: int, task: Task, worker: str) -> None:
+        self.sent.append((task[0] or "", tuple(name for _, name in self.held[worker])))
+        self.held[worker].append((number, task[0] or ""))
+        self.most = max(self.most, len(self.held[worker]))
+
+    def forget(self, number: int) -> None:
+        for held in self.held.values():
+            held[:] = [item for item in held if item[0] != number]
+
+    def wait(self, seconds: float) -> list[Landed]:
+        landed = []
+        for worker, held in list(self.held.items()):
+            if not held:
+                continue
+            number, name = held[0]
+            if name[0] in "km":
+                self.lose(worker)
+                self.killed_for_memory |= {worker} if name[0] == "m" else set()
+            elif name[0] not in "hi":
+                held.pop(0)
+                landed.append(Landed(number, time.monotonic(), summary(name)))
+        return landed
+
+    def lose(self, worker: str) -> None:
+        del self.held[worker]
+        self.held[f"w{self.born}"] = []
+        self.born += 1
+
+    def restart(self, worker: str) -> None:
+        if not any(name[0] == "i" for _, name in self.held[worker]):
+            self.lose(worker)
+
+    def out_of_memory(self, worker: str) -> bool:
+        return worker in self.killed_for_memory
+
+    def backend(self) -> str:
+        return "none"
+
+
+def summary(name: str) -> Summary:
+    return Summary(Outcome(name, "done"), (), (), 1, 0, 1, 1)
+
+
+def ended(pool: FakePool, todo: list[Task], time_limit_s: float = 60.0) -> dict[str, Reason | None]:
+    """How each ended, and each just once."""
+    found: dict[str, Reason | None] = {}
+    for end in dispatch(todo, pool, time_limit_s):
+        name, reason = (end.task[0] or "", end.reason) if isinstance(end, GivenUp) else (end.outcome.obsid, None)
+        assert name not in found
+        found[name] = reason
+    return found
+
+
+@pytest.mark.parametrize("n_workers", [1, 2, 5])
+def test_a_lost_worker_costs_what_killed_it(n_workers: int) -> None:
+    names = ["a", "b", "k1", "c", "k2", "k3", "d", "m1", "e", "f", "g"]
+    pool = FakePool(n_workers)
+    found = ended(pool, tasks(*names))
+    expected = {"k1": Reason.WORKER_DIED, "k2": Reason.WORKER_DIED, "k3": Reason.WORKER_DIED}
+    assert found == dict.fromkeys(names) | expected | {"m1": Reason.MEMORY_LIMIT}
+    assert pool.most == min(2, pool.most)
+    for name in ("k1", "k2", "k3", "m1"):
+        tries = [beside for sent, beside in pool.sent if sent == name]
+        assert len(tries) == 2
+        assert tries[1] == ()  # alone
+    alone = {number for number, (sent, _) in enumerate(pool.sent) if sent == "k1"}
+    assert max(alone) > 2  # not at once: it waits until a worker has run empty
+
+
+def test_two_are_on_a_worker_and_no_more_are_taken_than_fit() -> None:
+    taken = []
+
+    def lazy() -> Iterator[Task]:
+        for task in tasks(*"abcdefgj"):
+            taken.append(task)
+            yield task
+
+    pool = FakePool(2)
+    ends = dispatch(lazy(), pool, 60.0)
+    next(ends)
+    assert len(taken) == 4
+    assert sorted(len(held) for held in pool.held.values()) in ([1, 1], [1, 2], [2, 2])
+    assert len(list(ends)) == 7
+    assert pool.most == 2
+
+
+def test_work_is_spread() -> None:
+    pool = FakePool(4)
+    next(dispatch(tasks(*"abcd"), pool, 60.0))
+    assert [beside for _, beside in pool.sent] == [()] * 4
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_what_hangs_is_ended(stubborn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xscan.dispatch._TO_DIE_S", 0.05)
+    name = "i1" if stubborn else "h1"
+    pool = FakePool(3)  # a stubborn one keeps each worker that it was on
+    found = ended(pool, tasks("a", name, "b", "c", "d"), time_limit_s=0.1)
+    assert found == dict.fromkeys("abcd") | {name: Reason.TIME_LIMIT}
+
+
+def test_a_busy_worker_is_not_a_hung_one() -> None:
+    """The limit is on one observation, not on the two that share a worker, nor on the worker."""
+
+    class SlowPool(FakePool):
+        def wait(self, seconds: float) -> list[Landed]:
+            time.sleep(0.06)
+            return super().wait(seconds)
+
+    pool = SlowPool(1)
+    assert ended(pool, tasks(*"abcdef"), time_limit_s=0.05) == dict.fromkeys("abcdef")
+    assert pool.born == 1
+
+
+def test_no_tasks() -> None:
+    assert ended(FakePool(1), []) == {}
