@@ -1,0 +1,35 @@
+"""A preload for Dask workers: observations that harm the process which searches them.
+
+``XSCAN_POISON`` says which: ``0000000002=exit,0000000003=hang``; ``exit`` ends the process, ``hang`` never ends,
+``memory`` takes ever more.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from xscan import scanner
+
+HARM = dict(item.split("=") for item in os.environ["XSCAN_POISON"].split(","))
+search = getattr(scanner, "unharmed", scanner.search_observation)  # Dask loads a file twice
+
+
+def harmful(observation: Any, *others: Any) -> Any:
+    harm = HARM.get(observation.obsid)
+    if harm == "exit":
+        os._exit(7)
+    while harm == "hang":
+        time.sleep(1)
+    taken = []
+    while harm == "memory":
+        taken.append(np.ones(2**21))
+        time.sleep(0.005)
+    return search(observation, *others)
+
+
+scanner.unharmed = search  # type: ignore[attr-defined]
+scanner.search_observation = harmful

@@ -1,0 +1,222 @@
+"""Many workers, as a user has them: the command, and processes that are killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake import CENTRE, quiet_list, with_burst, write_list
+
+import xscan
+
+VIEWS = ("--view", "5:0.2-12", "--view", "50:0.2-12", "--backend", "numpy")
+OBSIDS = [f"{number:010d}" for number in range(1, 9)]
+MISSING, BROKEN = OBSIDS[5], OBSIDS[6]
+MAIN = "from xscan.cli import main; main()"
+POISON = Path(__file__).parent / "poison.py"
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight observations, all but two with a burst: one of those is missing, one damaged."""
+    root = tmp_path_factory.mktemp("archive")
+    rng = np.random.default_rng(8)
+    for obsid in OBSIDS:
+        burst = with_burst(quiet_list(rng, "m1", 300.0), rng, 30, 100.0, 4.0, CENTRE, CENTRE)
+        path = write_list(root / obsid, burst, obsid)
+        if obsid == BROKEN:
+            path.write_bytes(path.read_bytes()[:3000])
+        if obsid == MISSING:
+            path.unlink()
+            path.parent.rmdir()
+    return root
+
+
+def start(
+    data: Path, out: Path, *options: object, obsids: list[str] = OBSIDS, env: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
+    listed = out.parent / f"{out.name}.txt"
+    listed.write_text("\n".join(obsids))
+    command = [sys.executable, "-c", MAIN, "archive", "--obslist", listed, "--data", data, "--out", out, *VIEWS]
+    return subprocess.Popen(
+        [*map(str, command), *map(str, options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"NO_COLOR": "1", "TERM": "dumb"} | (env or {}),
+        start_new_session=True,
+    )
+
+
+def archive(data: Path, out: Path, *options: object, **more: object) -> tuple[int, str]:
+    """Run to the end; give the exit code and what was said."""
+    process = start(data, out, *options, **more)  # type: ignore[arg-type]
+    _, said = process.communicate(timeout=100)
+    assert "Traceback" not in said, said
+    assert not left(process)
+    return process.returncode, said
+
+
+def left(process: subprocess.Popen[str]) -> list[int]:
+    """Processes of a command that has ended, after a moment to follow it."""
+    for _ in range(50):
+        alive = [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if in_session(pid, process.pid)]
+        if not alive:
+            return []
+        time.sleep(0.1)
+    return alive
+
+
+def in_session(pid: int, session: int) -> bool:
+    try:
+        state, _, _, of = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return int(of) == session and state != "Z"
+
+
+def states(out: Path) -> dict[str, str]:
+    runs = xscan.open_results(out).table("runs", columns=["obsid", "state", "reason"]).to_pylist()
+    return {row["obsid"]: row["reason"] or row["state"] for row in runs}
+
+
+@pytest.fixture(scope="session")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The content hash of a plain loop's results."""
+    out = tmp_path_factory.mktemp("plain") / "out"
+    code, said = archive(data, out)
+    assert (code, "Dask" in said) == (1, False)
+    assert states(out) == dict.fromkeys(OBSIDS, "done") | {MISSING: "no_folder", BROKEN: "unreadable"}
+    return xscan.open_results(out).content_hash()
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_workers_find_the_same_in_any_order(data: Path, tmp_path: Path, undisturbed: str, n: int) -> None:
+    shuffled = random.Random(n).sample(OBSIDS, len(OBSIDS))
+    code, said = archive(data, tmp_path / "out", "--workers", n, "--plot", obsids=shuffled)
+    assert code == 1
+    assert said.count("Dask dashboard: http://127.0.0.1:") == 1
+    assert f"{MISSING}: failed (no_folder" in said
+    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+    assert {path.name for path in (tmp_path / "out" / "plots").iterdir()} >= set(OBSIDS) - {MISSING, BROKEN}
+
+
+def test_a_poisoned_observation_costs_itself(data: Path, tmp_path: Path, undisturbed: str) -> None:
+    harm = {OBSIDS[1]: "exit", OBSIDS[3]: "hang", OBSIDS[4]: "memory"}
+    poison = {
+        "XSCAN_POISON": ",".join(f"{obsid}={what}" for obsid, what in harm.items()),
+        "DASK_DISTRIBUTED__WORKER__PRELOAD": str(POISON),
+    }
+    limits = ("--time-limit", 3, "--memory-limit", "700MB")
+    code, said = archive(data, tmp_path / "out", "--workers", 2, *limits, env=poison)
+    assert code == 1
+    expected = {OBSIDS[1]: "worker_died", OBSIDS[3]: "time_limit", OBSIDS[4]: "memory_limit"}
+    others = dict.fromkeys(OBSIDS, "done") | {MISSING: "no_folder", BROKEN: "unreadable"}
+    assert states(tmp_path / "out") == others | expected
+    assert "give it more with --time-limit" in said
+    assert "distributed" not in said  # Dask's own account of it
+    code, said = archive(data, tmp_path / "out", "--workers", 1, "--retry-failed")
+    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if true():
+            return
+        time.sleep(0.05)
+    pytest.fail("in vain")
+
+
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [(signal.SIGINT, ()), (signal.SIGTERM, ("--workers", "1")), (signal.SIGINT, ("--workers", "2"))],
+)
+def test_a_signal_stops_a_run_that_goes_on_later(
+    data: Path, tmp_path: Path, undisturbed: str, number: int, options: tuple[str, ...]
+) -> None:
+    out = tmp_path / "out"
+    process = start(data, out, *options)
+    wait_until(lambda: (out / "staging").is_dir() and any((out / "staging").glob("*.arrow")))
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert not left(process)
+    if process.returncode != 1:  # else it was done before the signal came
+        assert process.returncode == 128 + number
+        assert said.splitlines()[-1].startswith(f"xscan: stopped by {signal.Signals(number).name}; what is finished is")
+        assert "the same command goes on" in said
+    assert "Traceback" not in said
+    assert not list((out / "staging").iterdir())  # compacted
+    archive(data, out, *options)
+    assert xscan.open_results(out).content_hash() == undisturbed
+
+
+def test_nothing_outlives_a_coordinator_that_was_killed(data: Path, tmp_path: Path, undisturbed: str) -> None:
+    out = tmp_path / "out"
+    process = start(data, out, "--workers", 2)
+    wait_until(lambda: (out / "staging").is_dir() and any((out / "staging").glob("*.arrow")))
+    process.kill()
+    process.wait()
+    assert not left(process)
+    process.communicate()
+    archive(data, out, "--workers", 2)
+    assert xscan.open_results(out).content_hash() == undisturbed
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@contextmanager
+def by_hand(n_workers: int, *options: str) -> Iterator[str]:
+    """A scheduler and workers, started as docs/operations.md says."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    dask = [sys.executable, "-m", "dask"]
+    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", address[-5:].lstrip(":"), "--no-dashboard"]
+    worker = [*dask, "worker", address, "--nthreads", "2", "--no-dashboard", *options]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    processes = [subprocess.Popen(command, **quiet) for command in (scheduler, *[worker] * n_workers)]
+    try:
+        yield address
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(30)
+
+
+def test_a_cluster_started_by_hand(data: Path, tmp_path: Path, undisturbed: str) -> None:
+    with by_hand(2) as address:
+        code, _ = archive(data, tmp_path / "out", "--scheduler", address)
+        assert code == 1
+        assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        (["--gpus", "2"], 3, "no NVIDIA driver"),
+        (["--gpus", "0"], 2, "give a number of devices, or all"),
+        (["--workers", "1", "--scheduler", "tcp://127.0.0.1:1"], 2, "--workers and --scheduler cannot go together"),
+        (["--scheduler", "tcp://127.0.0.1:1"], 2, "no Dask scheduler answers"),
+        (["--time-limit", "5"], 2, "add --workers 1"),
+        (["--workers", "1", "--memory-limit", "much"], 2, "write it as 4GB"),
+        (["--scheduler", "tcp://127.0.0.1:1", "--memory-limit", "4GB"], 2, "give it to `dask worker`"),
+    ],
+)
+def test_what_cannot_be_had_is_one_line(data: Path, tmp_path: Path, options: list[str], code: int, says: str) -> None:
+    backend = ("--backend", "cuda") if "--gpus" in options else ()
+    found, said = archive(data, tmp_path / "out", *options, *backend, env={"CUDA_VISIBLE_DEVICES": "0,1"})
+    assert found == code
+    (line,) = [line for line in said.splitlines() if line.startswith("xscan: ")]
+    assert says in line
