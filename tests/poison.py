@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import Any
@@ -18,10 +19,16 @@ HARM = dict(item.split("=") for item in os.environ["XSCAN_POISON"].split(","))
 search = getattr(scanner, "unharmed", scanner.search_observation)  # Dask loads a file twice
 
 
+def no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def harmful(observation: Any, *others: Any) -> Any:
     harm = HARM.get(observation.obsid)
     if harm == "exit":
         os._exit(7)
+    if harm == "full":
+        os.replace = no_space
     while harm == "hang":
         time.sleep(1)
     taken = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import random
 import signal
@@ -11,13 +13,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
+from distributed import LocalCluster
 from fake import CENTRE, quiet_list, with_burst, write_list
 
 import xscan
+from xscan import api
+from xscan.backends.nvidia import Driver, Gpu
+from xscan.cluster import DaskPool, Post, on_devices, on_processes
+from xscan.crew import Crew
+from xscan.errors import ConfigError, DeviceError, MachineError
+from xscan.scanner import scan_folder
+from xscan.store import ResultsWriter
 
 VIEWS = ("--view", "5:0.2-12", "--view", "50:0.2-12", "--backend", "numpy")
 OBSIDS = [f"{number:010d}" for number in range(1, 9)]
@@ -129,6 +142,46 @@ def test_a_poisoned_observation_costs_itself(data: Path, tmp_path: Path, undistu
     assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
 
 
+def test_a_full_disk_stops_a_run_that_goes_on_later(data: Path, tmp_path: Path, undisturbed: str) -> None:
+    poison = {"XSCAN_POISON": f"{OBSIDS[2]}=full", "DASK_DISTRIBUTED__WORKER__PRELOAD": str(POISON)}
+    code, said = archive(data, tmp_path / "out", "--workers", 1, env=poison)
+    assert code == 2
+    (line,) = [line for line in said.splitlines() if line.startswith("xscan: ")]
+    assert "cannot write results here: No space left on device; mend that and run the same command again" in line
+    archive(data, tmp_path / "out", "--workers", 1)
+    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+
+
+def test_open_files_run_out(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file is at fault, so none is on record as damaged."""
+
+    def refuse(path: Path, *_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    recipe = api.recipe(backend="numpy")
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(MachineError, match=r"Too many open files.*ulimit -n.*goes on from here"):
+        scan_folder(data / OBSIDS[0], recipe, OBSIDS[0])
+
+
+def test_memory_runs_out(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr("xscan.missions.xmm.read_event_list", refuse)
+    _, tables = scan_folder(data / OBSIDS[0], api.recipe(backend="numpy"), OBSIDS[0])
+    (row,) = tables.runs.to_pylist()
+    assert (row["state"], row["reason"]) == ("failed", "memory_limit")
+
+
+def test_json_lines(data: Path, tmp_path: Path) -> None:
+    _, said = archive(data, tmp_path / "out", "--log-format", "json")
+    lines = [json.loads(line) for line in said.splitlines()]
+    found = {line["obsid"]: line["reason"] or line["state"] for line in lines if line["event"] == "observation"}
+    assert found == states(tmp_path / "out")
+    assert all(line["time"] and line["message"] for line in lines)
+
+
 def wait_until(true: Callable[[], bool]) -> None:
     for _ in range(600):
         if true():
@@ -220,3 +273,87 @@ def test_what_cannot_be_had_is_one_line(data: Path, tmp_path: Path, options: lis
     assert found == code
     (line,) = [line for line in said.splitlines() if line.startswith("xscan: ")]
     assert says in line
+
+
+@pytest.fixture
+def post(data: Path, tmp_path: Path) -> Iterator[Post]:
+    """An order for workers, with its folder open."""
+    order = api.order(views=["5:0.2-12"], backend="numpy")
+    with ResultsWriter(tmp_path / "out", order.provenance(), order.settings()):
+        yield Post(order, data, tmp_path / "out", None)
+
+
+def first_look(pool: DaskPool) -> frozenset[str]:
+    while not (ready := pool.workers()):
+        pool.wait(0.1)
+    return ready
+
+
+def test_workers_that_cannot_be_used_are_refused(post: Post, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would search with another method, or leave their results elsewhere."""
+    with on_processes(1, None) as client:
+        assert len(first_look(DaskPool(client, post, local=True))) == 1
+        with pytest.raises(
+            MachineError, match=r"worker tcp://.*does not see .*nowhere; --data must be on a file system"
+        ):
+            first_look(DaskPool(client, replace(post, data=tmp_path / "nowhere"), local=False))
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "_lock").write_text("process 1 on a host")
+        monkeypatch.setattr("xscan.cluster.read_lock", lambda folder: "process 2 on this host")
+        with pytest.raises(MachineError, match=r"does not see .*elsewhere; --out must be on a file system"):
+            first_look(DaskPool(client, replace(post, out=elsewhere), local=False))
+        monkeypatch.undo()
+        with pytest.raises(DeviceError, match=r"worker tcp://.*the cuda backend does not work"):
+            first_look(DaskPool(client, replace(post, order=replace(post.order, backend="cuda")), local=True))
+        monkeypatch.setattr("xscan.cluster.__version__", "0.0.1")
+        with pytest.raises(MachineError, match=rf"has xscan {xscan.__version__}, here is 0\.0\.1; install the same"):
+            first_look(DaskPool(client, post, local=False))
+
+
+def test_each_device_has_one_worker(post: Post) -> None:
+    """Devices that are not there: nothing looks at them before a search."""
+    with on_devices(["GPU-7", "GPU-3"], 2 * 10**9) as client:
+        pool = DaskPool(client, post, local=True)
+        while len(pool.workers()) < 2:
+            pool.wait(0.1)
+        seen = client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
+        assert sorted(seen.values()) == ["GPU-3", "GPU-7"]
+        held = client.scheduler_info()["workers"].values()
+        assert [worker["resources"] for worker in held] == [{"GPU": 1}] * 2
+        pool.restart(next(iter(seen)))  # its successor has the same device
+        while not (len(again := client.nthreads()) == 2 and set(again) != set(seen)):
+            time.sleep(0.1)
+        assert sorted(client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"]).values()) == ["GPU-3", "GPU-7"]
+
+
+def test_dask_cuda_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fake(LocalCluster):
+        def __init__(self, CUDA_VISIBLE_DEVICES: list[str], **options: object) -> None:  # noqa: N803
+            assert CUDA_VISIBLE_DEVICES == ["0", "1"]
+            assert options.pop("resources") == {"GPU": 1}
+            super().__init__(n_workers=0, **options)
+
+    module = ModuleType("dask_cuda")
+    module.__spec__ = ModuleSpec("dask_cuda", None)
+    module.LocalCUDACluster = Fake  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "dask_cuda", module)
+    with on_devices(["0", "1"], None) as client:
+        assert isinstance(client.cluster, Fake)
+
+
+def test_devices_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Gpu("H200", 10**11)
+    monkeypatch.setattr("xscan.backends.nvidia.find_driver", lambda: Driver((12, 4), (gpu, gpu), 0))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert Crew(gpus="all").devices() == ("0", "1")
+    assert Crew(gpus="1").devices() == ("0",)
+    with pytest.raises(DeviceError, match="--gpus 3: this machine shows 2") as caught:
+        Crew(gpus="3").devices()
+    assert caught.value.exit_code == 3
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b")
+    assert Crew(gpus="2").devices() == ("GPU-a", "GPU-b")
+    assert Crew(gpus="2").equip(api.order()).provenance().backend == "cuda"
+    with pytest.raises(ConfigError, match="--gpus means --backend cuda, not numba"):
+        Crew(gpus="2").equip(api.order(backend="numba"))
+    assert Crew(workers=2).equip(api.order()).provenance().backend == "numba"  # whatever devices there are
