@@ -20,7 +20,7 @@ STATES = ("done", "empty", "skipped", "failed", "pending")
 _DECIDES = ("failed", "done", "empty", "skipped")  # the first that any row has is the observation's
 _COLUMNS = (
     *("obsid", "state", "reason", "message", "n_regions", "seconds_read", "seconds_spent"),
-    *("xscan_version", "backend", "inputs_digest", "finished_utc"),
+    *("xscan_version", "backend", "inputs_digest", "config_digest", "code_digest", "finished_utc"),
 )
 
 
@@ -56,6 +56,8 @@ class Outcome:
     xscan_version: str = ""
     backend: str = ""
     inputs_digest: str = ""
+    config_digest: str = ""
+    code_digest: str = ""
     finished_utc: datetime.datetime | None = None
 
 

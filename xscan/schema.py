@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from xscan.model import CAMERAS
 
-__all__ = ["CUTS", "LIGHTCURVES", "MEASURED", "REGIONS", "RUNS", "SCHEMAS", "VOXELS", "column"]
+__all__ = ["CIRCUMSTANCES", "CUTS", "LIGHTCURVES", "REGIONS", "RUNS", "SCHEMAS", "VOXELS", "column"]
 
 FORMAT_VERSION = 3
 
@@ -105,11 +105,12 @@ RUNS = pa.schema(
             "inputs_digest",
             pa.string(),
             "",
-            "fingerprint of the names and sizes of the files in its folder; empty if it was scanned from memory",
+            "fingerprint of the files searched; empty if there was no folder or it was scanned from memory",
         ),
         column("xscan_version", pa.string(), "", "version of xscan"),
         column("profile", pa.string(), "", "configuration profile"),
         column("config_digest", pa.string(), "", "fingerprint of the configuration and hot-pixel tables"),
+        column("code_digest", pa.string(), "", "fingerprint of the part of xscan that decides results"),
         column("backend", pa.string(), "", "backend that searched"),
         column("seconds_read", pa.float64(), "s", "wall time spent reading the observation"),
         column(
@@ -203,8 +204,8 @@ LIGHTCURVES = pa.schema(
 """The Bayes factors of a frame are not stored: they follow from its counts (:func:`xscan.bayes.log10_bayes`) and
 would double the size. :func:`xscan.export.write_lightcurves` writes them too."""
 
-MEASURED = {"seconds_read", "seconds_spent", "finished_utc"}
-"""Columns that differ between two runs of the same search."""
+CIRCUMSTANCES = {"backend", "seconds_read", "seconds_spent", "finished_utc"}
+"""Columns that may differ between two runs of the same search."""
 
 SCHEMAS = {"runs": RUNS, "regions": REGIONS, "voxels": VOXELS, "lightcurves": LIGHTCURVES}
 

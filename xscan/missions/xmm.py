@@ -23,7 +23,7 @@ from xscan.missions.hotpixels import HotPixels
 from xscan.missions.xmm_list import ListError, read_event_list
 from xscan.model import EventList, InputFile, Observation, Sources
 
-__all__ = ["read", "read_sources", "reading_digest"]
+__all__ = ["files_of", "read", "read_sources", "reading_digest"]
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +94,7 @@ def _find(folder: Path) -> tuple[str, list[Path], Path | None]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "no such folder"
         raise DataError(Reason.NO_FOLDER, f"{folder}: {what}; an observation is a folder <obsid>/ of its PPS files")
-    places = (folder, folder / "pps")
-    paths = sorted(path for place in places if place.is_dir() for path in place.iterdir() if path.is_file())
+    paths = _files(folder)
     obsids = sorted({match[1] for path in paths if (match := _EVENTS.fullmatch(path.name))})
     if not obsids:
         inner = sum(bool(_OBSID.fullmatch(path.name)) for path in folder.iterdir() if path.is_dir())
@@ -120,6 +119,22 @@ def _find(folder: Path) -> tuple[str, list[Path], Path | None]:
     mine = [path for path in paths if (match := _EVENTS.fullmatch(path.name)) and match[1] == obsid]
     sources = [path for path in paths if (match := _SOURCES.fullmatch(path.name)) and match[1] == obsid]
     return obsid, mine, sources[0] if sources else None
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Give the files in the folder of an observation on which the result of reading it depends, in order.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be read.
+    """
+    return [path for path in _files(folder) if _EVENTS.fullmatch(path.name) or _SOURCES.fullmatch(path.name)]
+
+
+def _files(folder: Path) -> list[Path]:
+    places = (folder, folder / "pps")
+    return sorted(path for place in places if place.is_dir() for path in place.iterdir() if path.is_file())
 
 
 def _file_info(path: Path) -> InputFile:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xscan.schema import MEASURED, SCHEMAS
+from xscan.schema import CIRCUMSTANCES, SCHEMAS
 from xscan.tables import Tables
 
 __all__ = ["hash_by_observation"]
@@ -18,7 +18,7 @@ __all__ = ["hash_by_observation"]
 def hash_by_observation(tables: Tables) -> dict[str, str]:
     """Hash the rows of each observation.
 
-    All columns but :data:`xscan.schema.MEASURED` count, and the order of rows within an
+    All columns but :data:`xscan.schema.CIRCUMSTANCES` count, and the order of rows within an
     observation; what stands in memory under a null, and how arrays are cut in chunks, do not.
 
     Parameters
@@ -38,7 +38,7 @@ def hash_by_observation(tables: Tables) -> dict[str, str]:
         for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), obsids.size], strict=False):
             hasher = hashers.setdefault(str(obsids[start]), hashlib.sha256())
             for column in schema.names:
-                if column not in MEASURED:
+                if column not in CIRCUMSTANCES:
                     hasher.update(f"{name}.{column}:{stop - start}:".encode())
                     _feed(hasher, table[column].slice(start, stop - start).combine_chunks())
     return {obsid: hasher.hexdigest() for obsid, hasher in hashers.items()}

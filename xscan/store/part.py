@@ -44,14 +44,17 @@ def write_part(folder: Path, observations: Sequence[str], tables: Tables) -> Par
     return Part(tuple(observations), files)
 
 
-def without(folder: Path, part: Part, observations: Set[str]) -> Part:
-    """Give the part less some of its observations; a file that has none of their rows is kept."""
+def without(folder: Path, part: Part, observations: Set[str], target: Path | None = None) -> Part:
+    """Give the part less some of its observations, in this folder or as new files in another.
+
+    A file of this folder that has no rows of theirs is kept.
+    """
     files = dict(part.files)
     for name in SCHEMAS:
         table = read_files(folder, name, [part])
         kept = rows_without(table, observations)
-        if kept.num_rows < table.num_rows:
-            files[name] = _write(folder, name, kept)
+        if kept.num_rows < table.num_rows or target is not None:
+            files[name] = _write(target or folder, name, kept)
     return Part(tuple(obsid for obsid in part.observations if obsid not in observations), files)
 
 

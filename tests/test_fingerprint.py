@@ -1,0 +1,80 @@
+"""What decides results is noticed when it changes, and nothing else is."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from test_architecture import imported, modules
+
+from xscan.fingerprint import BYSTANDERS, code_digest, inputs_digest
+
+MAKERS = {"scanner", "search", "tables", "missions.xmm", "backends.cuda", "backends.numba_", "backends.numpy_"}
+EVENTS = "P0000000001M1S001MIEVLI0000.FTZ"
+SOURCES = "P0000000001EPX000OBSMLI0000.FTZ"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "0000000001"
+    place.mkdir()
+    for name in (EVENTS, SOURCES):
+        (place / name).write_bytes(gzip.compress(b"some content, some content", 0, mtime=0))
+    return place
+
+
+def test_nothing_that_makes_results_is_a_bystander() -> None:
+    trees = modules()
+    seen: set[str] = set()
+    waiting = set(MAKERS)
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        waiting |= {other for other in imported(trees[name]) if other in trees} - seen
+    assert not {name for name in seen if name.split(".")[0] in BYSTANDERS}
+    assert {"bayes", "clean", "backends.numba_events"} <= seen  # the walk does walk
+
+
+def test_every_bystander_is_there() -> None:
+    assert {name.split(".")[0] for name in modules()} >= BYSTANDERS
+
+
+def test_code_has_a_fingerprint() -> None:
+    assert len(code_digest()) == 16
+
+
+def test_files_that_are_not_searched_do_not_count(folder: Path) -> None:
+    before = inputs_digest(folder)
+    (folder / "P0000000001M1S001IMAGE_1000.FTZ").write_bytes(b"an image")
+    (folder / "notes.txt").write_text("mine")
+    assert inputs_digest(folder) == before
+
+
+@pytest.mark.parametrize("name", [EVENTS, SOURCES])
+def test_another_content_of_the_same_size_counts(folder: Path, name: str) -> None:
+    before = inputs_digest(folder)
+    path = folder / name
+    size = path.stat().st_size
+    path.write_bytes(gzip.compress(b"some content, sane content", 0, mtime=0))
+    assert path.stat().st_size == size
+    assert inputs_digest(folder) != before
+
+
+def test_names_and_places_count(folder: Path) -> None:
+    seen = {inputs_digest(folder)}
+    (folder / EVENTS).rename(folder / EVENTS.replace("S001", "S002"))
+    seen.add(inputs_digest(folder))
+    (folder / SOURCES).unlink()
+    seen.add(inputs_digest(folder))
+    (folder / EVENTS.replace("S001", "S002")).unlink()
+    seen.add(inputs_digest(folder))
+    folder.rmdir()
+    seen.add(inputs_digest(folder))
+    assert len(seen) == 5
+    assert "" in seen  # of a folder that is not there
+
+
+def test_where_the_folder_is_does_not_count(folder: Path) -> None:
+    before = inputs_digest(folder)
+    assert inputs_digest(folder.rename(folder.with_name("0000000002"))) == before

@@ -1,0 +1,85 @@
+"""Fingerprints of what decides results: the files of an observation, and the code."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from xscan.backends.cuda_source import kernel_text
+from xscan.missions.xmm import files_of
+
+__all__ = ["BYSTANDERS", "code_digest", "inputs_digest"]
+
+BYSTANDERS = frozenset(
+    ("archives", "bench", "releases", "simulate", "store")  # folders
+    + ("api", "cli", "doctor", "export", "fingerprint", "ledger", "plots", "report")
+)
+"""Modules that handle results and do not make them: a change to them changes none. tests/test_fingerprint.py sees
+that nothing which makes results imports them."""
+
+_HEAD = 5760  # two blocks of a plain FITS file: its first header, with the date it was made
+_TAIL = 8  # of a gzip file: the checksum and length of what is in it
+
+
+def inputs_digest(folder: Path) -> str:
+    """Fingerprint of the files of an observation that a search reads: names, sizes, and samples of their bytes.
+
+    The samples are what a pipeline cannot make anew without changing: of a compressed file the
+    checksum of its content, of any the beginning. Nothing is inflated.
+
+    Parameters
+    ----------
+    folder : Path
+        ``<obsid>/`` or ``<obsid>/pps/``.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits; empty if there is no such folder or it cannot be read.
+    """
+    if not folder.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    try:
+        for path in files_of(folder):
+            digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size} ".encode())
+            digest.update(_sample(path))
+    except OSError:  # reading it will tell what is wrong
+        return ""
+    return digest.hexdigest()[:16]
+
+
+def _sample(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+        end = stream.seek(0, 2)
+        stream.seek(max(end - _TAIL, 0))
+        return head + stream.read(_TAIL)
+
+
+@cache
+def code_digest() -> str:
+    """Fingerprint of the code that decides results: 16 hexadecimal digits; the same wherever this xscan is installed.
+
+    All modules count but :data:`BYSTANDERS`, and the kernels. A word changed in a comment changes it:
+    one search too many is better than one too few.
+    """
+    digest = hashlib.sha256()
+    for name, text in [*sorted(_modules(files("xscan"), "")), ("kernels", kernel_text())]:
+        digest.update(f"{name} {len(text)}\n{text}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _modules(folder: Traversable, prefix: str) -> list[tuple[str, str]]:
+    found = []
+    for entry in folder.iterdir():
+        if entry.name.removesuffix(".py") in BYSTANDERS and not prefix:
+            continue
+        if entry.is_dir():
+            found += _modules(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".py"):
+            found.append((prefix + entry.name, entry.read_text("utf-8")))
+    return found

@@ -1,0 +1,71 @@
+"""Why an observation is searched again for a release, or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+from xscan.ledger import Outcome
+
+__all__ = ["Change", "Making", "changes"]
+
+
+class Change(StrEnum):
+    """What is not as it was in the previous release. The value is what goes on record."""
+
+    ADDED = "added"  # not in the previous release
+    FILES = "files"  # its files are others
+    SETTINGS = "settings"  # configuration or hot-pixel tables
+    CODE = "code"  # the part of xscan that decides results
+    RETRIED = "retried"  # it failed, and --retry-failed was given
+    WITHDRAWN = "withdrawn"  # not on the list any more
+
+
+Making = tuple[str, str]
+"""Digests of configuration and of code, as in ``runs``."""
+
+
+def changes(
+    obsids: Iterable[str],
+    inputs: Mapping[str, str],
+    held: Mapping[str, Outcome],
+    making: Making,
+    retry_failed: bool = False,
+) -> dict[str, tuple[Change, ...]]:
+    """Tell what changed about each observation since the previous release.
+
+    Parameters
+    ----------
+    obsids : iterable of str
+        The list.
+    inputs : mapping of str to str
+        By obsid, :func:`xscan.fingerprint.inputs_digest` of its files now. Files that are not here now, as
+        where a cache was emptied, say nothing.
+    held : mapping of str to Outcome
+        The ledger of the previous release.
+    making : Making
+        What would search it now.
+    retry_failed : bool
+        Search again what failed.
+
+    Returns
+    -------
+    dict of str to tuple of Change
+        By obsid, in the order of the list, those withdrawn at the end. Empty: nothing changed, and
+        its results are those of the previous release.
+    """
+    found: dict[str, tuple[Change, ...]] = {}
+    for obsid in obsids:
+        before = held.get(obsid)
+        if before is None:
+            found[obsid] = (Change.ADDED,)
+            continue
+        settings, code = making
+        differs = {
+            Change.FILES: inputs[obsid] not in ("", before.inputs_digest),
+            Change.SETTINGS: before.config_digest != settings,
+            Change.CODE: before.code_digest != code,
+            Change.RETRIED: retry_failed and before.state == "failed",
+        }
+        found[obsid] = tuple(change for change, yes in differs.items() if yes)
+    return found | {obsid: (Change.WITHDRAWN,) for obsid in held if obsid not in found}

@@ -1,0 +1,185 @@
+"""Make a release: search what is new or changed, take the rest over, and say what that changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xscan.errors import ConfigError, StoreError
+from xscan.fingerprint import inputs_digest
+from xscan.ledger import Outcome, read_ledger
+from xscan.releases.changes import Change, changes
+from xscan.releases.difference import REGION_CHANGES, compare_regions
+from xscan.releases.record import Release, list_digest, releases, write_release
+from xscan.runner import Task, unfinished
+from xscan.schema import column
+from xscan.store import ResultsWriter, open_results, sync_folder, write_whole
+from xscan.tables import Provenance
+
+__all__ = ["OBSERVATION_CHANGES", "Made", "make_release", "prepare"]
+
+OBSERVATION_CHANGES = pa.schema(
+    [
+        column("obsid", pa.string(), "", "observation identifier, ten digits"),
+        column("reason", pa.string(), "", "why it was searched again, or withdrawn"),
+        column("state_before", pa.string(), "", "what became of it in the previous release; null if added", True),
+        column("state", pa.string(), "", "what became of it now; null if withdrawn", True),
+        column("n_regions_before", pa.int64(), "", "null if added", True),
+        column("n_regions", pa.int64(), "", "null if withdrawn", True),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A release that is finished, and what it changed.
+
+    Attributes
+    ----------
+    release : Release
+    observations : pyarrow.Table
+        As :data:`OBSERVATION_CHANGES`.
+    regions : pyarrow.Table
+        As :data:`~xscan.releases.difference.REGION_CHANGES`.
+    """
+
+    release: Release
+    observations: pa.Table
+    regions: pa.Table
+
+
+def prepare(folder: Path, name: str, obsids: Iterable[str]) -> Release:
+    """Begin a release, or go on with one that was begun.
+
+    Parameters
+    ----------
+    folder : Path
+        Of all releases.
+    name : str
+    obsids : iterable of str
+        The list.
+
+    Raises
+    ------
+    ConfigError
+        If the release is finished, or was begun with another list.
+    """
+    known = releases(folder)
+    digest = list_digest(obsids)
+    for release in known:
+        if release.name != name:
+            continue
+        if release.finished_utc:
+            raise ConfigError(f"{folder / name}: this release was finished {release.finished_utc}; give another --release")
+        if release.list_digest != digest:
+            raise ConfigError(
+                f"{folder / name}: this release was begun with another list; give that one, or remove the folder"
+            )
+        return release
+    finished = [release.name for release in known if release.finished_utc]
+    number = 1 + max((release.number for release in known), default=0)
+    release = Release(name, number, finished[-1] if finished else "", digest)
+    write_release(folder / name, release)
+    return release
+
+
+def make_release(
+    folder: Path,
+    release: Release,
+    tasks: list[Task],
+    writer: ResultsWriter,
+    provenance: Provenance,
+    search: Callable[[list[Task], list[Outcome]], None],
+    retry_failed: bool = False,
+) -> Made:
+    """Make a release that was prepared; stopped anywhere, it can be called again and goes on.
+
+    Parameters
+    ----------
+    folder : Path
+        Of all releases.
+    release : Release
+        From :func:`prepare`.
+    tasks : list of Task
+        The list, each with its folder of files.
+    writer : ResultsWriter
+        Open, of the release's folder.
+    provenance : Provenance
+        What searches now.
+    search : callable
+        Searches what it is given first and stores it through the writer; second come the outcomes of
+        what need not be searched.
+    retry_failed : bool
+        Search again what failed in the previous release.
+    """
+    target = folder / release.name
+    source = folder / release.previous if release.previous else None
+    before = {} if source is None else read_ledger(open_results(source))
+    obsids = [str(obsid) for obsid, _ in tasks]
+    inputs = {obsid: inputs_digest(path) for obsid, path in zip(obsids, (path for _, path in tasks), strict=True)}
+    why = changes(obsids, inputs, before, (provenance.config_digest, provenance.code_digest), retry_failed)
+    carried = {obsid for obsid, reasons in why.items() if not reasons}
+    if source is not None:
+        writer.carry(source, carried)
+    # begun with other code: not of this release
+    held = {
+        obsid: outcome
+        for obsid, outcome in read_ledger(open_results(target)).items()
+        if outcome.code_digest == provenance.code_digest
+    }
+    search(*unfinished(tasks, held))
+    writer.compact()
+    reasons = {obsid: ", ".join(changed) for obsid, changed in why.items() if changed}
+    after = read_ledger(open_results(target))
+    missing = [obsid for obsid in obsids if obsid not in after]
+    if missing:
+        raise StoreError(f"{target}: {len(missing)} observations have no result ({missing[0]}, ...); run the command again")
+    return _finish(folder, release, reasons, before, after, len(carried))
+
+
+def _finish(
+    folder: Path,
+    release: Release,
+    reasons: Mapping[str, str],
+    before: Mapping[str, Outcome],
+    after: Mapping[str, Outcome],
+    n_carried: int,
+) -> Made:
+    target = folder / release.name
+    now = open_results(target).table("regions")
+    then = open_results(folder / release.previous).table("regions") if release.previous else now.slice(0, 0)
+    regions = compare_regions(then, now, reasons)
+    rows = [
+        {
+            "obsid": obsid,
+            "reason": reason,
+            "state_before": before[obsid].state if obsid in before else None,
+            "state": after[obsid].state if obsid in after else None,
+            "n_regions_before": before[obsid].n_regions if obsid in before else None,
+            "n_regions": after[obsid].n_regions if obsid in after else None,
+        }
+        for obsid, reason in sorted(reasons.items())
+    ]
+    observations = pa.Table.from_pylist(rows, OBSERVATION_CHANGES)
+    for name, table in (("observations", observations), ("regions", regions)):
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        write_whole(target / f"changed_{name}.parquet", sink.getvalue())
+    searched = Counter(reason for reason in reasons.values() if reason != Change.WITHDRAWN)
+    done = replace(
+        release,
+        finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        n_carried=n_carried,
+        n_searched=dict(sorted(searched.items())),
+        n_withdrawn=sum(reason == Change.WITHDRAWN for reason in reasons.values()),
+        n_regions=dict(Counter(regions["change"].to_pylist())) | {"all": now.num_rows},
+    )
+    write_release(target, done)
+    sync_folder(target)
+    return Made(done, observations, regions)

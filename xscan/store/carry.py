@@ -1,0 +1,67 @@
+"""Take observations over from another folder of results, without reading what need not be read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Set
+from pathlib import Path
+
+from xscan.schema import SCHEMAS
+from xscan.store.disk import named_trouble, sync_folder
+from xscan.store.manifest import Part, read_manifest, write_manifest
+from xscan.store.part import without
+
+__all__ = ["carry"]
+
+
+def carry(source: Path, target: Path, observations: Set[str]) -> None:
+    """Fill an empty folder of results with observations of another.
+
+    Files of which all observations are taken are shared between both folders (hard links; copies
+    where the file system has none): a file of results never changes. The others are written anew
+    without the rest. Stopped anywhere, the target stays empty, and the next call begins again.
+
+    Parameters
+    ----------
+    source : Path
+        Compacted: nothing of it is staged.
+    target : Path
+        Opened by a :class:`~xscan.store.ResultsWriter`, and empty.
+    observations : set of str
+        Those that ``source`` does not have are passed over.
+
+    Raises
+    ------
+    StoreError
+        If a file cannot be read or written.
+    """
+    with named_trouble(target):
+        parts = [_taken(source, target, part, observations) for part in read_manifest(source)]
+        for name in SCHEMAS:
+            sync_folder(target / name)
+        write_manifest(target, [part for part in parts if part.observations])
+
+
+def _taken(source: Path, target: Path, part: Part, observations: Set[str]) -> Part:
+    left = set(part.observations) - observations
+    if len(left) == len(part.observations):
+        return Part((), {})
+    if left:
+        return without(source, part, left, target)
+    for file in part.files.values():
+        _share(source / file, target / file)
+    return part
+
+
+def _share(source: Path, target: Path) -> None:
+    if target.exists():  # made before this was stopped; its name is the hash of what is in it
+        return
+    try:
+        os.link(source, target)
+    except OSError:
+        temporary = target.with_name(f".tmp-{target.name}")
+        shutil.copyfile(source, temporary)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
