@@ -60,7 +60,7 @@ def fill(folder: Path, n: int, regions: int, frames: int) -> float:
     rng = np.random.default_rng(1)
     rows = dict(zip(SCHEMAS, np.array([1, regions, regions * VOXELS_PER_REGION, regions]) * N_VIEWS, strict=True))
     started = time.perf_counter()
-    with ResultsWriter(folder, Provenance("0", "made up", "0", "none"), {}) as writer:
+    with ResultsWriter(folder, Provenance("0", "made up", "0", "0", "none"), {}) as writer:
         for number in rng.permutation(n):
             obsid = f"{number * 50_000:010d}"
             tables = Tables(*(made_up(schema, rows[name], obsid, frames, rng) for name, schema in SCHEMAS.items()))

@@ -8,7 +8,7 @@ from xscan.ledger import Outcome, account, outcomes
 from xscan.schema import RUNS
 from xscan.tables import Provenance, failed_tables
 
-PROVENANCE = Provenance("0.1.0", "default", "0123456789abcdef", "numpy", "feed")
+PROVENANCE = Provenance("0.1.0", "default", "0123456789abcdef", "code", "numpy", "feed")
 
 
 def rows(obsid: str, *states: str) -> pa.Table:
@@ -38,7 +38,8 @@ def test_an_observation_has_one_state(states: list[str], state: str) -> None:
     assert (outcome.state, outcome.reason) == (state, "" if state == "done" else f"why_{state}")
     assert outcome.n_regions == 3 * len(states)
     assert outcome.seconds == 1.0 + 2.0 * len(states)
-    assert (outcome.xscan_version, outcome.backend, outcome.inputs_digest) == ("0.1.0", "numpy", "feed")
+    assert (outcome.xscan_version, outcome.backend) == ("0.1.0", "numpy")
+    assert (outcome.inputs_digest, outcome.config_digest, outcome.code_digest) == ("feed", "0123456789abcdef", "code")
 
 
 def test_every_observation_of_a_list_is_accounted_for() -> None:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from fake import CELL, CENTRE, quiet_list, with_burst, write_list
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xscan import open_results, runner
+from xscan.api import order
+from xscan.commands.releases import reprocess
+from xscan.crew import Crew
+from xscan.errors import ConfigError
 from xscan.ledger import Outcome
+from xscan.obslist import Obslist
+from xscan.progress import Reporter
 from xscan.releases.changes import Change, changes
-from xscan.releases.difference import compare_regions
+from xscan.releases.difference import REGION_CHANGES, compare_regions
+from xscan.scanner import Reading, Recipe, read_folder
 from xscan.schema import REGIONS
 
 MAKING = ("config", "code")
@@ -40,7 +53,9 @@ def compared(before: list[dict[str, Any]], after: list[dict[str, Any]], **reason
 
 
 def test_why_an_observation_is_searched_again() -> None:
-    held = {name: outcome(name) for name in ("same", "files", "gone", "missing")} | {"failed": outcome("failed", "failed")}
+    held = {name: outcome(name) for name in ("same", "files", "gone", "missing")} | {
+        "failed": outcome("failed", "failed")
+    }
     inputs = {"same": "files", "files": "others", "failed": "files", "fresh": "files", "missing": ""}
     listed = ["fresh", "same", "files", "failed", "missing"]
     found = changes(listed, inputs, held, MAKING)
@@ -122,7 +137,12 @@ def test_every_region_is_told_of_once(seed: int, n: int, m: int) -> None:
 
     def some(count: int) -> list[dict[str, Any]]:
         return [
-            region(i, dec_deg=float(rng.integers(0, 9)) * 8 * ARCSEC, dt_s=float(rng.choice([5.0, 50.0])), n_max=int(rng.integers(0, 2)))
+            region(
+                i,
+                dec_deg=float(rng.integers(0, 9)) * 8 * ARCSEC,
+                dt_s=float(rng.choice([5.0, 50.0])),
+                n_max=int(rng.integers(0, 2)),
+            )
             for i in range(count)
         ]
 
@@ -138,3 +158,176 @@ def test_every_region_is_told_of_once(seed: int, n: int, m: int) -> None:
     assert sorted(row["change"] for row in back) == sorted(
         {"new": "lost", "lost": "new"}.get(row["change"], "changed") for row in rows
     )
+
+
+PLACES = [(-6, -6, 325.0), (5, -5, 925.0), (-5, 6, 1525.0)]  # cells from the centre, and s
+
+
+class Archive:
+    """Observations in a folder, each with a list of bursts that may be changed."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.bursts: dict[str, dict[int, int]] = {}  # by obsid: number of a place, counts
+        self.version: dict[str, int] = {}
+        data.mkdir()
+
+    def write(self, obsid: str, bursts: dict[int, int]) -> None:
+        """Make or remake an observation; the same bursts again make other files of the same events."""
+        self.bursts[obsid] = bursts
+        self.version[obsid] = self.version.get(obsid, 0) + 1
+        fake = quiet_list(np.random.default_rng(int(obsid)), "m1", 2000.0)
+        for number, counts in bursts.items():
+            x, y, start = PLACES[number]
+            place = (int(CENTRE + (x + 0.5) * CELL), int(CENTRE + (y + 0.5) * CELL))
+            fake = with_burst(fake, np.random.default_rng(number), counts, start, 20.0, *place)
+        fake = fake.take(np.argsort(fake.time, kind="stable"))
+        write_list(self.data / obsid, replace(fake, primary={"DATE": f"2026-01-{self.version[obsid]:02d}"}), obsid)
+
+
+class Releases:
+    """``xscan reprocess``, and what it searched."""
+
+    def __init__(self, folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.data = folder, data
+        self.searched: list[str] = []
+
+        def reading(folder: Path, recipe: Recipe, obsid: str | None = None) -> Reading:
+            self.searched.append(str(obsid))
+            return read_folder(folder, recipe, obsid)
+
+        monkeypatch.setattr(runner, "read_folder", reading)
+
+    def make(self, name: str, obsids: list[str], view: str = "50:0.2-12", retry_failed: bool = False) -> int:
+        self.searched.clear()
+        listed = Obslist(tuple(obsids), 0, 0, 0)
+        settings = order(views=[view])
+        return reprocess(listed, self.data, self.folder, name, settings, Crew(), retry_failed, Reporter(len(obsids)))
+
+    def changed(self, name: str) -> list[tuple[str, str, str]]:
+        table = pq.read_table(self.folder / name / "changed_regions.parquet", schema=REGION_CHANGES)
+        return [(row["obsid"], row["change"], row["reason"]) for row in table.to_pylist()]
+
+    def hash(self, name: str) -> str:
+        return open_results(self.folder / name).content_hash()
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Archive, Releases]:
+    archive = Archive(tmp_path / "data")
+    return archive, Releases(tmp_path / "releases", archive.data, monkeypatch)
+
+
+def test_a_year_of_releases(made: tuple[Archive, Releases]) -> None:
+    """Each month two observations come, two are reprocessed, and one is withdrawn."""
+    archive, releases = made
+    rng = np.random.default_rng(7)
+    obsids = [f"{number:010d}" for number in range(1, 61)]
+    fresh = iter(obsids)
+    listed: list[str] = []
+    changing = 0
+    for month in range(1, 13):
+        before = {obsid: archive.bursts[obsid] for obsid in listed}
+        added = [next(fresh) for _ in range(38 if month == 1 else 2)]
+        remade = rng.choice(listed, 2, replace=False).tolist() if listed else []
+        gone = [] if not listed else [str(rng.choice([obsid for obsid in listed if obsid not in remade]))]
+        for obsid in added:
+            archive.write(obsid, dict.fromkeys(range(int(rng.integers(0, 3))), 40))
+        for obsid in remade:
+            bursts = dict(archive.bursts[obsid])
+            match changing % 3:
+                case 0:
+                    bursts[2] = 50  # another one
+                case 1:
+                    bursts = dict(list(bursts.items())[1:])  # one less, if there is one
+            changing += 1
+            archive.write(obsid, bursts)
+        listed = [obsid for obsid in listed if obsid not in gone] + added
+        assert releases.make(f"month-{month}", rng.permutation(listed).tolist()) == 0
+        assert sorted(releases.searched) == sorted(added + remade)
+
+        told = releases.changed(f"month-{month}")
+        expected = [(obsid, "new", "added") for obsid in added for _ in archive.bursts[obsid]] if month > 1 else []
+        expected += [(obsid, "lost", "withdrawn") for obsid in gone for _ in before[obsid]]
+        for obsid in remade:
+            new, old = archive.bursts[obsid].keys(), before[obsid].keys()
+            expected += [(obsid, "new", "files")] * len(new - old) + [(obsid, "lost", "files")] * len(old - new)
+        assert sorted(row for row in told if row[1] != "changed") == sorted(expected)
+        # the background of a view, and so the expectation elsewhere, follows a burst that came or went
+        touched = {obsid for obsid in remade if archive.bursts[obsid] != before[obsid]}
+        assert {row[0] for row in told if row[1] == "changed"} <= touched
+    assert {len(archive.bursts[obsid]) for obsid in listed} >= {0, 1, 2}
+
+    releases.folder = releases.folder.with_name("from scratch")
+    assert releases.make("all", listed) == 0
+    assert sorted(releases.searched) == sorted(listed)
+    scratch = releases.hash("all")
+    releases.folder = releases.folder.with_name("releases")
+    assert releases.hash("month-12") == scratch
+
+
+def test_another_code_or_configuration_searches_all(
+    made: tuple[Archive, Releases], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, releases = made
+    listed = ["0000000001", "0000000002"]
+    for obsid in listed:
+        archive.write(obsid, {0: 40})
+    assert releases.make("a", listed) == 0
+    assert releases.make("b", listed) == 0
+    assert releases.searched == []
+    assert releases.hash("a") == releases.hash("b")
+    assert releases.make("c", listed, view="5:0.2-12") == 0
+    assert sorted(releases.searched) == listed
+    assert {row[1:] for row in releases.changed("c")} == {("new", "settings"), ("lost", "settings")}  # in other views
+    monkeypatch.setattr("xscan.scanner.code_digest", lambda: "another")
+    assert releases.make("d", listed, view="5:0.2-12") == 0
+    assert sorted(releases.searched) == listed
+    assert releases.changed("d") == []
+
+
+def test_a_release_that_was_stopped_goes_on(made: tuple[Archive, Releases], monkeypatch: pytest.MonkeyPatch) -> None:
+    archive, releases = made
+    listed = [f"{number:010d}" for number in range(1, 5)]
+    for obsid in listed[:2]:
+        archive.write(obsid, {0: 40})
+    assert releases.make("a", listed[:2]) == 0
+    for obsid in listed[2:]:
+        archive.write(obsid, {1: 40})
+
+    def dies(*_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("xscan.releases.make.compare_regions", dies)
+        with pytest.raises(RuntimeError):
+            releases.make("b", listed)
+    assert sorted(releases.searched) == listed[2:]
+    with pytest.raises(ConfigError, match="begun with another list"):
+        releases.make("b", listed[:3])
+    assert releases.make("b", listed) == 0
+    assert releases.searched == []
+    assert [row[:2] for row in releases.changed("b")] == [(listed[2], "new"), (listed[3], "new")]
+    with pytest.raises(ConfigError, match="finished"):
+        releases.make("b", listed)
+    with pytest.raises(ConfigError, match="--release"):
+        releases.make("../b", listed)
+
+
+def test_files_that_are_gone_change_nothing_and_failures_are_retried_when_asked(made: tuple[Archive, Releases]) -> None:
+    archive, releases = made
+    listed = ["0000000001", "0000000002"]
+    archive.write(listed[0], {0: 40})
+    assert releases.make("a", listed) == 1  # the second has no folder
+    shutil.rmtree(archive.data / listed[0])
+    assert releases.make("b", listed) == 0  # nothing was searched, and so nothing failed
+    assert (releases.searched, releases.changed("b")) == ([], [])
+    assert releases.make("c", listed, retry_failed=True) == 1
+    assert releases.searched == [listed[1]]
+    archive.write(listed[1], {})
+    assert releases.make("d", listed) == 0
+    assert releases.searched == [listed[1]]
+    observations = pq.read_table(releases.folder / "d" / "changed_observations.parquet").to_pylist()
+    assert [(row["obsid"], row["reason"], row["state_before"], row["state"]) for row in observations] == [
+        (listed[1], "files", "failed", "done")
+    ]

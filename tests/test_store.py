@@ -23,14 +23,14 @@ from fake import CENTRE, OBSID, quiet_list, with_burst, write_list
 
 import xscan
 from xscan.errors import Reason, StoreError
-from xscan.schema import LIGHTCURVES, CIRCUMSTANCES, SCHEMAS
+from xscan.schema import CIRCUMSTANCES, LIGHTCURVES, SCHEMAS
 from xscan.store import Results, ResultsWriter, compaction, reader, stage, staging, writer
 from xscan.store.digest import _feed, hash_by_observation
 from xscan.tables import Provenance, Tables, failed_tables
 
 SETTINGS = {"search.sigma": "3", "search.views": "5:0.2-12"}
 ROOT = Path(__file__).resolve().parents[1]
-PROVENANCE = Provenance("0.1.0", "default", "0123456789abcdef", "numpy")
+PROVENANCE = Provenance("0.1.0", "default", "0123456789abcdef", "code", "numpy")
 
 
 def open_writer(folder: Path) -> ResultsWriter:
@@ -303,7 +303,7 @@ from pathlib import Path
 from xscan.store import ResultsWriter
 from xscan.store.digest import _feed, hash_by_observation
 from xscan.tables import Provenance
-writer = ResultsWriter(Path({str(tmp_path)!r}), Provenance("0.1.0", "default", "0123456789abcdef", "numpy"), {{}})
+writer = ResultsWriter(Path({str(tmp_path)!r}), Provenance("0.1.0", "default", "0", "0", "numpy"), {{}})
 writer.__enter__()
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -58,11 +58,39 @@ Hot = Annotated[
 Plot = Annotated[bool, typer.Option("--plot", help="Draw each observation and region: PNGs in DIR/plots.")]
 
 
+ObslistFile = Annotated[Path, typer.Option("--obslist", metavar="FILE", help="One obsid a line; # for comments.")]
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of <obsid>/ folders.")]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Search again what failed before, its files unchanged.")
+]
+Workers = Annotated[int | None, typer.Option("--workers", metavar="N", min=1, help="Worker processes on this machine.")]
+Gpus = Annotated[
+    str | None, typer.Option("--gpus", metavar="N|all", help="A worker process for each of N CUDA devices.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Use a Dask cluster that exists: tcp://host:8786.")
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option("--time-limit", metavar="S", min=1, help="Give up an observation that takes longer. Default 1800."),
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option("--memory-limit", metavar="SIZE", help="For each worker, as 4GB. Default: the machine's, shared."),
+]
+
+
 class LogFormat(StrEnum):
     """How a run tells of itself."""
 
     TEXT = "text"
     JSON = "json"
+
+
+Logs = Annotated[
+    LogFormat | None,
+    typer.Option("--log-format", help="text, or json for an object a line. Default: text, on a terminal with a bar."),
+]
 
 
 def _version(asked: bool) -> None:
@@ -104,8 +132,8 @@ def scan(
 
 @app.command()
 def archive(
-    obslist: Annotated[Path, typer.Option("--obslist", metavar="FILE", help="One obsid a line; # for comments.")],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of <obsid>/ folders.")] = Path("data"),
+    obslist: ObslistFile,
+    data: Data = Path("data"),
     out: Out = Path("results"),
     profile: Profile = "default",
     config: Config = None,
@@ -113,40 +141,18 @@ def archive(
     backend: BackendName = "auto",
     hot_pixels: Hot = None,
     plot: Plot = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Search again what failed before, its files unchanged.")
-    ] = False,
-    workers: Annotated[
-        int | None, typer.Option("--workers", metavar="N", min=1, help="Worker processes on this machine.")
-    ] = None,
-    gpus: Annotated[
-        str | None, typer.Option("--gpus", metavar="N|all", help="A worker process for each of N CUDA devices.")
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option("--scheduler", metavar="ADDRESS", help="Use a Dask cluster that exists: tcp://host:8786."),
-    ] = None,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(
-            "--time-limit", metavar="S", min=1, help="Give up an observation that takes longer. Default 1800."
-        ),
-    ] = None,
-    memory_limit: Annotated[
-        str | None,
-        typer.Option("--memory-limit", metavar="SIZE", help="For each worker, as 4GB. Default: the machine's, shared."),
-    ] = None,
-    log_format: Annotated[
-        LogFormat | None,
-        typer.Option(
-            "--log-format", help="text, or json for an object a line. Default: text, on a terminal with a bar."
-        ),
-    ] = None,
+    retry_failed: RetryFailed = False,
+    workers: Workers = None,
+    gpus: Gpus = None,
+    scheduler: Scheduler = None,
+    time_limit: TimeLimit = None,
+    memory_limit: MemoryLimit = None,
+    log_format: Logs = None,
 ) -> None:
     """Search every observation of a list, but those searched before.
 
     Stop it and start it again as you like: what is in the results already is
-    searched again only if its files have other names or sizes now.
+    searched again only if its files are others now.
 
     Without --workers, --gpus or --scheduler one process searches one
     observation after the other, and one that crashes or hangs ends or stops
@@ -162,9 +168,63 @@ def archive(
 
     settings = order(profile, config, view or (), hot_pixels, backend)
     crew = Crew(workers, gpus, scheduler, time_limit, memory_limit)
-    raise typer.Exit(
-        run_archive(read_obslist(obslist), data, out, settings, plot, retry_failed, crew, log_format is LogFormat.JSON)
-    )
+    listed = read_obslist(obslist)
+    reporter = _reporter(len(listed.obsids), log_format)
+    raise typer.Exit(run_archive(listed, data, out, settings, plot, retry_failed, crew, reporter))
+
+
+@app.command()
+def reprocess(
+    release: Annotated[str, typer.Option("--release", metavar="NAME", help="Of the release to make, as 2026-11.")],
+    obslist: ObslistFile,
+    data: Data = Path("data"),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder of all releases; each is a folder of results in it.")
+    ] = Path("releases"),
+    profile: Profile = "default",
+    config: Config = None,
+    view: Views = None,
+    backend: BackendName = "auto",
+    hot_pixels: Hot = None,
+    retry_failed: RetryFailed = False,
+    workers: Workers = None,
+    gpus: Gpus = None,
+    scheduler: Scheduler = None,
+    time_limit: TimeLimit = None,
+    memory_limit: MemoryLimit = None,
+    log_format: Logs = None,
+) -> None:
+    """Search what is new or changed since the last release, and carry the rest over.
+
+    Searched again is what has other files, or all if the configuration or the
+    code that decides results is another. What that did to the regions, new,
+    lost or changed, is printed and stands in changed_regions.parquet
+    (docs/releases.md). Stopped, the same command goes on.
+
+    Exit codes: 0 all that was searched could be; 1 of some observation nothing could be searched;
+    2 wrong usage or configuration; 3 no usable device.
+    """
+    from xscan.api import order
+    from xscan.commands import releases
+    from xscan.crew import Crew
+    from xscan.obslist import read_obslist
+
+    settings = order(profile, config, view or (), hot_pixels, backend)
+    crew = Crew(workers, gpus, scheduler, time_limit, memory_limit)
+    listed = read_obslist(obslist)
+    reporter = _reporter(len(listed.obsids), log_format)
+    raise typer.Exit(releases.reprocess(listed, data, out, release, settings, crew, retry_failed, reporter))
+
+
+@app.command(name="releases")
+def show_releases(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of releases.")] = Path("releases"),
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Only the names of those being made.")] = False,
+) -> None:
+    """List the releases in a folder, and what each changed."""
+    from xscan.commands import releases
+
+    raise typer.Exit(releases.list_releases(folder, unfinished))
 
 
 @app.command()
@@ -291,6 +351,16 @@ def run_scan(folder: Path, out: Path, order: Order, plot: bool = False) -> int:
     return _run([(None, folder)], folder, out, order, Crew(), Reporter(total=1), plot)
 
 
+def _reporter(total: int, log_format: LogFormat | None) -> Reporter:
+    from xscan.progress import JsonFormatter, Reporter
+
+    json_lines = log_format is LogFormat.JSON
+    if json_lines:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonFormatter())
+    return Reporter(total, json_lines=json_lines)
+
+
 def run_archive(
     obslist: Obslist,
     data: Path,
@@ -299,18 +369,13 @@ def run_archive(
     plot: bool,
     retry_failed: bool,
     crew: Crew,
-    json_lines: bool,
+    reporter: Reporter,
 ) -> int:
     """Search the observations of a list; return the exit code."""
     from xscan.errors import ConfigError
-    from xscan.progress import JsonFormatter, Reporter
 
     if not data.is_dir():
         raise ConfigError(f"{data}: no such folder; --data names the folder that holds <obsid>/ folders")
-    if json_lines:
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(JsonFormatter())
-    reporter = Reporter(len(obslist.obsids), json_lines=json_lines)
     reporter.say(
         f"{len(obslist.obsids)} observations "
         f"({obslist.duplicates} duplicates, {obslist.comments} comments, {obslist.blank} blank lines left out)"

@@ -12,9 +12,10 @@ from xscan.backends import cpu_backend
 from xscan.backends.nvidia import visible_devices
 from xscan.dispatch import GivenUp, Pool, dispatch
 from xscan.errors import ConfigError, DeviceError, Reason
+from xscan.fingerprint import inputs_digest
 from xscan.interrupt import Interruption
 from xscan.runner import Heard, Task, run
-from xscan.scanner import Order, Recipe, inputs_digest
+from xscan.scanner import Order, Recipe
 from xscan.store import ResultsWriter
 from xscan.summary import summarize
 from xscan.tables import failed_tables

@@ -14,8 +14,11 @@ from xscan.missions.xmm import files_of
 __all__ = ["BYSTANDERS", "code_digest", "inputs_digest"]
 
 BYSTANDERS = frozenset(
-    ("archives", "bench", "releases", "simulate", "store")  # folders
-    + ("api", "cli", "doctor", "export", "fingerprint", "ledger", "plots", "report")
+    [
+        *("archives", "bench", "commands", "releases", "simulate", "store"),  # folders
+        *("api", "cli", "cluster", "crew", "dispatch", "doctor", "export", "interrupt", "ledger", "obslist", "pace"),
+        *("plots", "progress", "report", "runner", "summary", "worker"),
+    ]
 )
 """Modules that handle results and do not make them: a change to them changes none. tests/test_fingerprint.py sees
 that nothing which makes results imports them."""

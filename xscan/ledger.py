@@ -42,8 +42,8 @@ class Outcome:
         Wall time of reading and searching, s.
     xscan_version, backend : str
         What searched it; empty if pending.
-    inputs_digest : str
-        Fingerprint of its files then.
+    inputs_digest, config_digest, code_digest : str
+        Fingerprints of its files then, of the configuration, and of the code that searched it.
     finished_utc : datetime, optional
     """
 
@@ -78,6 +78,8 @@ def outcomes(runs: pa.Table) -> dict[str, Outcome]:
             first["xscan_version"],
             first["backend"],
             first["inputs_digest"],
+            first["config_digest"],
+            first["code_digest"],
             first["finished_utc"],
         )
     return found

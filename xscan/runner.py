@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xscan.fingerprint import inputs_digest
 from xscan.ledger import Outcome
-from xscan.scanner import Reading, Recipe, inputs_digest, read_folder, search_reading
+from xscan.scanner import Reading, Recipe, read_folder, search_reading
 from xscan.store import ResultsWriter
 from xscan.summary import Summary, summarize
 from xscan.tables import Tables
@@ -45,7 +46,7 @@ def unfinished(
     Returns
     -------
     todo : list of Task
-        What is not held, has other files now, or has no obsid yet.
+        What is not held, has other files now, or has no obsid yet. Files that are not here now say nothing.
     kept : list of Outcome
         The others.
     """
@@ -56,7 +57,7 @@ def unfinished(
         if (
             before is None
             or (retry_failed and before.state == "failed")
-            or before.inputs_digest != inputs_digest(folder)
+            or inputs_digest(folder) not in ("", before.inputs_digest)
         ):
             todo.append((obsid, folder))
         else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -14,13 +12,14 @@ from xscan import __version__
 from xscan.backends import Backend, get_backend
 from xscan.config import ScanConfig
 from xscan.errors import DataError, MachineError, Reason, is_shortage
+from xscan.fingerprint import code_digest, inputs_digest
 from xscan.missions.hotpixels import HotPixels
 from xscan.missions.xmm import read
 from xscan.model import Observation
 from xscan.search import SubsetSearch, ViewResult, search_observation
 from xscan.tables import Provenance, Tables, failed_tables, tabulate
 
-__all__ = ["Order", "Reading", "Recipe", "inputs_digest", "read_folder", "scan_folder", "search_reading"]
+__all__ = ["Order", "Reading", "Recipe", "read_folder", "scan_folder", "search_reading"]
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ class Order:
         """Say what makes the results."""
         digest = self.config.digest()
         hot = self.hot_pixels.digest()
-        return Provenance(__version__, self.profile, f"{digest}-{hot}" if hot else digest, self.backend)
+        return Provenance(__version__, self.profile, f"{digest}-{hot}" if hot else digest, code_digest(), self.backend)
 
     def recipe(self) -> Recipe:
         """Give it with its backend, for this process.
@@ -104,20 +103,6 @@ class Reading:
     observation: Observation | None
     reason: Reason | None = None
     message: str = ""
-
-
-def inputs_digest(folder: Path) -> str:
-    """Fingerprint of the names and sizes of the files of an observation.
-
-    Any file counts, whether or not it would be searched: one too many costs a search, one too few
-    would leave results that are not of these files.
-    """
-    try:
-        paths = [path for place in (folder, folder / "pps") if place.is_dir() for path in place.iterdir()]
-        files = sorted((str(path.relative_to(folder)), path.stat().st_size) for path in paths if path.is_file())
-    except OSError:  # reading it will tell what is wrong
-        files = []
-    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
 
 def read_folder(folder: Path, recipe: Recipe, obsid: str | None = None) -> Reading:

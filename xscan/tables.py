@@ -48,6 +48,7 @@ class Provenance:
     xscan_version: str
     profile: str
     config_digest: str
+    code_digest: str
     backend: str
     inputs_digest: str = ""
 

@@ -42,7 +42,9 @@ REGION_CHANGES = pa.schema(
         column("t_stop_s", pa.float64(), "s", "end of the last flagged frame; of this release unless lost"),
         column("moved_arcsec", pa.float64(), "arcsec", "between both places; null unless changed", True),
         *(
-            column(f"{name}{which}", REGIONS.field(name).type, REGIONS.field(name).metadata[b"unit"].decode(), text, True)
+            column(
+                f"{name}{which}", REGIONS.field(name).type, REGIONS.field(name).metadata[b"unit"].decode(), text, True
+            )
             for name in _NUMBERS
             for which, text in (("_before", "in the previous release; null if new"), ("", "now; null if lost"))
         ),

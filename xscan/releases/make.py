@@ -15,7 +15,7 @@ from xscan.errors import ConfigError, StoreError
 from xscan.fingerprint import inputs_digest
 from xscan.ledger import Outcome, read_ledger
 from xscan.releases.changes import Change, changes
-from xscan.releases.difference import REGION_CHANGES, compare_regions
+from xscan.releases.difference import compare_regions
 from xscan.releases.record import Release, list_digest, releases, write_release
 from xscan.runner import Task, unfinished
 from xscan.schema import column
@@ -76,7 +76,9 @@ def prepare(folder: Path, name: str, obsids: Iterable[str]) -> Release:
         if release.name != name:
             continue
         if release.finished_utc:
-            raise ConfigError(f"{folder / name}: this release was finished {release.finished_utc}; give another --release")
+            raise ConfigError(
+                f"{folder / name}: this release was finished {release.finished_utc}; give another --release"
+            )
         if release.list_digest != digest:
             raise ConfigError(
                 f"{folder / name}: this release was begun with another list; give that one, or remove the folder"
@@ -139,7 +141,9 @@ def make_release(
     after = read_ledger(open_results(target))
     missing = [obsid for obsid in obsids if obsid not in after]
     if missing:
-        raise StoreError(f"{target}: {len(missing)} observations have no result ({missing[0]}, ...); run the command again")
+        raise StoreError(
+            f"{target}: {len(missing)} observations have no result ({missing[0]}, ...); run the command again"
+        )
     return _finish(folder, release, reasons, before, after, len(carried))
 
 
@@ -153,7 +157,12 @@ def _finish(
 ) -> Made:
     target = folder / release.name
     now = open_results(target).table("regions")
-    then = open_results(folder / release.previous).table("regions") if release.previous else now.slice(0, 0)
+    searched = [obsid for obsid, reason in reasons.items() if reason != Change.WITHDRAWN]
+    n_searched = Counter(reasons[obsid] for obsid in searched)
+    n_withdrawn = len(reasons) - len(searched)
+    if not release.previous:  # nothing to be held against
+        reasons = {}
+    then = open_results(folder / release.previous).table("regions") if release.previous else now
     regions = compare_regions(then, now, reasons)
     rows = [
         {
@@ -171,13 +180,13 @@ def _finish(
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         write_whole(target / f"changed_{name}.parquet", sink.getvalue())
-    searched = Counter(reason for reason in reasons.values() if reason != Change.WITHDRAWN)
     done = replace(
         release,
         finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         n_carried=n_carried,
-        n_searched=dict(sorted(searched.items())),
-        n_withdrawn=sum(reason == Change.WITHDRAWN for reason in reasons.values()),
+        n_searched=dict(sorted(n_searched.items())),
+        n_failed=sum(after[obsid].state == "failed" for obsid in searched),
+        n_withdrawn=n_withdrawn,
         n_regions=dict(Counter(regions["change"].to_pylist())) | {"all": now.num_rows},
     )
     write_release(target, done)

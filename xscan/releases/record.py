@@ -39,6 +39,8 @@ class Release:
         Observations taken over as they were.
     n_searched : dict of str to int
         Observations searched, by the reason.
+    n_failed : int
+        Of these, the failed.
     n_withdrawn : int
     n_regions : dict of str to int
         Regions that are new, lost or changed, and ``all`` there are now.
@@ -51,6 +53,7 @@ class Release:
     finished_utc: str = ""
     n_carried: int = 0
     n_searched: dict[str, int] = field(default_factory=dict)
+    n_failed: int = 0
     n_withdrawn: int = 0
     n_regions: dict[str, int] = field(default_factory=dict)
 

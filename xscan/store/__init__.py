@@ -8,8 +8,10 @@ results are of.
 
 from __future__ import annotations
 
+from xscan.store.disk import sync_folder, write_whole
+from xscan.store.manifest import read_json
 from xscan.store.reader import Results, open_results
 from xscan.store.staging import stage
 from xscan.store.writer import ResultsWriter
 
-__all__ = ["Results", "ResultsWriter", "open_results", "stage"]
+__all__ = ["Results", "ResultsWriter", "open_results", "read_json", "stage", "sync_folder", "write_whole"]

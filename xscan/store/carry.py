@@ -7,16 +7,18 @@ import shutil
 from collections.abc import Set
 from pathlib import Path
 
+from xscan.errors import StoreError
 from xscan.schema import SCHEMAS
 from xscan.store.disk import named_trouble, sync_folder
-from xscan.store.manifest import Part, read_manifest, write_manifest
+from xscan.store.manifest import Part, has_manifest, read_manifest, write_manifest
 from xscan.store.part import without
+from xscan.store.staging import staged
 
 __all__ = ["carry"]
 
 
 def carry(source: Path, target: Path, observations: Set[str]) -> None:
-    """Fill an empty folder of results with observations of another.
+    """Fill an empty folder of results with observations of another; do nothing if it is not empty.
 
     Files of which all observations are taken are shared between both folders (hard links; copies
     where the file system has none): a file of results never changes. The others are written anew
@@ -25,17 +27,20 @@ def carry(source: Path, target: Path, observations: Set[str]) -> None:
     Parameters
     ----------
     source : Path
-        Compacted: nothing of it is staged.
     target : Path
-        Opened by a :class:`~xscan.store.ResultsWriter`, and empty.
+        Opened by a :class:`~xscan.store.ResultsWriter`.
     observations : set of str
         Those that ``source`` does not have are passed over.
 
     Raises
     ------
     StoreError
-        If a file cannot be read or written.
+        If a file cannot be read or written, or results in ``source`` are not in parts yet.
     """
+    if has_manifest(target):
+        return
+    if staged(source):
+        raise StoreError(f"{source}: a run of it was stopped; finish it first: run its command again")
     with named_trouble(target):
         parts = [_taken(source, target, part, observations) for part in read_manifest(source)]
         for name in SCHEMAS:

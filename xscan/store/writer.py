@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from xscan.schema import SCHEMAS
 from xscan.store.about import claim
+from xscan.store.carry import carry
 from xscan.store.compaction import FULL, compact, sweep
 from xscan.store.disk import named_trouble
 from xscan.store.lock import locked
@@ -62,7 +64,11 @@ class ResultsWriter:
     ) -> None:
         with self._held:
             if error is None:
-                self._compact()
+                self.compact()
+
+    def carry(self, source: Path, observations: Set[str]) -> None:
+        """Take observations over from another folder, if this one is empty; as :func:`xscan.store.carry.carry`."""
+        carry(source, self.folder, observations)
 
     def write(self, obsid: str, tables: Tables) -> None:
         """Replace one observation's results; a crash in between leaves what was there before."""
@@ -74,9 +80,10 @@ class ResultsWriter:
         """Hear that an observation was staged, by whomever; every so often all go into parts."""
         self._waiting += 1
         if self._waiting >= FULL:
-            self._compact()
+            self.compact()
 
-    def _compact(self) -> None:
+    def compact(self) -> None:
+        """Move what is staged into parts."""
         with named_trouble(self.folder):
             compact(self.folder, self._latest)
         self._waiting, self._latest = 0, {}

@@ -1,0 +1,133 @@
+"""``xscan reprocess`` and ``xscan releases``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from xscan.crew import Crew, work
+from xscan.errors import ConfigError
+from xscan.interrupt import Interrupted, interruptible
+from xscan.ledger import Outcome
+from xscan.obslist import Obslist
+from xscan.progress import Reporter
+from xscan.releases.make import Made, make_release, prepare
+from xscan.releases.record import releases
+from xscan.runner import Task
+from xscan.scanner import Order
+from xscan.store import ResultsWriter
+
+__all__ = ["list_releases", "reprocess"]
+
+
+def reprocess(
+    obslist: Obslist,
+    data: Path,
+    folder: Path,
+    name: str,
+    order: Order,
+    crew: Crew,
+    retry_failed: bool,
+    reporter: Reporter,
+) -> int:
+    """Make a release, and say what it changed."""
+    if not data.is_dir():
+        raise ConfigError(f"{data}: no such folder; --data names the folder that holds <obsid>/ folders")
+    data, folder = data.absolute(), folder.absolute()  # workers may be in other folders
+    equipped = crew.equip(order)
+    release = prepare(folder, name, obslist.obsids)
+    against = f"held against {release.previous}" if release.previous else "the first"
+    reporter.say(f"release {name}, {against}: {len(obslist.obsids)} observations")
+    tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
+    stopped = None
+    made = None
+    try:
+        with (
+            interruptible() as interruption,
+            ResultsWriter(folder / name, equipped.provenance(), equipped.settings()) as writer,
+        ):
+
+            def search(todo: list[Task], kept: list[Outcome]) -> None:
+                reporter.keep(kept)
+                with reporter:
+                    if todo:
+                        work(todo, equipped, crew, data, writer, reporter.heard, None, reporter.say, interruption)
+
+            try:
+                made = make_release(folder, release, tasks, writer, equipped.provenance(), search, retry_failed)
+            except Interrupted as signal:
+                stopped = signal
+    except Interrupted as signal:  # outside of a search
+        stopped = signal
+    if stopped is not None or made is None:
+        reporter.say(f"xscan: stopped by {stopped}; the same command goes on from where it was")
+        return stopped.exit_code if stopped is not None else 1
+    _print_made(made, folder / name)
+    return 1 if made.release.n_failed else 0
+
+
+def list_releases(folder: Path, unfinished: bool) -> int:
+    """Print the releases in a folder; with ``unfinished`` only the names of those that are being made."""
+    found = releases(folder)
+    if unfinished:
+        for release in found:
+            if not release.finished_utc:
+                print(release.name)
+        return 0
+    if not found:
+        raise ConfigError(f"{folder}: no releases here; xscan reprocess makes them")
+    names = (
+        "release",
+        "finished (UTC)",
+        "against",
+        "carried",
+        "searched",
+        "withdrawn",
+        "regions",
+        "new",
+        "lost",
+        "changed",
+    )
+    table = Table(*names)
+    for release in found:
+        n = release.n_regions
+        table.add_row(
+            release.name,
+            release.finished_utc.removesuffix("+00:00") or "no",
+            release.previous,
+            *(str(count) for count in (release.n_carried, sum(release.n_searched.values()), release.n_withdrawn)),
+            *(str(n.get(key, 0)) for key in ("all", "new", "lost", "changed")),
+        )
+    _console().print(table)
+    return 0
+
+
+def _print_made(made: Made, folder: Path) -> None:
+    """Print the sums by reason, and where the rest stands."""
+    release = made.release
+    console = _console()
+    if release.previous:
+        table = Table(
+            "why searched again", "observations", "new", "lost", "changed", title="regions against the release before"
+        )
+        reasons = made.observations["reason"].to_pylist()
+        of_regions = list(zip(made.regions["reason"].to_pylist(), made.regions["change"].to_pylist(), strict=True))
+        for reason in sorted(set(reasons)):
+            counts = [of_regions.count((reason, change)) for change in ("new", "lost", "changed")]
+            table.add_row(reason, *(str(count) for count in (reasons.count(reason), *counts)))
+        console.print(table)
+    n = release.n_regions
+    text = (
+        f"release {release.name}: {release.n_carried} observations carried over, "
+        f"{sum(release.n_searched.values())} searched, {release.n_withdrawn} withdrawn; "
+        f"{n['all']} regions ({n.get('new', 0)} new, {n.get('lost', 0)} lost, {n.get('changed', 0)} changed); "
+        f"results, changed_observations.parquet and changed_regions.parquet in {folder}"
+    )
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
