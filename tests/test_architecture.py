@@ -36,11 +36,16 @@ FLOORS = [
     {"schema"},
     {"tables"},
     {"store.disk", "export", "plots"},
-    {"store.lock", "store.manifest", "store.staging"},
+    {"store.lock", "store.manifest", "store.staging", "archives.verify"},
     {"store.about", "store.digest", "store.part"},
     {"store.compaction", "store.reader"},
     {"store.writer"},
     {"store"},
+    {"archives.products", "archives.tar", "archives.web"},
+    {"archives.marker", "archives.download"},
+    {"archives.folder", "archives.heasarc", "archives.nxsa"},
+    {"archives", "archives.fetch", "archives.ahead"},
+    {"archives.cache", "archives.account"},
     {"ledger"},
     {"runner"},
     {"simulate.detector", "simulate.sky", "simulate.recovery"},  # nothing below knows of simulations
@@ -57,7 +62,7 @@ FLOORS = [
     {"bench.page"},
     {"cli"},
 ]
-HEAVY = ("cupy", "dask", "distributed", "numba", "numpy", "scipy", "cv2", "pyarrow", "astropy")
+HEAVY = ("cupy", "dask", "distributed", "numba", "numpy", "scipy", "cv2", "pyarrow", "astropy", "requests", "urllib3")
 TOUCH_THE_WORLD = {
     "backends.cuda_source",
     "missions.fitsfile",
@@ -76,6 +81,7 @@ TOUCH_THE_WORLD = {
     "cli",
 }
 TOUCH_THE_WORLD |= {"simulate.files", "simulate.observation", "plots"}
+TOUCH_THE_WORLD |= {f"archives.{name}" for name in ("cache", "download", "fetch", "folder", "marker", "web")}
 TOUCH_THE_WORLD |= {"bench.machine", "bench.child", "bench.gunzip", "bench.workloads", "bench.suite"}
 
 

@@ -1,0 +1,71 @@
+"""NASA's HEASARC: a folder per observation, whose listing names the files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+from xscan.archives.download import download
+from xscan.archives.products import Delivery, Offer, product_of
+from xscan.archives.web import AttemptError, MissingError, Web
+from xscan.errors import Reason
+
+__all__ = ["HEASARC_URL", "Heasarc"]
+
+HEASARC_URL = "https://heasarc.gsfc.nasa.gov/FTP/xmm/data/rev0"
+_HREF = re.compile(r"""href\s*=\s*["']?([^"'\s>]+)""", re.I)
+_MOST_LISTING_BYTES = 8 << 20
+
+
+class Heasarc:
+    """Products from a tree of folders.
+
+    Parameters
+    ----------
+    web : Web
+    where : str
+        Address of the folder of observations, or of a mirror of it.
+    """
+
+    name = "heasarc"
+
+    def __init__(self, web: Web, where: str = HEASARC_URL) -> None:
+        self.where = where.rstrip("/")
+        self._web = web
+
+    def offers(self, obsid: str) -> tuple[Offer, ...]:
+        """Give one offer per file that is listed and wanted."""
+        folder = f"{self.where}/{obsid}/PPS/"
+        listed = self._list(obsid, folder, f"P{obsid}")
+        wanted = {name: product for name in listed or () if (product := product_of(name, obsid))}
+        return tuple(Offer(name, obsid, product, folder + name) for name, product in sorted(wanted.items()))
+
+    def take(self, offer: Offer, into: Path) -> Delivery:
+        """Download."""
+        return download(self._web, offer, into)
+
+    def why_nothing(self, obsid: str) -> Reason:
+        """Say why there is no event list: the observation may have no folder at all."""
+        listed = self._list(obsid, f"{self.where}/{obsid}/", "PPS", "ODF")
+        return Reason.NO_SUCH_OBSERVATION if listed is None else Reason.NO_PRODUCTS
+
+    def _list(self, obsid: str, folder: str, *familiar: str) -> set[str] | None:
+        """Give the names in a folder; None if there is no such folder."""
+        return self._web.persist(f"{obsid}: {folder}", lambda: self._ask(folder, familiar))
+
+    def _ask(self, folder: str, familiar: tuple[str, ...]) -> set[str] | None:
+        try:
+            with self._web.get(folder) as answer:
+                page = bytearray()
+                while piece := answer.read(1 << 16):
+                    page += piece
+                    if len(page) > _MOST_LISTING_BYTES:
+                        raise AttemptError(f"a listing of more than {_MOST_LISTING_BYTES} bytes", again=False)
+        except MissingError:
+            return None
+        links = _HREF.findall(page.decode("utf-8", "replace"))
+        names = {unquote(link).rstrip("/").rpartition("/")[2] for link in links}
+        if not any(name.upper().startswith(familiar) for name in names):  # a page about maintenance has links too
+            raise AttemptError("the archive sends a page, not the listing of this folder")
+        return names
