@@ -28,7 +28,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     cut_at: int | None = None  # bytes after which the connection is cut
     hang_at: int | None = None  # bytes after which nothing more comes
-    trickle: bool = False  # a byte at a time
+    trickle: int = 0  # bytes at a time, a hundred times a second
     ranges: bool = True
     declare_length: bool = True
     range_start_error: int = 0
@@ -154,6 +154,15 @@ def changed(**attributes: object) -> Fault:
     return spoil
 
 
+def declared(length: int) -> Fault:
+    """Promise another length than is sent."""
+
+    def spoil(reply: Reply) -> None:
+        reply.headers["Content-Length"] = str(length)
+
+    return spoil
+
+
 def edited(edit: Callable[[bytes], bytes]) -> Fault:
     """Send other bytes, with the length of those."""
 
@@ -200,7 +209,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         stops = [at - start for at in (reply.cut_at, reply.hang_at) if at is not None and at >= start]
         sent = body[: min(stops)] if stops else body
-        for piece in [sent[k : k + 1] for k in range(len(sent))] if reply.trickle else [sent]:
+        step = reply.trickle or max(len(sent), 1)
+        for piece in [sent[k : k + step] for k in range(0, len(sent), step)]:
             self.wfile.write(piece)
             if reply.trickle and self.server.archive.released.wait(0.01):
                 break
