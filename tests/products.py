@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import random
+import struct
+import zlib
+from collections.abc import Callable, Iterator
 
 from astropy.io import fits
 
@@ -40,3 +43,41 @@ def observation(obsid: str = OBSID, n: int = 4000) -> dict[str, bytes]:
     """All four products."""
     names = [pn(obsid), mos("M1", obsid), mos("M2", obsid), sources(obsid)]
     return {name: product(seed + 10 * int(obsid) % 1000, n) for seed, name in enumerate(names)}
+
+
+def huge(n_bytes: int) -> tuple[int, Callable[[], Iterator[bytes]]]:
+    """Make a product too large to hold: its length, and what gives its bytes anew.
+
+    A table of random bytes in a gzip file that stores them as they are.
+    """
+    piece = random.Random(1).randbytes(65_535)
+    rows = n_bytes // len(piece) * len(piece)
+    cards = {"SIMPLE": "T", "BITPIX": "8", "NAXIS": "0", "END": ""}
+    table = {
+        "XTENSION": "'BINTABLE'", "BITPIX": "8", "NAXIS": "2", "NAXIS1": "1", "NAXIS2": str(rows), "PCOUNT": "0",
+        "GCOUNT": "1", "TFIELDS": "1", "TTYPE1": "'PI'", "TFORM1": "'B'", "END": "",
+    }  # fmt: skip
+    head = header(cards) + header(table)
+    tail = bytes(-rows % 2880)
+
+    def stored(data: bytes, last: bool = False) -> bytes:
+        return bytes([last]) + struct.pack("<HH", len(data), len(data) ^ 0xFFFF) + data
+
+    def pieces() -> Iterator[bytes]:
+        checksum = zlib.crc32(head)
+        yield bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255]) + stored(head)
+        block = stored(piece)
+        for _ in range(rows // len(piece)):
+            checksum = zlib.crc32(piece, checksum)
+            yield block
+        size = (len(head) + rows + len(tail)) & 0xFFFFFFFF
+        yield stored(tail, last=True) + struct.pack("<II", zlib.crc32(tail, checksum), size)
+
+    n_blocks = 2 + rows // len(piece)
+    return 10 + 8 + 5 * n_blocks + len(head) + rows + len(tail), pieces
+
+
+def header(cards: dict[str, str]) -> bytes:
+    """One FITS header."""
+    text = "".join((f"{key:8}= {value:>20}" if value else key).ljust(80) for key, value in cards.items())
+    return text.ljust(2880).encode()

@@ -501,6 +501,16 @@ def test_a_full_disk_ends_it_in_one_line(
     assert_intact(fetch_nxsa(OBSID), archive.files[OBSID])
 
 
+def test_an_unforeseen_error_is_one_observation(
+    fetch_nxsa: Fetch, archive: BadArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("xscan.archives.download.check_fits", broken)
+    assert "ZeroDivisionError" in refused(fetch_nxsa(OBSID), Reason.ERROR)
+
+
 def test_two_at_once_do_not_meet(archive: BadArchive, tmp_path: Path) -> None:
     archive.misbehave("PIEVLI", changed(hang_at=1000))
     outcomes = []

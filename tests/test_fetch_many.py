@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archive_server import BadArchive, changed, serving, status
-from products import mos, observation, pn
+from archive_server import BadArchive, Reply, changed, serving, status
+from products import huge, mos, observation, pn
 
 from xscan.archives import Fetched, Fetcher, Manners, fetch_ahead, open_source, open_web
 from xscan.archives.cache import make_room, parse_size, size_on_disk
@@ -245,6 +245,22 @@ def test_the_command_says_what_is_wrong_with_its_use(tmp_path: Path) -> None:
     assert "known: nxsa, heasarc, folder:DIR" in done.stderr
 
 
+def test_interrupted_in_the_middle(archive: BadArchive, tmp_path: Path) -> None:
+    archive.misbehave(OBSIDS[1], changed(hang_at=1000))
+    (tmp_path / "list.txt").write_text("\n".join(OBSIDS))
+    code = "from xscan.cli import main; main()"
+    where = ["--obslist", tmp_path / "list.txt", "--data", tmp_path / "data", "--source", f"nxsa:{archive.url}"]
+    command = [sys.executable, "-c", code, "fetch", *map(str, where), "--rate", "1000", "--parallel", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        eventually(lambda: archive.count(OBSIDS[1]))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "goes on from there" in err.splitlines()[-1]
+    assert out.startswith("6 observations: 1 fetched, 5 not asked for")
+    assert (tmp_path / "data" / OBSIDS[0]).is_dir()
+
+
 def test_a_disk_that_does_not_take_it_is_one_line(archive: BadArchive, tmp_path: Path) -> None:
     obslist = tmp_path / "list.txt"
     obslist.write_text("\n".join(OBSIDS))
@@ -254,6 +270,29 @@ def test_a_disk_that_does_not_take_it_is_one_line(archive: BadArchive, tmp_path:
     assert len(done.stderr.splitlines()) == 1
     assert "cannot be written" in done.stderr
     assert "6 not asked for" in done.stdout
+
+
+def test_a_large_product_takes_little_memory(archive: BadArchive, tmp_path: Path) -> None:
+    """500 MB through a process of its own, download and verification: less than 200 MiB, libraries included."""
+    length, pieces = huge(500_000_000)
+    headers = {"Content-Disposition": f"attachment; filename={pn(OBSIDS[0])}", "Content-Length": str(length)}
+    archive.replies["PIEVLI"] = Reply(headers=headers, stream=pieces)
+    (tmp_path / "list.txt").write_text(OBSIDS[0])
+    code = """
+import sys
+from xscan.cli import main
+try:
+    main()
+finally:
+    print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0])
+"""
+    where = ["--obslist", tmp_path / "list.txt", "--data", tmp_path / "data", "--source", f"nxsa:{archive.url}"]
+    command = [sys.executable, "-c", code, "fetch", *map(str, where), "--rate", "1000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data" / OBSIDS[0] / pn(OBSIDS[0])).stat().st_size == length
+    assert int(done.stdout.split()[-1]) < 200 * 1024  # KiB
+    shutil.rmtree(tmp_path / "data")
 
 
 CHILD = """

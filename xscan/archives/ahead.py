@@ -11,7 +11,7 @@ from xscan.archives.web import CancelledError
 
 __all__ = ["fetch_ahead"]
 
-_PATIENCE_S = 5.0
+_PATIENCE_S = 2.0  # with threads that wait for a silent server, when cancelled
 
 
 def fetch_ahead(

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from xscan.archives.download import is_part
 from xscan.archives.marker import MARKER, Marker, are_in, read_marker, write_marker
 from xscan.archives.products import PRODUCTS, product_of
-from xscan.errors import ArchiveError, Reason
+from xscan.archives.web import CancelledError
+from xscan.errors import ArchiveError, ConfigError, Reason
 from xscan.store.disk import remove_temporaries, sync_folder
 
 if TYPE_CHECKING:
@@ -117,6 +118,11 @@ class Fetcher:
                 f"{obsid}: {error.filename or self.data}: cannot be written: {error.strerror or error}; make room, or "
                 f"give another --data; the same command goes on from there",
             ) from None
+        except (CancelledError, ConfigError):
+            raise
+        except Exception as error:  # one observation's trouble must not stop the others
+            log.exception("%s: unforeseen error", obsid)
+            outcome = Fetched(obsid, "failed", None, Reason.ERROR, f"{obsid}: {type(error).__name__}: {error}")
         outcome = replace(outcome, seconds=time.perf_counter() - started)
         if outcome.state != "present":
             self._record(outcome)
