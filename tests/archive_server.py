@@ -30,6 +30,7 @@ class Reply:
     hang_at: int | None = None  # bytes after which nothing more comes
     trickle: int = 0  # bytes at a time, a hundred times a second
     ranges: bool = True
+    if_range: bool = True
     declare_length: bool = True
     range_start_error: int = 0
     stream: Callable[[], Iterator[bytes]] | None = None  # instead of a body
@@ -183,13 +184,13 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.ranges and reply.status == 200 and "Range" in headers:
             validators = (reply.headers.get("ETag"), reply.headers.get("Last-Modified"))
             start = int(re.fullmatch(r"bytes=(\d+)-", headers["Range"])[1])
-            if headers.get("If-Range", validators[0]) not in validators:
+            if reply.if_range and headers.get("If-Range", validators[0]) not in validators:
                 start = 0
             elif start >= len(body):
                 reply.status, start, body = 416, 0, b""
             else:
-                reply.status, body = 206, body[start:]
                 first = start + reply.range_start_error
+                reply.status, body = 206, body[first:]
                 reply.headers["Content-Range"] = f"bytes {first}-{len(reply.body) - 1}/{len(reply.body)}"
         self.send_response(reply.status)
         for name, value in reply.headers.items():

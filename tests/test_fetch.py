@@ -299,12 +299,25 @@ def test_a_server_that_cannot_resume(fetch_nxsa: Fetch, archive: BadArchive, fau
     assert_intact(fetch_nxsa(OBSID), archive.files[OBSID])
 
 
-def test_a_file_that_changed_is_not_patched_together(fetch_nxsa: Fetch, archive: BadArchive) -> None:
-    def replace(reply: Reply) -> None:
-        archive.files[OBSID][pn()] = product(77)
-        reply.cut_at = 3000
+@pytest.mark.parametrize("if_range", [True, False])
+def test_a_file_that_changed_is_not_patched_together(fetch_nxsa: Fetch, archive: BadArchive, if_range: bool) -> None:
+    """Also by a server that does not know If-Range. Plain FITS: there is no checksum that would notice."""
+    name = pn().replace("FTZ", "FIT")
+    archive.files[OBSID] = {name: fits_bytes(1)}
 
-    archive.misbehave("PIEVLI", replace)
+    def replace(reply: Reply) -> None:
+        archive.files[OBSID][name] = fits_bytes(2)
+        reply.cut_at = 7000
+
+    archive.misbehave("PIEVLI", replace, changed(if_range=if_range))
+    assert_intact(fetch_nxsa(OBSID), archive.files[OBSID])
+
+
+@pytest.mark.parametrize("error", [-2880, -1])
+def test_a_range_that_starts_elsewhere_is_not_appended(fetch_nxsa: Fetch, archive: BadArchive, error: int) -> None:
+    """Plain FITS: there is no checksum that would notice."""
+    archive.files[OBSID] = {pn().replace("FTZ", "FIT"): fits_bytes(1)}
+    archive.misbehave("PIEVLI", changed(cut_at=7000), changed(range_start_error=error))
     assert_intact(fetch_nxsa(OBSID), archive.files[OBSID])
 
 
