@@ -431,6 +431,13 @@ def test_a_page_with_links_is_no_listing(archive: BadArchive, tmp_path: Path) ->
         assert_intact(fetch(OBSID), archive.files[OBSID])
 
 
+def test_a_listed_file_that_is_not_given_is_trouble(archive: BadArchive, tmp_path: Path) -> None:
+    archive.misbehave(mos("M1"), status(404))
+    with make_fetch("heasarc", archive, tmp_path, FakeClock().clock()) as fetch:
+        assert mos("M1") in refused(fetch(OBSID), Reason.ARCHIVE_TROUBLE)
+        assert_intact(fetch(OBSID), archive.files[OBSID])
+
+
 def test_tables_that_do_not_answer_are_no_fact(fetch_nxsa: Fetch, archive: BadArchive) -> None:
     archive.replies["/tap/"] = Reply(b"<html>maintenance</html>")
     assert "tap" in refused(fetch_nxsa("0999999999"), Reason.ARCHIVE_TROUBLE)

@@ -150,6 +150,12 @@ def test_the_oldest_that_are_done_make_room(tmp_path: Path) -> None:
     assert (tmp_path / OBSIDS[1] / pn(OBSIDS[1])).exists()
 
 
+def test_what_is_being_fetched_may_vanish_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(bytes(100))
+    monkeypatch.setattr(os, "walk", lambda folder: [(str(folder), [], ["file", f"{pn()}.part"])])
+    assert size_on_disk(tmp_path) == 100
+
+
 def test_nothing_that_is_not_ours_makes_room(tmp_path: Path) -> None:
     own = tmp_path / OBSIDS[0]
     own.mkdir()

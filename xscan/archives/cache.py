@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +47,12 @@ def parse_size(text: str) -> int:
 
 def size_on_disk(data: Path) -> int:
     """Sum the sizes of all files under a folder, bytes; links count as links, not as what they lead to."""
-    return sum(path.lstat().st_size for path in _files(data))
+    total = 0
+    for where, _, names in os.walk(data):
+        for name in names:
+            with suppress(FileNotFoundError):  # what is being fetched changes its name at any moment
+                total += (Path(where) / name).lstat().st_size
+    return total
 
 
 def make_room(data: Path, limit_bytes: int, done: Collection[str]) -> list[str]:
@@ -100,8 +106,3 @@ def _held(data: Path, done: Collection[str]) -> Iterator[_Held]:
 def _finish_deleting(data: Path) -> None:
     for gone in (data / WORK).glob(f"*{_EVICTED}"):
         shutil.rmtree(gone)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for where, _, names in os.walk(folder):
-        yield from (Path(where) / name for name in names)

@@ -35,6 +35,12 @@ WORK = "_fetching"
 JOURNAL = "_fetch.jsonl"
 """File, beside them, with a line for whatever became of an observation."""
 
+_NOTHING = {
+    Reason.NO_PRODUCTS: ("absent", "has no EPIC imaging event list of it"),
+    Reason.NOT_PUBLIC: ("failed", "keeps it for its owner"),
+    Reason.NO_SUCH_OBSERVATION: ("failed", "does not know it"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
@@ -160,32 +166,26 @@ class Fetcher:
                 return self._publish(work, marker)
             reason = self.source.why_nothing(obsid)
             shutil.rmtree(work)
-        if reason is Reason.NO_PRODUCTS:
-            what, state = "has no EPIC imaging event list of it", "absent"
-        elif reason is Reason.NOT_PUBLIC:
-            what, state = "keeps it for its owner", "failed"
-        else:
-            what, state = "does not know it", "failed"
+        state, what = _NOTHING[reason]
         return Fetched(obsid, state, None, reason, f"{obsid}: the archive {self.source.where} {what}")
 
     def _take_all(self, obsid: str, work: Path) -> Marker:
         """Take what is offered and not here yet; what is here stands in the marker after each file."""
         marker = Marker(obsid, self.source.name, self.source.where)
         before = read_marker(work)
-        held = before.taken if before and (before.source, before.where) == (marker.source, marker.where) else {}
+        if before is None or (before.source, before.where) != (marker.source, marker.where):
+            before = marker
+        marker = replace(marker, remarks=before.remarks)
         have = set()
         for offer in self.source.offers(obsid):
-            if (files := held.get(offer.key)) and are_in(work, files):
-                marker = replace(marker, taken={**marker.taken, offer.key: files})
-            else:
+            files = before.taken.get(offer.key, ())
+            if not files or not are_in(work, files):
                 delivery = self.source.take(offer, work)
-                marker = replace(
-                    marker,
-                    taken={**marker.taken, offer.key: delivery.files},
-                    remarks=(*marker.remarks, *delivery.remarks),
-                )
-                write_marker(work, marker)
-            have |= {offer.product.key} if marker.taken[offer.key] else set()
+                files = delivery.files
+                marker = replace(marker, remarks=tuple(dict.fromkeys((*marker.remarks, *delivery.remarks))))
+            marker = replace(marker, taken={**marker.taken, offer.key: files})
+            write_marker(work, marker)
+            have |= {offer.product.key} if files else set()
         return replace(marker, absent=tuple(product.key for product in PRODUCTS if product.key not in have))
 
     def _publish(self, work: Path, marker: Marker) -> Fetched:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from xscan.archives.download import download
 from xscan.archives.products import Delivery, Offer, product_of
 from xscan.archives.web import AttemptError, MissingError, Web
-from xscan.errors import Reason
+from xscan.errors import ArchiveError, Reason
 
 __all__ = ["HEASARC_URL", "Heasarc"]
 
@@ -42,8 +42,11 @@ class Heasarc:
         return tuple(Offer(name, obsid, product, folder + name) for name, product in sorted(wanted.items()))
 
     def take(self, offer: Offer, into: Path) -> Delivery:
-        """Download."""
-        return download(self._web, offer, into)
+        """Download; what is listed must be there."""
+        delivery = download(self._web, offer, into)
+        if not delivery.files:
+            raise ArchiveError(Reason.ARCHIVE_TROUBLE, f"{offer}: the archive lists this file, and does not give it")
+        return delivery
 
     def why_nothing(self, obsid: str) -> Reason:
         """Say why there is no event list: the observation may have no folder at all."""
