@@ -32,6 +32,7 @@ class Reply:
     ranges: bool = True
     if_range: bool = True
     declare_length: bool = True
+    chunked: bool = False
     range_start_error: int = 0
     stream: Callable[[], Iterator[bytes]] | None = None  # instead of a body
 
@@ -195,7 +196,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
-        if reply.declare_length and "Content-Length" not in reply.headers and reply.stream is None:
+        if reply.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        elif reply.declare_length and "Content-Length" not in reply.headers and reply.stream is None:
             self.send_header("Content-Length", str(len(body)))
         else:
             self.close_connection = True
@@ -212,9 +215,11 @@ class _Handler(BaseHTTPRequestHandler):
         sent = body[: min(stops)] if stops else body
         step = reply.trickle or max(len(sent), 1)
         for piece in [sent[k : k + step] for k in range(0, len(sent), step)]:
-            self.wfile.write(piece)
+            self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n" if reply.chunked and piece else piece)
             if reply.trickle and self.server.archive.released.wait(0.01):
                 break
+        if reply.chunked and not stops:
+            self.wfile.write(b"0\r\n\r\n")
         self.wfile.flush()
         if reply.hang_at is not None:
             self.server.archive.released.wait(20)

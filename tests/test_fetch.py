@@ -140,6 +140,20 @@ def test_several_lists_of_a_camera_come_as_a_tar(fetch: Fetch, archive: BadArchi
     assert_intact(fetch(OBSID), archive.files[OBSID])
 
 
+@pytest.mark.parametrize("faults", [{"chunked": True}, {"chunked": True, "trickle": 1000}, {"declare_length": False}])
+def test_lengths_that_are_not_told(fetch: Fetch, archive: BadArchive, faults: dict[str, object]) -> None:
+    """An archive that packs on demand does not know them; nor does it for products that it has not."""
+    del archive.files[OBSID][mos("M1")]
+    archive.files[OBSID][mos("M2", exposure="U009")] = product(4)
+    archive.misbehave("PPS", *[changed(**faults)] * 20)
+    outcome = fetch(OBSID)
+    if "chunked" in faults:
+        assert_intact(outcome, archive.files[OBSID])
+    else:  # nothing, and a list of names, may be whole or cut: no one can tell
+        said = refused(outcome, Reason.ARCHIVE_TROUBLE)
+        assert "before the first byte" in said or "it may be cut short" in said
+
+
 def test_other_products_are_left_alone(fetch: Fetch, archive: BadArchive) -> None:
     wanted = dict(archive.files[OBSID])
     archive.files[OBSID] |= {f"P{OBSID}PNS003FBKTSR0000.FTZ": b"x", f"P{OBSID}PNX000OBSMLI0000.FTZ": product(7)}
@@ -199,6 +213,8 @@ PASSING = {
     "cut before the first byte": changed(cut_at=0),
     "cut, no length": changed(cut_at=0, declare_length=False),
     "cut in the middle, no length": changed(cut_at=1500, declare_length=False),
+    "cut before the first byte, chunked": changed(cut_at=0, chunked=True),
+    "cut in the middle, chunked": changed(cut_at=1500, chunked=True),
     "longer than it is": declared(999_999),
     "shorter than it is": declared(2000),
     "a bit flipped": edited(lambda body: body[:2000] + bytes([body[2000] ^ 1]) + body[2001:]),
@@ -440,7 +456,11 @@ def test_a_listed_file_that_is_not_given_is_trouble(archive: BadArchive, tmp_pat
 
 def test_tables_that_do_not_answer_are_no_fact(fetch_nxsa: Fetch, archive: BadArchive) -> None:
     archive.replies["/tap/"] = Reply(b"<html>maintenance</html>")
-    assert "tap" in refused(fetch_nxsa("0999999999"), Reason.ARCHIVE_TROUBLE)
+    assert "something else than rows" in refused(fetch_nxsa("0999999999"), Reason.ARCHIVE_TROUBLE)
+    archive.replies["/tap/"] = Reply(b"observation_id\n", declare_length=False)
+    assert "it may be cut short" in refused(fetch_nxsa("0999999999"), Reason.ARCHIVE_TROUBLE)
+    archive.replies["/tap/"] = Reply(b"moved", 404)
+    assert "404" in refused(fetch_nxsa("0999999999"), Reason.ARCHIVE_TROUBLE)
 
 
 def test_a_file_that_is_gone_is_fetched_again(fetch: Fetch, archive: BadArchive, tmp_path: Path) -> None:

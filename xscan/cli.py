@@ -140,10 +140,12 @@ def fetch(
 ) -> None:
     """Fetch event lists and source lists from an archive (docs/fetching.md).
 
-    Stop it and start it again as you like: what is there whole is not asked for again, what has
-    begun goes on. An observation's folder appears when all of it is there.
+    Stop it and start it again as you like: what is there is not asked for
+    again, what has begun goes on. An observation's folder appears when all
+    of it is there.
 
-    Exit codes: 0 all that the archive has is there; 1 something could not be had; 2 wrong usage.
+    Exit codes: 0 all that the archive has is there; 1 something could not
+    be had; 2 wrong usage.
     """
     from xscan.runner import read_obslist
 

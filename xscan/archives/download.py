@@ -149,7 +149,7 @@ def _receive(answer: Answer, offer: Offer, into: Path) -> Delivery:
     stream = _Stream(answer.read)
     head = stream.peek(BLOCK)
     if not head:
-        if answer.length == 0 or answer.header("Transfer-Encoding"):
+        if answer.shows_its_end:
             return Delivery()
         raise AttemptError("the connection broke before the first byte")  # else it would look like an empty answer
     if looks_like_tar(head):

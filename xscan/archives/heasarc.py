@@ -60,14 +60,9 @@ class Heasarc:
     def _ask(self, folder: str, familiar: tuple[str, ...]) -> set[str] | None:
         try:
             with self._web.get(folder) as answer:
-                page = bytearray()
-                while piece := answer.read(1 << 16):
-                    page += piece
-                    if len(page) > _MOST_LISTING_BYTES:
-                        raise AttemptError(f"a listing of more than {_MOST_LISTING_BYTES} bytes", again=False)
+                links = _HREF.findall(answer.text(_MOST_LISTING_BYTES))
         except MissingError:
             return None
-        links = _HREF.findall(page.decode("utf-8", "replace"))
         names = {unquote(link).rstrip("/").rpartition("/")[2] for link in links}
         if not any(name.upper().startswith(familiar) for name in names):  # a page about maintenance has links too
             raise AttemptError("the archive sends a page, not the listing of this folder")

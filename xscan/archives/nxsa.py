@@ -19,7 +19,7 @@ __all__ = ["NXSA_URL", "Nxsa"]
 NXSA_URL = "https://nxsa.esac.esa.int"
 _SERVLET = "/nxsa-sl/servlet/data-action-aio"
 _TABLES = "/tap-server/tap/sync"
-_MOST_ROWS_BYTES = 4096
+_MOST_ROWS_BYTES = 1 << 20
 
 
 class Nxsa:
@@ -68,12 +68,9 @@ class Nxsa:
     def _ask(self, url: str, obsid: str) -> bool:
         try:
             with self._web.get(url) as answer:
-                text = b""
-                while len(text) < _MOST_ROWS_BYTES and (piece := answer.read(_MOST_ROWS_BYTES)):
-                    text += piece
+                rows = answer.text(_MOST_ROWS_BYTES).replace('"', "").split()
         except MissingError as missing:
             raise AttemptError(f"the archive's tables answer {missing}", again=False) from None
-        rows = text.decode("utf-8", "replace").replace('"', "").split()
         if not rows or rows[0] != "observation_id":
             raise AttemptError("the archive's tables answer something else than rows")
         return obsid in rows[1:]

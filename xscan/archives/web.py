@@ -157,6 +157,29 @@ class Answer:
         text = self.header("Content-Length")
         return int(text) if text.isascii() and text.isdigit() else None
 
+    @property
+    def shows_its_end(self) -> bool:
+        """Whether the server says where the body ends, so that a cut does not look like an end."""
+        return self.length is not None or "chunked" in self.header("Transfer-Encoding").lower()
+
+    def text(self, most: int) -> str:
+        """Read a page, all of it.
+
+        Raises
+        ------
+        AttemptError
+            As :meth:`read`; and if it is longer than ``most`` bytes, or nobody can tell whether it is whole.
+        CancelledError
+        """
+        page = bytearray()
+        while piece := self.read(1 << 16):
+            page += piece
+            if len(page) > most:
+                raise AttemptError(f"the archive sends a page of more than {most} bytes", again=False)
+        if not self.shows_its_end:
+            raise AttemptError("the archive sends a page without its length: it may be cut short")
+        return page.decode("utf-8", "replace")
+
     def read(self, most: int) -> bytes:
         """Read what is there, at most so many bytes; nothing at the end.
 
