@@ -35,8 +35,8 @@ from products import OBSID, fits_bytes, mos, observation, pn, product, sources
 
 from xscan.archives import Fetched, Fetcher, Manners, open_source, open_web
 from xscan.archives.fetch import JOURNAL, WORK
+from xscan.archives.manners import Clock
 from xscan.archives.marker import MARKER, read_marker
-from xscan.archives.web import Clock
 from xscan.errors import ArchiveError, ConfigError, Reason
 
 IMPATIENT = Manners(requests_per_s=1e6, tries=4, connect_s=2.0, read_s=0.3, stall_s=0.2, stall_bytes=10_000)
@@ -432,6 +432,23 @@ def test_a_damaged_file_in_a_tar(fetch_nxsa: Fetch, archive: BadArchive) -> None
     damaged = product(0)[:-8] + bytes(8)
     archive.replies["instname=PN"] = Reply(make_tar({pn(): damaged, pn(exposure="U002"): product(6)}))
     refused(fetch_nxsa(OBSID), Reason.BAD_PRODUCT)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [(changed(), "no product is so large"), (changed(chunked=True), "no end after 3000"), (None, "tar")],
+)
+def test_no_product_is_endless(
+    fetch_nxsa: Fetch, archive: BadArchive, monkeypatch: pytest.MonkeyPatch, fault: Fault | None, says: str
+) -> None:
+    """One that says so, one that does not, and a tar."""
+    monkeypatch.setattr("xscan.archives.download._MOST_BYTES", 3000)
+    if fault is None:
+        archive.files[OBSID] |= {pn(exposure="U002"): product(6), pn(): product(0, 100)}
+    else:
+        archive.misbehave("PIEVLI", fault)
+    assert says in refused(fetch_nxsa(OBSID), Reason.BAD_PRODUCT)
+    assert archive.count("PIEVLI") == 1
 
 
 def test_plain_fits_is_a_product_too(fetch_nxsa: Fetch, archive: BadArchive) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Protocol
 
 from xscan.archives.ahead import fetch_ahead
+from xscan.archives.answer import CancelledError
 from xscan.archives.fetch import Fetched, Fetcher
 from xscan.archives.folder import Folder
 from xscan.archives.heasarc import HEASARC_URL, Heasarc
+from xscan.archives.manners import Manners
 from xscan.archives.nxsa import NXSA_URL, Nxsa
 from xscan.archives.products import Delivery, Offer
-from xscan.archives.web import CancelledError, Manners, Web, open_web
+from xscan.archives.web import Web, open_web
 from xscan.errors import ConfigError, Reason
 
 __all__ = [

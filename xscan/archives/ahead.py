@@ -6,8 +6,8 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
 
+from xscan.archives.answer import CancelledError
 from xscan.archives.fetch import Fetched
-from xscan.archives.web import CancelledError
 
 __all__ = ["fetch_ahead"]
 

@@ -2,85 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from email.message import Message
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from xscan.archives.answer import Answer, AttemptError, MissingError
+from xscan.archives.part import Part, find_part
 from xscan.archives.products import Delivery, Offer, SavedFile
 from xscan.archives.tar import BLOCK, Member, TarError, looks_like_tar, members
 from xscan.archives.verify import check_fits
-from xscan.archives.web import Answer, AttemptError, MissingError, Web
+from xscan.archives.web import Web
 from xscan.errors import DataError, Reason
-from xscan.store.disk import write_whole
 
-__all__ = ["MOST_BYTES", "download", "is_part"]
+__all__ = ["download"]
 
-_PART = ".part"
-MOST_BYTES = 16 << 30  # of one answer: no product is near it
+_MOST_BYTES = 16 << 30  # of one answer: no product is near it
 _PIECE = 1 << 20
 _MOST_TEXT = 64 << 10  # bytes looked at of a page that says why there is no file
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _GZIP, _FITS = b"\x1f\x8b", b"SIMPLE  ="
-_PRIVATE = re.compile(r"proprietary|not (?:yet )?public|credential|log ?in|permission|not authori[sz]ed", re.I)
+_PRIVATE = re.compile(r"proprietary|not (?:yet )?public|not authori[sz]ed|your credentials", re.I)
 _NOTHING = re.compile(
     r"\bno (?:\w+ ){0,2}(?:product|file|result)s? (?:(?:was|were|is|are) )?(?:found|match|available)"
     r"|\b(?:product|file|result)s? (?:(?:was|were|is|are) not found|(?:does|do) not exist)",
     re.I,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """The beginning of a file, on disk under another name, and what it is the beginning of."""
-
-    folder: Path
-    url: str
-    name: str
-    total: int | None
-    etag: str
-    last_modified: str
-
-    @property
-    def path(self) -> Path:
-        return self.folder / f"{self.name}{_PART}"
-
-    @property
-    def note(self) -> Path:
-        return self.folder / f"{self.name}{_PART}.json"
-
-    @property
-    def validator(self) -> str:
-        """What If-Range may be told: a weak ETag promises the same meaning, not the same bytes."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
-
-    def begin(self) -> None:
-        """Forget what was there; note what is to come, if it may be resumed."""
-        self.remove()
-        if self.validator:
-            facts = {key: value for key, value in asdict(self).items() if key != "folder"}
-            write_whole(self.note, json.dumps(facts).encode())
-
-    def remove(self) -> None:
-        for path in (self.note, self.path):
-            path.unlink(missing_ok=True)
-
-    def range(self) -> dict[str, str]:
-        """Give the headers that ask for the rest, if it is still the same file."""
-        return {"Range": f"bytes={self.path.stat().st_size}-", "If-Range": self.validator}
-
-    def is_continued_by(self, answer: Answer) -> bool:
-        """Tell whether an answer goes on exactly where the part ends, in the same file."""
-        match = _RANGE.fullmatch(answer.header("Content-Range").strip())
-        if match is None or int(match[1]) != self.path.stat().st_size:
-            return False
-        same_total = match[3] == "*" or self.total in (None, int(match[3]))
-        to_the_end = match[3] == "*" or int(match[2]) + 1 == int(match[3])
-        return same_total and to_the_end and answer.header("ETag") in ("", self.etag)
 
 
 def download(web: Web, offer: Offer, into: Path) -> Delivery:
@@ -111,13 +59,8 @@ def download(web: Web, offer: Offer, into: Path) -> Delivery:
     return web.persist(offer, lambda: _attempt(web, offer, into))
 
 
-def is_part(path: Path) -> bool:
-    """Tell whether a file is the beginning of another, or a note about it."""
-    return path.name.endswith((_PART, f"{_PART}.json"))
-
-
 def _attempt(web: Web, offer: Offer, into: Path) -> Delivery:
-    part = _find_part(into, offer)
+    part = find_part(into, offer.place)
     try:
         with web.get(offer.place, part.range() if part else {}) as answer:
             if answer.status == 200:
@@ -130,18 +73,6 @@ def _attempt(web: Web, offer: Offer, into: Path) -> Delivery:
             return Delivery((_finish(part),))
     except MissingError:
         return Delivery()
-
-
-def _find_part(folder: Path, offer: Offer) -> _Part | None:
-    """Find the beginning of what this URL gave before."""
-    for note in folder.glob(f"*{_PART}.json"):
-        try:
-            part = _Part(folder, **json.loads(note.read_bytes()))
-        except (ValueError, TypeError):
-            continue
-        if part.url == offer.place and part.note == note and part.path.is_file() and part.path.stat().st_size:
-            return part
-    return None
 
 
 def _receive(answer: Answer, offer: Offer, into: Path) -> Delivery:
@@ -159,9 +90,9 @@ def _receive(answer: Answer, offer: Offer, into: Path) -> Delivery:
     name = _file_name(answer, offer)
     if not offer.wants(name):
         raise AttemptError(f"the archive sends {name!r}, which was not asked for", Reason.BAD_PRODUCT, again=False)
-    if (answer.length or 0) > MOST_BYTES:
+    if (answer.length or 0) > _MOST_BYTES:
         raise AttemptError(f"{name}: {answer.length} bytes, no product is so large", Reason.BAD_PRODUCT, again=False)
-    part = _Part(into, offer.place, name, answer.length, answer.header("ETag"), answer.header("Last-Modified"))
+    part = Part(into, offer.place, name, answer.length, answer.header("ETag"), answer.header("Last-Modified"))
     part.begin()
     _write(part.path, stream.read, "wb")
     return Delivery((_finish(part),))
@@ -213,13 +144,13 @@ def _write(path: Path, read: Callable[[int], bytes], mode: str) -> None:
     with path.open(mode) as stream:
         while piece := read(_PIECE):
             stream.write(piece)
-            if stream.tell() > MOST_BYTES:
-                raise AttemptError(f"{path.name}: no end after {MOST_BYTES} bytes", Reason.BAD_PRODUCT, again=False)
+            if stream.tell() > _MOST_BYTES:
+                raise AttemptError(f"{path.name}: no end after {_MOST_BYTES} bytes", Reason.BAD_PRODUCT, again=False)
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def _finish(part: _Part) -> SavedFile:
+def _finish(part: Part) -> SavedFile:
     """Give a part that has arrived its name, if it is a whole file."""
     try:
         check_fits(part.path)
@@ -242,14 +173,14 @@ def _unpack(read: Callable[[int], bytes], offer: Offer, into: Path) -> Delivery:
             name = PurePosixPath(member.name).name
             odd = _oddity(member)
             taken += member.size
-            if taken > MOST_BYTES:
-                raise AttemptError(f"the tar holds more than {MOST_BYTES} bytes", Reason.BAD_PRODUCT, again=False)
+            if taken > _MOST_BYTES:
+                raise AttemptError(f"the tar holds more than {_MOST_BYTES} bytes", Reason.BAD_PRODUCT, again=False)
             if odd and offer.wants(name):
                 raise AttemptError(f"the tar's {member.name!r} {odd}", Reason.BAD_PRODUCT, again=False)
             if odd:
                 remarks.append(f"{offer.key}: left out of the tar: {member.name!r} {odd}")
             elif member.kind == "file" and offer.wants(name):
-                part = _Part(into, offer.place, name, member.size, "", "")
+                part = Part(into, offer.place, name, member.size, "", "")
                 part.begin()
                 _write(part.path, member.read, "wb")
                 saved[name] = _finish(part)

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xscan.archives.download import is_part
+from xscan.archives.answer import CancelledError
 from xscan.archives.marker import MARKER, Marker, are_in, read_marker, write_marker
+from xscan.archives.part import is_part
 from xscan.archives.products import PRODUCTS, product_of
-from xscan.archives.web import CancelledError
 from xscan.errors import ArchiveError, ConfigError, Reason
 from xscan.store.disk import remove_temporaries, sync_folder
 

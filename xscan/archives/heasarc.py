@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+from xscan.archives.answer import AttemptError, MissingError
 from xscan.archives.download import download
 from xscan.archives.products import Delivery, Offer, product_of
-from xscan.archives.web import AttemptError, MissingError, Web
+from xscan.archives.web import Web
 from xscan.errors import ArchiveError, Reason
 
 __all__ = ["HEASARC_URL", "Heasarc"]

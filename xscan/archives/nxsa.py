@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlencode
 
+from xscan.archives.answer import AttemptError, MissingError
 from xscan.archives.download import download
 from xscan.archives.products import PRODUCTS, Delivery, Offer
-from xscan.archives.web import AttemptError, MissingError, Web
+from xscan.archives.web import Web
 from xscan.errors import Reason
 
 __all__ = ["NXSA_URL", "Nxsa"]
