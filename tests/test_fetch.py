@@ -34,6 +34,7 @@ from hypothesis import strategies as st
 from products import OBSID, fits_bytes, mos, observation, pn, product, sources
 
 from xscan.archives import Fetched, Fetcher, Manners, open_source, open_web
+from xscan.archives.answer import MissingError
 from xscan.archives.fetch import JOURNAL, WORK
 from xscan.archives.manners import Clock
 from xscan.archives.marker import MARKER, read_marker
@@ -125,6 +126,7 @@ def test_all_products_arrive(fetch: Fetch, archive: BadArchive, tmp_path: Path) 
     outcome = fetch(OBSID)
     assert_intact(outcome, archive.files[OBSID])
     assert (outcome.n_files, outcome.n_bytes) == (4, sum(map(len, archive.files[OBSID].values())))
+    assert {headers["Accept-Encoding"] for _, headers in archive.asked} == {"identity"}
     agents = {headers["User-Agent"] for _, headers in archive.asked}
     assert len(agents) == 1
     assert agents.pop().startswith("xscan/")
@@ -191,6 +193,12 @@ def test_an_observation_that_is_not_public(fetch_nxsa: Fetch, archive: BadArchiv
 def test_refusals_are_not_repeated(fetch_nxsa: Fetch, archive: BadArchive, fault: Fault) -> None:
     archive.misbehave("PIEVLI", fault)
     assert "PIEVLI" in refused(fetch_nxsa(OBSID), Reason.NOT_PUBLIC)
+    assert archive.count("PIEVLI") == 1
+
+
+def test_a_request_that_is_wrong_is_not_repeated(fetch_nxsa: Fetch, archive: BadArchive) -> None:
+    archive.misbehave("PIEVLI", status(400))
+    assert "400" in refused(fetch_nxsa(OBSID), Reason.ARCHIVE_TROUBLE)
     assert archive.count("PIEVLI") == 1
 
 
@@ -267,6 +275,31 @@ def test_waits_grow_and_are_drawn(fetch_nxsa: Fetch, archive: BadArchive, clock:
     fetch_nxsa(OBSID)
     long = [seconds for seconds in clock.slept if seconds > 0.1]
     assert long == [0.5 * 2.0, 0.5 * 4.0, 0.5 * 8.0]
+
+
+def test_waits_grow_to_a_limit(archive: BadArchive, tmp_path: Path, clock: FakeClock) -> None:
+    archive.misbehave("PIEVLI", *[status(503)] * 4)
+    manners = Manners(requests_per_s=1e6, tries=5, first_wait_s=2.0, longest_wait_s=6.0)
+    with make_fetch("nxsa", archive, tmp_path, clock.clock(), manners) as fetch:
+        assert fetch(OBSID).state == "fetched"
+    assert [seconds for seconds in clock.slept if seconds > 0.1] == [1.0, 2.0, 3.0, 3.0]
+
+
+def test_all_threads_heed_a_retry_after(archive: BadArchive) -> None:
+    """Time stands still here, so that what one thread waits does not help another."""
+    slept: list[float] = []
+    archive.misbehave("/first", status(429, Retry_After="30"), status(410))
+    with open_web(IMPATIENT, Clock(lambda: 0.0, slept.append, lambda: 0.0, lambda: NOON)) as web:
+
+        def ask() -> None:
+            with pytest.raises(MissingError), web.get(f"{archive.url}/first"):
+                pass
+
+        web.persist("first", ask)
+        slept.clear()
+        with pytest.raises(MissingError), web.get(f"{archive.url}/second"):
+            pass
+    assert slept[0] >= 30
 
 
 @pytest.mark.parametrize("after", ["30", "Mon, 01 Jun 2026 12:00:30 GMT"])

@@ -254,7 +254,8 @@ def test_the_command_says_what_is_wrong_with_its_use(tmp_path: Path) -> None:
 def test_interrupted_in_the_middle(archive: BadArchive, tmp_path: Path) -> None:
     archive.misbehave(OBSIDS[1], changed(hang_at=1000))
     (tmp_path / "list.txt").write_text("\n".join(OBSIDS))
-    code = "from xscan.cli import main; main()"
+    # a shell in the background passes on that interrupts are ignored
+    code = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); from xscan.cli import main; main()"
     where = ["--obslist", tmp_path / "list.txt", "--data", tmp_path / "data", "--source", f"nxsa:{archive.url}"]
     command = [sys.executable, "-c", code, "fetch", *map(str, where), "--rate", "1000", "--parallel", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
