@@ -34,10 +34,11 @@ from hypothesis import strategies as st
 from products import OBSID, fits_bytes, mos, observation, pn, product, sources
 
 from xscan.archives import Fetched, Fetcher, Manners, open_source, open_web
+from xscan.archives import fetch as fetch_module
 from xscan.archives.answer import MissingError
 from xscan.archives.fetch import JOURNAL, WORK
 from xscan.archives.manners import Clock
-from xscan.archives.marker import MARKER, read_marker
+from xscan.archives.marker import MARKER, Marker, read_marker, write_marker
 from xscan.errors import ArchiveError, ConfigError, Reason
 
 IMPATIENT = Manners(requests_per_s=1e6, tries=4, connect_s=2.0, read_s=0.3, stall_s=0.2, stall_bytes=10_000)
@@ -522,6 +523,52 @@ def test_a_file_that_is_gone_is_fetched_again(fetch: Fetch, archive: BadArchive,
     assert (folder / pn()).read_bytes() == archive.files[OBSID][pn()]
     assert (folder / "notes.txt").read_text() == "mine"
     assert list((tmp_path / "data" / WORK).iterdir()) == []
+
+
+def test_what_is_not_complete_is_not_taken_for_it(fetch_nxsa: Fetch, archive: BadArchive, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / OBSID
+    folder.mkdir(parents=True)
+    write_marker(folder, Marker(OBSID, "nxsa", archive.url))
+    assert_intact(fetch_nxsa(OBSID), archive.files[OBSID])
+
+
+@pytest.mark.parametrize("lose", [False, True])
+def test_going_on_with_the_other_archive(archive: BadArchive, tmp_path: Path, lose: bool) -> None:
+    """Or with the same one, after a file was lost meanwhile."""
+    archive.misbehave("M2", *[status(503)] * 4)
+    with make_fetch("nxsa", archive, tmp_path, FakeClock().clock()) as fetch:
+        refused(fetch(OBSID), Reason.ARCHIVE_TROUBLE)
+    if lose:
+        (tmp_path / WORK / OBSID / pn()).unlink()
+    with make_fetch("nxsa" if lose else "heasarc", archive, tmp_path, FakeClock().clock()) as fetch:
+        outcome = fetch(OBSID)
+    assert_intact(outcome, archive.files[OBSID])
+    assert len(read_marker(outcome.folder).taken) == 4
+
+
+def test_a_beginning_that_nobody_ends_is_thrown_away(fetch_nxsa: Fetch, archive: BadArchive) -> None:
+    """Of a file that the archive names otherwise since."""
+    archive.misbehave("PIEVLI", *[changed(cut_at=3000)] * 4)
+    refused(fetch_nxsa(OBSID), Reason.ARCHIVE_TROUBLE)
+    archive.files[OBSID] = {name.replace("PNS003", "PNS009"): data for name, data in archive.files[OBSID].items()}
+    archive.files[OBSID][pn(exposure="S009")] = product(9)
+    assert_intact(fetch_nxsa(OBSID), archive.files[OBSID])
+
+
+def test_another_process_that_was_faster(archive: BadArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make_fetch("nxsa", archive, tmp_path, FakeClock().clock()) as fetch:
+        claimed = fetch_module._claimed
+
+        def late(work: Path, obsid: str) -> object:
+            monkeypatch.undo()
+            fetch(obsid)
+            work.mkdir()
+            return claimed(work, obsid)
+
+        monkeypatch.setattr(fetch_module, "_claimed", late)
+        assert fetch(OBSID).state == "present"
+    assert len(archive.asked) == 4
+    assert list((tmp_path / WORK).iterdir()) == []
 
 
 @pytest.mark.parametrize("place", ["", "pps"])

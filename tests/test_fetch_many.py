@@ -259,6 +259,7 @@ def test_interrupted_in_the_middle(archive: BadArchive, tmp_path: Path) -> None:
     where = ["--obslist", tmp_path / "list.txt", "--data", tmp_path / "data", "--source", f"nxsa:{archive.url}"]
     command = [sys.executable, "-c", code, "fetch", *map(str, where), "--rate", "1000", "--parallel", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline().startswith(OBSIDS[0])
         eventually(lambda: archive.count(OBSIDS[1]))
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
