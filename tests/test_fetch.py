@@ -546,6 +546,17 @@ def test_going_on_with_the_other_archive(archive: BadArchive, tmp_path: Path, lo
     assert len(read_marker(outcome.folder).taken) == 4
 
 
+def test_a_mirror_is_another_archive(archive: BadArchive, tmp_path: Path) -> None:
+    """The marker names one address for all files."""
+    archive.misbehave("M2", *[status(503)] * 4)
+    for host in ("127.0.0.1", "localhost"):
+        archive.url = archive.url.replace("127.0.0.1", host)
+        with make_fetch("nxsa", archive, tmp_path, FakeClock().clock()) as fetch:
+            outcome = fetch(OBSID)
+    assert_intact(outcome, archive.files[OBSID])
+    assert archive.count("PIEVLI") == 2
+
+
 def test_a_beginning_that_nobody_ends_is_thrown_away(fetch_nxsa: Fetch, archive: BadArchive) -> None:
     """Of a file that the archive names otherwise since."""
     archive.misbehave("PIEVLI", *[changed(cut_at=3000)] * 4)

@@ -68,7 +68,6 @@ def fetch_ahead(
         except BaseException as error:  # whoever consumes must hear of it
             done.put(error)
         finally:
-            room.release()  # for another thread that waits, to see that there is no more
             done.put(None)
 
     workers = [threading.Thread(target=work, name=f"fetch-{k}", daemon=True) for k in range(threads)]
