@@ -109,9 +109,7 @@ def check_slurm(work: Path, data: Path) -> bool:
     jobs.mkdir()
     settings = environment(work, data, "no") | {"JOBS": str(jobs)}
     command = [sys.executable, HERE / "slurm_reprocess.py", "--jobs", "2", "--memory", "2GB", "--interface", "lo"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | settings, cwd=work, timeout=300
-    )
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | settings, cwd=work, timeout=300)
     submitted = len((jobs / "pids").read_text().split()) if (jobs / "pids").exists() else 0
     for _ in range(50):  # jobs end by themselves when their scheduler does
         if not subprocess.run(["pgrep", "-f", shlex.quote(str(jobs))], capture_output=True).stdout:

@@ -37,11 +37,18 @@ FLOORS = [
     {"schema"},
     {"tables"},
     {"store.disk", "export", "plots"},
-    {"store.lock", "store.manifest", "store.staging"},
+    {"store.lock", "store.manifest", "store.staging", "archives.verify"},
     {"store.about", "store.digest", "store.part"},
     {"store.compaction", "store.carry", "store.reader"},
     {"store.writer"},
     {"store"},
+    {"archives.products", "archives.tar", "archives.manners"},
+    {"archives.marker", "archives.answer"},
+    {"archives.part", "archives.web"},
+    {"archives.download"},
+    {"archives.folder", "archives.heasarc", "archives.nxsa"},
+    {"archives", "archives.fetch", "archives.ahead"},
+    {"archives.cache", "archives.account"},
     {"fingerprint"},
     {"ledger", "obslist", "scanner", "interrupt"},
     {"summary"},
@@ -66,7 +73,7 @@ FLOORS = [
     {"commands", "commands.releases"},
     {"cli"},
 ]
-HEAVY = ("cupy", "dask", "distributed", "numba", "numpy", "scipy", "cv2", "pyarrow", "astropy")
+HEAVY = ("cupy", "dask", "distributed", "numba", "numpy", "scipy", "cv2", "pyarrow", "astropy", "requests", "urllib3")
 TOUCH_THE_WORLD = {
     "backends.cuda_source",
     "missions.fitsfile",
@@ -88,6 +95,8 @@ TOUCH_THE_WORLD = {
     "cli",
 }
 TOUCH_THE_WORLD |= {"simulate.files", "simulate.observation", "plots"}
+TOUCH_THE_WORLD |= {"archives.answer", "archives.cache", "archives.download", "archives.fetch", "archives.folder"}
+TOUCH_THE_WORLD |= {"archives.manners", "archives.marker", "archives.part", "archives.web"}
 TOUCH_THE_WORLD |= {"bench.machine", "bench.child", "bench.gunzip", "bench.workloads", "bench.suite"}
 
 

@@ -122,8 +122,9 @@ def test_an_archive_goes_on_where_it_was(tmp_path: Path) -> None:
     broken.write_bytes(whole)
     write_list(data / "0000000005" / "pps", quiet, "0000000005")
     assert archive(listed)[1] == {"0000000002", "0000000005"}
-    (data / "0000000001" / "more.txt").write_text("x")
-    assert archive(listed)[1] == {"0000000001"}
+    (data / "0000000001" / "more.txt").write_text("x")  # no matter to it
+    write_list(data / "0000000002", replace(quiet, primary={"DATE": "2030-01-01"}), "0000000002")
+    assert archive(listed)[1] == {"0000000002"}
     code, searched, says = archive(["0000000001", "0000000002"])
     assert (code, searched) == (0, set())  # what was kept counts
     assert "2 of 2 observations were searched before\n" in says

@@ -228,6 +228,37 @@ def show_releases(
 
 
 @app.command()
+def fetch(
+    obslist: Annotated[Path, typer.Option("--obslist", metavar="FILE", help="One obsid a line; # for comments.")],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Gets <obsid>/ folders.")] = Path("data"),
+    source: Annotated[
+        str,
+        typer.Option(
+            "--source",
+            metavar="NAME",
+            help="nxsa (ESA), heasarc (NASA), folder:DIR (on disk, linked to); nxsa:URL, heasarc:URL (mirrors).",
+        ),
+    ] = "nxsa",
+    parallel: Annotated[int, typer.Option("--parallel", metavar="N", min=1, max=8, help="Connections at once.")] = 2,
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="N", min=0.01, max=1000, help="Requests per second, at most.")
+    ] = 2.0,
+) -> None:
+    """Fetch event lists and source lists from an archive (docs/fetching.md).
+
+    Stop it and start it again as you like: what is there is not asked for
+    again, what has begun goes on. An observation's folder appears when all
+    of it is there.
+
+    Exit codes: 0 all that the archive has is there; 1 something could not
+    be had; 2 wrong usage.
+    """
+    from xscan.obslist import read_obslist
+
+    raise typer.Exit(run_fetch(read_obslist(obslist), data, source, parallel, rate))
+
+
+@app.command()
 def status(
     results: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results.")],
     obslist: Annotated[
@@ -440,6 +471,33 @@ def _run(
         return stopped.exit_code
     print_findings(findings, kept, out)
     return 0 if all(outcome.state == "done" for outcome in [*kept, *findings.outcomes]) else 1
+
+
+def run_fetch(obslist: Obslist, data: Path, source: str, parallel: int, rate: float) -> int:
+    """Fetch the observations of a list; return the exit code."""
+    from contextlib import closing
+
+    from xscan.archives import Fetcher, Manners, fetch_ahead, open_source, open_web
+    from xscan.archives.account import line, summary
+    from xscan.progress import Reporter
+
+    reporter = Reporter(total=len(obslist.obsids), what="fetching")
+    outcomes = []
+    with open_web(Manners(requests_per_s=rate)) as web:
+        fetcher = Fetcher(open_source(source, web), data)
+        fetching = fetch_ahead(obslist.obsids, fetcher.fetch, web.stop, parallel)
+        try:
+            with reporter, closing(fetching):
+                for outcome in fetching:
+                    outcomes.append(outcome)
+                    reporter.say(line(outcome))
+                    reporter.advance()
+        except KeyboardInterrupt:
+            reporter.say(f"xscan: interrupted; what has arrived is in {data}, and the same command goes on from there")
+            return 130
+        finally:
+            typer.echo(summary(outcomes, len(obslist.obsids), data))
+    return 1 if any(outcome.state == "failed" for outcome in outcomes) else 0
 
 
 def run_status(results: Path, obslist: Path | None, failed: bool, json: bool, hash: bool) -> None:

@@ -9,7 +9,15 @@ import errno
 from enum import StrEnum
 
 __all__ = [
-    *("BenchError", "ConfigError", "DataError", "DeviceError", "MachineError", "Reason", "StoreError", "XscanError"),
+    "ArchiveError",
+    "BenchError",
+    "ConfigError",
+    "DataError",
+    "DeviceError",
+    "MachineError",
+    "Reason",
+    "StoreError",
+    "XscanError",
     "is_shortage",
 ]
 
@@ -45,6 +53,14 @@ class Reason(StrEnum):
     NO_BACKGROUND = "no_background"  # no cell is left outside the source mask to build an expectation from
     EMPTY_BAND = "empty_band"  # no event of this subset falls in the band and frames
     DEVICE_MEMORY = "device_memory"  # the GPU has no room for it, however small it is cut
+    # fetching it from an archive
+    NO_PRODUCTS = "no_products"  # the archive has no EPIC imaging event list of it
+    NO_SUCH_OBSERVATION = "no_such_observation"  # the archive does not know it
+    NOT_PUBLIC = "not_public"  # the archive keeps it for its owner
+    ARCHIVE_TROUBLE = "archive_trouble"  # errors, silence or cut connections, however often it was tried
+    BAD_PRODUCT = "bad_product"  # what the archive sends is damaged, or not what was asked for
+    DISK = "disk"  # the folder for the data cannot be written
+    BUSY = "busy"  # another process is fetching it
     # the process that searched it, tried twice
     WORKER_DIED = "worker_died"  # the process died of it
     TIME_LIMIT = "time_limit"  # it took longer than --time-limit
@@ -89,6 +105,14 @@ class BenchError(XscanError):
 
 class DataError(XscanError):
     """A file or an observation cannot be searched, for the reason given."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ArchiveError(XscanError):
+    """An observation cannot be had from an archive, for the reason given."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)

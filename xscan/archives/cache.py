@@ -1,0 +1,108 @@
+"""Keep the folder of fetched observations below a limit."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from xscan.archives.fetch import WORK
+from xscan.archives.marker import MARKER, Marker, read_marker
+from xscan.errors import ConfigError
+
+__all__ = ["make_room", "parse_size", "size_on_disk"]
+
+_OBSID = re.compile(r"\d{10}", re.A)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.I)
+_EVICTED = ".evicted"
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An observation that xscan fetched, and may delete."""
+
+    folder: Path
+    marker: Marker
+    bytes: int
+
+
+def parse_size(text: str) -> int:
+    """Read a size: ``200GB`` (10^9), ``200GiB`` (2^30), ``500M``, or bytes.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(f"{text!r} is no size; write 200GB, 1.5TB, 500MB, 200GiB, or bytes")
+    power = " KMGT".index(match[2].upper() or " ")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def size_on_disk(data: Path) -> int:
+    """Sum the sizes of all files under a folder, bytes; links count as links, not as what they lead to."""
+    total = 0
+    for where, _, names in os.walk(data):
+        for name in names:
+            with suppress(FileNotFoundError):  # what is being fetched changes its name at any moment
+                total += (Path(where) / name).lstat().st_size
+    return total
+
+
+def make_room(data: Path, limit_bytes: int, done: Collection[str]) -> list[str]:
+    """Delete fetched observations that are done with, the oldest first, until a limit holds.
+
+    Deleted is only what xscan fetched and nobody has added to: a folder with a marker, whose files
+    are those that the marker names. It is renamed first, so that what is left of it after a crash
+    is not taken for an observation.
+
+    Parameters
+    ----------
+    data : Path
+        Folder of observations.
+    limit_bytes : int
+        For everything in it, bytes, other files included.
+    done : collection of str
+        Observations that may go; all others are in use.
+
+    Returns
+    -------
+    list of str
+        The observations deleted, in order. The limit may still be exceeded: by what is in use, or
+        not ours.
+    """
+    _finish_deleting(data)
+    total = size_on_disk(data)
+    deleted = []
+    candidates = sorted(_held(data, done), key=lambda held: (held.marker.date_utc, held.marker.obsid))
+    for held in candidates:
+        if total <= limit_bytes:
+            break
+        gone = data / WORK / f"{held.marker.obsid}{_EVICTED}"
+        gone.parent.mkdir(exist_ok=True)
+        os.rename(held.folder, gone)
+        shutil.rmtree(gone)
+        total -= held.bytes
+        deleted.append(held.marker.obsid)
+    return deleted
+
+
+def _held(data: Path, done: Collection[str]) -> Iterator[_Held]:
+    for obsid in done:
+        folder = data / obsid
+        marker = read_marker(folder) if _OBSID.fullmatch(obsid) and not folder.is_symlink() else None
+        if marker is None or not marker.complete or marker.obsid != obsid:
+            continue
+        if {path.name for path in folder.iterdir()} == {MARKER, *(file.name for file in marker.files)}:
+            yield _Held(folder, marker, size_on_disk(folder))
+
+
+def _finish_deleting(data: Path) -> None:
+    for gone in (data / WORK).glob(f"*{_EVICTED}"):
+        shutil.rmtree(gone)

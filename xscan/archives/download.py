@@ -1,0 +1,197 @@
+"""One URL -> verified files in a folder: streamed, resumed, checked, then given their names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from email.message import Message
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from xscan.archives.answer import Answer, AttemptError, MissingError
+from xscan.archives.part import Part, find_part
+from xscan.archives.products import Delivery, Offer, SavedFile
+from xscan.archives.tar import BLOCK, Member, TarError, looks_like_tar, members
+from xscan.archives.verify import check_fits
+from xscan.archives.web import Web
+from xscan.errors import DataError, Reason
+
+__all__ = ["download"]
+
+_MOST_BYTES = 16 << 30  # of one answer: no product is near it
+_PIECE = 1 << 20
+_MOST_TEXT = 64 << 10  # bytes looked at of a page that says why there is no file
+_GZIP, _FITS = b"\x1f\x8b", b"SIMPLE  ="
+_PRIVATE = re.compile(r"proprietary|not (?:yet )?public|not authori[sz]ed|your credentials", re.I)
+_NOTHING = re.compile(
+    r"\bno (?:\w+ ){0,2}(?:product|file|result)s? (?:(?:was|were|is|are) )?(?:found|match|available)"
+    r"|\b(?:product|file|result)s? (?:(?:was|were|is|are) not found|(?:does|do) not exist)",
+    re.I,
+)
+
+
+def download(web: Web, offer: Offer, into: Path) -> Delivery:
+    """Bring what an offer's URL gives into a folder.
+
+    The server may answer with one file, with a tar of several, or that it has none. A file has its
+    name only when it is whole, verified and on disk; of one that is not, the beginning is kept
+    and continued, now or by another process, where the server allows it.
+
+    Parameters
+    ----------
+    web : Web
+    offer : Offer
+    into : Path
+
+    Returns
+    -------
+    Delivery
+        Without files if the archive has none.
+
+    Raises
+    ------
+    ArchiveError
+        ``archive_trouble``, ``bad_product`` or ``not_public``.
+    OSError
+        If the disk does not take it.
+    """
+    return web.persist(offer, lambda: _attempt(web, offer, into))
+
+
+def _attempt(web: Web, offer: Offer, into: Path) -> Delivery:
+    part = find_part(into, offer.place)
+    try:
+        with web.get(offer.place, part.range() if part else {}) as answer:
+            if answer.status == 200:
+                return _receive(answer, offer, into)
+            if part is None or not part.is_continued_by(answer):
+                if part is not None:
+                    part.remove()
+                raise AttemptError(f"the archive answers with another range than asked for ({answer.status})")
+            _write(part.path, answer.read, "ab")
+            return Delivery((_finish(part),))
+    except MissingError:
+        return Delivery()
+
+
+def _receive(answer: Answer, offer: Offer, into: Path) -> Delivery:
+    """Take what is sent from its beginning, whatever it is."""
+    stream = _Stream(answer.read)
+    head = stream.peek(BLOCK)
+    if not head:
+        if answer.shows_its_end:
+            return Delivery()
+        raise AttemptError("the connection broke before the first byte")  # else it would look like an empty answer
+    if looks_like_tar(head):
+        return _unpack(stream.read, offer, into)
+    if not head.startswith((_GZIP, _FITS)):
+        return _page(stream)
+    name = _file_name(answer, offer)
+    if not offer.wants(name):
+        raise AttemptError(f"the archive sends {name!r}, which was not asked for", Reason.BAD_PRODUCT, again=False)
+    if (answer.length or 0) > _MOST_BYTES:
+        raise AttemptError(f"{name}: {answer.length} bytes, no product is so large", Reason.BAD_PRODUCT, again=False)
+    part = Part(into, offer.place, name, answer.length, answer.header("ETag"), answer.header("Last-Modified"))
+    part.begin()
+    _write(part.path, stream.read, "wb")
+    return Delivery((_finish(part),))
+
+
+class _Stream:
+    """A body whose beginning may be looked at before it is read."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self._ahead = b""
+
+    def peek(self, size: int) -> bytes:
+        while len(self._ahead) < size and (piece := self._read(size - len(self._ahead))):
+            self._ahead += piece
+        return self._ahead[:size]
+
+    def read(self, most: int) -> bytes:
+        if not self._ahead:
+            return self._read(most)
+        piece, self._ahead = self._ahead[:most], self._ahead[most:]
+        return piece
+
+
+def _file_name(answer: Answer, offer: Offer) -> str:
+    """Say what the server calls the file."""
+    message = Message()
+    message["Content-Disposition"] = answer.header("Content-Disposition")
+    return message.get_filename() or unquote(urlsplit(offer.place).path.rpartition("/")[2])
+
+
+def _page(stream: _Stream) -> Delivery:
+    """Read a page that came instead of a file, and say what it means.
+
+    Only clear words count as "there is none": that goes on record as a fact. A page of another kind, such as one
+    about maintenance, is trouble.
+    """
+    text = " ".join(re.sub(r"<[^>]*>", " ", stream.peek(_MOST_TEXT).decode("utf-8", "replace")).split())
+    if not text.isprintable():
+        raise AttemptError("the archive sends neither FITS nor tar", Reason.BAD_PRODUCT)
+    if _PRIVATE.search(text):
+        raise AttemptError(f"the archive says: {text[:200]}", Reason.NOT_PUBLIC, again=False)
+    if _NOTHING.search(text):
+        return Delivery()
+    raise AttemptError(f"the archive sends a page, not a file: {text[:200]}")
+
+
+def _write(path: Path, read: Callable[[int], bytes], mode: str) -> None:
+    with path.open(mode) as stream:
+        while piece := read(_PIECE):
+            stream.write(piece)
+            if stream.tell() > _MOST_BYTES:
+                raise AttemptError(f"{path.name}: no end after {_MOST_BYTES} bytes", Reason.BAD_PRODUCT, again=False)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _finish(part: Part) -> SavedFile:
+    """Give a part that has arrived its name, if it is a whole file."""
+    try:
+        check_fits(part.path)
+    except DataError as error:
+        part.remove()
+        raise AttemptError(str(error), Reason.BAD_PRODUCT) from None
+    size = part.path.stat().st_size
+    os.replace(part.path, part.folder / part.name)
+    part.note.unlink(missing_ok=True)
+    return SavedFile(part.name, size, part.etag, part.last_modified)
+
+
+def _unpack(read: Callable[[int], bytes], offer: Offer, into: Path) -> Delivery:
+    """Take the files that were asked for out of a tar; only their bare names count, in no folder but ours."""
+    saved: dict[str, SavedFile] = {}
+    remarks = []
+    taken = 0
+    try:
+        for member in members(read):
+            name = PurePosixPath(member.name).name
+            odd = _oddity(member)
+            taken += member.size
+            if taken > _MOST_BYTES:
+                raise AttemptError(f"the tar holds more than {_MOST_BYTES} bytes", Reason.BAD_PRODUCT, again=False)
+            if odd and offer.wants(name):
+                raise AttemptError(f"the tar's {member.name!r} {odd}", Reason.BAD_PRODUCT, again=False)
+            if odd:
+                remarks.append(f"{offer.key}: left out of the tar: {member.name!r} {odd}")
+            elif member.kind == "file" and offer.wants(name):
+                part = Part(into, offer.place, name, member.size, "", "")
+                part.begin()
+                _write(part.path, member.read, "wb")
+                saved[name] = _finish(part)
+    except TarError as error:
+        raise AttemptError(f"the tar is damaged: {error}", Reason.BAD_PRODUCT) from None
+    return Delivery(tuple(saved.values()), tuple(remarks))
+
+
+def _oddity(member: Member) -> str:
+    """Say what no honest tar of products holds; empty if nothing."""
+    if member.kind not in ("file", "folder"):
+        return f"is {member.kind}"
+    path = PurePosixPath(member.name)
+    return "leads out of the folder" if path.is_absolute() or ".." in path.parts else ""

@@ -1,0 +1,267 @@
+"""One observation: from an archive into its folder, whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xscan.archives.answer import CancelledError
+from xscan.archives.marker import MARKER, Marker, are_in, read_marker, write_marker
+from xscan.archives.part import is_part
+from xscan.archives.products import PRODUCTS, product_of
+from xscan.errors import ArchiveError, ConfigError, Reason
+from xscan.store.disk import remove_temporaries, sync_folder
+
+if TYPE_CHECKING:
+    from xscan.archives import Source
+
+__all__ = ["JOURNAL", "WORK", "Fetched", "Fetcher"]
+
+log = logging.getLogger(__name__)
+
+WORK = "_fetching"
+"""Folder, beside the observations', of those that are not whole yet."""
+
+JOURNAL = "_fetch.jsonl"
+"""File, beside them, with a line for whatever became of an observation."""
+
+_NOTHING = {
+    Reason.NO_PRODUCTS: ("absent", "has no EPIC imaging event list of it"),
+    Reason.NOT_PUBLIC: ("failed", "keeps it for its owner"),
+    Reason.NO_SUCH_OBSERVATION: ("failed", "does not know it"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What became of an observation.
+
+    Attributes
+    ----------
+    obsid : str
+    state : str
+        ``fetched`` now, ``present`` before, ``absent`` (the archive has no event list of it) or ``failed``.
+    folder : Path or None
+        Where its files are; None unless fetched or present.
+    reason : Reason or None
+        Why there is no folder.
+    message : str
+        The sentence for it, or a remark on what is there.
+    n_files, n_bytes : int
+        Of what is there and was fetched, now or before.
+    seconds : float
+        Time it took.
+    """
+
+    obsid: str
+    state: str
+    folder: Path | None = None
+    reason: Reason | None = None
+    message: str = ""
+    n_files: int = 0
+    n_bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """Brings observations from one source into one folder; threads may share it.
+
+    Attributes
+    ----------
+    source : Source
+    data : Path
+        Gets a folder per observation.
+    """
+
+    source: Source
+    data: Path
+
+    def fetch(self, obsid: str) -> Fetched:
+        """Bring an observation here, unless it is here.
+
+        ``<data>/<obsid>`` appears by one renaming, when all its files are verified and on disk; until
+        then they gather in ``<data>/_fetching/<obsid>``, where the next attempt goes on. Files that
+        were not fetched by xscan are left as they are.
+
+        Parameters
+        ----------
+        obsid : str
+            Ten digits.
+
+        Returns
+        -------
+        Fetched
+            Also of what cannot be had; what was asked of the archive stands in the journal too.
+
+        Raises
+        ------
+        ArchiveError
+            ``disk``: nothing more can be written.
+        ConfigError
+            If the source cannot be used at all.
+        CancelledError
+            If somebody asked to stop.
+        """
+        started = time.perf_counter()
+        try:
+            outcome = self._present(obsid) or self._bring(obsid)
+        except ArchiveError as error:
+            outcome = Fetched(obsid, "failed", None, error.reason, str(error))
+        except OSError as error:
+            raise ArchiveError(
+                Reason.DISK,
+                f"{obsid}: {error.filename or self.data}: cannot be written: {error.strerror or error}; make room, or "
+                f"give another --data; the same command goes on from there",
+            ) from None
+        except (CancelledError, ConfigError):
+            raise
+        except Exception as error:  # one observation's trouble must not stop the others
+            log.exception("%s: unforeseen error", obsid)
+            outcome = Fetched(obsid, "failed", None, Reason.ERROR, f"{obsid}: {type(error).__name__}: {error}")
+        outcome = replace(outcome, seconds=time.perf_counter() - started)
+        if outcome.state != "present":
+            self._record(outcome)
+        return outcome
+
+    def _present(self, obsid: str) -> Fetched | None:
+        """Say what is here already; None if the observation is to be fetched."""
+        folder = self.data / obsid
+        marker = read_marker(folder)
+        if marker is not None and marker.obsid == obsid:
+            return _here(folder, marker, "present") if marker.holds(folder) else None
+        if not folder.exists() or not any(folder.iterdir()):
+            return None
+        places = [place for place in (folder, folder / "pps") if place.is_dir()]
+        kinds = [product_of(path.name, obsid) for place in places for path in place.iterdir()]
+        if any(kind is not None and kind.is_event_list for kind in kinds):
+            return Fetched(obsid, "present", folder, message="files of your own: taken as they are")
+        return Fetched(
+            obsid,
+            "failed",
+            None,
+            Reason.NO_EVENT_LISTS,
+            f"{folder}: holds files that xscan did not fetch, and no event list; move it away, or give another --data",
+        )
+
+    def _bring(self, obsid: str) -> Fetched:
+        work = self.data / WORK / obsid
+        work.mkdir(parents=True, exist_ok=True)
+        with _claimed(work, obsid):
+            if outcome := self._present(obsid):  # by another process, a moment ago
+                shutil.rmtree(work)
+                return outcome
+            marker = self._take_all(obsid, work)
+            if any(product.key not in marker.absent for product in PRODUCTS if product.is_event_list):
+                return self._publish(work, marker)
+            reason = self.source.why_nothing(obsid)
+            shutil.rmtree(work)
+        state, what = _NOTHING[reason]
+        return Fetched(obsid, state, None, reason, f"{obsid}: the archive {self.source.where} {what}")
+
+    def _take_all(self, obsid: str, work: Path) -> Marker:
+        """Take what is offered and not here yet; what is here stands in the marker after each file."""
+        marker = Marker(obsid, self.source.name, self.source.where)
+        before = read_marker(work)
+        if before is None or (before.source, before.where) != (marker.source, marker.where):
+            before = marker
+        marker = replace(marker, remarks=before.remarks)
+        have = set()
+        for offer in self.source.offers(obsid):
+            files = before.taken.get(offer.key, ())
+            if not files or not are_in(work, files):
+                delivery = self.source.take(offer, work)
+                files = delivery.files
+                marker = replace(marker, remarks=tuple(dict.fromkeys((*marker.remarks, *delivery.remarks))))
+            marker = replace(marker, taken={**marker.taken, offer.key: files})
+            write_marker(work, marker)
+            have |= {offer.product.key} if files else set()
+        return replace(marker, absent=tuple(product.key for product in PRODUCTS if product.key not in have))
+
+    def _publish(self, work: Path, marker: Marker) -> Fetched:
+        """Give a folder that is whole its name."""
+        marker = replace(marker, complete=True, date_utc=datetime.now(UTC).isoformat(timespec="seconds"))
+        names = {file.name for file in marker.files}
+        for path in work.iterdir():
+            superseded = product_of(path.name, marker.obsid) and path.name not in names
+            if superseded or is_part(path):  # of files that the archive names otherwise by now
+                path.unlink()
+        remove_temporaries(work)
+        folder = self.data / marker.obsid
+        replaced = work.with_name(f"{marker.obsid}.replaced")
+        if read_marker(folder):  # ours, with a file gone or changed
+            os.rename(folder, replaced)
+        if old := read_marker(replaced):  # it may be there since a crash
+            _move_strangers(replaced, work, old)
+        write_marker(work, marker)
+        sync_folder(work)
+        os.rename(work, folder)
+        sync_folder(self.data)
+        shutil.rmtree(replaced, ignore_errors=True)
+        return _here(folder, marker, "fetched")
+
+    def _record(self, outcome: Fetched) -> None:
+        """Append a line to the journal, in one call: threads and processes may do so at once."""
+        facts = {
+            "date_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "obsid": outcome.obsid,
+            "state": outcome.state,
+            "reason": outcome.reason,
+            "message": outcome.message,
+            "source": self.source.name,
+            "files": outcome.n_files,
+            "bytes": outcome.n_bytes,
+            "seconds": round(outcome.seconds, 3),
+        }
+        try:
+            with (self.data / JOURNAL).open("ab", buffering=0) as stream:
+                stream.write(json.dumps(facts).encode() + b"\n")
+        except OSError as error:  # the files are there, and say so themselves
+            log.warning("%s: cannot be written: %s", self.data / JOURNAL, error.strerror)
+
+
+def _here(folder: Path, marker: Marker, state: str) -> Fetched:
+    absent = f"the archive has no {', '.join(marker.absent)}" if marker.absent else ""
+    message = "; ".join(filter(None, [absent, *marker.remarks]))
+    n_bytes = sum(file.bytes for file in marker.files)
+    return Fetched(marker.obsid, state, folder, None, message, len(marker.files), n_bytes)
+
+
+def _move_strangers(folder: Path, to: Path, marker: Marker) -> None:
+    """Move what xscan did not put into a folder."""
+    ours = {MARKER, *(file.name for file in marker.files)}
+    for path in folder.iterdir():
+        if path.name not in ours:
+            os.rename(path, to / path.name)
+
+
+@contextmanager
+def _claimed(work: Path, obsid: str) -> Iterator[None]:
+    """Hold a folder for this thread; the operating system drops what a dead process held."""
+    busy = ArchiveError(
+        Reason.BUSY, f"{obsid}: another xscan is fetching it; run the same command again when that is done"
+    )
+    try:
+        handle = os.open(work, os.O_RDONLY)
+    except FileNotFoundError:  # it has just finished
+        raise busy from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise busy from None
+        if not work.exists() or not os.path.samestat(os.fstat(handle), work.stat()):
+            raise busy
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,86 @@
+"""The note in an observation's folder that says what was fetched, from where, and when."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from xscan import __version__
+from xscan.archives.products import SavedFile
+from xscan.store.disk import write_whole
+
+__all__ = ["MARKER", "Marker", "are_in", "read_marker", "write_marker"]
+
+MARKER = "_fetched.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What was asked of an archive, and what it gave.
+
+    Attributes
+    ----------
+    obsid : str
+    source, where : str
+        Name of the archive, and its address.
+    date_utc : str
+        When it was written, ISO 8601.
+    complete : bool
+        Whether all that the archive offers has been taken.
+    taken : dict of str to tuple of SavedFile
+        By key of the offer; no files where the archive has none.
+    absent : tuple of str
+        Products that the archive does not have; filled when complete.
+    remarks : tuple of str
+        What was odd.
+    xscan : str
+        Version that wrote it.
+    """
+
+    obsid: str
+    source: str
+    where: str
+    date_utc: str = ""
+    complete: bool = False
+    taken: Mapping[str, tuple[SavedFile, ...]] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    xscan: str = __version__
+
+    @property
+    def files(self) -> tuple[SavedFile, ...]:
+        """All files."""
+        return tuple(file for files in self.taken.values() for file in files)
+
+    def holds(self, folder: Path) -> bool:
+        """Tell whether everything was taken, and all files are in a folder, with the sizes they had."""
+        return self.complete and are_in(folder, self.files)
+
+
+def are_in(folder: Path, files: Iterable[SavedFile]) -> bool:
+    """Tell whether files are in a folder, with the sizes they had."""
+    try:
+        return all((folder / file.name).stat().st_size == file.bytes for file in files)
+    except OSError:
+        return False
+
+
+def write_marker(folder: Path, marker: Marker) -> None:
+    """Write it, whole or not at all."""
+    write_whole(folder / MARKER, json.dumps({"format": _FORMAT, **asdict(marker)}, indent=1).encode())
+
+
+def read_marker(folder: Path) -> Marker | None:
+    """Read it; None if there is none, or none that can be read."""
+    try:
+        held = json.loads((folder / MARKER).read_bytes())
+        if held.pop("format") != _FORMAT:
+            return None
+        taken = {key: tuple(SavedFile(**file) for file in files) for key, files in held.pop("taken").items()}
+        absent, remarks = tuple(held.pop("absent")), tuple(held.pop("remarks"))
+        return Marker(taken=taken, absent=absent, remarks=remarks, **held)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None

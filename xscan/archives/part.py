@@ -1,0 +1,97 @@
+"""The beginning of a file that has not arrived yet."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from xscan.archives.answer import Answer
+from xscan.store.disk import write_whole
+
+__all__ = ["Part", "find_part", "is_part"]
+
+_PART = ".part"
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The beginning of a file, on disk under another name, and what it is the beginning of.
+
+    Attributes
+    ----------
+    folder : Path
+    url : str
+    name : str
+        Of the file when it is whole.
+    total : int or None
+        Its bytes then, if the server says so.
+    etag, last_modified : str
+        Which version of it; empty if the server does not say.
+    """
+
+    folder: Path
+    url: str
+    name: str
+    total: int | None
+    etag: str
+    last_modified: str
+
+    @property
+    def path(self) -> Path:
+        """Where the bytes are."""
+        return self.folder / f"{self.name}{_PART}"
+
+    @property
+    def note(self) -> Path:
+        """Where it stands what they are."""
+        return self.folder / f"{self.name}{_PART}.json"
+
+    @property
+    def validator(self) -> str:
+        """Give what If-Range may be told: a weak ETag promises the same meaning, not the same bytes."""
+        return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
+
+    def begin(self) -> None:
+        """Forget what was there; note what is to come, if it may be resumed."""
+        self.remove()
+        if self.validator:
+            facts = {key: value for key, value in asdict(self).items() if key != "folder"}
+            write_whole(self.note, json.dumps(facts).encode())
+
+    def remove(self) -> None:
+        """Forget it."""
+        for path in (self.note, self.path):
+            path.unlink(missing_ok=True)
+
+    def range(self) -> dict[str, str]:
+        """Give the headers that ask for the rest, if it is still the same file."""
+        return {"Range": f"bytes={self.path.stat().st_size}-", "If-Range": self.validator}
+
+    def is_continued_by(self, answer: Answer) -> bool:
+        """Tell whether an answer goes on exactly where the part ends, in the same file."""
+        match = _RANGE.fullmatch(answer.header("Content-Range").strip())
+        if match is None or int(match[1]) != self.path.stat().st_size:
+            return False
+        same_total = match[3] == "*" or self.total in (None, int(match[3]))
+        to_the_end = match[3] == "*" or int(match[2]) + 1 == int(match[3])
+        return same_total and to_the_end and answer.header("ETag") in ("", self.etag)
+
+
+def find_part(folder: Path, url: str) -> Part | None:
+    """Find the beginning of what a URL gave before."""
+    for note in folder.glob(f"*{_PART}.json"):
+        try:
+            part = Part(folder, **json.loads(note.read_bytes()))
+        except (ValueError, TypeError):
+            continue
+        if part.url == url and part.note == note and part.path.is_file() and part.path.stat().st_size:
+            return part
+    return None
+
+
+def is_part(path: Path) -> bool:
+    """Tell whether a file is the beginning of another, or a note about it."""
+    return path.name.endswith((_PART, f"{_PART}.json"))
