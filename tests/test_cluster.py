@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -56,7 +57,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(
-    data: Path, out: Path, *options: object, obsids: list[str] = OBSIDS, env: dict[str, str] | None = None
+    data: Path,
+    out: Path,
+    *options: object,
+    obsids: list[str] = OBSIDS,
+    env: dict[str, str] | None = None,
+    preexec_fn: Callable[[], None] | None = None,
 ) -> subprocess.Popen[str]:
     listed = out.parent / f"{out.name}.txt"
     listed.write_text("\n".join(obsids))
@@ -68,6 +74,7 @@ def start(
         text=True,
         env=os.environ | {"NO_COLOR": "1", "TERM": "dumb"} | (env or {}),
         start_new_session=True,
+        preexec_fn=preexec_fn,
     )
 
 
@@ -162,6 +169,17 @@ def test_open_files_run_out(data: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(MachineError, match=r"Too many open files.*ulimit -n.*goes on from here"):
         scan_folder(data / OBSIDS[0], recipe, OBSIDS[0])
+
+
+def test_too_few_open_files_for_workers(data: Path, tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+
+    process = start(data, tmp_path / "out", "--workers", 2, preexec_fn=limit)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "xscan: 2 workers need 168 open files, and this process may have 60; raise the limit" in said
+    assert archive(data, tmp_path / "out", "--workers", 2)[0] == 1
 
 
 def test_memory_runs_out(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

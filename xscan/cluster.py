@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import resource
 import tempfile
 import time
 import warnings
@@ -42,6 +43,7 @@ __all__ = ["DaskPool", "Post", "connected", "memory_bytes", "on_devices", "on_pr
 
 log = logging.getLogger(__name__)
 
+_FILES, _FILES_A_WORKER = 128, 20  # that this process has open; a worker has fewer
 _THREADS = 2  # one searches, one reads ahead
 _LOOK_S = 0.5
 _NOBODY_S = 60.0  # after which workers of this machine are not coming
@@ -175,6 +177,7 @@ def connected(address: str) -> Iterator[Client]:
 
 @contextmanager
 def _started(start: Callable[[dict[str, Any]], LocalCluster], n: int, memory: int | None) -> Iterator[Client]:
+    _see_to_files(n)
     preload = dask.config.get("distributed.worker.preload")
     options = {
         "processes": True,
@@ -193,6 +196,20 @@ def _started(start: Callable[[dict[str, Any]], LocalCluster], n: int, memory: in
             raise MachineError(f"cannot start {n} worker processes: {_line(error)}") from None
         with cluster, Client(cluster, set_as_default=False) as client:
             yield client
+
+
+def _see_to_files(n: int) -> None:
+    """Raise this process's limit of open files as far as it may; Dask would hang where it meets it."""
+    needed = _FILES + _FILES_A_WORKER * n
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise MachineError(
+            f"{n} workers need {needed} open files, and this process may have {hard}; raise the limit "
+            f"(ulimit -n {needed}), or ask for fewer workers"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 @contextmanager
@@ -251,8 +268,9 @@ class DaskPool:
 
     @property
     def dashboard(self) -> str:
-        """Address of Dask's dashboard."""
-        return self._client.dashboard_link or ""
+        """Address of Dask's dashboard, which is empty pages without bokeh."""
+        needs = " (install bokeh to see it)" if self._local and find_spec("bokeh") is None else ""
+        return f"{self._client.dashboard_link or ''}{needs}"
 
     def backend(self) -> str:
         """Name of the backend that the workers have."""
