@@ -1,12 +1,13 @@
-"""An archive with bad observations mixed in: every one accounted for, in any order, whoever dies when.
+"""An archive with bad observations mixed in: every one accounted for, whoever searches, whoever dies when.
 
-    scripts/archive-check [--observations 200] [--kills 30] [--seed 1]
+    scripts/archive-check [--observations 200] [--kills 30] [--seed 1] [--no-timing]
 
 Simulates short observations and spoils half of them: corrupt, cut short, without files, missing, in
-a mode that is not searched. Searches them all, in two orders, and holds the ledger against what was
-done to them. Then kills searches of the first twelve with SIGKILL, at random moments and at random
-changes to the disk, looks at what is left, and goes on. All must end with the same content hash.
-Exit status 0 if everything holds.
+a mode that is not searched. Searches them all, by a plain loop in two orders, one worker and two, and
+holds the ledger against what was done to them. Then kills with SIGKILL, at random moments and at random
+changes to the disk: a plain loop, workers, the process that gives them work, or both; looks at what
+is left, and goes on. Then lets the disk be full, open files and memory run out. All must end with the same content
+hash. Last, the CPU time that an observation takes of one worker and of two. Exit status 0 if everything holds.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -23,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -34,6 +38,12 @@ from xscan.simulate import simulate_archive
 EXPOSURE_S = 600.0
 IN_A_PART, SMALL = 5, 2  # small parts, to die in many compactions
 N_KILLED = 12  # observations in an archive that is searched again and again
+FEW_FILES = 60  # open at a time
+FULL_BYTES = 20_000  # no file may be larger: what is found takes more
+LITTLE_MEMORY = "350MB"  # for a worker: its libraries take as much
+TIMED = (20, 60)  # observations in two runs, whose difference is free of what a start costs
+TIMED_S = 3000.0  # their exposure
+MOST_CPU = 1.15  # of two workers, of what one takes for an observation
 SETTINGS = ("--view", "50:0.2-12", "--view", "5:0.2-2", "--backend", "numpy")
 
 CHILD = f"""
@@ -117,30 +127,70 @@ def make(data: Path, n: int, seed: int) -> dict[str, tuple[str, str]]:
 class Search:
     """Searches an archive in processes of their own, and looks at what they leave."""
 
-    def __init__(self, data: Path, obsids: list[str], work: Path, name: str) -> None:
+    def __init__(self, data: Path, obsids: list[str], work: Path, name: str, *options: str) -> None:
         self.list = work / f"{name}.txt"
         self.list.write_text("\n".join(obsids))
         self.out = work / name
         archive = ["archive", "--obslist", str(self.list), "--data", str(data), "--out", str(self.out), *SETTINGS]
-        self._command = [sys.executable, "-c", CHILD, *archive]
+        self._command = [*archive, *options]
 
-    def to_the_end(self) -> int:
+    def _start(self, step: int = -1, limit: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(step), *self._command],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=limit,
+            start_new_session=True,
+        )
+
+    def to_the_end(self, *options: str) -> int:
         """Search; give the number of changes to the disk."""
-        done = subprocess.run([*self._command[:3], "-1", *self._command[3:]], capture_output=True, text=True)
-        if done.returncode != 1 or "Traceback" in done.stderr:
-            raise SystemExit(f"{self.out}: exit code {done.returncode}, not 1: {done.stderr}")
-        return int(done.stderr.split()[-1])
+        self._command += options
+        with self._start() as process:
+            _, said = process.communicate()
+        if process.returncode != 1 or "Traceback" in said:
+            raise SystemExit(f"{self.out}: exit code {process.returncode}, not 1: {said}")
+        return int(said.split()[-1])
 
     def until_killed(self, step: int = -1, after_s: float | None = None) -> bool:
-        """Search until a change to the disk or a moment; say whether it died there."""
-        with subprocess.Popen(
-            [*self._command[:3], str(step), *self._command[3:]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process:
+        """Search until a change to the disk or a moment; say whether it died there, with all its workers."""
+        with self._start(step) as process:
             try:
-                process.wait(after_s)
+                process.communicate(timeout=after_s)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
-        return process.returncode == -signal.SIGKILL
+        for _ in range(100):
+            if not workers_of(process.pid):
+                return process.returncode == -signal.SIGKILL
+            time.sleep(0.1)
+        raise SystemExit(f"{self.out}: workers outlive the process that was killed")
+
+    def losing_workers(self, rng: random.Random, coordinator_too: bool) -> int:
+        """Search, kill a worker at random moments, and at last perhaps the coordinator; give the number of kills."""
+        kills = 0
+        with self._start() as process:
+            while process.poll() is None and kills < 2:
+                time.sleep(rng.uniform(0.3, 1.5))
+                for pid in workers_of(process.pid)[:1]:
+                    os.kill(pid, signal.SIGKILL)
+                    kills += 1
+            if coordinator_too and process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+            process.communicate()
+        return kills
+
+    def stopped_by(self, limit: Callable[[], None], *options: str) -> str:
+        """Search under a limit of the system; give the line that it stopped with."""
+        self._command += options
+        with self._start(limit=limit) as process:
+            _, said = process.communicate(timeout=120)
+        lines = [line for line in said.splitlines() if line.startswith("xscan: ")]
+        if process.returncode not in (1, 2) or "Traceback" in said or len(lines) > 1:
+            raise SystemExit(f"{self.out}: exit code {process.returncode}: {said}")
+        self._command = self._command[: len(self._command) - len(options)]
+        return lines[0] if lines else ""
 
     def ledger(self) -> dict[str, tuple[str, str]]:
         """Ask ``xscan status`` for state and reason of each observation."""
@@ -166,11 +216,24 @@ class Search:
                 pq.read_table(self.out / file)
 
 
+def workers_of(session: int) -> list[int]:
+    """Worker processes of a command that was started in a session of its own."""
+    listed = subprocess.run(["ps", "-eo", "pid=,sess=,stat=,args="], capture_output=True, text=True).stdout
+    rows = [line.split(maxsplit=3) for line in listed.splitlines()]
+    return [int(pid) for pid, sess, stat, args in rows if sess == str(session) and stat[0] != "Z" and "spawn" in args]
+
+
 def check_account(data: Path, expected: dict[str, tuple[str, str]], work: Path) -> None:
-    """Search in two orders: the same hash, and the right reasons."""
+    """Search in two orders and with workers: the same hash, and the right reasons."""
     hashes = set()
-    for name, obsids in (("forwards", list(expected)), ("backwards", list(expected)[::-1])):
-        search = Search(data, obsids, work, name)
+    runs: dict[str, tuple[list[str], tuple[str, ...]]] = {
+        "forwards": (list(expected), ()),
+        "backwards": (list(expected)[::-1], ()),
+        "one": (list(expected), ("--workers", "1")),
+        "two": (list(expected), ("--workers", "2")),
+    }
+    for name, (obsids, options) in runs.items():
+        search = Search(data, obsids, work, name, *options)
         search.to_the_end()
         search.check()
         found = search.ledger()
@@ -180,7 +243,9 @@ def check_account(data: Path, expected: dict[str, tuple[str, str]], work: Path) 
     assert len(hashes) == 1, "another order, another hash"
     reasons = Counter(f"{state} {reason}".strip() for state, reason in expected.values())
     print(f"{len(expected)} observations: {', '.join(f'{n} {what}' for what, n in reasons.items())}")
-    print(f"the same content hash forwards and backwards: {hashes.pop()[:16]}")
+    print(
+        f"the same content hash by a loop forwards and backwards, one worker and two: {hashes.pop()[:16]}", flush=True
+    )
 
 
 def check_kills(data: Path, obsids: list[str], kills: int, work: Path, rng: random.Random) -> None:
@@ -190,18 +255,23 @@ def check_kills(data: Path, obsids: list[str], kills: int, work: Path, rng: rand
     steps = reference.to_the_end()
     seconds = time.perf_counter() - started
     expected = open_results(reference.out).content_hash()
-    died = dict.fromkeys(("at a change to the disk", "at any moment"), 0)
+    whom = ("loop at a change to the disk", "loop at any moment", "coordinator", "workers", "both")
+    died = dict.fromkeys(whom, 0)
     rounds = 0
     while sum(died.values()) < kills:
         rounds += 1
-        search = Search(data, rng.sample(obsids, len(obsids)), work, f"round{rounds}")
+        target = min(died, key=lambda name: (died[name], rng.random()))
+        crew = () if target.startswith("loop") else ("--workers", "2")
+        search = Search(data, rng.sample(obsids, len(obsids)), work, f"round{rounds}", *crew)
         for _ in range(min(rng.randint(1, 3), kills - sum(died.values()))):
-            if died["at any moment"] <= died["at a change to the disk"]:
-                died["at any moment"] += search.until_killed(after_s=rng.uniform(0.2, 0.9) * seconds)
+            if target in ("workers", "both"):
+                died[target] += search.losing_workers(rng, target == "both")
+            elif target == "loop at a change to the disk":
+                died[target] += search.until_killed(step=rng.randrange(steps))
             else:
-                died["at a change to the disk"] += search.until_killed(step=rng.randrange(steps))
+                died[target] += search.until_killed(after_s=rng.uniform(0.2, 0.9) * seconds + 2 * bool(crew))
             search.check()
-        search.to_the_end()
+        search.to_the_end("--retry-failed")  # an observation whose worker was killed twice is given up until then
         search.check()
         found = open_results(search.out).content_hash()
         assert found == expected, f"{search.out}: content hash {found}, not {expected}"
@@ -209,6 +279,71 @@ def check_kills(data: Path, obsids: list[str], kills: int, work: Path, rng: rand
             f"{search.out}: left over"
         )
     print(f"{sum(died.values())} kills in {rounds} archives of {len(obsids)}: {died}; the same content hash each time")
+    check_limits(data, obsids, work, expected)
+
+
+def check_limits(data: Path, obsids: list[str], work: Path, expected: str) -> None:
+    """Search where the system gives too little, see it stop, and go on without the limit."""
+
+    def bounded(kind: int, most: int) -> Callable[[], None]:
+        def limit() -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails, as on a full disk
+            resource.setrlimit(kind, (most, most))
+
+        return limit
+
+    full = bounded(resource.RLIMIT_FSIZE, FULL_BYTES)
+    few = bounded(resource.RLIMIT_NOFILE, FEW_FILES)
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    free = bounded(resource.RLIMIT_NOFILE, files)
+    limits: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
+        "no file larger than 20 kB, a loop": (full, ()),
+        "no file larger than 20 kB, a worker": (full, ("--workers", "1")),
+        "60 open files, two workers": (few, ("--workers", "2")),
+        "350 MB for a worker": (free, ("--workers", "1", "--memory-limit", LITTLE_MEMORY)),
+    }
+    for number, (name, (limit, options)) in enumerate(limits.items()):
+        search = Search(data, obsids, work, f"limit{number}")
+        said = search.stopped_by(limit, *options)
+        search.check()
+        search.to_the_end("--retry-failed")
+        search.check()
+        assert open_results(search.out).content_hash() == expected, f"{name}: another content hash"
+        print(f"{name}: {said or 'observations are on record as failed'}", flush=True)
+
+
+def check_speed(work: Path, seed: int) -> None:
+    """Measure what one more observation costs a plain loop, one worker and two."""
+    data = work / "timed"
+    simulate_archive(data, max(TIMED), seed, TIMED_S)
+    obsids = sorted(path.name for path in data.iterdir() if path.is_dir())
+
+    def spent(n: int, options: tuple[str, ...]) -> tuple[float, float]:
+        (work / "timed.txt").write_text("\n".join(obsids[:n]))
+        out = work / "timed-results"
+        shutil.rmtree(out, ignore_errors=True)
+        archive = ["archive", "--obslist", str(work / "timed.txt"), "--data", str(data), "--out", str(out), *options]
+        started = time.perf_counter()
+        command = [sys.executable, "-c", "from xscan.cli import main; main()", *archive]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, _, usage = os.wait4(process.pid, 0)  # with all processes that it has seen end
+        process.returncode = 0
+        return usage.ru_utime + usage.ru_stime, time.perf_counter() - started
+
+    crews = {"a plain loop": (), "one worker": ("--workers", "1"), "two workers": ("--workers", "2")}
+    cost: dict[str, list[tuple[float, float]]] = {name: [] for name in crews}
+    for _ in range(3):
+        for name, options in crews.items():  # in turn: a noisy machine is noisy for all
+            few, many = (spent(n, options) for n in TIMED)
+            n = TIMED[1] - TIMED[0]
+            cost[name].append(((many[0] - few[0]) / n, (many[1] - few[1]) / n))
+    best = {name: tuple(map(min, zip(*taken, strict=True))) for name, taken in cost.items()}
+    for name, (cpu_s, wall_s) in best.items():
+        print(f"{name}: {1e3 * cpu_s:.0f} ms CPU, {1e3 * wall_s:.0f} ms wall an observation of {TIMED_S:g} s")
+    cpu = best["two workers"][0] / best["one worker"][0]
+    wall = best["two workers"][1] / best["one worker"][1]
+    reached = "at most" if cpu <= MOST_CPU else "more than"
+    print(f"two workers take {cpu:.2f} of the CPU of one, {reached} {MOST_CPU}, and {wall:.2f} of its wall time")
 
 
 def main() -> int:
@@ -217,12 +352,15 @@ def main() -> int:
     parser.add_argument("--observations", type=int, default=200)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-timing", dest="timed", action="store_false")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         expected = make(work / "data", args.observations, args.seed)
         check_account(work / "data", expected, work)
         check_kills(work / "data", list(expected)[:N_KILLED], args.kills, work, random.Random(args.seed))
+        if args.timed:
+            check_speed(work, args.seed)
     return 0
 
 
