@@ -39,6 +39,7 @@ EXPOSURE_S = 600.0
 IN_A_PART, SMALL = 5, 2  # small parts, to die in many compactions
 N_KILLED = 12  # observations in an archive that is searched again and again
 FEW_FILES = 60  # open at a time
+FULL_DISK = "150k"
 FULL_BYTES = 20_000  # no file may be larger: what is found takes more
 LITTLE_MEMORY = "350MB"  # for a worker: its libraries take as much
 TIMED = (20, 60)  # observations in two runs, whose difference is free of what a start costs
@@ -294,8 +295,6 @@ def check_limits(data: Path, obsids: list[str], work: Path, expected: str) -> No
 
     full = bounded(resource.RLIMIT_FSIZE, FULL_BYTES)
     few = bounded(resource.RLIMIT_NOFILE, FEW_FILES)
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    free = bounded(resource.RLIMIT_NOFILE, files)
     limits: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
         "no file larger than 20 kB, a loop": (full, ()),
         "no file larger than 20 kB, a worker": (full, ("--workers", "1")),
@@ -310,6 +309,41 @@ def check_limits(data: Path, obsids: list[str], work: Path, expected: str) -> No
         search.check()
         assert open_results(search.out).content_hash() == expected, f"{name}: another content hash"
         print(f"{name}: {said or 'observations are on record as failed'}", flush=True)
+    check_disk(data, obsids, work, expected)
+
+
+def check_disk(data: Path, obsids: list[str], work: Path, expected: str) -> None:
+    """Search into a file system that is full, then read-only, then neither."""
+    mounted = work / "small"
+    mounted.mkdir()
+
+    def mount(*options: str) -> int:
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(mounted)]
+        return subprocess.run(command, capture_output=True).returncode
+
+    for name, options in {"a loop": (), "a worker": ("--workers", "1")}.items():
+        if mount(f"size={FULL_DISK}") != 0:
+            print("no file system may be mounted here: a full disk and a read-only one were not tried")
+            return
+        try:
+            search = Search(data, obsids, mounted, "results", *options)
+            full = search.stopped_by(free)
+            search.check()
+            mount("remount", "ro")
+            read_only = search.stopped_by(free)
+            mount("remount", "rw", "size=50m")
+            search.to_the_end()
+            search.check()
+            assert open_results(search.out).content_hash() == expected, f"{name}: another content hash"
+        finally:
+            subprocess.run(["umount", str(mounted)], check=True)
+        assert "No space left" in full, full
+        assert "Read-only" in read_only, read_only
+        print(f"a disk of {FULL_DISK}, {name}: {full}\nread-only, {name}: {read_only}", flush=True)
+
+
+def free() -> None:
+    """No limit."""
 
 
 def check_speed(work: Path, seed: int) -> None:

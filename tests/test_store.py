@@ -510,7 +510,15 @@ def test_the_large_store_is_measured_on_a_small_one() -> None:
 
 def test_kill_9_costs_nothing() -> None:
     """scripts/archive-check, small: a spoilt archive in two orders, and searches killed for good."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "archive.py"), "--observations", "10", "--kills", "2", "--no-timing"]
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "archive.py"),
+        "--observations",
+        "10",
+        "--kills",
+        "2",
+        "--no-timing",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 observations: 5 done, 2 failed unreadable, 1 failed no_event_lists, " in done.stdout

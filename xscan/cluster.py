@@ -269,7 +269,7 @@ class DaskPool:
     @property
     def dashboard(self) -> str:
         """Address of Dask's dashboard, which is empty pages without bokeh."""
-        needs = " (install bokeh to see it)" if self._local and find_spec("bokeh") is None else ""
+        needs = " (pip install 'xscan[dashboard]' to see it)" if self._local and find_spec("bokeh") is None else ""
         return f"{self._client.dashboard_link or ''}{needs}"
 
     def backend(self) -> str:
