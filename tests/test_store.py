@@ -303,7 +303,7 @@ from pathlib import Path
 from xscan.store import ResultsWriter
 from xscan.store.digest import _feed, hash_by_observation
 from xscan.tables import Provenance
-writer = ResultsWriter(Path({str(tmp_path)!r}), Provenance("0.1.0", "default", "0", "0", "numpy"), {{}})
+writer = ResultsWriter(Path({str(tmp_path)!r}), {PROVENANCE!r}, {{}})
 writer.__enter__()
 os.kill(os.getpid(), signal.SIGKILL)
 """
