@@ -509,7 +509,7 @@ def test_the_large_store_is_measured_on_a_small_one() -> None:
 
 
 def test_kill_9_costs_nothing() -> None:
-    """scripts/archive-check, small: a spoilt archive by a loop and by workers, searches killed, and limits of the system."""
+    """scripts/archive-check, small: a spoilt archive by a loop and by workers, killed, and short of everything."""
     command = [
         sys.executable,
         str(ROOT / "benchmarks" / "archive.py"),
