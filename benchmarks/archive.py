@@ -132,7 +132,17 @@ class Search:
         self.list = work / f"{name}.txt"
         self.list.write_text("\n".join(obsids))
         self.out = work / name
-        archive = ["archive", "--obslist", str(self.list), "--data", str(data), "--out", str(self.out), *SETTINGS]
+        archive = [
+            "archive",
+            "--offline",
+            "--obslist",
+            str(self.list),
+            "--data",
+            str(data),
+            "--out",
+            str(self.out),
+            *SETTINGS,
+        ]
         self._command = [*archive, *options]
 
     def _start(self, step: int = -1, limit: Callable[[], None] | None = None) -> subprocess.Popen[str]:
@@ -356,7 +366,17 @@ def check_speed(work: Path, seed: int) -> None:
         (work / "timed.txt").write_text("\n".join(obsids[:n]))
         out = work / "timed-results"
         shutil.rmtree(out, ignore_errors=True)
-        archive = ["archive", "--obslist", str(work / "timed.txt"), "--data", str(data), "--out", str(out), *options]
+        archive = [
+            "archive",
+            "--offline",
+            "--obslist",
+            str(work / "timed.txt"),
+            "--data",
+            str(data),
+            "--out",
+            str(out),
+            *options,
+        ]
         started = time.perf_counter()
         command = [sys.executable, "-c", "from xscan.cli import main; main()", *archive]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -24,8 +24,10 @@ HERE = Path(__file__).resolve().parents[1] / "scripts" / "schedules"
 EXPOSURE_S = 600.0
 
 SBATCH = """#!/usr/bin/env bash
-# plays Slurm: a job is a process of its own
-nohup setsid bash "${@: -1}" > "$(mktemp "$JOBS/out.XXXX")" 2>&1 &
+# plays Slurm: takes a copy of the script, and runs it as a process of its own
+job=$(mktemp "$JOBS/job.XXXX")
+cp "${@: -1}" "$job"
+nohup setsid bash "$job" > "$job.out" 2>&1 &
 echo $! >> "$JOBS/pids"
 echo "Submitted batch job $!"
 """

@@ -49,6 +49,7 @@ FLOORS = [
     {"archives.folder", "archives.heasarc", "archives.nxsa"},
     {"archives", "archives.fetch", "archives.ahead"},
     {"archives.cache", "archives.account"},
+    {"archives.supply"},
     {"fingerprint"},
     {"ledger", "obslist", "scanner", "interrupt"},
     {"summary"},
@@ -70,7 +71,8 @@ FLOORS = [
     {"bench.workloads"},
     {"bench.suite", "bench.summary", "bench.plot"},
     {"bench.page"},
-    {"commands", "commands.releases"},
+    {"commands"}
+    | {f"commands.{name}" for name in ("archive", "bench", "doctor", "fetch", "releases", "results", "simulate")},
     {"cli"},
 ]
 HEAVY = ("cupy", "dask", "distributed", "numba", "numpy", "scipy", "cv2", "pyarrow", "astropy", "requests", "urllib3")

@@ -240,7 +240,16 @@ def test_every_trouble_at_once_in_an_archive(tmp_path: Path) -> None:
     write_list(data / "0000000203", good(), "0000000203")
     (tmp_path / "list.txt").write_text("\n".join([*expected, "0000000203"]))
     done = run(
-        "archive", "--obslist", tmp_path / "list.txt", "--data", data, "--out", tmp_path / "out", "--view", "20:0.2-12"
+        "archive",
+        "--offline",
+        "--obslist",
+        tmp_path / "list.txt",
+        "--data",
+        data,
+        "--out",
+        tmp_path / "out",
+        "--view",
+        "20:0.2-12",
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr + done.stdout

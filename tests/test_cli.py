@@ -68,7 +68,7 @@ def test_archive_accounts_for_every_observation(archive: Path) -> None:
     """`xscan archive --obslist observations.txt` alone: ./data in, ./results out."""
     lines = ["# mine", "0000000001", "", "0000000002  # broken", "0000000003", "0000000001", "0000000009", "0000000004"]
     (archive / "observations.txt").write_text("\n".join(lines))
-    done = run("archive", "--obslist", "observations.txt", *VIEWS, cwd=archive)
+    done = run("archive", "--offline", "--obslist", "observations.txt", *VIEWS, cwd=archive)
     assert done.returncode == 1
     assert "5 observations (1 duplicates, 1 comments, 1 blank lines left out)" in done.stderr
     assert "Traceback" not in done.stderr
@@ -103,7 +103,9 @@ def test_an_archive_goes_on_where_it_was(tmp_path: Path) -> None:
         """The exit code, the obsids that were searched now, and what was said."""
         (tmp_path / "list.txt").write_text("\n".join(obsids))
         before = finished()
-        done = run("archive", "--obslist", tmp_path / "list.txt", "--data", data, "--out", out, *VIEWS, *args)
+        done = run(
+            "archive", "--offline", "--obslist", tmp_path / "list.txt", "--data", data, "--out", out, *VIEWS, *args
+        )
         assert "Traceback" not in done.stderr
         return done.returncode, {obsid for obsid, when in finished().items() if before.get(obsid) != when}, done.stderr
 
@@ -134,7 +136,7 @@ def test_status_accounts_for_every_observation(archive: Path, tmp_path: Path) ->
     obsids = ["0000000001", "0000000002", "0000000003", "0000000009"]
     (tmp_path / "list.txt").write_text("\n".join(obsids))
     data, out = archive / "data", tmp_path / "out"
-    run("archive", "--obslist", tmp_path / "list.txt", "--data", data, "--out", out, *VIEWS)
+    run("archive", "--offline", "--obslist", tmp_path / "list.txt", "--data", data, "--out", out, *VIEWS)
     (tmp_path / "longer.txt").write_text("\n".join(["0000000010", *obsids]))
     lines = run("status", out, "--obslist", tmp_path / "longer.txt", "--hash").stdout.splitlines()
     assert [line.split()[:2] for line in lines[:5]] == [
@@ -165,7 +167,7 @@ def test_a_folder_of_another_observation(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "0000000007").symlink_to(archive / "data" / "0000000001")
     (tmp_path / "list.txt").write_text("0000000007")
-    done = run("archive", "--obslist", "list.txt", *VIEWS, cwd=tmp_path)
+    done = run("archive", "--offline", "--obslist", "list.txt", *VIEWS, cwd=tmp_path)
     assert f"contradictory: {tmp_path}/data/0000000007: holds observation 0000000001" in done.stderr
     assert xscan.open_results(tmp_path / "results").table("runs")["obsid"].to_pylist() == ["0000000007"]
 
@@ -184,7 +186,7 @@ def test_a_folder_of_another_observation(archive: Path, tmp_path: Path) -> None:
         (["scan", "{data}/0000000001", "--hot-pixels", "{data}"], "no hot-pixel table"),
         (["archive", "--obslist", "{data}/none.txt"], "cannot read this list"),
         (["archive", "--obslist", "{data}/bad.txt"], "line 2: '123'"),
-        (["archive", "--obslist", "{data}/good.txt", "--data", "{data}/nowhere"], "no such folder"),
+        (["archive", "--offline", "--obslist", "{data}/good.txt", "--data", "{data}/nowhere"], "no such folder"),
         (["export", "{data}"], "nothing to export"),
         (["export", "{data}", "--ds9", "x.reg"], "no results of xscan"),
         (["scan"], "Missing argument"),

@@ -66,7 +66,20 @@ def start(
 ) -> subprocess.Popen[str]:
     listed = out.parent / f"{out.name}.txt"
     listed.write_text("\n".join(obsids))
-    command = [sys.executable, "-c", MAIN, "archive", "--obslist", listed, "--data", data, "--out", out, *VIEWS]
+    command = [
+        sys.executable,
+        "-c",
+        MAIN,
+        "archive",
+        "--offline",
+        "--obslist",
+        listed,
+        "--data",
+        data,
+        "--out",
+        out,
+        *VIEWS,
+    ]
     return subprocess.Popen(
         [*map(str, command), *map(str, options)],
         stdout=subprocess.PIPE,

@@ -15,9 +15,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from cuda_on_cpu import CpuDevice
 
-from xscan import backends, cli, doctor
+from xscan import backends, doctor
 from xscan.api import read, recipe
 from xscan.backends import get_backend, nvidia
+from xscan.commands.doctor import doctor as doctor_command
 from xscan.errors import ConfigError, DeviceError
 
 TOO_OLD, UNAVAILABLE = 35, 46  # CUDA's cudaErrorInsufficientDriver, cudaErrorDevicesUnavailable
@@ -362,12 +363,12 @@ def test_doctor_says_where_code_cannot_be_kept(tmp_path: Path, monkeypatch: pyte
 
 
 def test_doctor_as_a_command(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run_doctor(None) == 0
+    assert doctor_command(None) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].split() == ["auto", "chooses", "numba"]
     column = lines[-1].index("chooses")
     assert all(line[column - 1 : column + 1].lstrip() == line[column] for line in lines if line)
     for name, code in (("numba", 0), ("auto", 0), ("cuda", 3)):
-        assert cli.run_doctor(name) == code
+        assert doctor_command(name) == code
     with pytest.raises(ConfigError, match="known: auto, numpy, numba, cuda"):
-        cli.run_doctor("gpu")
+        doctor_command("gpu")

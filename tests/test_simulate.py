@@ -207,7 +207,14 @@ def test_the_reader_does_not_know(archive: Path) -> None:
     """Nothing below the command line mentions simulations, but for the benchmark, which orders them."""
     package = Path(xscan.__file__).parent
     for path in package.rglob("*.py"):
-        if path.relative_to(package).parts[0] not in ("simulate", "bench", "cli.py", "fingerprint.py", "report.py"):
+        if path.relative_to(package).parts[0] not in (
+            "simulate",
+            "bench",
+            "cli.py",
+            "commands",
+            "fingerprint.py",
+            "report.py",
+        ):
             assert "simulat" not in path.read_text().lower(), path.name
 
 
@@ -219,7 +226,18 @@ def test_commands(tmp_path: Path) -> None:
     again = run("simulate", data, "--n", 1)
     assert again.returncode == 2
     assert "not empty" in again.stderr
-    args = ["archive", "--obslist", data / "observations.txt", "--data", data, "--out", out, "--view", "50:0.2-12"]
+    args = [
+        "archive",
+        "--offline",
+        "--obslist",
+        data / "observations.txt",
+        "--data",
+        data,
+        "--out",
+        out,
+        "--view",
+        "50:0.2-12",
+    ]
     done = run(*args, "--plot")
     assert done.returncode == 0, done.stderr
     pictures = list((out / "plots").rglob("*.png"))

@@ -1,4 +1,7 @@
-"""The command line: parse, run, report. Exit codes: 0 all done, 1 trouble, 2 usage, 3 no device."""
+"""The command line: what can be asked for; :mod:`xscan.commands` does it.
+
+Exit codes: 0 all done, 1 trouble, 2 usage, 3 no device.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xscan import __version__
-from xscan.errors import XscanError
+from xscan.errors import ConfigError, XscanError
 
 if TYPE_CHECKING:
-    from xscan.crew import Crew
-    from xscan.obslist import Obslist
     from xscan.progress import Reporter
-    from xscan.runner import Task
-    from xscan.scanner import Order
 
 __all__ = ["app", "main"]
 
@@ -60,6 +59,14 @@ Plot = Annotated[bool, typer.Option("--plot", help="Draw each observation and re
 
 ObslistFile = Annotated[Path, typer.Option("--obslist", metavar="FILE", help="One obsid a line; # for comments.")]
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of <obsid>/ folders.")]
+SourceName = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        metavar="NAME",
+        help="nxsa (ESA, default), heasarc (NASA), folder:DIR (linked to); nxsa:URL, heasarc:URL (mirrors).",
+    ),
+]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Search again what failed before, its files unchanged.")
 ]
@@ -125,9 +132,10 @@ def scan(
     2 wrong usage or configuration; 3 no usable device.
     """
     from xscan.api import order
+    from xscan.commands import archive as command
 
     settings = order(profile, config, view or (), hot_pixels, backend)
-    raise typer.Exit(run_scan(folder, out, settings, plot))
+    raise typer.Exit(command.scan(folder, out, settings, plot))
 
 
 @app.command()
@@ -147,10 +155,21 @@ def archive(
     scheduler: Scheduler = None,
     time_limit: TimeLimit = None,
     memory_limit: MemoryLimit = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: search what is in DIR.")] = False,
+    source: SourceName = None,
+    cache_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--cache-limit",
+            metavar="SIZE",
+            help="As 200GB: of what was fetched and searched, delete the oldest when --data holds more.",
+        ),
+    ] = None,
     log_format: Logs = None,
 ) -> None:
     """Search every observation of a list, but those searched before.
 
+    What is not in --data is fetched while others are searched (docs/fetching.md).
     Stop it and start it again as you like: what is in the results already is
     searched again only if its files are others now.
 
@@ -163,14 +182,19 @@ def archive(
     could be searched; 2 wrong usage or configuration; 3 no usable device.
     """
     from xscan.api import order
+    from xscan.archives.supply import Supply
+    from xscan.commands import archive as command
     from xscan.crew import Crew
     from xscan.obslist import read_obslist
 
     settings = order(profile, config, view or (), hot_pixels, backend)
     crew = Crew(workers, gpus, scheduler, time_limit, memory_limit)
+    if offline and (source is not None or cache_limit is not None):
+        raise ConfigError("--offline fetches nothing; it does not go together with --source and --cache-limit")
+    supply = None if offline else Supply(source or "nxsa", cache_limit=cache_limit)
     listed = read_obslist(obslist)
     reporter = _reporter(len(listed.obsids), log_format)
-    raise typer.Exit(run_archive(listed, data, out, settings, plot, retry_failed, crew, reporter))
+    raise typer.Exit(command.archive(listed, data, out, settings, crew, reporter, supply, plot, retry_failed))
 
 
 @app.command()
@@ -205,7 +229,7 @@ def reprocess(
     2 wrong usage or configuration; 3 no usable device.
     """
     from xscan.api import order
-    from xscan.commands import releases
+    from xscan.commands import releases as command
     from xscan.crew import Crew
     from xscan.obslist import read_obslist
 
@@ -213,7 +237,7 @@ def reprocess(
     crew = Crew(workers, gpus, scheduler, time_limit, memory_limit)
     listed = read_obslist(obslist)
     reporter = _reporter(len(listed.obsids), log_format)
-    raise typer.Exit(releases.reprocess(listed, data, out, release, settings, crew, retry_failed, reporter))
+    raise typer.Exit(command.reprocess(listed, data, out, release, settings, crew, retry_failed, reporter))
 
 
 @app.command(name="releases")
@@ -222,23 +246,16 @@ def show_releases(
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Only the names of those being made.")] = False,
 ) -> None:
     """List the releases in a folder, and what each changed."""
-    from xscan.commands import releases
+    from xscan.commands import releases as command
 
-    raise typer.Exit(releases.list_releases(folder, unfinished))
+    raise typer.Exit(command.list_releases(folder, unfinished))
 
 
 @app.command()
 def fetch(
     obslist: Annotated[Path, typer.Option("--obslist", metavar="FILE", help="One obsid a line; # for comments.")],
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Gets <obsid>/ folders.")] = Path("data"),
-    source: Annotated[
-        str,
-        typer.Option(
-            "--source",
-            metavar="NAME",
-            help="nxsa (ESA), heasarc (NASA), folder:DIR (on disk, linked to); nxsa:URL, heasarc:URL (mirrors).",
-        ),
-    ] = "nxsa",
+    source: SourceName = None,
     parallel: Annotated[int, typer.Option("--parallel", metavar="N", min=1, max=8, help="Connections at once.")] = 2,
     rate: Annotated[
         float, typer.Option("--rate", metavar="N", min=0.01, max=1000, help="Requests per second, at most.")
@@ -253,9 +270,10 @@ def fetch(
     Exit codes: 0 all that the archive has is there; 1 something could not
     be had; 2 wrong usage.
     """
+    from xscan.commands import fetch as command
     from xscan.obslist import read_obslist
 
-    raise typer.Exit(run_fetch(read_obslist(obslist), data, source, parallel, rate))
+    raise typer.Exit(command.fetch(read_obslist(obslist), data, source or "nxsa", parallel, rate))
 
 
 @app.command()
@@ -271,7 +289,9 @@ def status(
     ] = False,
 ) -> None:
     """Say what became of every observation: done, empty, skipped, failed or pending."""
-    run_status(results, obslist, failed, json, hash)
+    from xscan.commands import results as command
+
+    command.status(results, obslist, failed, json, hash)
 
 
 @app.command()
@@ -290,7 +310,9 @@ def simulate(
     ] = False,
 ) -> None:
     """Make observations whose truth is known, as messy as real ones (docs/simulator.md)."""
-    run_simulate(folder, n, seed, exposure, quiet_sky, background)
+    from xscan.commands import simulate as command
+
+    command.simulate(folder, n, seed, exposure, quiet_sky, background)
 
 
 @app.command()
@@ -299,7 +321,9 @@ def recovered(
     simulated: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that xscan simulate wrote.")],
 ) -> None:
     """Hold what was found in simulated observations against what was planted."""
-    run_recovered(results, simulated)
+    from xscan.commands import simulate as command
+
+    command.recovered(results, simulated)
 
 
 @app.command()
@@ -313,7 +337,9 @@ def export(
     obsid: Annotated[str | None, typer.Option("--obsid", help="Only this observation.")] = None,
 ) -> None:
     """Write regions for DS9, and light curves as CSV or FITS."""
-    run_export(results, ds9, lightcurves, format, obsid)
+    from xscan.commands import results as command
+
+    command.export(results, ds9, lightcurves, format, obsid)
 
 
 @app.command()
@@ -357,7 +383,9 @@ def bench(
     Exit codes: 0 measured, whether or not a target was reached;
     1 something could not be measured; 2 wrong usage; 3 no usable device.
     """
-    run_bench(observation, backend or [], repeat, quick, work, json)
+    from xscan.commands import bench as command
+
+    command.measure(observation, backend or [], repeat, quick, work, json)
 
 
 @app.command()
@@ -371,15 +399,9 @@ def doctor(
     Each is tried on a small search. Exit codes: 0 one works, or the one asked for;
     1 none does; 2 wrong usage; 3 the one asked for does not.
     """
-    raise typer.Exit(run_doctor(backend))
+    from xscan.commands import doctor as command
 
-
-def run_scan(folder: Path, out: Path, order: Order, plot: bool = False) -> int:
-    """Search one observation; return the exit code."""
-    from xscan.crew import Crew
-    from xscan.progress import Reporter
-
-    return _run([(None, folder)], folder, out, order, Crew(), Reporter(total=1), plot)
+    raise typer.Exit(command.doctor(backend))
 
 
 def _reporter(total: int, log_format: LogFormat | None) -> Reporter:
@@ -390,249 +412,6 @@ def _reporter(total: int, log_format: LogFormat | None) -> Reporter:
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonFormatter())
     return Reporter(total, json_lines=json_lines)
-
-
-def run_archive(
-    obslist: Obslist,
-    data: Path,
-    out: Path,
-    order: Order,
-    plot: bool,
-    retry_failed: bool,
-    crew: Crew,
-    reporter: Reporter,
-) -> int:
-    """Search the observations of a list; return the exit code."""
-    from xscan.errors import ConfigError
-
-    if not data.is_dir():
-        raise ConfigError(f"{data}: no such folder; --data names the folder that holds <obsid>/ folders")
-    reporter.say(
-        f"{len(obslist.obsids)} observations "
-        f"({obslist.duplicates} duplicates, {obslist.comments} comments, {obslist.blank} blank lines left out)"
-    )
-    data = data.absolute()  # workers may be in other folders
-    tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
-    return _run(tasks, data, out, order, crew, reporter, plot, retry_failed)
-
-
-def _run(
-    tasks: list[Task],
-    data: Path,
-    out: Path,
-    order: Order,
-    crew: Crew,
-    reporter: Reporter,
-    plot: bool,
-    retry_failed: bool = False,
-) -> int:
-    from xscan.crew import work
-    from xscan.errors import ConfigError
-    from xscan.interrupt import Interrupted, interruptible
-    from xscan.ledger import read_ledger
-    from xscan.report import Findings, print_findings
-    from xscan.runner import unfinished
-    from xscan.store import ResultsWriter, open_results
-    from xscan.summary import Summary
-
-    equipped = crew.equip(order)
-    findings = Findings()
-
-    def heard(summary: Summary) -> None:
-        reporter.heard(summary)
-        findings.add(summary)
-
-    try:
-        with (
-            interruptible() as interruption,
-            ResultsWriter(out.absolute(), equipped.provenance(), equipped.settings()) as writer,
-        ):
-            plots = writer.folder / "plots" if plot else None
-            if plots is not None:
-                try:
-                    plots.mkdir(exist_ok=True)
-                except OSError as error:
-                    raise ConfigError(f"{plots}: cannot hold pictures: {error.strerror}; move it away") from None
-            todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed)
-            reporter.keep(kept)
-            stopped = None
-            try:
-                with reporter:
-                    if todo:
-                        work(todo, equipped, crew, data, writer, heard, plots, reporter.say, interruption)
-            except Interrupted as signal:
-                stopped = signal
-    except Interrupted as signal:  # outside of a search
-        stopped = signal
-    if stopped is not None:
-        reporter.say(
-            f"xscan: stopped by {stopped}; what is finished is in {out}, and the same command goes on from there"
-        )
-        return stopped.exit_code
-    print_findings(findings, kept, out)
-    return 0 if all(outcome.state == "done" for outcome in [*kept, *findings.outcomes]) else 1
-
-
-def run_fetch(obslist: Obslist, data: Path, source: str, parallel: int, rate: float) -> int:
-    """Fetch the observations of a list; return the exit code."""
-    from contextlib import closing
-
-    from xscan.archives import Fetcher, Manners, fetch_ahead, open_source, open_web
-    from xscan.archives.account import line, summary
-    from xscan.progress import Reporter
-
-    reporter = Reporter(total=len(obslist.obsids), what="fetching")
-    outcomes = []
-    with open_web(Manners(requests_per_s=rate)) as web:
-        fetcher = Fetcher(open_source(source, web), data)
-        fetching = fetch_ahead(obslist.obsids, fetcher.fetch, web.stop, parallel)
-        try:
-            with reporter, closing(fetching):
-                for outcome in fetching:
-                    outcomes.append(outcome)
-                    reporter.say(line(outcome))
-                    reporter.advance()
-        except KeyboardInterrupt:
-            reporter.say(f"xscan: interrupted; what has arrived is in {data}, and the same command goes on from there")
-            return 130
-        finally:
-            typer.echo(summary(outcomes, len(obslist.obsids), data))
-    return 1 if any(outcome.state == "failed" for outcome in outcomes) else 0
-
-
-def run_status(results: Path, obslist: Path | None, failed: bool, json: bool, hash: bool) -> None:
-    """Print what became of every observation."""
-    from xscan.ledger import account, read_ledger
-    from xscan.obslist import read_obslist
-    from xscan.report import print_status, status_json
-    from xscan.store import open_results
-
-    held = open_results(results)
-    ledger = read_ledger(held)
-    listed = account(ledger if obslist is None else read_obslist(obslist).obsids, ledger)
-    shown = [outcome for outcome in listed if outcome.state == "failed"] if failed else listed
-    content_hash = held.content_hash() if hash else None
-    if json:
-        typer.echo(status_json(listed, shown, content_hash))
-    else:
-        print_status(listed, shown, content_hash)
-
-
-def run_export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: str, obsid: str | None) -> None:
-    """Write the files that were asked for, and say which."""
-    from xscan.errors import ConfigError
-    from xscan.export import write_ds9, write_lightcurves
-    from xscan.store import open_results
-
-    if ds9 is None and lightcurves is None:
-        raise ConfigError("nothing to export; give --ds9 FILE, --lightcurves FOLDER, or both")
-    held = open_results(results)
-    if obsid is not None and obsid not in held.observations():
-        raise ConfigError(f"{results}: no results of observation {obsid}")
-    for target, name in ((ds9, "regions"), (lightcurves, "lightcurves")):
-        if target is None:
-            continue
-        table = held.table(name, obsid)
-        try:
-            count = write_ds9(table, target) if name == "regions" else len(write_lightcurves(table, target, kind))
-        except OSError as error:
-            raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
-        typer.echo(f"{count} {'regions' if name == 'regions' else 'light curves'} written to {target}")
-
-
-def run_simulate(folder: Path, n: int, seed: int, exposure_s: float, quiet: bool, background: float) -> None:
-    """Write simulated observations, and say what."""
-    from xscan.errors import ConfigError
-    from xscan.progress import Reporter
-    from xscan.simulate import simulate_archive
-
-    if folder.is_file() or (folder.exists() and any(folder.iterdir())):
-        raise ConfigError(f"{folder} is a file or not empty; give a new folder")
-    try:
-        with Reporter(total=n, what="simulating") as reporter:
-            truth = simulate_archive(folder, n, seed, exposure_s, quiet, background, reporter.advance)
-    except OSError as error:
-        raise ConfigError(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
-    typer.echo(
-        f"{n} observations with {truth.num_rows} transients in {folder}; next: xscan archive "
-        f"--obslist {folder}/observations.txt --data {folder}"
-    )
-
-
-def run_recovered(results: Path, simulated: Path) -> None:
-    """Print planted transients and what became of them."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from xscan.errors import ConfigError
-    from xscan.obslist import read_obslist
-    from xscan.report import print_recovery
-    from xscan.simulate.observation import TRUTH
-    from xscan.simulate.recovery import compare
-    from xscan.store import open_results
-
-    truth = simulated / "truth.parquet"
-    if not truth.is_file():
-        raise ConfigError(f"{simulated}: no truth.parquet; give the folder that xscan simulate wrote")
-    held = open_results(results)
-    try:
-        planted = pq.read_table(truth, schema=TRUTH)
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"{truth}: not a truth table of xscan simulate ({str(error).splitlines()[0]})") from None
-    if not set(held.observations()) <= set(read_obslist(simulated / "observations.txt").obsids):
-        raise ConfigError(f"{results} holds observations that {simulated} does not: they do not belong together")
-    print_recovery(compare(planted, held.table("regions")))
-
-
-def run_bench(
-    observation: Path | None, backends: list[str], repeat: int, quick: bool, work: Path | None, json: Path | None
-) -> None:
-    """Measure and print tables, the targets last."""
-    from xscan.bench.page import title
-    from xscan.bench.record import file_name, to_json
-    from xscan.bench.suite import bench
-    from xscan.bench.summary import growth_tables, process_tables, size_table, stage_tables
-    from xscan.bench.targets import target_table
-    from xscan.bench.workloads import default_work
-    from xscan.errors import ConfigError
-
-    if json is not None and not (json if json.is_dir() else json.parent).is_dir():
-        raise ConfigError(f"{json}: there is no folder {json.parent}; make it first")
-    report = bench(
-        observation, backends, repeat, quick, work or default_work(), lambda line: typer.echo(line, err=True)
-    )
-    typer.echo(title(report))
-    held = [size_table(report), *stage_tables(report), *process_tables(report), *growth_tables(report)]
-    for table in [*held, target_table([report])]:
-        typer.echo(f"\n{table.markdown()}")
-    if json is not None:
-        target = json / file_name(report) if json.is_dir() else json
-        try:
-            target.write_text(to_json(report), "utf-8")
-        except OSError as error:
-            raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
-        typer.echo(f"\nall samples in {target}", err=True)
-
-
-def run_doctor(backend: str | None) -> int:
-    """Print what is here and what works; return the exit code."""
-    from xscan.backends import BACKENDS
-    from xscan.doctor import diagnose
-    from xscan.errors import ConfigError
-
-    if backend is not None and backend not in BACKENDS:
-        raise ConfigError(f"unknown backend {backend!r}; known: {', '.join(BACKENDS)}")
-    found = diagnose()
-    width = max(len(name) for name, _ in found.facts) + 2
-    for name, value in found.facts:
-        typer.echo(f"{name:{width}}{value}")
-    typer.echo()
-    for check in found.checks:
-        typer.echo(f"{check.backend:{width}}{'works' if check.works else 'does not work'}: {check.remark}")
-    typer.echo(f"{'auto':{width}}{f'chooses {found.auto}' if found.auto else 'finds nothing that works'}")
-    if backend is not None:
-        return 0 if found.works(backend) else 3
-    return 0 if found.auto else 1
 
 
 def main() -> None:

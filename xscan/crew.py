@@ -116,7 +116,7 @@ class Crew:
 
 
 def work(
-    tasks: Iterable[Task],
+    tasks: Iterable[Task | None],
     order: Order | Recipe,
     crew: Crew,
     data: Path,
@@ -130,8 +130,8 @@ def work(
 
     Parameters
     ----------
-    tasks : iterable of Task
-        Taken from as they are needed.
+    tasks : iterable of Task or None
+        Taken from as they are needed; None if there is none at the moment.
     order : Order or Recipe
         As :meth:`Crew.equip` gave it.
     crew : Crew
@@ -173,7 +173,7 @@ def _hire(crew: Crew) -> AbstractContextManager[Client]:
 
 
 def run_on(
-    pool: Pool, tasks: Iterable[Task], order: Order, writer: ResultsWriter, heard: Heard, time_limit_s: float
+    pool: Pool, tasks: Iterable[Task | None], order: Order, writer: ResultsWriter, heard: Heard, time_limit_s: float
 ) -> None:
     """Search observations on a pool; the workers store what they find, and those given up are stored as failed.
 

@@ -83,13 +83,13 @@ class _Flight:
     since_s: float
 
 
-def dispatch(tasks: Iterable[Task], pool: Pool, time_limit_s: float) -> Iterator[Summary | GivenUp]:
+def dispatch(tasks: Iterable[Task | None], pool: Pool, time_limit_s: float) -> Iterator[Summary | GivenUp]:
     """Search observations on a pool; give each when it ended.
 
     Parameters
     ----------
-    tasks : iterable of Task
-        Taken from as workers get free, never further ahead.
+    tasks : iterable of Task or None
+        Taken from as workers get free, never further ahead; None if there is none at the moment.
     pool : Pool
     time_limit_s : float
         A worker that finishes nothing for so long is killed, s.
@@ -132,10 +132,13 @@ def dispatch(tasks: Iterable[Task], pool: Pool, time_limit_s: float) -> Iterator
             if free is None or held[free] >= (1 if doubtful else _ON_A_WORKER):
                 break
             again = bool(doubtful)
-            task: Task | None = doubtful.popleft() if again else next(upcoming, None)
-            if task is None:
+            try:
+                task = doubtful.popleft() if again else next(upcoming)
+            except StopIteration:
                 more = False
                 continue
+            if task is None:
+                break
             number = next(numbers)
             flights[number] = _Flight(task, free, again, time.monotonic())
             pool.send(number, task, free)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ Heard = Callable[[Summary], None]
 
 
 def unfinished(
-    tasks: Iterable[Task], held: Mapping[str, Outcome], retry_failed: bool = False
+    tasks: Iterable[Task], held: Mapping[str, Outcome], retry_failed: bool = False, again: Collection[str] = ()
 ) -> tuple[list[Task], list[Outcome]]:
     """Tell what is to be searched from what was searched before, in whatever state it ended.
 
@@ -42,6 +42,8 @@ def unfinished(
         From :func:`xscan.ledger.read_ledger`: what the folder of results has of this configuration.
     retry_failed : bool
         Search again what failed.
+    again : collection of str
+        Reasons for which to try again what failed, in any case.
 
     Returns
     -------
@@ -56,7 +58,7 @@ def unfinished(
         before = None if obsid is None else held.get(obsid)
         if (
             before is None
-            or (retry_failed and before.state == "failed")
+            or (before.state == "failed" and (retry_failed or before.reason in again))
             or inputs_digest(folder) not in ("", before.inputs_digest)
         ):
             todo.append((obsid, folder))
@@ -65,15 +67,17 @@ def unfinished(
     return todo, kept
 
 
-def run(tasks: Iterable[Task], recipe: Recipe, writer: ResultsWriter, heard: Heard, plots: Path | None = None) -> None:
+def run(
+    tasks: Iterable[Task | None], recipe: Recipe, writer: ResultsWriter, heard: Heard, plots: Path | None = None
+) -> None:
     """Scan observations one after the other in this process, and store each when it is done.
 
     While one is searched, a thread reads the next: two are in memory.
 
     Parameters
     ----------
-    tasks : iterable of Task
-        Taken from as they are needed.
+    tasks : iterable of Task or None
+        Taken from as they are needed; None if there is none at the moment.
     recipe : Recipe
     writer : ResultsWriter
     heard : callable
@@ -90,19 +94,19 @@ def run(tasks: Iterable[Task], recipe: Recipe, writer: ResultsWriter, heard: Hea
         heard(summarize(tables, reading.seconds + time.perf_counter() - started))
 
 
-def _read_ahead(tasks: Iterable[Task], recipe: Recipe) -> Iterator[Reading]:
+def _read_ahead(tasks: Iterable[Task | None], recipe: Recipe) -> Iterator[Reading]:
     """Read each observation while the one before it is being searched."""
-    upcoming = iter(tasks)
-    first = next(upcoming, None)
-    if first is None:
-        return
-    reading = read_folder(first[1], recipe, first[0])  # here: one observation needs no thread
     with ThreadPoolExecutor(1, "xscan-read") as reader:
-        for obsid, folder in upcoming:
-            ahead = reader.submit(read_folder, folder, recipe, obsid)
-            yield reading
-            reading = ahead.result()
-    yield reading
+        ahead: Future[Reading] | None = None
+        for task in tasks:
+            before, ahead = ahead, None
+            if task is not None:
+                obsid, folder = task
+                ahead = reader.submit(read_folder, folder, recipe, obsid)
+            if before is not None:
+                yield before.result()
+        if ahead is not None:
+            yield ahead.result()
 
 
 def new_images(plots: Path | None) -> Images | None:

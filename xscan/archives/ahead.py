@@ -20,7 +20,8 @@ def fetch_ahead(
     stop: threading.Event,
     threads: int = 2,
     ahead: int = 4,
-) -> Generator[Fetched, None, None]:
+    wait_s: float | None = None,
+) -> Generator[Fetched | None, None, None]:
     """Fetch observations and give each as soon as it is there, in whatever order that is.
 
     Close the generator, or leave its loop by an exception, to cancel: transfers end at their next
@@ -39,10 +40,12 @@ def fetch_ahead(
         Fetch so many at once.
     ahead : int
         Fetch at most so many that nobody has asked for yet, those under way included.
+    wait_s : float, optional
+        Give None where nothing has come for so long, s; by default wait.
 
     Yields
     ------
-    Fetched
+    Fetched or None
 
     Raises
     ------
@@ -76,7 +79,11 @@ def fetch_ahead(
     busy = len(workers)
     try:
         while busy:
-            outcome = done.get()
+            try:
+                outcome = done.get(timeout=wait_s)
+            except queue.Empty:
+                yield None
+                continue
             if outcome is None:
                 busy -= 1
             elif isinstance(outcome, BaseException):

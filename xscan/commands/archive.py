@@ -1,0 +1,139 @@
+"""``xscan scan`` and ``xscan archive``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from xscan.archives import Fetched
+from xscan.archives.supply import Supply, supplied
+from xscan.crew import Crew, work
+from xscan.errors import ConfigError, Reason
+from xscan.interrupt import Interrupted, interruptible
+from xscan.ledger import read_ledger
+from xscan.obslist import Obslist
+from xscan.progress import Reporter
+from xscan.report import Findings, print_findings
+from xscan.runner import Task, unfinished
+from xscan.scanner import Order
+from xscan.store import ResultsWriter, open_results
+from xscan.summary import Summary, summarize
+from xscan.tables import failed_tables
+
+__all__ = ["archive", "scan"]
+
+_NOT_HERE = (Reason.NO_FOLDER, Reason.ARCHIVE_TROUBLE, Reason.BAD_PRODUCT, Reason.BUSY)
+"""An observation that failed for one of these was never here: it is asked for again."""
+
+
+def scan(folder: Path, out: Path, order: Order, plot: bool) -> int:
+    """Search one observation; return the exit code."""
+    return _search([(None, folder)], folder, out, order, Crew(), Reporter(total=1), None, plot, False)
+
+
+def archive(
+    obslist: Obslist,
+    data: Path,
+    out: Path,
+    order: Order,
+    crew: Crew,
+    reporter: Reporter,
+    supply: Supply | None,
+    plot: bool,
+    retry_failed: bool,
+) -> int:
+    """Search the observations of a list; with a supply, fetch those that are not here; return the exit code."""
+    if not data.is_dir():
+        if supply is None:
+            raise ConfigError(f"{data}: no such folder; --data names the folder that holds <obsid>/ folders")
+        try:
+            data.mkdir(parents=True)
+        except OSError as error:
+            raise ConfigError(f"{data}: cannot be made: {error.strerror}; choose another --data") from None
+    reporter.say(
+        f"{len(obslist.obsids)} observations "
+        f"({obslist.duplicates} duplicates, {obslist.comments} comments, {obslist.blank} blank lines left out)"
+    )
+    data = data.absolute()  # workers may be in other folders
+    tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
+    return _search(tasks, data, out, order, crew, reporter, supply, plot, retry_failed)
+
+
+def _search(
+    tasks: list[Task],
+    data: Path,
+    out: Path,
+    order: Order,
+    crew: Crew,
+    reporter: Reporter,
+    supply: Supply | None,
+    plot: bool,
+    retry_failed: bool,
+) -> int:
+    equipped = crew.equip(order)
+    findings = Findings()
+    done: set[str] = set()  # what is stored: its files are needed no more
+
+    def heard(summary: Summary) -> None:
+        reporter.heard(summary)
+        findings.add(summary)
+        if summary.outcome.state != "failed":
+            done.add(summary.outcome.obsid)
+
+    try:
+        with (
+            interruptible() as interruption,
+            ResultsWriter(out.absolute(), equipped.provenance(), equipped.settings()) as writer,
+        ):
+            plots = _plots(writer.folder) if plot else None
+            again = () if supply is None else _NOT_HERE
+            todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed, again)
+            reporter.keep(kept)
+            done |= {outcome.obsid for outcome in kept if outcome.state != "failed"}
+
+            def refused(fetched: Fetched) -> None:
+                state = "skipped" if fetched.state == "absent" else "failed"
+                reason, provenance = fetched.reason or Reason.ERROR, replace(equipped.provenance(), inputs_digest="")
+                tables = failed_tables(fetched.obsid, state, reason, fetched.message, provenance, fetched.seconds)
+                writer.write(fetched.obsid, tables)
+                heard(summarize(tables, fetched.seconds))
+
+            stopped = None
+            try:
+                with reporter, _arriving(todo, data, supply, done, refused) as arriving:
+                    if todo:
+                        work(arriving, equipped, crew, data, writer, heard, plots, reporter.say, interruption)
+            except Interrupted as signal:
+                stopped = signal
+    except Interrupted as signal:  # outside of a search
+        stopped = signal
+    if stopped is not None:
+        reporter.say(
+            f"xscan: stopped by {stopped}; what is finished is in {out}, and the same command goes on from there"
+        )
+        return stopped.exit_code
+    print_findings(findings, kept, out)
+    return 0 if all(outcome.state == "done" for outcome in [*kept, *findings.outcomes]) else 1
+
+
+def _plots(folder: Path) -> Path:
+    plots = folder / "plots"
+    try:
+        plots.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{plots}: cannot hold pictures: {error.strerror}; move it away") from None
+    return plots
+
+
+@contextmanager
+def _arriving(
+    todo: list[Task], data: Path, supply: Supply | None, done: Set[str], refused: Callable[[Fetched], None]
+) -> Iterator[Iterable[Task | None]]:
+    """Give the observations to be searched as their files are there."""
+    if supply is None or not todo:
+        yield todo
+        return
+    with supplied([str(obsid) for obsid, _ in todo], data, supply, done, refused) as arriving:
+        yield arriving

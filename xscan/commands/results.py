@@ -1,0 +1,47 @@
+"""``xscan status`` and ``xscan export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from xscan.errors import ConfigError
+from xscan.export import write_ds9, write_lightcurves
+from xscan.ledger import account, read_ledger
+from xscan.obslist import read_obslist
+from xscan.report import print_status, status_json
+from xscan.store import open_results
+
+__all__ = ["export", "status"]
+
+
+def status(results: Path, obslist: Path | None, failed: bool, json: bool, hash: bool) -> None:
+    """Print what became of every observation."""
+    held = open_results(results)
+    ledger = read_ledger(held)
+    listed = account(ledger if obslist is None else read_obslist(obslist).obsids, ledger)
+    shown = [outcome for outcome in listed if outcome.state == "failed"] if failed else listed
+    content_hash = held.content_hash() if hash else None
+    if json:
+        typer.echo(status_json(listed, shown, content_hash))
+    else:
+        print_status(listed, shown, content_hash)
+
+
+def export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: str, obsid: str | None) -> None:
+    """Write the files that were asked for, and say which."""
+    if ds9 is None and lightcurves is None:
+        raise ConfigError("nothing to export; give --ds9 FILE, --lightcurves FOLDER, or both")
+    held = open_results(results)
+    if obsid is not None and obsid not in held.observations():
+        raise ConfigError(f"{results}: no results of observation {obsid}")
+    for target, name in ((ds9, "regions"), (lightcurves, "lightcurves")):
+        if target is None:
+            continue
+        table = held.table(name, obsid)
+        try:
+            count = write_ds9(table, target) if name == "regions" else len(write_lightcurves(table, target, kind))
+        except OSError as error:
+            raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
+        typer.echo(f"{count} {'regions' if name == 'regions' else 'light curves'} written to {target}")
