@@ -94,7 +94,8 @@ TOUCH_THE_WORLD = {
     "export",
     "obslist",
     "report",
-    "cli",
+    "commands.archive",
+    "commands.bench",
 }
 TOUCH_THE_WORLD |= {"simulate.files", "simulate.observation", "plots"}
 TOUCH_THE_WORLD |= {"archives.answer", "archives.cache", "archives.download", "archives.fetch", "archives.folder"}

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from xscan.archives import Fetched
-from xscan.archives.supply import Supply, supplied
 from xscan.crew import Crew, work
 from xscan.errors import ConfigError, Reason
 from xscan.interrupt import Interrupted, interruptible
@@ -21,6 +20,10 @@ from xscan.scanner import Order
 from xscan.store import ResultsWriter, open_results
 from xscan.summary import Summary, summarize
 from xscan.tables import failed_tables
+
+if TYPE_CHECKING:
+    from xscan.archives import Fetched
+    from xscan.archives.supply import Supply
 
 __all__ = ["archive", "scan"]
 
@@ -135,5 +138,7 @@ def _arriving(
     if supply is None or not todo:
         yield todo
         return
+    from xscan.archives.supply import supplied
+
     with supplied([str(obsid) for obsid, _ in todo], data, supply, done, refused) as arriving:
         yield arriving
