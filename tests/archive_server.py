@@ -31,6 +31,7 @@ class Reply:
     trickle: int = 0  # bytes at a time, a hundred times a second
     ranges: bool = True
     if_range: bool = True
+    if_changed: bool = True
     declare_length: bool = True
     chunked: bool = False
     range_start_error: int = 0
@@ -182,6 +183,9 @@ class _Handler(BaseHTTPRequestHandler):
         headers = dict(self.headers)
         reply = self.server.archive.reply(self.path, headers)
         start, body = 0, reply.body
+        known = {headers.get("If-None-Match"), headers.get("If-Modified-Since")} - {None}
+        if reply.if_changed and reply.status == 200 and known and known <= set(reply.headers.values()):
+            reply.status, body = 304, b""
         if reply.ranges and reply.status == 200 and "Range" in headers:
             validators = (reply.headers.get("ETag"), reply.headers.get("Last-Modified"))
             start = int(re.fullmatch(r"bytes=(\d+)-", headers["Range"])[1])
@@ -198,6 +202,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         if reply.chunked:
             self.send_header("Transfer-Encoding", "chunked")
+        elif reply.status == 304:
+            pass
         elif reply.declare_length and "Content-Length" not in reply.headers and reply.stream is None:
             self.send_header("Content-Length", str(len(body)))
         else:

@@ -260,6 +260,9 @@ def fetch(
     rate: Annotated[
         float, typer.Option("--rate", metavar="N", min=0.01, max=1000, help="Requests per second, at most.")
     ] = 2.0,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Ask too whether what was fetched before is still what the archive has.")
+    ] = False,
 ) -> None:
     """Fetch event lists and source lists from an archive (docs/fetching.md).
 
@@ -273,7 +276,7 @@ def fetch(
     from xscan.commands import fetch as command
     from xscan.obslist import read_obslist
 
-    raise typer.Exit(command.fetch(read_obslist(obslist), data, source or "nxsa", parallel, rate))
+    raise typer.Exit(command.fetch(read_obslist(obslist), data, source or "nxsa", parallel, rate, refresh))
 
 
 @app.command()

@@ -16,7 +16,7 @@ from xscan.archives.folder import Folder
 from xscan.archives.heasarc import HEASARC_URL, Heasarc
 from xscan.archives.manners import Manners
 from xscan.archives.nxsa import NXSA_URL, Nxsa
-from xscan.archives.products import Delivery, Offer
+from xscan.archives.products import Delivery, Offer, SavedFile
 from xscan.archives.web import Web, open_web
 from xscan.errors import ConfigError, Reason
 
@@ -58,6 +58,10 @@ class Source(Protocol):
         Gives no files if there are none; raises ArchiveError where that cannot be told or they
         cannot be had, and OSError where the disk does not take them.
         """
+        ...
+
+    def unchanged(self, offer: Offer, files: tuple[SavedFile, ...]) -> bool:
+        """Say whether files that were taken are still what is offered; if that cannot be told, they are not."""
         ...
 
     def why_nothing(self, obsid: str) -> Reason:

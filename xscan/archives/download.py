@@ -14,10 +14,10 @@ from xscan.archives.part import Part, find_part
 from xscan.archives.products import Delivery, Offer, SavedFile
 from xscan.archives.tar import BLOCK, Member, TarError, looks_like_tar, members
 from xscan.archives.verify import check_fits
-from xscan.archives.web import Web
+from xscan.archives.web import UNCHANGED, Web
 from xscan.errors import DataError, Reason
 
-__all__ = ["download"]
+__all__ = ["download", "unchanged"]
 
 _MOST_BYTES = 16 << 30  # of one answer: no product is near it
 _PIECE = 1 << 20
@@ -57,6 +57,27 @@ def download(web: Web, offer: Offer, into: Path) -> Delivery:
         If the disk does not take it.
     """
     return web.persist(offer, lambda: _attempt(web, offer, into))
+
+
+def unchanged(web: Web, offer: Offer, files: tuple[SavedFile, ...]) -> bool:
+    """Ask whether a file that was taken is still what the archive gives, without taking it.
+
+    It is told by ETag, Last-Modified, or at least the length. Files of a tar have none of these, and
+    count as changed.
+    """
+    return len(files) == 1 and web.persist(offer, lambda: _is_same(web, offer, files[0]))
+
+
+def _is_same(web: Web, offer: Offer, file: SavedFile) -> bool:
+    known = {"If-None-Match": file.etag, "If-Modified-Since": file.last_modified}
+    try:
+        with web.get(offer.place, {name: value for name, value in known.items() if value}) as answer:
+            if answer.status == UNCHANGED:
+                return True
+            now = SavedFile(file.name, answer.length or 0, answer.header("ETag"), answer.header("Last-Modified"))
+            return answer.status == 200 and now == file
+    except MissingError:
+        return False
 
 
 def _attempt(web: Web, offer: Offer, into: Path) -> Delivery:

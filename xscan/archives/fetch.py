@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from xscan.archives.answer import CancelledError
 from xscan.archives.marker import MARKER, Marker, are_in, read_marker, write_marker
 from xscan.archives.part import is_part
-from xscan.archives.products import PRODUCTS, product_of
+from xscan.archives.products import PRODUCTS, Offer, SavedFile, product_of
 from xscan.errors import ArchiveError, ConfigError, Reason
 from xscan.store.disk import remove_temporaries, sync_folder
 
@@ -82,10 +82,13 @@ class Fetcher:
     source : Source
     data : Path
         Gets a folder per observation.
+    refresh : bool
+        Ask of what was fetched before whether the source has it anew.
     """
 
     source: Source
     data: Path
+    refresh: bool = False
 
     def fetch(self, obsid: str) -> Fetched:
         """Bring an observation here, unless it is here.
@@ -115,7 +118,9 @@ class Fetcher:
         """
         started = time.perf_counter()
         try:
-            outcome = self._present(obsid) or self._bring(obsid)
+            outcome = self._present(obsid)
+            if outcome is None or (self.refresh and read_marker(self.data / obsid) is not None):
+                outcome = self._bring(obsid)
         except ArchiveError as error:
             outcome = Fetched(obsid, "failed", None, error.reason, str(error))
         except OSError as error:
@@ -158,10 +163,15 @@ class Fetcher:
         work = self.data / WORK / obsid
         work.mkdir(parents=True, exist_ok=True)
         with _claimed(work, obsid):
-            if outcome := self._present(obsid):  # by another process, a moment ago
+            here = self._present(obsid)
+            if here and not self.refresh:  # by another process, a moment ago
                 shutil.rmtree(work)
-                return outcome
-            marker = self._take_all(obsid, work)
+                return here
+            marker, anything = self._take_all(obsid, work)
+            before = read_marker(self.data / obsid)
+            if here and before and not anything and marker.absent == before.absent:
+                shutil.rmtree(work)
+                return here
             if any(product.key not in marker.absent for product in PRODUCTS if product.is_event_list):
                 return self._publish(work, marker)
             reason = self.source.why_nothing(obsid)
@@ -169,24 +179,47 @@ class Fetcher:
         state, what = _NOTHING[reason]
         return Fetched(obsid, state, None, reason, f"{obsid}: the archive {self.source.where} {what}")
 
-    def _take_all(self, obsid: str, work: Path) -> Marker:
-        """Take what is offered and not here yet; what is here stands in the marker after each file."""
+    def _take_all(self, obsid: str, work: Path) -> tuple[Marker, bool]:
+        """Take what is offered and not here yet; what is here stands in the marker after each file.
+
+        Give the marker, and whether there is anything that is not in the observation's folder.
+        """
+        anything = False
         marker = Marker(obsid, self.source.name, self.source.where)
-        before = read_marker(work)
-        if before is None or (before.source, before.where) != (marker.source, marker.where):
-            before = marker
+        before = self._noted(work) or marker
+        published = self._noted(self.data / obsid) or marker
         marker = replace(marker, remarks=before.remarks)
         have = set()
         for offer in self.source.offers(obsid):
             files = before.taken.get(offer.key, ())
-            if not files or not are_in(work, files):
+            if files and are_in(work, files):
+                anything = True  # from an attempt before
+            else:
+                files = self._still(offer, published.taken.get(offer.key, ()), work)
+            if not files:
                 delivery = self.source.take(offer, work)
                 files = delivery.files
+                anything |= bool(files)
                 marker = replace(marker, remarks=tuple(dict.fromkeys((*marker.remarks, *delivery.remarks))))
             marker = replace(marker, taken={**marker.taken, offer.key: files})
             write_marker(work, marker)
             have |= {offer.product.key} if files else set()
-        return replace(marker, absent=tuple(product.key for product in PRODUCTS if product.key not in have))
+        return replace(marker, absent=tuple(product.key for product in PRODUCTS if product.key not in have)), anything
+
+    def _noted(self, folder: Path) -> Marker | None:
+        """Read the marker in a folder, if it is of this source."""
+        marker = read_marker(folder)
+        return marker if marker and (marker.source, marker.where) == (self.source.name, self.source.where) else None
+
+    def _still(self, offer: Offer, files: tuple[SavedFile, ...], work: Path) -> tuple[SavedFile, ...]:
+        """Take files from the observation's folder if they are what the source offers; give those taken."""
+        folder = self.data / offer.obsid
+        if not files or not are_in(folder, files) or not self.source.unchanged(offer, files):
+            return ()
+        for file in files:
+            (work / file.name).unlink(missing_ok=True)
+            os.link(folder / file.name, work / file.name, follow_symlinks=False)
+        return files
 
     def _publish(self, work: Path, marker: Marker) -> Fetched:
         """Give a folder that is whole its name."""

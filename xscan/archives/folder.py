@@ -55,6 +55,11 @@ class Folder:
         link.symlink_to(path)
         return Delivery((SavedFile(path.name, path.stat().st_size),))
 
+    def unchanged(self, offer: Offer, files: tuple[SavedFile, ...]) -> bool:
+        """Say no: links are made anew, each file read to its end."""
+        del offer, files
+        return False
+
     def why_nothing(self, obsid: str) -> Reason:
         """Say why there is no event list: the observation may have no folder at all."""
         return Reason.NO_PRODUCTS if (Path(self.where) / obsid).is_dir() else Reason.NO_SUCH_OBSERVATION

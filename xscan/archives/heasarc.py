@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from xscan.archives.answer import AttemptError, MissingError
-from xscan.archives.download import download
-from xscan.archives.products import Delivery, Offer, product_of
+from xscan.archives.download import download, unchanged
+from xscan.archives.products import Delivery, Offer, SavedFile, product_of
 from xscan.archives.web import Web
 from xscan.errors import ArchiveError, Reason
 
@@ -48,6 +48,10 @@ class Heasarc:
         if not delivery.files:
             raise ArchiveError(Reason.ARCHIVE_TROUBLE, f"{offer}: the archive lists this file, and does not give it")
         return delivery
+
+    def unchanged(self, offer: Offer, files: tuple[SavedFile, ...]) -> bool:
+        """Ask the archive."""
+        return unchanged(self._web, offer, files)
 
     def why_nothing(self, obsid: str) -> Reason:
         """Say why there is no event list: the observation may have no folder at all."""

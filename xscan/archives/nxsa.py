@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from xscan.archives.answer import AttemptError, MissingError
-from xscan.archives.download import download
-from xscan.archives.products import PRODUCTS, Delivery, Offer
+from xscan.archives.download import download, unchanged
+from xscan.archives.products import PRODUCTS, Delivery, Offer, SavedFile
 from xscan.archives.web import Web
 from xscan.errors import Reason
 
@@ -53,6 +53,10 @@ class Nxsa:
     def take(self, offer: Offer, into: Path) -> Delivery:
         """Download."""
         return download(self._web, offer, into)
+
+    def unchanged(self, offer: Offer, files: tuple[SavedFile, ...]) -> bool:
+        """Ask the archive."""
+        return unchanged(self._web, offer, files)
 
     def why_nothing(self, obsid: str) -> Reason:
         """Say why there is no event list of an observation, from the tables of public and of all observations."""

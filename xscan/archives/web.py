@@ -17,13 +17,14 @@ from xscan.archives.answer import NETWORK, Answer, AttemptError, CancelledError,
 from xscan.archives.manners import Clock, Manners, real_clock
 from xscan.errors import ArchiveError, Reason
 
-__all__ = ["Web", "open_web"]
+__all__ = ["UNCHANGED", "Web", "open_web"]
 
 T = TypeVar("T")
 
 _TEMPORARY = {408, 425, 429}  # and 5xx
 _PROTECTED = {401, 403}
 _GONE = {204, 404, 410}
+UNCHANGED = 304
 _NO_RANGE = 416
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -58,7 +59,7 @@ class Web:
         MissingError
             204, 404 and 410.
         AttemptError
-            Any other answer but 200, 206 and 416, and all that can happen on the way.
+            Any other answer but 200, 206, 304 and 416, and all that can happen on the way.
         CancelledError
         """
         self._await_turn()
@@ -123,7 +124,7 @@ class Web:
     def _judge(self, response: requests.Response) -> None:
         status = response.status_code
         told = f"{status} {response.reason or ''}".strip()
-        if status in (200, 206, _NO_RANGE):
+        if status in (200, 206, UNCHANGED, _NO_RANGE):
             return
         if status in _GONE:
             raise MissingError(told)

@@ -15,12 +15,12 @@ from xscan.progress import Reporter
 __all__ = ["fetch"]
 
 
-def fetch(obslist: Obslist, data: Path, source: str, parallel: int, rate: float) -> int:
+def fetch(obslist: Obslist, data: Path, source: str, parallel: int, rate: float, refresh: bool) -> int:
     """Fetch the observations of a list; return the exit code."""
     outcomes: list[Fetched] = []
     reporter = Reporter(total=len(obslist.obsids), what="fetching")
     with open_web(Manners(requests_per_s=rate)) as web:
-        fetcher = Fetcher(open_source(source, web), data)
+        fetcher = Fetcher(open_source(source, web), data, refresh)
         fetching = fetch_ahead(obslist.obsids, fetcher.fetch, web.stop, parallel)
         try:
             with reporter, closing(fetching):
