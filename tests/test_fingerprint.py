@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import gzip
+import os
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from test_architecture import modules
 
+from xscan import fingerprint
 from xscan.fingerprint import BYSTANDERS, code_digest, inputs_digest
 
 MAKERS = {"scanner", "search", "tables", "missions.xmm", "backends.cuda", "backends.numba_", "backends.numpy_"}
@@ -78,6 +81,27 @@ def test_names_and_places_count(folder: Path) -> None:
     seen.add(inputs_digest(folder))
     assert len(seen) == 5
     assert "" in seen  # of a folder that is not there
+
+
+def test_names_that_are_no_text_count_too(folder: Path) -> None:
+    before = inputs_digest(folder)
+    (folder / os.fsdecode(SOURCES.encode().replace(b"0000.FTZ", b"\xff.FTZ"))).write_bytes(b"a source list")
+    assert inputs_digest(folder) not in ("", before)
+
+
+def test_a_folder_that_cannot_be_looked_at_says_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    assert inputs_digest(folder) == ""
+
+
+def test_the_number_of_the_version_does_not_count() -> None:
+    """Else no release would carry anything over from one before it."""
+    counted = [name for name, _ in fingerprint._modules(files("xscan"), "")]
+    assert "__init__.py" not in counted
+    assert {"bayes.py", "backends/__init__.py", "missions/xmm.py"} <= set(counted)
 
 
 def test_where_the_folder_is_does_not_count(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -15,7 +16,7 @@ __all__ = ["BYSTANDERS", "code_digest", "inputs_digest"]
 
 BYSTANDERS = frozenset(
     [
-        *("archives", "bench", "commands", "releases", "simulate", "store"),  # folders
+        *("__init__", "archives", "bench", "commands", "releases", "simulate", "store"),  # folders, and the version
         *("api", "cli", "cluster", "crew", "dispatch", "doctor", "export", "interrupt", "ledger", "obslist", "pace"),
         *("plots", "progress", "report", "runner", "summary", "worker"),
     ]
@@ -43,12 +44,12 @@ def inputs_digest(folder: Path) -> str:
     str
         16 hexadecimal digits; empty if there is no such folder or it cannot be read.
     """
-    if not folder.is_dir():
-        return ""
     digest = hashlib.sha256()
     try:
+        if not folder.is_dir():
+            return ""
         for path in files_of(folder):
-            digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size} ".encode())
+            digest.update(os.fsencode(f"{path.relative_to(folder).as_posix()} {path.stat().st_size} "))
             digest.update(_sample(path))
     except OSError:  # reading it will tell what is wrong
         return ""
