@@ -22,6 +22,9 @@ SAME_PLACE_ARCSEC = 20.0
 """A cell: regions of one view whose places are this near, or agree within five of their errors, can be the same."""
 
 _ERRORS = 5.0
+_AT_ONCE = 500
+"""Observations whose rows are in memory as Python objects, 2 kB each: a new code compares the whole archive."""
+
 _NAMES = {"det_id", "label"}  # change when another region comes or goes
 _NUMBERS = ("n_max", "mu_at_max", "log10_p_min")
 
@@ -71,8 +74,16 @@ def compare_regions(before: pa.Table, after: pa.Table, reasons: Mapping[str, str
     pyarrow.Table
         As :data:`REGION_CHANGES`, ordered by obsid and view; regions that are as they were are not in it.
     """
+    obsids = sorted(reasons)
+    batches = [obsids[first : first + _AT_ONCE] for first in range(0, len(obsids), _AT_ONCE)]
+    return pa.concat_tables(
+        [REGION_CHANGES.empty_table(), *(_compare_some(before, after, reasons, batch) for batch in batches)]
+    )
+
+
+def _compare_some(before: pa.Table, after: pa.Table, reasons: Mapping[str, str], obsids: list[str]) -> pa.Table:
     groups: defaultdict[tuple[Any, ...], tuple[list[Row], list[Row]]] = defaultdict(lambda: ([], []))
-    chosen = pa.array(sorted(reasons), pa.string())
+    chosen = pa.array(obsids, pa.string())
     for side, table in enumerate((before, after)):
         for row in table.filter(pc.is_in(table["obsid"], chosen)).to_pylist():
             groups[row["obsid"], row["dt_s"], row["band_lo_kev"], row["band_hi_kev"]][side].append(row)
