@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,55 @@ def test_only_what_is_asked_for(source: Path, tmp_path: Path) -> None:
     assert open_results(source).observations() == OBSIDS
 
 
-def test_a_folder_that_is_not_empty_stays_as_it_is(source: Path, tmp_path: Path) -> None:
-    carried(source, tmp_path / "target", [])
+def test_what_is_there_stays_as_it_is(source: Path, tmp_path: Path) -> None:
+    """Also what was just staged; the rest comes to it."""
+    with open_writer(tmp_path / "target") as out:
+        out.carry(source, set(OBSIDS[:3]))
+        out.write(OBSIDS[5], failed(OBSIDS[5], "another message"))
+        out.carry(source, set(OBSIDS[:7]))
+    held = open_results(tmp_path / "target")
+    assert held.observations() == OBSIDS[:7]
+    assert held.table("runs")["obsid"].to_pylist() == OBSIDS[:7]
+    messages = [held.table("runs", obsid)["message"].to_pylist() for obsid in OBSIDS[4:7]]
+    assert messages[1] == ["another message"] != messages[0] == messages[2]
+
+
+def test_a_file_that_is_missing_is_named(source: Path, tmp_path: Path) -> None:
+    missing = parts(source)[0]["files"]["regions"]
+    (source / missing).unlink()
+    with pytest.raises(StoreError, match=f"{missing}: missing; restore it"):
+        carried(source, tmp_path / "target", OBSIDS)
+
+
+def test_neither_folder_changes_the_other(source: Path, tmp_path: Path) -> None:
+    """Files are shared: whatever either does later, the other reads what it read."""
     carried(source, tmp_path / "target", OBSIDS)
-    assert open_results(tmp_path / "target").observations() == []
+    before = open_results(source).content_hash()
+    with open_writer(tmp_path / "target") as out:
+        out.drop({OBSIDS[0]})
+        out.write(OBSIDS[1], failed(OBSIDS[1], "another message"))
+        out.write("1111111111", failed("1111111111"))
+    assert open_results(source).content_hash() == before
+    after = open_results(tmp_path / "target").content_hash()
+    assert after != before
+    with open_writer(source) as out:
+        for obsid in OBSIDS:
+            out.write(obsid, failed(obsid, "a third message"))
+    assert open_results(tmp_path / "target").content_hash() == after
+    shutil.rmtree(source)
+    assert open_results(tmp_path / "target").content_hash() == after
+
+
+@pytest.mark.parametrize("gone", [[], ["9999999999"], OBSIDS[:1], OBSIDS[2:7], OBSIDS])
+def test_observations_are_dropped(source: Path, tmp_path: Path, gone: list[str]) -> None:
+    left = [obsid for obsid in OBSIDS if obsid not in gone]
+    with open_writer(source) as out:
+        out.drop(set(gone))
+    assert open_results(source).observations() == left
+    listed = {name for part in parts(source) for name in part["files"].values()}
+    assert files(source) == {"_xscan.json", "_manifest.json", *listed}
+    carried(source, tmp_path / "target", OBSIDS)
+    assert open_results(source).content_hash() == open_results(tmp_path / "target").content_hash()
 
 
 def test_a_folder_whose_run_was_stopped_is_refused(source: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,15 @@ from xscan import open_results, runner
 from xscan.api import order
 from xscan.commands.releases import reprocess
 from xscan.crew import Crew
-from xscan.errors import ConfigError
+from xscan.errors import ConfigError, StoreError
 from xscan.ledger import Outcome
 from xscan.obslist import Obslist
 from xscan.progress import Reporter
 from xscan.releases.changes import Change, changes
 from xscan.releases.difference import REGION_CHANGES, compare_regions
-from xscan.scanner import Reading, Recipe, read_folder
+from xscan.releases.make import prepare
+from xscan.releases.record import read_release
+from xscan.scanner import Reading, Recipe, read_folder, search_reading
 from xscan.schema import REGIONS
 
 MAKING = ("config", "code")
@@ -116,6 +120,17 @@ def test_places_of_large_error_reach_further() -> None:
     assert [row["change"] for row in compared([region(pos_err_arcsec=6.0)], [region(pos_err_arcsec=6.0, **far)])] == [
         "changed"
     ]
+
+
+def test_an_archive_is_compared_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number:010d}" for number in range(7)]
+    before = [region(obsid=name, n_max=6) for name in names[:5]]
+    after = [region(obsid=name, n_max=7) for name in names[2:]]
+    reasons = dict.fromkeys(reversed(names), "code")
+    whole = compare_regions(*(pa.Table.from_pylist(rows, REGIONS) for rows in (before, after)), reasons)
+    assert whole["change"].to_pylist() == ["lost"] * 2 + ["changed"] * 3 + ["new"] * 2
+    monkeypatch.setattr("xscan.releases.difference._AT_ONCE", 2)
+    assert compare_regions(*(pa.Table.from_pylist(rows, REGIONS) for rows in (before, after)), reasons) == whole
 
 
 def test_each_region_is_matched_once() -> None:
@@ -295,16 +310,11 @@ def test_a_release_that_was_stopped_goes_on(made: tuple[Archive, Releases], monk
     for obsid in listed[2:]:
         archive.write(obsid, {1: 40})
 
-    def dies(*_: object) -> None:
-        raise RuntimeError
-
     with monkeypatch.context() as patch:
         patch.setattr("xscan.releases.make.compare_regions", dies)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(Died):
             releases.make("b", listed)
     assert sorted(releases.searched) == listed[2:]
-    with pytest.raises(ConfigError, match="begun with another list"):
-        releases.make("b", listed[:3])
     assert releases.make("b", listed) == 0
     assert releases.searched == []
     assert [row[:2] for row in releases.changed("b")] == [(listed[2], "new"), (listed[3], "new")]
@@ -312,6 +322,171 @@ def test_a_release_that_was_stopped_goes_on(made: tuple[Archive, Releases], monk
         releases.make("b", listed)
     with pytest.raises(ConfigError, match="--release"):
         releases.make("../b", listed)
+
+
+class Died(BaseException):
+    """As a process that is killed."""
+
+
+@contextmanager
+def dying(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[None]:
+    """Kill the process when so many observations were searched."""
+    left = after
+
+    def searching(*args: Any) -> Any:
+        nonlocal left
+        if left == 0:
+            raise Died
+        left -= 1
+        return search_reading(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "search_reading", searching)
+        with pytest.raises(Died):
+            yield
+
+
+LISTED = [f"{number:010d}" for number in range(1, 7)]
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_release_goes_on_whatever_is_other_meanwhile(
+    made: tuple[Archive, Releases], monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """The list, files of an observation that was carried over, and of one that was searched or not yet."""
+    archive, releases = made
+    for obsid in LISTED:
+        archive.write(obsid, {0: 40})
+    releases.make("a", LISTED[:4])
+    archive.write(LISTED[1], {0: 40, 1: 40})
+    with dying(monkeypatch, after):
+        releases.make("b", LISTED[:5])
+    archive.write(LISTED[0], {})  # carried over when it was begun
+    archive.write(LISTED[1], {1: 40})
+    listed = [*LISTED[:2], *LISTED[3:]]
+    assert releases.make("b", listed) == 0
+    assert {*LISTED[:2], LISTED[5]} <= set(releases.searched) <= {*LISTED[:2], *LISTED[4:]}
+    observations = pq.read_table(releases.folder / "b" / "changed_observations.parquet").to_pylist()
+    assert [(row["obsid"], row["reason"]) for row in observations] == [
+        (LISTED[0], "files"), (LISTED[1], "files"), (LISTED[2], "withdrawn"), (LISTED[4], "added"), (LISTED[5], "added")
+    ]  # fmt: skip
+    told = [row[:2] for row in releases.changed("b") if row[1] != "changed"]
+    assert told == [
+        (LISTED[0], "lost"), (LISTED[1], "lost"), (LISTED[1], "new"), (LISTED[2], "lost"), (LISTED[4], "new"),
+        (LISTED[5], "new"),
+    ]  # fmt: skip
+    made_from_b = releases.hash("b")
+    releases.folder = releases.folder.with_name("from scratch")
+    releases.make("all", listed)
+    assert releases.hash("all") == made_from_b
+
+
+def test_files_that_go_while_a_release_is_stopped(
+    made: tuple[Archive, Releases], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was searched stays, and is told of; what was not keeps the results it had."""
+    archive, releases = made
+    for obsid in LISTED[:2]:
+        archive.write(obsid, {0: 40})
+    releases.make("a", LISTED[:2])
+    for obsid in LISTED[:2]:
+        archive.write(obsid, {1: 40})
+    with dying(monkeypatch, 1):
+        releases.make("b", LISTED[:2])
+    for obsid in LISTED[:2]:
+        shutil.rmtree(archive.data / obsid)
+    assert releases.make("b", LISTED[:2]) == 0
+    assert releases.searched == []
+    assert sorted(releases.changed("b")) == [(LISTED[0], "lost", "files"), (LISTED[0], "new", "files")]
+
+
+def test_code_and_retrying_may_be_others_when_a_release_goes_on(
+    made: tuple[Archive, Releases], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, releases = made
+    for obsid in LISTED[1:3]:
+        archive.write(obsid, {0: 40})
+    listed = LISTED[:3]
+    assert releases.make("a", listed[:2]) == 1  # the first has no folder
+    with dying(monkeypatch, 0):
+        releases.make("b", listed)
+    assert releases.make("b", listed, retry_failed=True) == 1
+    assert releases.searched == [listed[0], listed[2]]
+    observations = pq.read_table(releases.folder / "b" / "changed_observations.parquet").to_pylist()
+    assert [(row["obsid"], row["reason"]) for row in observations] == [(listed[0], "retried"), (listed[2], "added")]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("xscan.scanner.code_digest", lambda: "another")
+        with dying(monkeypatch, 2):
+            releases.make("c", listed)
+    releases.make("c", listed)  # with the code of b
+    assert releases.searched == []
+    assert releases.hash("c") == releases.hash("b")
+    assert releases.changed("c") == []
+
+
+def test_the_release_before_may_be_removed(made: tuple[Archive, Releases], monkeypatch: pytest.MonkeyPatch) -> None:
+    archive, releases = made
+    for obsid in LISTED[:3]:
+        archive.write(obsid, {0: 40})
+    for number, name in enumerate(["a", "b"], start=1):
+        releases.make(name, LISTED[:number])
+    with dying(monkeypatch, 0):
+        releases.make("c", LISTED[:3])
+    shutil.rmtree(releases.folder / "b")
+    assert releases.make("c", LISTED[:3]) == 0
+    assert [row[:2] for row in releases.changed("c")] == [(LISTED[1], "new"), (LISTED[2], "new")]  # held against a
+    assert read_release(releases.folder / "c").previous == "a"
+    shutil.rmtree(releases.folder / "a")
+    assert len(open_results(releases.folder / "c").table("regions")) == 3
+
+
+def test_what_is_no_release_is_left_alone(made: tuple[Archive, Releases]) -> None:
+    archive, releases = made
+    archive.write(LISTED[0], {})
+    releases.make("a", LISTED[:1])
+    (releases.folder / "a" / "_release.json").unlink()
+    with pytest.raises(ConfigError, match="no release"):
+        releases.make("a", LISTED[:1])
+    assert not (releases.folder / "a" / "_release.json").exists()
+
+
+def test_a_release_finished_by_another_process_is_not_touched(
+    made: tuple[Archive, Releases], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, releases = made
+    archive.write(LISTED[0], {})
+    prepared = prepare(releases.folder, "a", LISTED[:1])
+    releases.make("a", LISTED[:1])
+    finished = read_release(releases.folder / "a")
+    monkeypatch.setattr("xscan.commands.releases.prepare", lambda *_: prepared)
+    with pytest.raises(ConfigError, match="was finished"):
+        releases.make("a", LISTED[:1])
+    assert read_release(releases.folder / "a") == finished
+
+
+def test_folders_that_cannot_be_written_are_one_line(
+    made: tuple[Archive, Releases], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, releases = made
+    archive.write(LISTED[0], {})
+    with pytest.raises(StoreError, match="cannot write results here: File name too long"):
+        releases.make("a" * 300, LISTED[:1])
+    (releases.folder / "a").mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("xscan.releases.make.compare_regions", dies)
+        with pytest.raises(Died):
+            releases.make("a", LISTED[:1])
+    (releases.folder / "a" / "changed_regions.parquet").mkdir()
+    with pytest.raises(StoreError, match="cannot write results here"):
+        releases.make("a", LISTED[:1])
+    releases.folder = releases.folder / "a" / "_release.json"
+    with pytest.raises(StoreError, match="Not a directory"):
+        releases.make("a", LISTED[:1])
+
+
+def dies(*_: object) -> None:
+    raise Died
 
 
 def test_files_that_are_gone_change_nothing_and_failures_are_retried_when_asked(made: tuple[Archive, Releases]) -> None:

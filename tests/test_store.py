@@ -37,8 +37,8 @@ def open_writer(folder: Path) -> ResultsWriter:
     return ResultsWriter(folder, PROVENANCE, SETTINGS)
 
 
-def failed(obsid: str) -> Tables:
-    return failed_tables(obsid, "failed", Reason.NO_FOLDER, "gone", PROVENANCE, 0.1)
+def failed(obsid: str, message: str = "gone") -> Tables:
+    return failed_tables(obsid, "failed", Reason.NO_FOLDER, message, PROVENANCE, 0.1)
 
 
 def renamed(tables: Tables, obsid: str) -> Tables:

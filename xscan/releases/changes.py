@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from xscan.ledger import Outcome
 
-__all__ = ["Change", "Making", "changes"]
+__all__ = ["Change", "Making", "changes", "reasons_for"]
 
 
 class Change(StrEnum):
@@ -17,7 +17,7 @@ class Change(StrEnum):
     FILES = "files"  # its files are others
     SETTINGS = "settings"  # configuration or hot-pixel tables
     CODE = "code"  # the part of xscan that decides results
-    RETRIED = "retried"  # it failed, and --retry-failed was given
+    RETRIED = "retried"  # it failed, and --retry-failed was given: nothing is other
     WITHDRAWN = "withdrawn"  # not on the list any more
 
 
@@ -69,3 +69,23 @@ def changes(
         }
         found[obsid] = tuple(change for change, yes in differs.items() if yes)
     return found | {obsid: (Change.WITHDRAWN,) for obsid in held if obsid not in found}
+
+
+def reasons_for(before: Mapping[str, Outcome], after: Mapping[str, Outcome], making: Making) -> dict[str, str]:
+    """Tell from what is in two releases why an observation is not as it was.
+
+    Parameters
+    ----------
+    before, after : mapping of str to Outcome
+        The ledgers of the previous release and of this one.
+    making : Making
+        What searched it now.
+
+    Returns
+    -------
+    dict of str to str
+        By obsid: the values of :class:`Change`, with commas; those carried over are not in it.
+    """
+    inputs = {obsid: outcome.inputs_digest for obsid, outcome in after.items()}
+    why = changes(after, inputs, before, making)
+    return {obsid: ", ".join(why[obsid] or (Change.RETRIED,)) for obsid in why if after.get(obsid) != before.get(obsid)}

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 from xscan.errors import ConfigError, StoreError
 from xscan.fingerprint import inputs_digest
 from xscan.ledger import Outcome, read_ledger
-from xscan.releases.changes import Change, changes
+from xscan.releases.changes import Change, changes, reasons_for
 from xscan.releases.difference import compare_regions
-from xscan.releases.record import Release, list_digest, releases, write_release
+from xscan.releases.record import Release, list_digest, read_release, releases, write_release
 from xscan.runner import Task, unfinished
 from xscan.schema import column
-from xscan.store import ResultsWriter, open_results, sync_folder, write_whole
+from xscan.store import ResultsWriter, named_trouble, open_results, write_whole
 from xscan.tables import Provenance
 
 __all__ = ["OBSERVATION_CHANGES", "Made", "make_release", "prepare"]
@@ -55,7 +55,7 @@ class Made:
 
 
 def prepare(folder: Path, name: str, obsids: Iterable[str]) -> Release:
-    """Begin a release, or go on with one that was begun.
+    """Begin a release, or go on with one that was begun, perhaps with another list.
 
     Parameters
     ----------
@@ -68,27 +68,34 @@ def prepare(folder: Path, name: str, obsids: Iterable[str]) -> Release:
     Raises
     ------
     ConfigError
-        If the release is finished, or was begun with another list.
+        If the release is finished, or there is something else in its folder.
     """
     known = releases(folder)
-    digest = list_digest(obsids)
-    for release in known:
-        if release.name != name:
-            continue
-        if release.finished_utc:
-            raise ConfigError(
-                f"{folder / name}: this release was finished {release.finished_utc}; give another --release"
-            )
-        if release.list_digest != digest:
-            raise ConfigError(
-                f"{folder / name}: this release was begun with another list; give that one, or remove the folder"
-            )
-        return release
-    finished = [release.name for release in known if release.finished_utc]
-    number = 1 + max((release.number for release in known), default=0)
-    release = Release(name, number, finished[-1] if finished else "", digest)
-    write_release(folder / name, release)
+    begun = next((release for release in known if release.name == name), None)
+    _refuse_finished(folder, begun)
+    if begun is None and _occupied(folder / name):
+        raise ConfigError(f"{folder / name}: there is something here that is no release; give another --release")
+    number = 1 + max((release.number for release in known), default=0) if begun is None else begun.number
+    finished = [release.name for release in known if release.finished_utc and release.number < number]
+    # one that was begun stays with the release it began from, unless that was removed
+    stays = begun is not None and begun.previous in finished
+    previous = begun.previous if begun is not None and stays else (finished or [""])[-1]
+    release = Release(name, number, previous, list_digest(obsids))
+    if begun != release:
+        write_release(folder / name, release)
     return release
+
+
+def _occupied(folder: Path) -> bool:
+    """Whether there is more than what a process leaves that died before it wrote the record."""
+    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+
+
+def _refuse_finished(folder: Path, release: Release | None) -> None:
+    if release is not None and release.finished_utc:
+        raise ConfigError(
+            f"{folder / release.name}: this release was finished {release.finished_utc}; give another --release"
+        )
 
 
 def make_release(
@@ -101,6 +108,10 @@ def make_release(
     retry_failed: bool = False,
 ) -> Made:
     """Make a release that was prepared; stopped anywhere, it can be called again and goes on.
+
+    What was other when it was stopped (list, files, code, ``retry_failed``) does not matter: what
+    is there and not of this release is removed first, and why an observation was searched is told by
+    what is there in the end.
 
     Parameters
     ----------
@@ -121,30 +132,34 @@ def make_release(
         Search again what failed in the previous release.
     """
     target = folder / release.name
+    _refuse_finished(folder, read_release(target))  # by another process, before this one had the lock
     source = folder / release.previous if release.previous else None
     before = {} if source is None else read_ledger(open_results(source))
     obsids = [str(obsid) for obsid, _ in tasks]
     inputs = {obsid: inputs_digest(path) for obsid, path in zip(obsids, (path for _, path in tasks), strict=True)}
-    why = changes(obsids, inputs, before, (provenance.config_digest, provenance.code_digest), retry_failed)
-    carried = {obsid for obsid, reasons in why.items() if not reasons}
+    making = provenance.config_digest, provenance.code_digest
+    why = changes(obsids, inputs, before, making, retry_failed)
+    held = read_ledger(open_results(target))
+    writer.drop(
+        {
+            obsid
+            for obsid, outcome in held.items()
+            if obsid not in inputs
+            or outcome.code_digest != provenance.code_digest
+            or (why[obsid] and outcome == before.get(obsid))  # carried over, and changed since
+        }
+    )
     if source is not None:
-        writer.carry(source, carried)
-    # begun with other code: not of this release
-    held = {
-        obsid: outcome
-        for obsid, outcome in read_ledger(open_results(target)).items()
-        if outcome.code_digest == provenance.code_digest
-    }
-    search(*unfinished(tasks, held))
+        writer.carry(source, {obsid for obsid, reasons in why.items() if not reasons})
+    search(*unfinished(tasks, read_ledger(open_results(target))))
     writer.compact()
-    reasons = {obsid: ", ".join(changed) for obsid, changed in why.items() if changed}
     after = read_ledger(open_results(target))
     missing = [obsid for obsid in obsids if obsid not in after]
     if missing:
         raise StoreError(
             f"{target}: {len(missing)} observations have no result ({missing[0]}, ...); run the command again"
         )
-    return _finish(folder, release, reasons, before, after, len(carried))
+    return _finish(folder, release, reasons_for(before, after, making), before, after)
 
 
 def _finish(
@@ -153,9 +168,9 @@ def _finish(
     reasons: Mapping[str, str],
     before: Mapping[str, Outcome],
     after: Mapping[str, Outcome],
-    n_carried: int,
 ) -> Made:
     target = folder / release.name
+    n_carried = len(after.keys() - reasons.keys())
     now = open_results(target).table("regions")
     searched = [obsid for obsid, reason in reasons.items() if reason != Change.WITHDRAWN]
     n_searched = Counter(reasons[obsid] for obsid in searched)
@@ -176,10 +191,11 @@ def _finish(
         for obsid, reason in sorted(reasons.items())
     ]
     observations = pa.Table.from_pylist(rows, OBSERVATION_CHANGES)
-    for name, table in (("observations", observations), ("regions", regions)):
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        write_whole(target / f"changed_{name}.parquet", sink.getvalue())
+    with named_trouble(target):
+        for name, table in (("observations", observations), ("regions", regions)):
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink, compression="zstd")
+            write_whole(target / f"changed_{name}.parquet", sink.getvalue())
     done = replace(
         release,
         finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -190,5 +206,4 @@ def _finish(
         n_regions=dict(Counter(regions["change"].to_pylist())) | {"all": now.num_rows},
     )
     write_release(target, done)
-    sync_folder(target)
     return Made(done, observations, regions)

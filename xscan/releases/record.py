@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xscan.errors import ConfigError, StoreError
-from xscan.store import read_json, write_whole
+from xscan.store import named_trouble, read_json, sync_folder, write_whole
 
 __all__ = ["Release", "list_digest", "read_release", "releases", "write_release"]
 
@@ -97,8 +97,12 @@ def write_release(folder: Path, release: Release) -> None:
     ------
     ConfigError
         If the name cannot be that of a folder.
+    StoreError
+        If it cannot be written.
     """
     if not _NAME.fullmatch(release.name):
         raise ConfigError(f"--release {release.name}: a name is of letters, digits, '.', '_' and '-', as 2026-11")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / _FILE, json.dumps(dataclasses.asdict(release), indent=2).encode() + b"\n")
+    with named_trouble(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / _FILE, json.dumps(dataclasses.asdict(release), indent=2).encode() + b"\n")
+        sync_folder(folder)

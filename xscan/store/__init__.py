@@ -8,10 +8,19 @@ results are of.
 
 from __future__ import annotations
 
-from xscan.store.disk import sync_folder, write_whole
+from xscan.store.disk import named_trouble, sync_folder, write_whole
 from xscan.store.manifest import read_json
 from xscan.store.reader import Results, open_results
 from xscan.store.staging import stage
 from xscan.store.writer import ResultsWriter
 
-__all__ = ["Results", "ResultsWriter", "open_results", "read_json", "stage", "sync_folder", "write_whole"]
+__all__ = [
+    "Results",
+    "ResultsWriter",
+    "named_trouble",
+    "open_results",
+    "read_json",
+    "stage",
+    "sync_folder",
+    "write_whole",
+]

@@ -10,7 +10,7 @@ from pathlib import Path
 from xscan.errors import StoreError
 from xscan.schema import SCHEMAS
 from xscan.store.disk import named_trouble, sync_folder
-from xscan.store.manifest import Part, has_manifest, read_manifest, write_manifest
+from xscan.store.manifest import Part, read_manifest, write_manifest
 from xscan.store.part import without
 from xscan.store.staging import staged
 
@@ -18,17 +18,17 @@ __all__ = ["carry"]
 
 
 def carry(source: Path, target: Path, observations: Set[str]) -> None:
-    """Fill an empty folder of results with observations of another; do nothing if it is not empty.
+    """Take observations that a folder of results does not have from another.
 
     Files of which all observations are taken are shared between both folders (hard links; copies
     where the file system has none): a file of results never changes. The others are written anew
-    without the rest. Stopped anywhere, the target stays empty, and the next call begins again.
+    without the rest. Stopped anywhere, the target stays as it was, and the next call begins again.
 
     Parameters
     ----------
     source : Path
     target : Path
-        Opened by a :class:`~xscan.store.ResultsWriter`.
+        Opened by a :class:`~xscan.store.ResultsWriter`, nothing of it staged.
     observations : set of str
         Those that ``source`` does not have are passed over.
 
@@ -37,15 +37,17 @@ def carry(source: Path, target: Path, observations: Set[str]) -> None:
     StoreError
         If a file cannot be read or written, or results in ``source`` are not in parts yet.
     """
-    if has_manifest(target):
+    held = read_manifest(target)
+    lacking = observations - {obsid for part in held for obsid in part.observations}
+    if not lacking:
         return
     if staged(source):
         raise StoreError(f"{source}: a run of it was stopped; finish it first: run its command again")
     with named_trouble(target):
-        parts = [_taken(source, target, part, observations) for part in read_manifest(source)]
+        parts = [_taken(source, target, part, lacking) for part in read_manifest(source)]
         for name in SCHEMAS:
             sync_folder(target / name)
-        write_manifest(target, [part for part in parts if part.observations])
+        write_manifest(target, [*held, *(part for part in parts if part.observations)])
 
 
 def _taken(source: Path, target: Path, part: Part, observations: Set[str]) -> Part:
@@ -55,6 +57,8 @@ def _taken(source: Path, target: Path, part: Part, observations: Set[str]) -> Pa
     if left:
         return without(source, part, left, target)
     for file in part.files.values():
+        if not (source / file).exists():
+            raise StoreError(f"{source / file}: missing; restore it, or remove {source} and all that is in it")
         _share(source / file, target / file)
     return part
 

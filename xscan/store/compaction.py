@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,7 +18,7 @@ from xscan.store.part import by_obsid, read_files, without, write_part
 from xscan.store.staging import STAGING, read_staged, staged
 from xscan.tables import Tables
 
-__all__ = ["FULL", "compact", "sweep"]
+__all__ = ["FULL", "compact", "drop", "sweep"]
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,18 @@ def _compact(folder: Path, waiting: dict[str, Path], known: Mapping[str, Tables]
     write_manifest(folder, sorted(kept, key=lambda part: part.observations))
     for path in waiting.values():
         path.unlink(missing_ok=True)
+    sweep(folder)
+
+
+def drop(folder: Path, observations: Set[str]) -> None:
+    """Remove the results of some observations, all at once or, if stopped before, not at all."""
+    parts = read_manifest(folder)
+    if observations.isdisjoint(obsid for part in parts for obsid in part.observations):
+        return
+    kept = [without(folder, part, observations) for part in parts if set(part.observations) - observations]
+    for name in SCHEMAS:
+        sync_folder(folder / name)
+    write_manifest(folder, kept)
     sweep(folder)
 
 

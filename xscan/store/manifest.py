@@ -10,7 +10,7 @@ from typing import Any
 from xscan.errors import StoreError
 from xscan.store.disk import sync_folder, write_whole
 
-__all__ = ["Part", "has_manifest", "read_json", "read_manifest", "write_manifest"]
+__all__ = ["Part", "read_json", "read_manifest", "write_manifest"]
 
 _NAME = "_manifest.json"
 
@@ -29,11 +29,6 @@ class Part:
 
     observations: tuple[str, ...]
     files: dict[str, str]
-
-
-def has_manifest(folder: Path) -> bool:
-    """Tell whether parts were ever named in a folder of results."""
-    return (folder / _NAME).exists()
 
 
 def read_manifest(folder: Path) -> tuple[Part, ...]:

@@ -10,7 +10,7 @@ from types import TracebackType
 from xscan.schema import SCHEMAS
 from xscan.store.about import claim
 from xscan.store.carry import carry
-from xscan.store.compaction import FULL, compact, sweep
+from xscan.store.compaction import FULL, compact, drop, sweep
 from xscan.store.disk import named_trouble
 from xscan.store.lock import locked
 from xscan.store.staging import STAGING, stage
@@ -67,8 +67,15 @@ class ResultsWriter:
                 self.compact()
 
     def carry(self, source: Path, observations: Set[str]) -> None:
-        """Take observations over from another folder, if this one is empty; as :func:`xscan.store.carry.carry`."""
+        """Take observations that this folder does not have from another; as :func:`xscan.store.carry.carry`."""
+        self.compact()
         carry(source, self.folder, observations)
+
+    def drop(self, observations: Set[str]) -> None:
+        """Remove the results of some observations, if they are there."""
+        self.compact()
+        with named_trouble(self.folder):
+            drop(self.folder, observations)
 
     def write(self, obsid: str, tables: Tables) -> None:
         """Replace one observation's results; a crash in between leaves what was there before."""
