@@ -244,6 +244,8 @@ def test_the_wheel_holds_what_runs(tmp_path: Path) -> None:
     assert {"xscan/profiles/default.toml", "xscan/profiles/exod2.toml", "xscan/py.typed"} <= names
     assert {f"xscan/kernels/{p.name}" for p in (ROOT / "kernels").glob("*.*")} <= names
     assert kernels_from(wheel) == "True"
+    assert len(code_digest_from(wheel)) == 16
+    assert code_digest_from(wheel) == code_digest_from(source)
     assert {f"xscan/{p.relative_to(ROOT / 'xscan')}" for p in (ROOT / "xscan").rglob("*.py")} <= names
     code = "from xscan.config import load_config; print(load_config('exod2').sigma)"
     done = subprocess.run(
@@ -254,11 +256,21 @@ def test_the_wheel_holds_what_runs(tmp_path: Path) -> None:
 
 
 def kernels_from(place: Path) -> str:
-    """Load the kernels' text from a folder or wheel, past this environment's own installation."""
+    """Look into the kernels' text of a folder or wheel."""
+    return said_by(
+        place, "from xscan.backends.cuda_source import kernel_text; print('// of the copy' in kernel_text())"
+    )
+
+
+def code_digest_from(place: Path) -> str:
+    return said_by(place, "from xscan.fingerprint import code_digest; print(code_digest())")
+
+
+def said_by(place: Path, code: str) -> str:
+    """Run code with the xscan of a folder or wheel, past this environment's own installation."""
     code = (
         f"import sys; sys.path.insert(0, {str(place)!r}); "
         "sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in repr(finder).lower()]; "
-        "from xscan.backends.cuda_source import kernel_text; print('// of the copy' in kernel_text())"
-    )
+    ) + code
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=place.parent)
     return done.stdout.strip() or done.stderr
