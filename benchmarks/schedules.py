@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -93,11 +94,38 @@ def environment(work: Path, data: Path, fetch: str) -> dict[str, str]:
 
 
 def check_reprocess(work: Path, data: Path) -> bool:
-    """Run what all schedules run, on this machine."""
+    """Run cron's command, and with it what all schedules run, as cron does: in a home, with sh, the first time."""
     settings = environment(work, data, "no") | {"XSCAN_RELEASES": str(work / "alone")}
-    done = subprocess.run(["bash", HERE / "reprocess.sh"], capture_output=True, text=True, env=os.environ | settings)
+    place = work / "home" / "xscan" / "scripts" / "schedules"
+    shutil.copytree(HERE, place)
+    lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.items() if name != "PATH"]
+    (place / "xscan.env").write_text("".join(lines))
+    command = (HERE / "xscan.cron").read_text().splitlines()[-1].split(None, 5)[-1]
+    home = os.environ | {"HOME": str(work / "home"), "PATH": settings["PATH"]}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=home)
     made = list((work / "alone").glob("*/_release.json"))
-    return report("reprocess.sh", done.stderr[-500:] if done.returncode or len(made) != 1 else "")
+    return report(
+        "cron's command, reprocess.sh",
+        (done.stderr or "nothing made")[-500:] if done.returncode or len(made) != 1 else "",
+    )
+
+
+def stopped_on_slurm(command: list[str | Path], work: Path, settings: dict[str, str]) -> bool:
+    """Stop the coordinator as soon as a release is begun, as Slurm does at the end of its time."""
+    coordinator = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | settings, cwd=work, start_new_session=True
+    )
+    said = ""
+    for said in coordinator.stderr or ():
+        if "Dask dashboard" in said:
+            break
+    coordinator.send_signal(signal.SIGTERM)
+    said += coordinator.communicate(timeout=120)[1]
+    status = coordinator.returncode
+    return report(
+        "Slurm, played: stopped in order",
+        "" if status == 143 and "SIGTERM" in said else f"status {status}: {said[-500:]}",
+    )
 
 
 def check_slurm(work: Path, data: Path) -> bool:
@@ -111,6 +139,9 @@ def check_slurm(work: Path, data: Path) -> bool:
     jobs.mkdir()
     settings = environment(work, data, "no") | {"JOBS": str(jobs)}
     command = [sys.executable, HERE / "slurm_reprocess.py", "--jobs", "2", "--memory", "2GB", "--interface", "lo"]
+    if not stopped_on_slurm(command, work, settings):
+        return False
+    # goes on
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | settings, cwd=work, timeout=300)
     submitted = len((jobs / "pids").read_text().split()) if (jobs / "pids").exists() else 0
     for _ in range(50):  # jobs end by themselves when their scheduler does

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,11 @@ def main() -> int:
     ) as cluster:
         cluster.adapt(minimum_jobs=chosen.jobs, maximum_jobs=chosen.jobs)  # replaces those that end
         options = f"{os.environ.get('XSCAN_OPTIONS', '')} --scheduler {cluster.scheduler_address}"
-        return subprocess.call(["bash", REPROCESS], env=os.environ | {"XSCAN_OPTIONS": options})
+        with subprocess.Popen(["bash", REPROCESS], env=os.environ | {"XSCAN_OPTIONS": options}) as reprocess:
+            # told to stop, it stops what it started, and workers last; a terminal tells both of SIGINT
+            signal.signal(signal.SIGTERM, lambda number, _: reprocess.send_signal(number))
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            return reprocess.wait()
 
 
 if __name__ == "__main__":
