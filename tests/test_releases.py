@@ -88,6 +88,7 @@ def test_regions_as_they_were_are_not_told() -> None:
         ({"n_max": 7}, "n_max"),
         ({"dec_deg": 5 * ARCSEC, "kind": "both"}, "dec_deg, kind"),
         ({"t_start_s": 105.0, "t_stop_s": 110.0}, "t_start_s, t_stop_s"),
+        ({"t_start_s": 95.0, "t_stop_s": 100.0}, "t_start_s, t_stop_s"),
     ],
 )
 def test_a_region_that_changed(values: dict[str, Any], columns: str) -> None:
@@ -138,6 +139,12 @@ def test_each_region_is_matched_once() -> None:
     before = [region(0, dec_deg=0.0, n_max=1), region(1, dec_deg=10 * ARCSEC, n_max=2)]
     after = [region(0, dec_deg=6 * ARCSEC, n_max=1), region(1, dec_deg=16 * ARCSEC, n_max=2)]
     assert [(row["n_max_before"], row["n_max"]) for row in compared(before, after)] == [(1, 1), (2, 2)]
+
+
+def test_no_match_is_left_out_to_make_another_nearer() -> None:
+    before = [region(0, dec_deg=0.0, n_max=1), region(1, dec_deg=15 * ARCSEC, n_max=2)]
+    after = [region(0, dec_deg=15 * ARCSEC, n_max=1), region(1, dec_deg=30 * ARCSEC, n_max=2)]
+    assert [row["change"] for row in compared(before, after)] == ["changed", "changed"]
 
 
 def test_observations_without_a_reason_are_not_looked_at() -> None:
@@ -379,6 +386,35 @@ def test_a_release_goes_on_whatever_is_other_meanwhile(
     releases.folder = releases.folder.with_name("from scratch")
     releases.make("all", listed)
     assert releases.hash("all") == made_from_b
+
+
+def test_an_observation_that_was_searched_may_leave_the_list(
+    made: tuple[Archive, Releases], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, releases = made
+    for obsid in LISTED[:2]:
+        archive.write(obsid, {})
+    with dying(monkeypatch, 1):
+        releases.make("a", LISTED[:2])
+    assert open_results(releases.folder / "a").observations() == LISTED[:1]
+    assert releases.make("a", LISTED[1:2]) == 0
+    assert open_results(releases.folder / "a").observations() == LISTED[1:2]
+
+
+def test_only_a_release_that_is_finished_is_built_on(
+    made: tuple[Archive, Releases], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, releases = made
+    for obsid in LISTED[:3]:
+        archive.write(obsid, {0: 40})
+    releases.make("a", LISTED[:2])
+    with dying(monkeypatch, 0):
+        releases.make("b", LISTED)
+    releases.make("c", LISTED[1:3])
+    c = read_release(releases.folder / "c")
+    assert (c.number, c.previous) == (3, "a")
+    assert (c.n_carried, c.n_searched, c.n_withdrawn) == (1, {"added": 1}, 1)
+    assert c.n_regions == {"new": 1, "lost": 1, "all": 2}
 
 
 def test_files_that_go_while_a_release_is_stopped(
