@@ -33,6 +33,9 @@ from xscan.errors import ConfigError, DeviceError, MachineError
 from xscan.scanner import scan_folder
 from xscan.store import ResultsWriter
 
+# Dask leaves a socket now and then to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+
 VIEWS = ("--view", "5:0.2-12", "--view", "50:0.2-12", "--backend", "numpy")
 OBSIDS = [f"{number:010d}" for number in range(1, 9)]
 MISSING, BROKEN = OBSIDS[5], OBSIDS[6]

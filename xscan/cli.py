@@ -155,14 +155,14 @@ def archive(
     scheduler: Scheduler = None,
     time_limit: TimeLimit = None,
     memory_limit: MemoryLimit = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: search what is in DIR.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: search what is in --data.")] = False,
     source: SourceName = None,
     cache_limit: Annotated[
         str | None,
         typer.Option(
             "--cache-limit",
             metavar="SIZE",
-            help="As 200GB: of what was fetched and searched, delete the oldest when --data holds more.",
+            help="As 200GB: while --data holds more, delete what was fetched and is searched, the oldest first.",
         ),
     ] = None,
     log_format: Logs = None,
@@ -182,6 +182,7 @@ def archive(
     could be searched; 2 wrong usage or configuration; 3 no usable device.
     """
     from xscan.api import order
+    from xscan.archives.cache import parse_size
     from xscan.archives.supply import Supply
     from xscan.commands import archive as command
     from xscan.crew import Crew
@@ -191,7 +192,8 @@ def archive(
     crew = Crew(workers, gpus, scheduler, time_limit, memory_limit)
     if offline and (source is not None or cache_limit is not None):
         raise ConfigError("--offline fetches nothing; it does not go together with --source and --cache-limit")
-    supply = None if offline else Supply(source or "nxsa", cache_limit=cache_limit)
+    limit_bytes = None if cache_limit is None else parse_size(cache_limit)
+    supply = None if offline else Supply(source or "nxsa", cache_limit_bytes=limit_bytes)
     listed = read_obslist(obslist)
     reporter = _reporter(len(listed.obsids), log_format)
     raise typer.Exit(command.archive(listed, data, out, settings, crew, reporter, supply, plot, retry_failed))

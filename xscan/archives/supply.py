@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xscan.archives import Fetched, Fetcher, Manners, fetch_ahead, open_source, open_web
-from xscan.archives.cache import make_room, parse_size, size_on_disk
+from xscan.archives.cache import make_room, size_on_disk
+from xscan.errors import ArchiveError, Reason
 
 __all__ = ["Supply", "supplied"]
 
@@ -26,14 +27,14 @@ class Supply:
     parallel : int
         Connections at once.
     requests_per_s : float
-    cache_limit : str, optional
-        Size that the folder of data is kept below, as ``200GB``; by default nothing is deleted.
+    cache_limit_bytes : int, optional
+        Size that the folder of data is brought back below; by default nothing is deleted.
     """
 
     source: str
     parallel: int = 2
     requests_per_s: float = 2.0
-    cache_limit: str | None = None
+    cache_limit_bytes: int | None = None
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def supplied(
     supply : Supply
     done : set of str
         Observations whose files are needed no more; grows meanwhile. They alone are deleted, the
-        oldest first, when more than ``cache_limit`` is there.
+        oldest first, while more than ``cache_limit_bytes`` are there, and once more at the end.
     refused : callable
         Told of every observation that cannot be had.
 
@@ -62,36 +63,53 @@ def supplied(
     Raises
     ------
     ConfigError
-        If the source or the limit is not one.
+        If the source is not one.
     ArchiveError
-        From the iterator, if the disk takes no more.
+        From the iterator, and at the end, if the disk takes no more, or does not let go.
     """
-    limit = None if supply.cache_limit is None else parse_size(supply.cache_limit)
+    limit = supply.cache_limit_bytes
     with open_web(Manners(requests_per_s=supply.requests_per_s)) as web:
         fetcher = Fetcher(open_source(supply.source, web), data)
         fetching = fetch_ahead(obsids, fetcher.fetch, web.stop, supply.parallel, wait_s=_WAIT_S)
         with closing(fetching):
-            yield _arriving(fetching, data, limit, done, refused)
+            arriving: Iterable[Fetched | None] = fetching if limit is None else _kept_below(limit, data, done, fetching)
+            yield _arriving(arriving, refused)
+    if limit is not None:
+        _make_room(data, limit, done)
 
 
 def _arriving(
-    fetching: Iterable[Fetched | None],
-    data: Path,
-    limit: int | None,
-    done: Set[str],
-    refused: Callable[[Fetched], None],
+    fetching: Iterable[Fetched | None], refused: Callable[[Fetched], None]
 ) -> Iterator[tuple[str, Path] | None]:
-    total = size_on_disk(data) if limit is not None else 0
     for fetched in fetching:
         if fetched is None:
             yield None
-            continue
-        if fetched.state == "fetched":
-            total += fetched.n_bytes
-            if limit is not None and total > limit:
-                make_room(data, limit, done)
-                total = size_on_disk(data)
-        if fetched.folder is None:
+        elif fetched.folder is None:
             refused(fetched)
         else:
             yield fetched.obsid, fetched.folder
+
+
+def _kept_below(limit: int, data: Path, done: Set[str], fetching: Iterable[Fetched | None]) -> Iterator[Fetched | None]:
+    """Delete as it goes; the folder is only looked through when it is too large and more may be deleted."""
+    total = size_on_disk(data)
+    n_done = 0
+    for fetched in fetching:
+        if fetched is not None and fetched.state == "fetched":
+            total += fetched.n_bytes
+        if total > limit and len(done) > n_done:
+            n_done = len(done)
+            _make_room(data, limit, done)
+            total = size_on_disk(data)
+        yield fetched
+
+
+def _make_room(data: Path, limit: int, done: Set[str]) -> None:
+    try:
+        make_room(data, limit, done)
+    except OSError as error:
+        raise ArchiveError(
+            Reason.DISK,
+            f"{error.filename or data}: cannot be deleted for --cache-limit: {error.strerror or error}; mend that, or "
+            f"leave out --cache-limit; the same command goes on from there",
+        ) from None
