@@ -1,7 +1,7 @@
 """A preload for Dask workers: observations that harm the process which searches them.
 
 ``XSCAN_POISON`` says which: ``0000000002=exit,0000000003=hang``; ``exit`` ends the process, ``hang`` never ends,
-``memory`` takes ever more.
+``memory`` takes ever more, ``odd`` cannot be stored.
 """
 
 from __future__ import annotations
@@ -13,10 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from xscan import scanner
+from xscan import scanner, worker
+from xscan.store import staging, writer
 
 HARM = dict(item.split("=") for item in os.environ["XSCAN_POISON"].split(","))
 search = getattr(scanner, "unharmed", scanner.search_observation)  # Dask loads a file twice
+
+
+stage = getattr(staging, "unharmed", staging.stage)
+
+
+def pick(out: Any, obsid: str, tables: Any) -> None:
+    if HARM.get(obsid) == "odd" and tables.regions.num_rows:
+        raise ValueError("not to be stored")
+    stage(out, obsid, tables)
 
 
 def no_space(*_: object) -> None:
@@ -40,3 +50,5 @@ def harmful(observation: Any, *others: Any) -> Any:
 
 scanner.unharmed = search  # type: ignore[attr-defined]
 scanner.search_observation = harmful
+staging.unharmed = stage  # type: ignore[attr-defined]
+worker.stage = writer.stage = pick

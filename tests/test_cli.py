@@ -266,6 +266,9 @@ def test_obslists(tmp_path: Path) -> None:
     listed = read_obslist(path)
     assert listed.obsids == ("0000000001", "0000000002")
     assert (listed.duplicates, listed.comments, listed.blank) == (1, 1, 1)
+    path.write_text("٠٠٠٠٠٠٠٠٠١\n", "utf-8")  # digits, but of no obsid
+    with pytest.raises(ConfigError, match="line 1: '٠٠٠٠٠٠٠٠٠١'"):
+        read_obslist(path)
     path.write_text("# nothing\n")
     with pytest.raises(ConfigError, match="no observation"):
         read_obslist(path)

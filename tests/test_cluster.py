@@ -66,13 +66,14 @@ def start(
     obsids: list[str] = OBSIDS,
     env: dict[str, str] | None = None,
     preexec_fn: Callable[[], None] | None = None,
+    main: str = MAIN,
 ) -> subprocess.Popen[str]:
     listed = out.parent / f"{out.name}.txt"
     listed.write_text("\n".join(obsids))
     command = [
         sys.executable,
         "-c",
-        MAIN,
+        main,
         "archive",
         "--offline",
         "--obslist",
@@ -153,7 +154,7 @@ def test_a_poisoned_observation_costs_itself(data: Path, tmp_path: Path, undistu
         "XSCAN_POISON": ",".join(f"{obsid}={what}" for obsid, what in harm.items()),
         "DASK_DISTRIBUTED__WORKER__PRELOAD": str(POISON),
     }
-    limits = ("--time-limit", 3, "--memory-limit", "700MB")
+    limits = ("--time-limit", 6, "--memory-limit", "700MB")
     code, said = archive(data, tmp_path / "out", "--workers", 2, *limits, env=poison)
     assert code == 1
     expected = {OBSIDS[1]: "worker_died", OBSIDS[3]: "time_limit", OBSIDS[4]: "memory_limit"}
@@ -163,6 +164,19 @@ def test_a_poisoned_observation_costs_itself(data: Path, tmp_path: Path, undistu
     assert "distributed" not in said  # Dask's own account of it
     code, said = archive(data, tmp_path / "out", "--workers", 1, "--retry-failed")
     assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+
+
+@pytest.mark.parametrize("crew", [("--workers", 1), ()])
+def test_what_cannot_be_stored_costs_itself(data: Path, tmp_path: Path, crew: tuple[str, ...]) -> None:
+    """A table that Arrow refuses is no reason to stop the others."""
+    code = f"import sys; sys.path.insert(0, {str(POISON.parent)!r}); import poison; {MAIN}"
+    poison = {"XSCAN_POISON": f"{OBSIDS[2]}=odd", "DASK_DISTRIBUTED__WORKER__PRELOAD": str(POISON)}
+    process = start(data, tmp_path / "out", *crew, env=poison, main=code)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1, said
+    expected = {MISSING: "no_folder", BROKEN: "unreadable", OBSIDS[2]: "error"}
+    assert states(tmp_path / "out") == dict.fromkeys(OBSIDS, "done") | expected
+    assert "failed (error: ValueError: not to be stored)" in said
 
 
 def test_a_full_disk_stops_a_run_that_goes_on_later(data: Path, tmp_path: Path, undisturbed: str) -> None:
@@ -182,6 +196,7 @@ def test_open_files_run_out(data: Path, tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(errno.EMFILE, "Too many open files", str(path))
 
     recipe = api.recipe(backend="numpy")
+    recipe.provenance()  # reads the code, once in a process
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(MachineError, match=r"Too many open files.*ulimit -n.*goes on from here"):
         scan_folder(data / OBSIDS[0], recipe, OBSIDS[0])
@@ -214,6 +229,10 @@ def test_json_lines(data: Path, tmp_path: Path) -> None:
     found = {line["obsid"]: line["reason"] or line["state"] for line in lines if line["event"] == "observation"}
     assert found == states(tmp_path / "out")
     assert all(line["time"] and line["message"] for line in lines)
+    code, said = archive(data, tmp_path / "out", "--log-format", "json", "--profile", "exod2")
+    last = json.loads(said.splitlines()[-1])
+    assert (last["event"], last["exit_code"], code) == ("error", 2, 2)
+    assert "holds results of another configuration" in last["message"]
 
 
 def wait_until(true: Callable[[], bool]) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -196,7 +198,8 @@ def archive(
     supply = None if offline else Supply(source or "nxsa", cache_limit_bytes=limit_bytes)
     listed = read_obslist(obslist)
     reporter = _reporter(len(listed.obsids), log_format)
-    raise typer.Exit(command.archive(listed, data, out, settings, crew, reporter, supply, plot, retry_failed))
+    with _last_words(reporter):
+        raise typer.Exit(command.archive(listed, data, out, settings, crew, reporter, supply, plot, retry_failed))
 
 
 @app.command()
@@ -239,7 +242,8 @@ def reprocess(
     crew = Crew(workers, gpus, scheduler, time_limit, memory_limit)
     listed = read_obslist(obslist)
     reporter = _reporter(len(listed.obsids), log_format)
-    raise typer.Exit(command.reprocess(listed, data, out, release, settings, crew, retry_failed, reporter))
+    with _last_words(reporter):
+        raise typer.Exit(command.reprocess(listed, data, out, release, settings, crew, retry_failed, reporter))
 
 
 @app.command(name="releases")
@@ -417,6 +421,16 @@ def _reporter(total: int, log_format: LogFormat | None) -> Reporter:
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonFormatter())
     return Reporter(total, json_lines=json_lines)
+
+
+@contextmanager
+def _last_words(reporter: Reporter) -> Iterator[None]:
+    """Let an error that ends a run be a line like the run's others, which may be JSON."""
+    try:
+        yield
+    except XscanError as error:
+        reporter.say(f"xscan: {error}", "error", exit_code=error.exit_code)
+        raise typer.Exit(error.exit_code) from None
 
 
 def main() -> None:

@@ -215,7 +215,7 @@ def _see_to_files(n: int) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence Dask, which tells of each lost worker in many lines; what matters of it is told in one."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado", "asyncio")]
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado", "asyncio")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)

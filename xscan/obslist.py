@@ -10,7 +10,7 @@ from xscan.errors import ConfigError
 
 __all__ = ["Obslist", "read_obslist"]
 
-_OBSID = re.compile(r"\d{10}")
+_OBSID = re.compile(r"\d{10}", re.A)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class Reporter:
 
     def __init__(self, total: int, what: str = "scanning", json_lines: bool = False) -> None:
         self._json = json_lines
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, emoji=False)
         self._live = self._console.is_terminal and not json_lines
         self._what = what
         self._pace = Pace(total)

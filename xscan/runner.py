@@ -9,9 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xscan.errors import XscanError
 from xscan.fingerprint import inputs_digest
 from xscan.ledger import Outcome
-from xscan.scanner import Reading, Recipe, read_folder, search_reading
+from xscan.scanner import Reading, Recipe, failure, read_folder, search_reading
 from xscan.store import ResultsWriter
 from xscan.summary import Summary, summarize
 from xscan.tables import Tables
@@ -19,7 +20,7 @@ from xscan.tables import Tables
 if TYPE_CHECKING:
     from xscan.plots import Images
 
-__all__ = ["Heard", "Task", "new_images", "run", "save_images", "unfinished"]
+__all__ = ["Heard", "Task", "new_images", "run", "save_images", "store", "unfinished"]
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def run(
         started = time.perf_counter()
         images = new_images(plots)
         tables = search_reading(reading, recipe, images.watch if images is not None else None)
-        writer.write(reading.obsid, tables)
+        tables = store(writer.write, reading, tables)
         save_images(plots, reading.obsid, tables, images)
         heard(summarize(tables, reading.seconds + time.perf_counter() - started))
 
@@ -107,6 +108,39 @@ def _read_ahead(tasks: Iterable[Task | None], recipe: Recipe) -> Iterator[Readin
                 yield before.result()
         if ahead is not None:
             yield ahead.result()
+
+
+def store(write: Callable[[str, Tables], None], reading: Reading, tables: Tables) -> Tables:
+    """Store what was found in an observation; what cannot be stored for a reason of its own has failed.
+
+    Parameters
+    ----------
+    write : callable
+        Takes obsid and tables.
+    reading : Reading
+    tables : Tables
+
+    Returns
+    -------
+    Tables
+        What was stored.
+
+    Raises
+    ------
+    StoreError
+        If the disk does not take it: no other observation's would be taken.
+    MachineError
+        If the machine lacks what any observation needs.
+    """
+    started = time.perf_counter()
+    try:
+        write(reading.obsid, tables)
+    except XscanError:
+        raise
+    except Exception as error:
+        tables = failure(reading, error, time.perf_counter() - started)
+        write(reading.obsid, tables)
+    return tables
 
 
 def new_images(plots: Path | None) -> Images | None:

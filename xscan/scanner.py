@@ -19,7 +19,7 @@ from xscan.model import Observation
 from xscan.search import SubsetSearch, ViewResult, search_observation
 from xscan.tables import Provenance, Tables, failed_tables, tabulate
 
-__all__ = ["Order", "Reading", "Recipe", "read_folder", "scan_folder", "search_reading"]
+__all__ = ["Order", "Reading", "Recipe", "failure", "read_folder", "scan_folder", "search_reading"]
 
 log = logging.getLogger(__name__)
 
@@ -154,15 +154,33 @@ def search_reading(reading: Reading, recipe: Recipe, watch: Watch | None = None)
         If the machine lacks what any observation needs.
     """
     started = time.perf_counter()
-    reason, message = reading.reason or Reason.ERROR, reading.message
     if reading.observation is not None:
         try:
             searches, skipped = search_observation(reading.observation, recipe.config, recipe.backend)
             return tabulate(reading.observation, searches, skipped, reading.provenance, reading.seconds, watch)
         except Exception as error:
-            reason, message = _why(reading.obsid, error)
-    seconds = reading.seconds + time.perf_counter() - started
-    return failed_tables(reading.obsid, "failed", reason, message, reading.provenance, seconds)
+            return failure(reading, error, time.perf_counter() - started)
+    reason = reading.reason or Reason.ERROR
+    return failed_tables(reading.obsid, "failed", reason, reading.message, reading.provenance, reading.seconds)
+
+
+def failure(reading: Reading, error: Exception, seconds: float) -> Tables:
+    """Make an error that came after reading the row of ``runs`` of an observation that failed.
+
+    Parameters
+    ----------
+    reading : Reading
+    error : Exception
+    seconds : float
+        Wall time since it was read, s.
+
+    Raises
+    ------
+    MachineError
+        If any other observation would fail too.
+    """
+    reason, message = _why(reading.obsid, error)
+    return failed_tables(reading.obsid, "failed", reason, message, reading.provenance, reading.seconds + seconds)
 
 
 def scan_folder(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
-from xscan.runner import Task, new_images, save_images
+from xscan.runner import Task, new_images, save_images, store
 from xscan.scanner import Order, read_folder, search_reading
 from xscan.store import stage
 from xscan.summary import Summary, summarize
@@ -58,7 +59,7 @@ class Worker:
             started = time.perf_counter()
             tables = search_reading(reading, self.recipe, images.watch if images is not None else None)
             seconds = reading.seconds + time.perf_counter() - started
-        stage(self._out, reading.obsid, tables)
+        tables = store(partial(stage, self._out), reading, tables)
         with self._searching:
             save_images(self._plots, reading.obsid, tables, images)
         return summarize(tables, seconds)
