@@ -27,11 +27,12 @@ from fake import CENTRE, quiet_list, with_burst, write_list
 import xscan
 from xscan import api
 from xscan.backends.nvidia import Driver, Gpu
-from xscan.cluster import DaskPool, Post, on_devices, on_processes
+from xscan.cluster import DaskPool, on_devices, on_processes
 from xscan.crew import Crew
 from xscan.errors import ConfigError, DeviceError, MachineError
 from xscan.scanner import scan_folder
 from xscan.store import ResultsWriter
+from xscan.worker import Post
 
 # Dask leaves a socket now and then to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
@@ -316,7 +317,8 @@ def test_a_cluster_started_by_hand(data: Path, tmp_path: Path, undisturbed: str)
         (["--workers", "1", "--scheduler", "tcp://127.0.0.1:1"], 2, "--workers and --scheduler cannot go together"),
         (["--scheduler", "tcp://127.0.0.1:1"], 2, "no Dask scheduler answers"),
         (["--time-limit", "5"], 2, "add --workers 1"),
-        (["--workers", "1", "--memory-limit", "much"], 2, "write it as 4GB"),
+        (["--workers", "1", "--memory-limit", "much"], 2, "--memory-limit much: no size; write it as"),
+        (["--workers", "1", "--memory-limit", "0"], 2, "--memory-limit 0: a worker needs some"),
         (["--scheduler", "tcp://127.0.0.1:1", "--memory-limit", "4GB"], 2, "give it to `dask worker`"),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xscan.dispatch import GivenUp, Landed, dispatch
-from xscan.errors import Reason
+from xscan.errors import ArchiveError, Reason
 from xscan.ledger import Outcome
 from xscan.runner import Task
 from xscan.summary import Summary
@@ -148,6 +148,49 @@ def test_a_busy_worker_is_not_a_hung_one() -> None:
     pool = SlowPool(1)
     assert ended(pool, tasks(*"abcdef"), time_limit_s=0.05) == dict.fromkeys("abcdef")
     assert pool.born == 1
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_nothing_there_at_the_moment(n_workers: int) -> None:
+    """Where no observation has come yet, those that workers have are heard of, and nothing spins."""
+    pool = FakePool(n_workers)
+    waited = 0
+    wait = pool.wait
+
+    def counted(seconds: float) -> list[Landed]:
+        nonlocal waited
+        waited += 1
+        return wait(seconds)
+
+    pool.wait = counted  # type: ignore[method-assign]
+    heard: list[str] = []
+
+    def halting() -> Iterator[Task | None]:
+        for name in ["a", "k1", "b", "c"]:
+            before = waited
+            yield None
+            assert waited > before
+            yield None
+            if name == "c":
+                while "b" not in heard:
+                    yield None
+            yield (name, Path(name))
+        yield None
+
+    for end in dispatch(halting(), pool, 60.0):
+        heard.append((end.task[0] or "") if isinstance(end, GivenUp) else end.outcome.obsid)
+    assert sorted(heard) == ["a", "b", "c", "k1"]
+
+
+def test_what_the_iterator_raises_ends_it() -> None:
+    def broken() -> Iterator[Task | None]:
+        yield from tasks("a", "b", "c")
+        raise ArchiveError(Reason.DISK, "full")
+
+    ends = dispatch(broken(), FakePool(1), 60.0)
+    assert isinstance(next(ends), Summary)  # what had ended is told
+    with pytest.raises(ArchiveError, match="full"):
+        list(ends)
 
 
 def test_no_tasks() -> None:

@@ -19,11 +19,12 @@ from archive_server import BadArchive, Reply, changed, serving, status
 from products import huge, mos, observation, pn
 
 from xscan.archives import Fetched, Fetcher, Manners, fetch_ahead, open_source, open_web
-from xscan.archives.cache import make_room, parse_size, size_on_disk
+from xscan.archives.cache import make_room, size_on_disk
 from xscan.archives.fetch import JOURNAL, WORK
 from xscan.archives.marker import MARKER, Marker, read_marker, write_marker
 from xscan.archives.products import SavedFile
 from xscan.errors import ArchiveError, ConfigError, Reason
+from xscan.sizes import parse_size
 
 OBSIDS = [f"000000000{k}" for k in range(1, 7)]
 
@@ -201,13 +202,13 @@ def test_a_deletion_that_was_killed_is_finished(tmp_path: Path, monkeypatch: pyt
     [("200GB", 200 * 10**9), ("1.5 TB", 1.5e12), ("500M", 5e8), ("2GiB", 2**31), ("1024", 1024), ("3kb", 3000)],
 )
 def test_sizes(text: str, n_bytes: float) -> None:
-    assert parse_size(text) == n_bytes
+    assert parse_size("--cache-limit", text) == n_bytes
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "lots", "1e3", "5PB", "i"])
 def test_sizes_that_are_none(text: str) -> None:
-    with pytest.raises(ConfigError, match="200GB"):
-        parse_size(text)
+    with pytest.raises(ConfigError, match=r"^--cache-limit .*200GB"):
+        parse_size("--cache-limit", text)
 
 
 def xscan_fetch(*args: object) -> subprocess.CompletedProcess[str]:

@@ -26,6 +26,8 @@ from xscan.crew import Crew
 from xscan.errors import ArchiveError
 from xscan.obslist import Obslist
 from xscan.progress import Reporter
+from xscan.runner import Task, run
+from xscan.store import ResultsWriter
 
 # Dask leaves a socket now and then to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
@@ -218,6 +220,25 @@ def test_interrupted_in_the_middle(
     assert states(out) == dict.fromkeys(HERE, "done")
     assert search(data, out, from_archive(archive), FOUND) == 0
     assert xscan.open_results(out).content_hash() == xscan.open_results(offline).content_hash()
+
+
+def test_what_is_read_is_searched_though_nothing_else_has_come(products: Path, tmp_path: Path) -> None:
+    recipe = api.recipe(views=VIEWS, backend="numpy")
+    heard: list[str] = []
+
+    def halting() -> Iterator[Task | None]:
+        for k, obsid in enumerate(FOUND[:3]):
+            yield None
+            yield obsid, products / obsid
+            while len(heard) <= k:
+                asked.append(obsid)
+                assert asked.count(obsid) < 5
+                yield None
+
+    asked: list[str] = []
+    with ResultsWriter(tmp_path / "out", recipe.provenance(), recipe.settings()) as writer:
+        run(halting(), recipe, writer, lambda summary: heard.append(summary.outcome.obsid))
+    assert heard == FOUND[:3]
 
 
 def eventually(holds: Callable[[], object]) -> None:

@@ -184,17 +184,17 @@ def archive(
     could be searched; 2 wrong usage or configuration; 3 no usable device.
     """
     from xscan.api import order
-    from xscan.archives.cache import parse_size
     from xscan.archives.supply import Supply
     from xscan.commands import archive as command
     from xscan.crew import Crew
     from xscan.obslist import read_obslist
+    from xscan.sizes import parse_size
 
     settings = order(profile, config, view or (), hot_pixels, backend)
     crew = Crew(workers, gpus, scheduler, time_limit, memory_limit)
     if offline and (source is not None or cache_limit is not None):
         raise ConfigError("--offline fetches nothing; it does not go together with --source and --cache-limit")
-    limit_bytes = None if cache_limit is None else parse_size(cache_limit)
+    limit_bytes = None if cache_limit is None else parse_size("--cache-limit", cache_limit)
     supply = None if offline else Supply(source or "nxsa", cache_limit_bytes=limit_bytes)
     listed = read_obslist(obslist)
     reporter = _reporter(len(listed.obsids), log_format)

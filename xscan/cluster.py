@@ -9,14 +9,11 @@ from __future__ import annotations
 import logging
 import pickle
 import resource
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
@@ -24,7 +21,6 @@ from uuid import uuid4
 
 import dask
 import dask.config
-from dask.utils import parse_bytes
 from distributed import Client, Future, LocalCluster, get_worker
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
@@ -34,12 +30,11 @@ from xscan import __version__
 from xscan.dispatch import Landed
 from xscan.errors import ConfigError, MachineError, XscanError
 from xscan.runner import Task
-from xscan.scanner import Order
 from xscan.store.lock import read_lock
 from xscan.summary import Summary
-from xscan.worker import Worker
+from xscan.worker import Post, Worker, on_post
 
-__all__ = ["DaskPool", "Post", "connected", "memory_bytes", "on_devices", "on_processes", "take_post"]
+__all__ = ["DaskPool", "connected", "on_devices", "on_processes", "take_post"]
 
 log = logging.getLogger(__name__)
 
@@ -58,26 +53,6 @@ _CONFIG = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.profile.enabled": False,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """What a worker must know, and where; paths are absolute.
-
-    Attributes
-    ----------
-    order : Order
-    data : Path
-        Folder of observations; a worker must see it.
-    out : Path
-        Folder of results, opened by this process; a worker must write there.
-    plots : Path, optional
-    """
-
-    order: Order
-    data: Path
-    out: Path
-    plots: Path | None
 
 
 class OnePerDevice(LocalCluster):  # type: ignore[misc]  # Dask has no types to speak of
@@ -182,7 +157,7 @@ def _started(start: Callable[[dict[str, Any]], LocalCluster], n: int, memory: in
     options = {
         "processes": True,
         "threads_per_worker": _THREADS,
-        "memory_limit": memory or MEMORY_LIMIT // n,
+        "memory_limit": MEMORY_LIMIT // n if memory is None else memory,
         "dashboard_address": _DASHBOARD,
         "silence_logs": logging.CRITICAL,
         "preload": [*([preload] if isinstance(preload, str) else preload), "xscan.worker"],
@@ -224,20 +199,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def memory_bytes(size: str) -> int:
-    """Understand a size of memory, as 4GB.
-
-    Raises
-    ------
-    ConfigError
-        If it is none.
-    """
-    try:
-        return int(parse_bytes(size))
-    except ValueError:
-        raise ConfigError(f"--memory-limit {size}: no size; write it as 4GB or 3500MiB") from None
 
 
 class DaskPool:
@@ -417,19 +378,10 @@ def take_post(packed: bytes) -> str:
     dask_worker = get_worker()
     if dask_worker.nanny is None:
         raise MachineError("it has no nanny, so that nothing could end an observation that hangs; leave out --no-nanny")
-    if not post.data.is_dir():
-        raise MachineError(f"it does not see {post.data}; --data must be on a file system that all workers share")
-    try:
-        seen = read_lock(post.out) == lock
-        if seen:
-            tempfile.TemporaryFile(dir=post.out / "staging").close()
-    except OSError as error:
-        raise MachineError(f"it cannot write to {post.out}: {error.strerror}") from None
-    if not seen:
-        raise MachineError(f"it does not see {post.out}; --out must be on a file system that all workers share")
+    worker = on_post(post, lock)
     # the observations to come find it by this name; it goes with the process
-    setattr(dask_worker, name, Worker(post.order, post.out, post.plots))
-    return getattr(dask_worker, name).recipe.backend.name
+    setattr(dask_worker, name, worker)
+    return worker.recipe.backend.name
 
 
 def _scan(name: str, task: Task) -> Summary:

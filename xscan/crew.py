@@ -16,6 +16,7 @@ from xscan.fingerprint import inputs_digest
 from xscan.interrupt import Interruption
 from xscan.runner import Heard, Task, run
 from xscan.scanner import Order, Recipe
+from xscan.sizes import parse_size
 from xscan.store import ResultsWriter
 from xscan.summary import summarize
 from xscan.tables import failed_tables
@@ -85,6 +86,21 @@ class Crew:
             raise DeviceError(f"--gpus {n}: this machine shows {len(there)}; ask for no more, or for all")
         return there[:n]
 
+    def memory_bytes(self) -> int | None:
+        """Give the limit of one worker, bytes.
+
+        Raises
+        ------
+        ConfigError
+            If it is no size, or none.
+        """
+        if self.memory_limit is None:
+            return None
+        memory = parse_size("--memory-limit", self.memory_limit)
+        if memory == 0:
+            raise ConfigError(f"--memory-limit {self.memory_limit}: a worker needs some; leave it out for a fair share")
+        return memory
+
     def equip(self, order: Order) -> Order | Recipe:
         """See that the crew can be had; give the order for workers, or the recipe for this process.
 
@@ -105,6 +121,7 @@ class Crew:
             return order.recipe()
         if self.scheduler is not None and self.memory_limit is not None:
             raise ConfigError("--memory-limit is for workers of this machine; give it to `dask worker`")
+        self.memory_bytes()
         if self.gpus is not None:
             if order.backend not in ("auto", "cuda"):
                 raise ConfigError(f"--gpus means --backend cuda, not {order.backend}; use --workers")
@@ -150,7 +167,8 @@ def work(
     if isinstance(order, Recipe):
         run(tasks, order, writer, heard, plots)
         return
-    from xscan.cluster import DaskPool, Post
+    from xscan.cluster import DaskPool
+    from xscan.worker import Post
 
     with ExitStack() as hired:
         with interruption.hold():  # Dask cannot end what has half begun
@@ -162,11 +180,11 @@ def work(
 
 
 def _hire(crew: Crew) -> AbstractContextManager[Client]:
-    from xscan.cluster import connected, memory_bytes, on_devices, on_processes
+    from xscan.cluster import connected, on_devices, on_processes
 
     if crew.scheduler is not None:
         return connected(crew.scheduler)
-    memory = None if crew.memory_limit is None else memory_bytes(crew.memory_limit)
+    memory = crew.memory_bytes()
     if crew.gpus is not None:
         return on_devices(crew.devices(), memory)
     return on_processes(crew.workers or 1, memory)

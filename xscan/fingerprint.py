@@ -18,7 +18,7 @@ BYSTANDERS = frozenset(
     [
         *("__init__", "archives", "bench", "commands", "releases", "simulate", "store"),  # folders, and the version
         *("api", "cli", "cluster", "crew", "dispatch", "doctor", "export", "interrupt", "ledger", "obslist", "pace"),
-        *("plots", "progress", "report", "runner", "summary", "worker"),
+        *("plots", "progress", "report", "runner", "sizes", "summary", "worker"),
     ]
 )
 """Modules that handle results and do not make them: a change to them changes none. tests/test_fingerprint.py sees

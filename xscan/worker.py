@@ -1,19 +1,43 @@
-"""What a worker process does with the observations it is given: read ahead, search one at a time, store."""
+"""What a worker process is told, and does with observations: read ahead, search one at a time, store."""
 
 from __future__ import annotations
 
 import signal
+import tempfile
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
 
+from xscan.errors import MachineError
 from xscan.runner import Task, new_images, save_images, store
 from xscan.scanner import Order, read_folder, search_reading
 from xscan.store import stage
+from xscan.store.lock import read_lock
 from xscan.summary import Summary, summarize
 
-__all__ = ["Worker", "dask_setup"]
+__all__ = ["Post", "Worker", "dask_setup", "on_post"]
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What a worker must know, and where; paths are absolute.
+
+    Attributes
+    ----------
+    order : Order
+    data : Path
+        Folder of observations; a worker must see it.
+    out : Path
+        Folder of results, opened by this process; a worker must write there.
+    plots : Path, optional
+    """
+
+    order: Order
+    data: Path
+    out: Path
+    plots: Path | None
 
 
 class Worker:
@@ -63,6 +87,35 @@ class Worker:
         with self._searching:
             save_images(self._plots, reading.obsid, tables, images)
         return summarize(tables, seconds)
+
+
+def on_post(post: Post, lock: str) -> Worker:
+    """Make this process ready for observations.
+
+    Parameters
+    ----------
+    post : Post
+    lock : str
+        What the coordinator reads as the holder of the folder of results: another folder of that name says otherwise.
+
+    Raises
+    ------
+    MachineError
+        If it does not see the folders that the coordinator sees, or cannot write.
+    DeviceError
+        If the backend does not work here.
+    """
+    if not post.data.is_dir():
+        raise MachineError(f"it does not see {post.data}; --data must be on a file system that all workers share")
+    try:
+        seen = read_lock(post.out) == lock
+        if seen:
+            tempfile.TemporaryFile(dir=post.out / "staging").close()
+    except OSError as error:
+        raise MachineError(f"it cannot write to {post.out}: {error.strerror}") from None
+    if not seen:
+        raise MachineError(f"it does not see {post.out}; --out must be on a file system that all workers share")
+    return Worker(post.order, post.out, post.plots)
 
 
 def dask_setup(_dask_worker: object) -> None:

@@ -12,12 +12,10 @@ from pathlib import Path
 
 from xscan.archives.fetch import WORK
 from xscan.archives.marker import MARKER, Marker, read_marker
-from xscan.errors import ConfigError
 
-__all__ = ["make_room", "parse_size", "size_on_disk"]
+__all__ = ["make_room", "size_on_disk"]
 
 _OBSID = re.compile(r"\d{10}", re.A)
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.I)
 _EVICTED = ".evicted"
 
 
@@ -28,21 +26,6 @@ class _Held:
     folder: Path
     marker: Marker
     bytes: int
-
-
-def parse_size(text: str) -> int:
-    """Read a size: ``200GB`` (10^9), ``200GiB`` (2^30), ``500M``, or bytes.
-
-    Raises
-    ------
-    ConfigError
-        If it is none.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise ConfigError(f"{text!r} is no size; write 200GB, 1.5TB, 500MB, 200GiB, or bytes")
-    power = " KMGT".index(match[2].upper() or " ")
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
 def size_on_disk(data: Path) -> int:
