@@ -30,6 +30,8 @@ class FakePool:
         self.held: dict[str, list[tuple[int, str]]] = {f"w{k}": [] for k in range(n)}
         self.most = 0
         self.sent: list[tuple[str, tuple[str, ...]]] = []  # each with what the worker had already
+        self.under_way: set[int] = set()  # neither landed nor forgotten
+        self.restarted: set[str] = set()
         self.killed_for_memory: set[str] = set()
         self.born = n
 
@@ -37,11 +39,16 @@ class FakePool:
         return frozenset(self.held)
 
     def send(self, number: int, task: Task, worker: str) -> None:
+        assert worker not in self.restarted
+        beside = [name for _, name in self.held[worker]]
+        assert not any(sum(name == sent for sent, _ in self.sent) > 1 for name in beside)  # alone it stays
+        self.under_way.add(number)
         self.sent.append((task[0] or "", tuple(name for _, name in self.held[worker])))
         self.held[worker].append((number, task[0] or ""))
         self.most = max(self.most, len(self.held[worker]))
 
     def forget(self, number: int) -> None:
+        self.under_way.remove(number)
         for held in self.held.values():
             held[:] = [item for item in held if item[0] != number]
 
@@ -56,6 +63,7 @@ class FakePool:
                 self.killed_for_memory |= {worker} if name[0] == "m" else set()
             elif name[0] not in "hi":
                 held.pop(0)
+                self.under_way.remove(number)
                 landed.append(Landed(number, time.monotonic(), summary(name)))
         return landed
 
@@ -65,6 +73,7 @@ class FakePool:
         self.born += 1
 
     def restart(self, worker: str) -> None:
+        self.restarted.add(worker)
         if not any(name[0] == "i" for _, name in self.held[worker]):
             self.lose(worker)
 
@@ -86,6 +95,7 @@ def ended(pool: FakePool, todo: list[Task], time_limit_s: float = 60.0) -> dict[
         name, reason = (end.task[0] or "", end.reason) if isinstance(end, GivenUp) else (end.outcome.obsid, None)
         assert name not in found
         found[name] = reason
+    assert not pool.under_way
     return found
 
 
@@ -103,6 +113,24 @@ def test_a_lost_worker_costs_what_killed_it(n_workers: int) -> None:
         assert tries[1] == ()  # alone
     alone = {number for number, (sent, _) in enumerate(pool.sent) if sent == "k1"}
     assert max(alone) > 2  # not at once: it waits until a worker has run empty
+
+
+@pytest.mark.parametrize("names", [["a", "k1"], ["a", "k1", "b"]])
+def test_what_is_in_doubt_waits_for_a_worker(names: list[str]) -> None:
+    """The only worker is lost with the last observations, and its successor takes a while."""
+
+    class Slow(FakePool):
+        away = 0
+
+        def workers(self) -> frozenset[str]:
+            self.away -= 1
+            return frozenset() if self.away > 0 else super().workers()
+
+        def lose(self, worker: str) -> None:
+            super().lose(worker)
+            self.away = 5
+
+    assert ended(Slow(1), tasks(*names)) == dict.fromkeys(names) | {"k1": Reason.WORKER_DIED}
 
 
 def test_two_are_on_a_worker_and_no_more_are_taken_than_fit() -> None:

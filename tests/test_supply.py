@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,14 +143,18 @@ def test_what_is_done_makes_room(archive: BadArchive, data: Path, tmp_path: Path
     assert (len(archive.asked), finished(out)) == (asked, when)
 
 
-def test_trouble_is_tried_again_by_the_next_run(archive: BadArchive, data: Path, tmp_path: Path) -> None:
+def test_trouble_is_tried_again_by_the_next_run(archive: BadArchive, data: Path, tmp_path: Path, offline: Path) -> None:
     out = tmp_path / "out"
-    archive.misbehave(THERE[0], status(503, Retry_After="5000"))
-    archive.files[THERE[1]] = {name: content[:3000] for name, content in archive.files[THERE[1]].items()}
+    for obsid in THERE[:2]:
+        archive.misbehave(obsid, status(503, Retry_After="5000"))
     assert search(data, out, from_archive(archive), FOUND) == 1
-    assert states(out) == dict.fromkeys(FOUND, "done") | {THERE[0]: "archive_trouble", THERE[1]: "bad_product"}
+    assert states(out) == dict.fromkeys(FOUND, "done") | dict.fromkeys(THERE[:2], "archive_trouble")
     assert search(data, out, None, FOUND) == 1  # nothing to go by offline
     assert states(out)[THERE[0]] == "archive_trouble"
+    when = finished(out)
+    assert search(data, out, from_archive(archive), FOUND) == 0
+    assert {obsid for obsid in FOUND if finished(out)[obsid] != when[obsid]} == set(THERE[:2])
+    assert xscan.open_results(out).content_hash() == xscan.open_results(offline).content_hash()
 
 
 def test_a_limit_holds_where_nothing_is_left_to_do(archive: BadArchive, data: Path, tmp_path: Path) -> None:
@@ -158,6 +163,15 @@ def test_a_limit_holds_where_nothing_is_left_to_do(archive: BadArchive, data: Pa
     assert search(data, tmp_path / "out", from_archive(archive, 0), FOUND) == 0
     assert not any((data / obsid).exists() for obsid in THERE)
     assert all((data / obsid).is_dir() for obsid in HERE)  # not fetched by xscan
+
+
+def test_what_failed_is_kept(archive: BadArchive, data: Path, tmp_path: Path) -> None:
+    """Whoever wants to know why it failed finds its files."""
+    odd = write_list(tmp_path, replace(quiet_list(np.random.default_rng(1)), drop_columns=("PI",)), THERE[0])
+    archive.files[THERE[0]] = {odd.name: odd.read_bytes()}
+    assert search(data, tmp_path / "out", from_archive(archive, 0), THERE[:2]) == 1
+    assert states(tmp_path / "out") == {THERE[0]: "no_events_table", THERE[1]: "done"}
+    assert [(data / obsid).exists() for obsid in THERE[:2]] == [True, False]
 
 
 def test_room_that_cannot_be_made_is_one_line(
