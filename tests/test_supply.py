@@ -21,7 +21,7 @@ import xscan
 from xscan import api
 from xscan.archives import Fetched, Fetcher
 from xscan.archives.cache import size_on_disk
-from xscan.archives.supply import Supply
+from xscan.archives.supply import Supply, supplied
 from xscan.commands.archive import archive as run_archive
 from xscan.crew import Crew
 from xscan.errors import ArchiveError
@@ -163,6 +163,23 @@ def test_a_limit_holds_where_nothing_is_left_to_do(archive: BadArchive, data: Pa
     assert search(data, tmp_path / "out", from_archive(archive, 0), FOUND) == 0
     assert not any((data / obsid).exists() for obsid in THERE)
     assert all((data / obsid).is_dir() for obsid in HERE)  # not fetched by xscan
+
+
+def test_room_is_made_as_it_goes(archive: BadArchive, tmp_path: Path) -> None:
+    done: set[str] = set()
+
+    def held() -> set[str]:
+        return {obsid for obsid in THERE if (tmp_path / obsid).exists()}
+
+    with supplied(THERE, tmp_path, from_archive(archive, 0), done, lambda fetched: None) as arriving:
+        for task in arriving:
+            if task is not None:
+                assert not held() & done
+                done.add(task[0])
+                last = task[0]
+        assert done == set(THERE)
+        assert held() <= {last}
+    assert held() == set()
 
 
 def test_what_failed_is_kept(archive: BadArchive, data: Path, tmp_path: Path) -> None:
