@@ -203,6 +203,43 @@ def archive(
 
 
 @app.command()
+def plan(
+    obslist: ObslistFile,
+    data: Data = Path("data"),
+    out: Out = Path("results"),
+    profile: Profile = "default",
+    config: Config = None,
+    view: Views = None,
+    backend: BackendName = "auto",
+    hot_pixels: Hot = None,
+    retry_failed: RetryFailed = False,
+    workers: Workers = None,
+    gpus: Gpus = None,
+    scheduler: Scheduler = None,
+    sample: Annotated[
+        int | None,
+        typer.Option("--sample", metavar="N", min=1, help="Observations to measure on. Default: 12, or 8 a worker."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say what xscan archive with the same options will take: bytes to fetch, hours, disk, memory.
+
+    Searches a sample of what is on disk, for a minute at most if a search takes
+    no longer than seconds, and keeps nothing of it (docs/operations.md).
+
+    Exit codes: 0 said; 2 wrong usage or configuration, or nothing could be searched; 3 no usable device.
+    """
+    from xscan.api import order
+    from xscan.commands import plan as command
+    from xscan.crew import Crew
+    from xscan.obslist import read_obslist
+
+    settings = order(profile, config, view or (), hot_pixels, backend)
+    crew = Crew(workers, gpus, scheduler)
+    raise typer.Exit(command.plan(read_obslist(obslist), data, out, settings, crew, sample, retry_failed, json))
+
+
+@app.command()
 def reprocess(
     release: Annotated[str, typer.Option("--release", metavar="NAME", help="Of the release to make, as 2026-11.")],
     obslist: ObslistFile,

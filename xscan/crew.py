@@ -67,6 +67,18 @@ class Crew:
         """Whether this process does it."""
         return self.workers is None and self.gpus is None and self.scheduler is None
 
+    def size(self) -> int | None:
+        """Give the number of processes that search; None of a cluster, whose workers come and go.
+
+        Raises
+        ------
+        ConfigError, DeviceError
+            As :meth:`devices`.
+        """
+        if self.scheduler is not None:
+            return None
+        return len(self.devices()) if self.gpus is not None else self.workers or 1
+
     def devices(self) -> tuple[str, ...]:
         """Give the CUDA devices to be used.
 

@@ -16,9 +16,9 @@ __all__ = ["BYSTANDERS", "code_digest", "inputs_digest"]
 
 BYSTANDERS = frozenset(
     [
-        *("__init__", "archives", "bench", "commands", "releases", "simulate", "store"),  # folders, and the version
-        *("api", "cli", "cluster", "crew", "dispatch", "doctor", "export", "interrupt", "ledger", "obslist", "pace"),
-        *("plots", "progress", "report", "runner", "sizes", "summary", "worker"),
+        *("__init__", "archives", "bench", "commands", "plan", "releases", "simulate", "store"),  # folders, and the version
+        *("api", "cli", "cluster", "crew", "dispatch", "doctor", "export", "interrupt", "ledger", "memory", "obslist"),
+        *("pace", "plots", "progress", "report", "runner", "sizes", "summary", "worker"),
     ]
 )
 """Modules that handle results and do not make them: a change to them changes none. tests/test_fingerprint.py sees

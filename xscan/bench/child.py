@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from xscan.api import recipe
 from xscan.bench.clock import Seconds
 from xscan.bench.machine import child_environment
 from xscan.errors import BenchError
+from xscan.memory import peak_bytes
 from xscan.runner import run
 from xscan.scanner import Recipe
 from xscan.store import ResultsWriter
@@ -96,17 +96,4 @@ def report_peak() -> None:
     for _ in range(int(scans)):
         with tempfile.TemporaryDirectory(dir=work) as out:
             scan_and_store(Path(folder), settings, ResultsWriter(Path(out), settings.provenance(), settings.settings()))
-    print(json.dumps(_peak_mib()))
-
-
-def _peak_mib() -> float:
-    """Peak resident memory of this process, MiB.
-
-    Linux says it in VmHWM. Its ru_maxrss would not do: a child starts with its parent's.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text("utf-8").splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+    print(json.dumps((peak_bytes(os.getpid()) or 0) / 2**20))

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from xscan.archives import Fetched
     from xscan.archives.supply import Supply
 
-__all__ = ["archive", "scan"]
+__all__ = ["NOT_HERE", "archive", "scan"]
 
-_NOT_HERE = (Reason.NO_FOLDER, Reason.ARCHIVE_TROUBLE, Reason.BAD_PRODUCT, Reason.BUSY)
+NOT_HERE = (Reason.NO_FOLDER, Reason.ARCHIVE_TROUBLE, Reason.BAD_PRODUCT, Reason.BUSY)
 """An observation that failed for one of these was never here: it is asked for again."""
 
 
@@ -91,7 +91,7 @@ def _search(
             ResultsWriter(out.absolute(), equipped.provenance(), equipped.settings()) as writer,
         ):
             plots = _plots(writer.folder) if plot else None
-            again = () if supply is None else _NOT_HERE
+            again = () if supply is None else NOT_HERE
             todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed, again)
             reporter.keep(kept)
             done |= {outcome.obsid for outcome in kept if outcome.state != "failed"}

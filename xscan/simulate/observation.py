@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def simulate_archive(
     folder: Path,
     n: int,
     seed: int,
-    exposure_s: float,
+    exposure_s: float | Sequence[float],
     quiet: bool = False,
     background: float = 1.0,
     made: Callable[[str], None] | None = None,
@@ -70,7 +70,8 @@ def simulate_archive(
         Gets one folder per observation.
     n, seed : int
         Observation k of a seed is the same whatever n.
-    exposure_s : float
+    exposure_s : float or sequence of float
+        Length of all, or of each.
     quiet : bool
         No transients, no variable sources, no proton flares.
     background : float
@@ -86,15 +87,17 @@ def simulate_archive(
     folder.mkdir(parents=True, exist_ok=True)
     tables = [TRUTH.empty_table()]
     obsids = []
+    lengths_s = np.broadcast_to(np.asarray(exposure_s, float), n).tolist()
     for k, child in enumerate(np.random.SeedSequence(seed).spawn(n)):
         rng = np.random.default_rng(child)
-        pointing = draw_pointing(rng, f"{990_000_001 + k:010d}", exposure_s, k)
-        sky = draw_sky(rng, exposure_s, quiet)
+        pointing = draw_pointing(rng, f"{990_000_001 + k:010d}", lengths_s[k], k)
+        sky = draw_sky(rng, lengths_s[k], quiet)
         tables.append(simulate_observation(folder / pointing.obsid, pointing, sky, rng, background))
         obsids.append(pointing.obsid)
         if made is not None:
             made(pointing.obsid)
-    title = f"# {n} simulated observations: seed {seed}, {exposure_s:g} s each"
+    spread = dict.fromkeys(f"{length_s:g} s" for length_s in (min(lengths_s), max(lengths_s)))
+    title = f"# {n} simulated observations: seed {seed}, {' to '.join(spread)} each"
     (folder / "observations.txt").write_text("\n".join([title, *obsids]) + "\n", "utf-8")
     truth = pa.concat_tables(tables)
     pq.write_table(truth, folder / "truth.parquet")

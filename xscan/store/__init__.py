@@ -8,6 +8,7 @@ results are of.
 
 from __future__ import annotations
 
+from xscan.store.about import holds_results
 from xscan.store.disk import named_trouble, sync_folder, write_whole
 from xscan.store.manifest import read_json
 from xscan.store.reader import Results, open_results
@@ -17,6 +18,7 @@ from xscan.store.writer import ResultsWriter
 __all__ = [
     "Results",
     "ResultsWriter",
+    "holds_results",
     "named_trouble",
     "open_results",
     "read_json",

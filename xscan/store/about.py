@@ -12,7 +12,7 @@ from xscan.store.disk import sync_folder, write_whole
 from xscan.store.manifest import read_json
 from xscan.tables import Provenance
 
-__all__ = ["check_format", "claim", "read_about"]
+__all__ = ["check_format", "claim", "holds_results", "read_about"]
 
 _NAME = "_xscan.json"
 
@@ -34,11 +34,7 @@ def claim(folder: Path, provenance: Provenance, settings: dict[str, str]) -> Non
     StoreError
         If the folder holds results of another configuration or format.
     """
-    path = folder / _NAME
-    if path.exists():
-        held = read_about(folder)
-        check_format(folder, held)
-        _check_configuration(folder, held, provenance, settings)
+    if holds_results(folder, provenance, settings):
         return
     about = {
         "format": FORMAT_VERSION,
@@ -47,8 +43,24 @@ def claim(folder: Path, provenance: Provenance, settings: dict[str, str]) -> Non
         "config_digest": provenance.config_digest,
         "settings": settings,
     }
-    write_whole(path, json.dumps(about, indent=2).encode() + b"\n")
+    write_whole(folder / _NAME, json.dumps(about, indent=2).encode() + b"\n")
     sync_folder(folder)
+
+
+def holds_results(folder: Path, provenance: Provenance, settings: dict[str, str]) -> bool:
+    """Tell whether a folder holds results, of this configuration; parameters as of :func:`claim`.
+
+    Raises
+    ------
+    StoreError
+        If it holds results of another configuration or format.
+    """
+    if not (folder / _NAME).exists():
+        return False
+    held = read_about(folder)
+    check_format(folder, held)
+    _check_configuration(folder, held, provenance, settings)
+    return True
 
 
 def read_about(folder: Path) -> About:

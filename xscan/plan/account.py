@@ -1,0 +1,118 @@
+"""What a person reads of a plan, and what a program does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+__all__ = ["Plan", "to_json", "to_lines"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will take.
+
+    Attributes
+    ----------
+    n_listed, n_searched, n_here, n_missing : int
+        Observations on the list; of them those in the results, and of the rest those that are on disk and not.
+    here_bytes, fetch_bytes : int
+        On disk, and about to be fetched.
+    mean_bytes : int
+        What an observation that is not on disk is taken for.
+    mean_is_known : bool
+        Whether that is the mean of those on disk, or any archive's.
+    fetch_s_min : float
+        What the requests alone take at the polite rate, s.
+    n_sample : int
+        Observations of the calibration; 0 if there is nothing to search.
+    sample_is_simulated : bool
+    calibration_s : float
+        What it took, s.
+    n_workers : int
+    start_s, search_s : float
+        Starting and ending; searching, s.
+    hours : float
+        Both, without waiting for an archive.
+    result_bytes, free_bytes : int
+        Of the results; that are free where they will be.
+    worker_memory_bytes : int, optional
+        For each worker; None where the system does not say.
+    """
+
+    n_listed: int
+    n_searched: int
+    n_here: int
+    n_missing: int
+    here_bytes: int
+    fetch_bytes: int
+    mean_bytes: int
+    mean_is_known: bool
+    fetch_s_min: float
+    free_bytes: int
+    n_sample: int = 0
+    sample_is_simulated: bool = False
+    calibration_s: float = 0.0
+    n_workers: int = 0
+    start_s: float = 0.0
+    search_s: float = 0.0
+    hours: float = 0.0
+    result_bytes: int = 0
+    worker_memory_bytes: int | None = None
+
+
+def to_json(plan: Plan) -> str:
+    """Give it as one JSON object."""
+    return json.dumps(asdict(plan), indent=1)
+
+
+def to_lines(plan: Plan) -> list[str]:
+    """Give it as lines of two columns."""
+    n_todo = plan.n_here + plan.n_missing
+    facts = [("on the list", f"{_count(plan.n_listed)}; {plan.n_searched:,} searched before and left out")]
+    if plan.n_here:
+        facts.append(("on disk", f"{_count(plan.n_here)}, {_size(plan.here_bytes)}"))
+    if plan.n_missing:
+        whence = "the mean of those on disk" if plan.mean_is_known else "a typical size, as none is on disk"
+        facts += [
+            ("to be fetched", f"{_count(plan.n_missing)}, about {_size(plan.fetch_bytes)}"),
+            ("", f"(each taken for {_size(plan.mean_bytes)}, {whence})"),
+            ("fetching", f"at least {_duration(plan.fetch_s_min)}: the requests alone; the archive decides the rest"),
+        ]
+    if not n_todo:
+        return _columns([*facts, ("searching", "nothing is left to do")])
+    each_s = plan.search_s / n_todo
+    what = "simulated ones, as none is on disk" if plan.sample_is_simulated else "of all sizes"
+    workers = "this process" if plan.n_workers == 1 else f"{plan.n_workers} workers"
+    memory = "this system does not say" if plan.worker_memory_bytes is None else _size(plan.worker_memory_bytes)
+    facts += [
+        ("searching", f"{plan.hours:.2g} h ({_duration(plan.start_s + plan.search_s)}) with {workers}"),
+        ("", f"({_duration(plan.start_s)} to start and end, then {each_s:.2g} s an observation)"),
+        ("results", f"{_size(plan.result_bytes)}, {_size(plan.free_bytes)} are free there"),
+        ("memory", f"{memory}, each worker"),
+        ("measured on", f"{_count(plan.n_sample)}, {what}, in {_duration(plan.calibration_s)}"),
+    ]
+    return _columns(facts)
+
+
+def _columns(facts: list[tuple[str, str]]) -> list[str]:
+    return [f"{name:15}{text}" for name, text in facts]
+
+
+def _count(n: int) -> str:
+    return f"{n:,} observation{'s' * (n != 1)}"
+
+
+def _size(n_bytes: int) -> str:
+    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB")):
+        if n_bytes >= 1000**power:
+            return f"{n_bytes / 1000**power:.3g} {unit}"
+    return f"{n_bytes / 1000:.3g} kB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h"
