@@ -218,14 +218,16 @@ def plan(
     scheduler: Scheduler = None,
     sample: Annotated[
         int | None,
-        typer.Option("--sample", metavar="N", min=1, help="Observations to measure on. Default: 12, or 8 a worker."),
+        typer.Option(
+            "--sample", metavar="N", min=1, help="Different observations to measure on, at most. Default: 100."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say what xscan archive with the same options will take: bytes to fetch, hours, disk, memory.
 
-    Searches a sample of what is on disk, for a minute at most if a search takes
-    no longer than seconds, and keeps nothing of it (docs/operations.md).
+    Searches a sample of what is on disk, for ten seconds to a minute, and keeps
+    nothing of it (docs/operations.md).
 
     Exit codes: 0 said; 2 wrong usage or configuration, or nothing could be searched; 3 no usable device.
     """

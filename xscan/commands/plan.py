@@ -23,7 +23,7 @@ from xscan.interrupt import Interrupted, interruptible
 from xscan.ledger import read_ledger
 from xscan.obslist import Obslist
 from xscan.plan.account import Plan, to_json, to_lines
-from xscan.plan.calibrate import calibrate, sample_size
+from xscan.plan.calibrate import LEAST_S, LIMIT_S, calibrate, sample_size
 from xscan.plan.estimate import estimate
 from xscan.plan.stock import choose, stock
 from xscan.runner import Task, unfinished
@@ -38,8 +38,6 @@ _TYPICAL_BYTES = 60_000_000
 
 _STAND_INS_S = (10_000.0, 15_000.0, 20_000.0, 30_000.0, 40_000.0)
 """Exposures of the observations that are simulated where none is on disk, s."""
-
-_LIMIT_S = 60.0  # of the calibration
 
 
 def plan(
@@ -95,7 +93,8 @@ def plan(
                     crew,
                     data,
                     work / "results",
-                    _LIMIT_S,
+                    LEAST_S,
+                    LIMIT_S,
                     _note,
                     interruption,
                 )
@@ -106,7 +105,7 @@ def plan(
         start_s = loading_s + expected.start_s
         planned = replace(
             planned,
-            n_sample=len(chosen),
+            n_sample=len(measured.stored),
             sample_is_simulated=not listed,
             calibration_s=time.perf_counter() - begun_s,
             n_workers=measured.n_workers,

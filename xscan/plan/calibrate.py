@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
 
 from xscan.crew import Crew, work
@@ -20,16 +20,19 @@ from xscan.scanner import Order, Recipe
 from xscan.store import ResultsWriter
 from xscan.summary import Summary
 
-__all__ = ["calibrate", "sample_size"]
+__all__ = ["LEAST_S", "LIMIT_S", "calibrate", "sample_size"]
 
-_AT_LEAST, _A_WORKER = 12, 8  # observations in a sample
-_MANY = 100  # where it is not known how many workers there are
+LEAST_S, LIMIT_S = 10.0, 60.0
+"""How long a calibration takes, if a search takes seconds at most."""
+
+_AT_LEAST, _A_WORKER = 12, 8  # observations in a sample, repeated ones counted
+_MANY = 100  # different observations; more say no more
 _IN_FLIGHT = 2  # an observation is searched while the next is read
 
 
 def sample_size(n_workers: int | None) -> int:
-    """Say how many observations are a good sample for a crew of so many; None: nobody knows yet."""
-    return _MANY if n_workers is None else max(_AT_LEAST, _A_WORKER * n_workers)
+    """Say how many observations are enough for a crew of so many; None: nobody knows yet."""
+    return max(_MANY, _A_WORKER * (n_workers or 1))
 
 
 def calibrate(
@@ -39,6 +42,7 @@ def calibrate(
     crew: Crew,
     data: Path,
     folder: Path,
+    least_s: float,
     limit_s: float,
     say: Callable[[str], None],
     interruption: Interruption,
@@ -46,9 +50,9 @@ def calibrate(
     """Search a sample with a crew, as a run does.
 
     First the observation of middle size is searched, again and again, until every worker has its code
-    and libraries loaded. Then the clock starts, and the sample comes, so often that each worker gets
-    some of it. The clock stops when there is no more for a worker that asks: from then on workers
-    stand idle, as in a run only at its very end.
+    and libraries loaded. Then the clock starts, and the sample comes, from its beginning again if it
+    is at its end, until there was enough for each worker. The clock stops when a worker asks for more
+    in vain: from then on workers stand idle, as in a run only at its very end.
 
     Parameters
     ----------
@@ -63,8 +67,10 @@ def calibrate(
         The folder that holds the observations, absolute.
     folder : Path
         For the results, absolute; new.
+    least_s : float
+        How long the clock runs at least, s.
     limit_s : float
-        After so many seconds nothing more is begun, but that every worker gets one.
+        After so long, s, from the start of the crew on, nothing more is begun, but that every worker gets one.
     say : callable
         Told where the dashboard is.
     interruption : Interruption
@@ -74,7 +80,7 @@ def calibrate(
     MachineError
         If nothing of the sample could be searched.
     """
-    stream = _Stream(sample, sizes, crew, limit_s)
+    stream = _Stream(sample, sizes, crew, least_s, limit_s)
     writer = ResultsWriter(folder, order.provenance(), order.settings())
     with writer:
         work(stream.tasks(), order, crew, data, writer, stream.heard, None, say, interruption)
@@ -87,11 +93,14 @@ def calibrate(
 class _Stream:
     """The observations of a calibration, one after the other, and what became of them when."""
 
-    def __init__(self, sample: Sequence[Task], sizes: Mapping[str, int], crew: Crew, limit_s: float) -> None:
+    def __init__(
+        self, sample: Sequence[Task], sizes: Mapping[str, int], crew: Crew, least_s: float, limit_s: float
+    ) -> None:
         self._sample = sample
         self._sizes = sizes
         self._crew = crew
         self._size = crew.size()
+        self._least_s = least_s
         self._limit_s = limit_s
         self._heard: list[tuple[float, Summary]] = []
         self._given = self._most_in_flight = 0
@@ -108,9 +117,8 @@ class _Stream:
             yield self._give(middle)
         self._idle = self._memory()
         self._opened_s = time.perf_counter()
-        n = self._n_workers()
-        for number, task in enumerate(islice(cycle(self._sample), max(len(self._sample), _A_WORKER * n))):
-            if self._late() and number >= n:
+        for number, task in enumerate(cycle(self._sample)):
+            if self._enough(number):
                 break
             yield self._give(task)
         self._closed_s = time.perf_counter()
@@ -158,6 +166,13 @@ class _Stream:
     def _n_workers(self) -> int:
         """Say how many workers there are; of a cluster what can be seen of it."""
         return self._size or max(1, math.ceil(self._most_in_flight / _IN_FLIGHT))
+
+    def _enough(self, n: int) -> bool:
+        """Whether the clock may stop after ``n`` observations."""
+        workers = self._n_workers()
+        if self._late():
+            return n >= workers
+        return n >= max(_AT_LEAST, _A_WORKER * workers) and time.perf_counter() - self._opened_s >= self._least_s
 
     def _late(self) -> bool:
         return time.perf_counter() - self._begun_s > self._limit_s
