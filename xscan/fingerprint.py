@@ -16,7 +16,16 @@ __all__ = ["BYSTANDERS", "code_digest", "inputs_digest"]
 
 BYSTANDERS = frozenset(
     [
-        *("__init__", "archives", "bench", "commands", "plan", "releases", "simulate", "store"),  # folders, and the version
+        *(
+            "__init__",
+            "archives",
+            "bench",
+            "commands",
+            "plan",
+            "releases",
+            "simulate",
+            "store",
+        ),  # folders, and the version
         *("api", "cli", "cluster", "crew", "dispatch", "doctor", "export", "interrupt", "ledger", "memory", "obslist"),
         *("pace", "plots", "progress", "report", "runner", "sizes", "summary", "worker"),
     ]

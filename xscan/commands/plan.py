@@ -106,7 +106,7 @@ def plan(
         planned = replace(
             planned,
             n_sample=len(measured.stored),
-            sample_is_simulated=not listed,
+            sample_is_made_up=not listed,
             calibration_s=time.perf_counter() - begun_s,
             n_workers=measured.n_workers,
             start_s=start_s,

@@ -26,7 +26,7 @@ class Plan:
         What the requests alone take at the polite rate, s.
     n_sample : int
         Observations of the calibration; 0 if there is nothing to search.
-    sample_is_simulated : bool
+    sample_is_made_up : bool
     calibration_s : float
         What it took, s.
     n_workers : int
@@ -51,7 +51,7 @@ class Plan:
     fetch_s_min: float
     free_bytes: int
     n_sample: int = 0
-    sample_is_simulated: bool = False
+    sample_is_made_up: bool = False
     calibration_s: float = 0.0
     n_workers: int = 0
     start_s: float = 0.0
@@ -82,11 +82,11 @@ def to_lines(plan: Plan) -> list[str]:
     if not n_todo:
         return _columns([*facts, ("searching", "nothing is left to do")])
     each_s = plan.search_s / n_todo
-    what = "simulated ones, as none is on disk" if plan.sample_is_simulated else "of all sizes"
+    what = "made up as none is on disk" if plan.sample_is_made_up else "of all sizes"
     workers = "this process" if plan.n_workers == 1 else f"{plan.n_workers} workers"
     memory = "this system does not say" if plan.worker_memory_bytes is None else _size(plan.worker_memory_bytes)
     facts += [
-        ("searching", f"{plan.hours:.2g} h ({_duration(plan.start_s + plan.search_s)}) with {workers}"),
+        ("searching", f"{_duration(3600 * plan.hours)} with {workers}"),
         ("", f"({_duration(plan.start_s)} to start and end, then {each_s:.2g} s an observation)"),
         ("results", f"{_size(plan.result_bytes)}, {_size(plan.free_bytes)} are free there"),
         ("memory", f"{memory}, each worker"),
