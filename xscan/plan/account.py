@@ -114,5 +114,5 @@ def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.2g} s"
     if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
+        return f"{seconds / 60:.2g} min"
     return f"{seconds / 3600:,.1f} h"
