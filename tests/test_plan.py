@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -24,6 +25,7 @@ from xscan.crew import Crew
 from xscan.errors import ConfigError, MachineError
 from xscan.interrupt import Interruption
 from xscan.ledger import Outcome
+from xscan.memory import peak_bytes
 from xscan.obslist import Obslist
 from xscan.plan import calibrate as calibration
 from xscan.plan.account import Plan, to_lines
@@ -121,7 +123,8 @@ def test_a_sample_is_of_all_sizes(of: list[int], n: int) -> None:
 
 
 def test_a_sample_is_spread_evenly() -> None:
-    assert sorted(choose({f"{k:010d}": k * k for k in range(101)}, 5)) == [f"{k:010d}" for k in (0, 25, 50, 75, 100)]
+    sizes_by_name = {f"{37 * k % 101:010d}": k * k for k in range(101)}
+    assert sorted(sizes_by_name[obsid] for obsid in choose(sizes_by_name, 5)) == [0, 25**2, 50**2, 75**2, 100**2]
 
 
 def test_what_is_on_disk_is_what_a_search_reads(tmp_path: Path) -> None:
@@ -272,8 +275,10 @@ def test_a_sample_is_searched_as_a_run_does(data: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_at_once")
 @pytest.mark.parametrize("crew", [Crew(), Crew(workers=2)], ids=["loop", "workers"])
 def test_a_plan_of_what_is_here_and_what_is_not(
-    crew: Crew, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    crew: Crew, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: set[int] = set()  # processes, for their memory
+    monkeypatch.setattr(calibration, "peak_bytes", lambda pid: (asked.add(pid), peak_bytes(pid))[1])
     out = tmp_path / "results"
     done = run(
         "archive", "--offline", "--obslist", _obslist(tmp_path, 1), "--data", data, "--out", out,
@@ -293,8 +298,20 @@ def test_a_plan_of_what_is_here_and_what_is_not(
     assert (found.n_sample, found.sample_is_made_up, found.n_workers) == (2, False, crew.workers or 1)
     assert found.hours == pytest.approx((found.start_s + found.search_s) / 3600)
     assert min(found.start_s, found.search_s, found.result_bytes) > 0
+    assert (asked == {os.getpid()}) == crew.alone()
     assert found.worker_memory_bytes is not None
     assert 50e6 < found.worker_memory_bytes < 5e9
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_what_is_to_be_fetched_counts_like_the_mean(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, half = (
+        planned(capsys, listed(*numbers), data, tmp_path / "out", settings(), Crew())
+        for numbers in ((1, 2, 3), (1, 2, 3, 4, 5, 6))
+    )
+    assert half.result_bytes / here.result_bytes == pytest.approx(2, rel=0.05)  # times of searching are stored too
 
 
 def _obslist(folder: Path, *numbers: int) -> Path:
