@@ -296,6 +296,17 @@ def test_a_second_coordinator_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_compaction_leaves_what_a_worker_is_writing(tmp_path: Path, tables: Tables) -> None:
+    half = tmp_path / "staging" / ".tmp-worker"
+    with open_writer(tmp_path) as out:
+        half.write_bytes(b"half")
+        out.write(OBSID, tables)
+        out.compact()
+        assert half.exists()
+    with open_writer(tmp_path):  # it is dead by then
+        assert not half.exists()
+
+
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     code = f"""
 import os, signal

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,7 +22,7 @@ import xscan
 from xscan import api
 from xscan.archives import Fetched, Fetcher
 from xscan.archives.cache import size_on_disk
-from xscan.archives.supply import Supply, supplied
+from xscan.archives.supply import Supply, _between, supplied
 from xscan.commands.archive import archive as run_archive
 from xscan.crew import Crew
 from xscan.errors import ArchiveError
@@ -224,6 +225,15 @@ def test_a_disk_that_takes_no_more_ends_the_run_and_not_what_is_finished(
     assert set(states(out).values()) <= {"done"}
     assert search(data, out, from_archive(archive), FOUND, crew) == 0
     assert xscan.open_results(out).content_hash() == xscan.open_results(offline).content_hash()
+
+
+def test_what_arrives_goes_before_what_is_here() -> None:
+    """Only where nothing has arrived, what is here is taken: so there is room for the next to be fetched."""
+    a, b, x, y, z = (Fetched(name, "fetched") for name in "abxyz")
+    never = threading.Event()
+    never.set()  # no waiting
+    assert list(_between(iter([None, a, None, b]), iter([x, y, z]), never)) == [x, a, y, b, z]
+    assert list(_between(iter([None, None, a]), iter([x]), never)) == [x, None, a]
 
 
 @pytest.mark.parametrize("options", [(), ("--workers", "1")])

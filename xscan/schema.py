@@ -204,7 +204,7 @@ LIGHTCURVES = pa.schema(
 """The Bayes factors of a frame are not stored: they follow from its counts (:func:`xscan.bayes.log10_bayes`) and
 would double the size. :func:`xscan.export.write_lightcurves` writes them too."""
 
-CIRCUMSTANCES = {"backend", "seconds_read", "seconds_spent", "finished_utc"}
+CIRCUMSTANCES = {"xscan_version", "backend", "seconds_read", "seconds_spent", "finished_utc"}
 """Columns that may differ between two runs of the same search."""
 
 SCHEMAS = {"runs": RUNS, "regions": REGIONS, "voxels": VOXELS, "lightcurves": LIGHTCURVES}

@@ -41,7 +41,7 @@ def fetch_ahead(
     ahead : int
         Fetch at most so many that nobody has asked for yet, those under way included.
     wait_s : float, optional
-        Give None where nothing has come for so long, s; by default wait.
+        Give None where nothing has come for so long, s, which may be 0; by default wait.
 
     Yields
     ------

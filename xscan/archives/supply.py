@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -70,12 +71,30 @@ def supplied(
     limit = supply.cache_limit_bytes
     with open_web(Manners(requests_per_s=supply.requests_per_s)) as web:
         fetcher = Fetcher(open_source(supply.source, web), data)
-        fetching = fetch_ahead(obsids, fetcher.fetch, web.stop, supply.parallel, wait_s=_WAIT_S)
+        here: list[str] = []
+        missing: list[str] = []
+        for obsid in obsids:
+            (here if (data / obsid).is_dir() else missing).append(obsid)
+        fetching = fetch_ahead(missing, fetcher.fetch, web.stop, supply.parallel, wait_s=0)
         with closing(fetching):
-            arriving: Iterable[Fetched | None] = fetching if limit is None else _kept_below(limit, data, done, fetching)
-            yield _arriving(arriving, refused)
+            fetched: Iterable[Fetched | None] = _between(fetching, map(fetcher.fetch, here), web.stop)
+            if limit is not None:
+                fetched = _kept_below(limit, data, done, fetched)
+            yield _arriving(fetched, refused)
     if limit is not None:
         _make_room(data, limit, done)
+
+
+def _between(
+    fetching: Iterable[Fetched | None], here: Iterator[Fetched], stop: threading.Event
+) -> Iterator[Fetched | None]:
+    """Give what has arrived, and while nothing has, what is here, so that no one waits for an archive without need."""
+    for fetched in fetching:
+        one = fetched or next(here, None)
+        if one is None:
+            stop.wait(_WAIT_S)
+        yield one
+    yield from here
 
 
 def _arriving(

@@ -134,12 +134,11 @@ def _plots(folder: Path) -> Path:
 def _arriving(
     todo: list[Task], data: Path, supply: Supply | None, done: Set[str], refused: Callable[[Fetched], None]
 ) -> Iterator[Iterable[Task | None]]:
-    """Give the observations to be searched as their files are there: first what is here, however the archive is."""
+    """Give the observations to be searched as their files are there."""
     if supply is None:
         yield todo
         return
     from xscan.archives.supply import supplied
 
-    ordered = sorted(todo, key=lambda task: not task[1].is_dir())
-    with supplied([str(obsid) for obsid, _ in ordered], data, supply, done, refused) as arriving:
+    with supplied([str(obsid) for obsid, _ in todo], data, supply, done, refused) as arriving:
         yield arriving

@@ -77,13 +77,16 @@ def drop(folder: Path, observations: Set[str]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the files of the tables that the manifest does not name, and half-written ones."""
+    """Remove the files of the tables that the manifest does not name, and half-written ones.
+
+    Not so in ``staging``: what is half-written there may be what a worker is writing.
+    """
     named = {file for part in read_manifest(folder) for file in part.files.values()}
     for name in SCHEMAS:
         for path in (folder / name).glob("part-*.parquet"):
             if f"{name}/{path.name}" not in named:
                 path.unlink(missing_ok=True)
-    for place in (folder, folder / STAGING, *(folder / name for name in SCHEMAS)):
+    for place in (folder, *(folder / name for name in SCHEMAS)):
         remove_temporaries(place)
 
 

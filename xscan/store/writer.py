@@ -11,7 +11,7 @@ from xscan.schema import SCHEMAS
 from xscan.store.about import claim
 from xscan.store.carry import carry
 from xscan.store.compaction import FULL, compact, drop, sweep
-from xscan.store.disk import named_trouble
+from xscan.store.disk import named_trouble, remove_temporaries
 from xscan.store.lock import locked
 from xscan.store.staging import STAGING, stage
 from xscan.tables import Provenance, Tables
@@ -55,6 +55,7 @@ class ResultsWriter:
             for name in (STAGING, *SCHEMAS):
                 (self.folder / name).mkdir(exist_ok=True)
             sweep(self.folder)
+            remove_temporaries(self.folder / STAGING)  # nobody is at work yet
             compact(self.folder)
             self._held = held.pop_all()
         return self
