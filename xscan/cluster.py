@@ -337,7 +337,7 @@ class DaskPool:
         def restart() -> None:
             try:
                 self._client.restart_workers([worker], timeout=_ANSWER_S, raise_for_error=False)
-            except (OSError, RuntimeError, ValueError) as error:  # it is gone already, or its nanny is
+            except (OSError, RuntimeError, ValueError, KeyError) as error:  # it is gone already, or its nanny is
                 log.debug("worker %s: %s", worker, error)
 
         Thread(target=restart, name="xscan-restart", daemon=True).start()
