@@ -15,7 +15,7 @@ from xscan.schema import SCHEMAS
 from xscan.store.disk import remove_temporaries, sync_folder
 from xscan.store.manifest import Part, read_manifest, write_manifest
 from xscan.store.part import by_obsid, read_files, without, write_part
-from xscan.store.staging import STAGING, read_staged, staged
+from xscan.store.staging import read_staged, staged
 from xscan.tables import Tables
 
 __all__ = ["FULL", "compact", "drop", "sweep"]
