@@ -262,9 +262,12 @@ def check_account(data: Path, expected: dict[str, tuple[str, str]], work: Path) 
 def check_kills(data: Path, obsids: list[str], kills: int, work: Path, rng: random.Random) -> None:
     """Kill, look, and go on until the number of kills is reached."""
     reference = Search(data, obsids, work, "undisturbed")
-    started = time.perf_counter()
+    seconds = {}
+    for crew in ((), ("--workers", "2")):
+        started = time.perf_counter()
+        Search(data, obsids, work, f"undisturbed{len(crew)}", *crew).to_the_end()
+        seconds[crew] = time.perf_counter() - started
     steps = reference.to_the_end()
-    seconds = time.perf_counter() - started
     expected = open_results(reference.out).content_hash()
     whom = ("loop at a change to the disk", "loop at any moment", "coordinator", "workers", "both")
     died = dict.fromkeys(whom, 0)
@@ -280,7 +283,7 @@ def check_kills(data: Path, obsids: list[str], kills: int, work: Path, rng: rand
             elif target == "loop at a change to the disk":
                 died[target] += search.until_killed(step=rng.randrange(steps))
             else:
-                died[target] += search.until_killed(after_s=rng.uniform(0.2, 0.9) * seconds + 2 * bool(crew))
+                died[target] += search.until_killed(after_s=rng.uniform(0.2, 0.9) * seconds[crew])
             search.check()
         search.to_the_end("--retry-failed")  # an observation whose worker was killed twice is given up until then
         search.check()
