@@ -44,6 +44,7 @@ FULL_BYTES = 20_000  # no file may be larger: what is found takes more
 LITTLE_MEMORY = "350MB"  # for a worker: its libraries take as much
 TIMED = (20, 60)  # observations in two runs, whose difference is free of what a start costs
 TIMED_S = 3000.0  # their exposure
+ROUNDS = 5
 MOST_CPU = 1.15  # of two workers, of what one takes for an observation
 SETTINGS = ("--view", "50:0.2-12", "--view", "5:0.2-2", "--backend", "numpy")
 
@@ -388,13 +389,19 @@ def check_speed(work: Path, seed: int) -> None:
         return usage.ru_utime + usage.ru_stime, time.perf_counter() - started
 
     crews = {"a plain loop": (), "one worker": ("--workers", "1"), "two workers": ("--workers", "2")}
-    cost: dict[str, list[tuple[float, float]]] = {name: [] for name in crews}
-    for _ in range(3):
-        for name, options in crews.items():  # in turn: a noisy machine is noisy for all
-            few, many = (spent(n, options) for n in TIMED)
-            n = TIMED[1] - TIMED[0]
-            cost[name].append(((many[0] - few[0]) / n, (many[1] - few[1]) / n))
-    best = {name: tuple(map(min, zip(*taken, strict=True))) for name, taken in cost.items()}
+    taken: dict[tuple[str, int], list[tuple[float, float]]] = {(name, n): [] for name in crews for n in TIMED}
+    for _ in range(ROUNDS):
+        for name, n in taken:  # in turn: a noisy machine is noisy for all
+            taken[name, n].append(spent(n, crews[name]))
+    # the least of each run, then the difference: the least difference would be that of the slowest short run
+    least = {run: tuple(map(min, zip(*spells, strict=True))) for run, spells in taken.items()}
+    few, many = TIMED
+    best = {
+        name: tuple(
+            (long - short) / (many - few) for short, long in zip(least[name, few], least[name, many], strict=True)
+        )
+        for name in crews
+    }
     for name, (cpu_s, wall_s) in best.items():
         print(f"{name}: {1e3 * cpu_s:.0f} ms CPU, {1e3 * wall_s:.0f} ms wall an observation of {TIMED_S:g} s")
     cpu = best["two workers"][0] / best["one worker"][0]

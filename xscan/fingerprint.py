@@ -16,16 +16,8 @@ __all__ = ["BYSTANDERS", "code_digest", "inputs_digest"]
 
 BYSTANDERS = frozenset(
     [
-        *(
-            "__init__",
-            "archives",
-            "bench",
-            "commands",
-            "plan",
-            "releases",
-            "simulate",
-            "store",
-        ),  # folders, and the version
+        "__init__",  # the version's number
+        *("archives", "bench", "commands", "plan", "releases", "simulate", "store"),
         *("api", "cli", "cluster", "crew", "dispatch", "doctor", "export", "interrupt", "ledger", "memory", "obslist"),
         *("pace", "plots", "progress", "report", "runner", "sizes", "summary", "worker"),
     ]

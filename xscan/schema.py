@@ -201,8 +201,8 @@ LIGHTCURVES = pa.schema(
         _list("rejected", pa.bool_(), "", "frame not searched"),
     ]
 )
-"""The Bayes factors of a frame are not stored: they follow from its counts (:func:`xscan.bayes.log10_bayes`) and
-would double the size. :func:`xscan.export.write_lightcurves` writes them too."""
+"""The Bayes factors of a frame are not stored: they follow from its counts and expectation
+(:func:`xscan.bayes.log10_bayes`). :func:`xscan.export.write_lightcurves` writes them too."""
 
 CIRCUMSTANCES = {"xscan_version", "backend", "seconds_read", "seconds_spent", "finished_utc"}
 """Columns that may differ between two runs of the same search."""

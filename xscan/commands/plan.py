@@ -19,15 +19,15 @@ from xscan.archives.products import PRODUCTS
 from xscan.commands.archive import NOT_HERE
 from xscan.crew import Crew
 from xscan.errors import ConfigError
-from xscan.interrupt import Interrupted, interruptible
+from xscan.interrupt import Interrupted, Interruption, interruptible
 from xscan.ledger import read_ledger
 from xscan.obslist import Obslist
 from xscan.plan.account import Plan, to_json, to_lines
 from xscan.plan.calibrate import LEAST_S, LIMIT_S, calibrate, sample_size
-from xscan.plan.estimate import estimate
+from xscan.plan.estimate import Measured, estimate
 from xscan.plan.stock import choose, stock
 from xscan.runner import Task, unfinished
-from xscan.scanner import Order
+from xscan.scanner import Order, Recipe
 from xscan.simulate import simulate_archive
 from xscan.store import holds_results, open_results
 
@@ -79,25 +79,7 @@ def plan(
         try:
             with interruptible() as interruption, _workplace(out) as work:
                 begun_s = time.perf_counter()
-                sizes = here or listed
-                if not sizes:
-                    data = work / "data"
-                    _note("none of these observations is on disk: some are simulated to measure on")
-                    _stand_ins(data)
-                    sizes = stock(data, [path.name for path in data.iterdir() if path.is_dir()])
-                chosen = choose(sizes, sample or sample_size(crew.size()))
-                measured = calibrate(
-                    [(obsid, data / obsid) for obsid in chosen],
-                    sizes,
-                    equipped,
-                    crew,
-                    data,
-                    work / "results",
-                    LEAST_S,
-                    LIMIT_S,
-                    _note,
-                    interruption,
-                )
+                measured = _measure(here or listed, data, work, equipped, crew, sample, interruption)
         except Interrupted as signal:
             _note(f"xscan: stopped by {signal}")
             return signal.exit_code
@@ -117,6 +99,25 @@ def plan(
         )
     typer.echo(to_json(planned) if json else "\n".join(to_lines(planned)))
     return 0
+
+
+def _measure(
+    sizes: dict[str, int],
+    data: Path,
+    work: Path,
+    equipped: Order | Recipe,
+    crew: Crew,
+    sample: int | None,
+    interruption: Interruption,
+) -> Measured:
+    """Search some of the observations that are here, or simulated ones if none is; ``work`` is for what that leaves."""
+    if not sizes:
+        data = work / "data"
+        _note("none of these observations is on disk: some are simulated to measure on")
+        _stand_ins(data)
+        sizes = stock(data, [path.name for path in data.iterdir() if path.is_dir()])
+    tasks: list[Task] = [(obsid, data / obsid) for obsid in choose(sizes, sample or sample_size(crew.size()))]
+    return calibrate(tasks, sizes, equipped, crew, data, work / "results", LEAST_S, LIMIT_S, _note, interruption)
 
 
 def _nearest(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
@@ -42,8 +43,7 @@ def reprocess(
     against = f"held against {release.previous}" if release.previous else "the first"
     reporter.say(f"release {name}, {against}: {len(obslist.obsids)} observations")
     tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
-    stopped = None
-    made = None
+    made: Made | Interrupted
     try:
         with (
             interruptible() as interruption,
@@ -58,13 +58,13 @@ def reprocess(
 
             try:
                 made = make_release(folder, release, tasks, writer, equipped.provenance(), search, retry_failed)
-            except Interrupted as signal:
-                stopped = signal
+            except Interrupted as signal:  # what is finished goes into parts
+                made = signal
     except Interrupted as signal:  # outside of a search
-        stopped = signal
-    if stopped is not None or made is None:
-        reporter.say(f"xscan: stopped by {stopped}; the same command goes on from where it was")
-        return stopped.exit_code if stopped is not None else 1
+        made = signal
+    if isinstance(made, Interrupted):
+        reporter.say(f"xscan: stopped by {made}; the same command goes on from where it was")
+        return made.exit_code
     _print_made(made, folder / name)
     return 1 if made.release.n_failed else 0
 
@@ -79,19 +79,10 @@ def list_releases(folder: Path, unfinished: bool) -> int:
         return 0
     if not found:
         raise ConfigError(f"{folder}: no releases here; xscan reprocess makes them")
-    names = (
-        "release",
-        "finished (UTC)",
-        "against",
-        "carried",
-        "searched",
-        "withdrawn",
-        "regions",
-        "new",
-        "lost",
-        "changed",
+    table = Table(
+        *("release", "finished (UTC)", "against", "carried", "searched", "withdrawn"),
+        *("regions", "new", "lost", "changed"),
     )
-    table = Table(*names)
     for release in found:
         n = release.n_regions
         table.add_row(
@@ -113,11 +104,10 @@ def _print_made(made: Made, folder: Path) -> None:
         table = Table(
             "why searched again", "observations", "new", "lost", "changed", title="regions against the release before"
         )
-        reasons = made.observations["reason"].to_pylist()
-        of_regions = list(zip(made.regions["reason"].to_pylist(), made.regions["change"].to_pylist(), strict=True))
-        for reason in sorted(set(reasons)):
-            counts = [of_regions.count((reason, change)) for change in ("new", "lost", "changed")]
-            table.add_row(reason, *(str(count) for count in (reasons.count(reason), *counts)))
+        n_observations = Counter(made.observations["reason"].to_pylist())
+        n_regions = Counter(zip(*(made.regions[name].to_pylist() for name in ("reason", "change")), strict=True))
+        for reason, count in sorted(n_observations.items()):
+            table.add_row(reason, str(count), *(str(n_regions[reason, what]) for what in ("new", "lost", "changed")))
         console.print(table)
     n = release.n_regions
     text = (
