@@ -23,7 +23,7 @@ FLOORS = [
     {"model"},
     {"goodtime", "photons"},
     {"dropouts"},
-    {"backends.arguments"},
+    {"backends.arguments", "backends.division"},
     {"backends.device", "backends.cuda_source"},
     {"backends.cuda_memory", "backends.cupy_"},
     {"backends.nvidia"},

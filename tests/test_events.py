@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from fake import T0
+from fake import T0, binned
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -184,6 +184,39 @@ def test_lists_are_merged_alike(seed: int, sizes: list[int], n_cells: int) -> No
         assert slow.tick.max() < np.ceil(span * 1000)
 
 
+@pytest.mark.parametrize("n_cells", [86, 129, 130, 517, 2592])
+def test_every_pixel_finds_its_cell(n_cells: int) -> None:
+    """The compiled loop multiplies where the definition divides."""
+    pixels = np.arange(1, 51_841).astype(np.uint16)
+    ones = np.ones(pixels.size)
+    made = EventList(
+        InputFile("a", 1, camera="m1"), TangentPlane(1, 1), 850, 0.0, T0 + 0.5 * ones, pixels, pixels[::-1].copy(),
+        (300 * ones).astype(np.uint16), ones.astype(np.uint8), (T0, T0 + 1), {},
+    )  # fmt: skip
+    slow, _ = merging.merge([made], [Gate.everything()], T0, T0 + 1, n_cells)
+    fast, _ = get_backend("numba").merge([made], [Gate.everything()], T0, T0 + 1, n_cells)
+    assert_same_photons(slow, fast)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(0, 300),
+    band=st.sampled_from([(10_001, 12_000), (0, 65_535), (200, 201), (500, 500)]),
+    bin_ms=st.sampled_from([1, 7, 1000, 100_000]),
+    end_ms=st.sampled_from([1, 999, 1000, 5500, 100_000, 2**31 - 1]),
+)
+def test_curves_of_a_band_are_counted_alike(seed: int, n: int, band: tuple[int, int], bin_ms: int, end_ms: int) -> None:
+    rng = np.random.default_rng(seed)
+    if end_ms // bin_ms > 10**6:
+        bin_ms = 100_000
+    tick = rng.choice([-1, 0, 6, 7, 999, 1000, 5499, 5500, 99_999, 100_000, 2**31 - 2, 2**31 - 1], n)
+    p = binned(tick.astype(np.int32), 0, 0, rng.choice([200, 201, 500, 10_000, 10_001, 11_999, 12_000], n))
+    slow, fast = (get_backend(name).band_curve(p, band, bin_ms, end_ms) for name in ("numpy", "numba"))
+    np.testing.assert_array_equal(slow, fast)
+    assert slow.dtype == fast.dtype
+    assert slow.sum() == np.count_nonzero((p.pi >= band[0]) & (p.pi < band[1]) & (p.tick >= 0) & (p.tick < end_ms))
+
+
 def test_no_tick_lies_beyond_the_last() -> None:
     """An event a hair before the end of a range that begins before 0: its distance from the start rounds up."""
     t0, t1 = -2.048, 1e-17
@@ -227,11 +260,28 @@ def test_a_crowded_cell_is_sorted_too(rng: np.random.Generator, order: str) -> N
 def test_seconds_are_counted_alike(seed: int, sizes: list[int]) -> None:
     rng = np.random.default_rng(seed)
     lists = [event_list(rng, CAMERAS[i], n, 60.0, 25_000) for i, n in enumerate(sizes)]
+    assert_same_seconds(lists)
+
+
+def test_more_in_a_second_than_the_small_table_holds(rng: np.random.Generator) -> None:
+    """70,000 events of a CCD within a second, all over the field, and 65,536 of another: both would be miscounted."""
+    sizes = 70_000, 65_536, 100
+    made = event_list(rng, "m1", sum(sizes), 60.0, 25_000)
+    x, y = rng.integers(1, 51_841, (2, sum(sizes))).astype(np.uint16)
+    time = T0 + np.repeat([5.5, 6.5, 7.5], sizes)
+    counts = assert_same_seconds([replace(made, time=time, x=x, y=y, ccd=np.repeat([1, 2, 3], sizes).astype(np.uint8))])
+    assert counts.max() == 70_000
+
+
+def assert_same_seconds(lists: list[EventList]) -> NDArray[np.int32]:
     names, counts = dropouts.seconds(lists, T0, 60)
-    fast_names, fast_counts = numba_dropouts.seconds(lists, T0, 60)
+    fast_names, table, everything, totals = numba_dropouts.seconds(lists, T0, 60)
     np.testing.assert_array_equal(names, fast_names)
-    np.testing.assert_array_equal(counts, fast_counts)
-    assert counts.dtype == fast_counts.dtype
+    np.testing.assert_array_equal(counts, table.T[: names.size])
+    assert not table.T[names.size :].any()
+    np.testing.assert_array_equal(counts.sum(axis=0), everything)
+    np.testing.assert_array_equal(counts.sum(axis=1), totals[: names.size])
+    return counts
 
 
 @settings(max_examples=200)
@@ -243,6 +293,7 @@ def test_seconds_are_counted_alike(seed: int, sizes: list[int]) -> None:
 )
 @example(1, 20, 6, [(0, 100, 9), (3, 290, 10), (2, 0, 10)])  # all of them; to the end; from the start
 @example(1, 20, 6, [(1, 0, 300)])  # one that sends nothing at all
+@example(1, 100, 2, [(1, 0, 1)])  # in the very first second
 @example(3, 20, 6, [(1, 40, 12), (1, 53, 12), (2, 80, 4), (2, 84, 4), (2, 100, 5)])
 def test_silences_are_found_alike(seed: int, per_second: int, n_ccds: int, silent: list[tuple[int, int, int]]) -> None:
     """CCD 0 stands for all of them. In some second the others send so much that it counts for many."""

@@ -56,9 +56,10 @@ def quiet(backend: Backend, lists: list[EventList], seconds: float) -> dict[tupl
 def judge(lists: list[EventList], seconds: float, dt: float, rules: Rules) -> Frames:
     made = subset(lists, seconds)
     grid = Grid(T0, round(dt * 1000), int(seconds / dt), 129, Box(0, 1, 0, 1))
-    live = live_time(made, get_backend("auto")) if rules.live_time_rejection else {}
+    backend = get_backend("auto")
+    live = live_time(made, backend) if rules.live_time_rejection else {}
     n_photons = [e.time.size for e in lists]
-    return judge_frames(made, n_photons, bad_intervals(made, photons(lists)), live, grid, rules, get_backend("auto"))[0]
+    return judge_frames(made, n_photons, bad_intervals(made, photons(lists), backend), live, grid, rules, backend)[0]
 
 
 def hard_curve(counts: list[int]) -> EventList:
@@ -67,9 +68,10 @@ def hard_curve(counts: list[int]) -> EventList:
     return events("m1", time, pi=11_000)
 
 
-def test_bad_bins_of_100_s() -> None:
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_bad_bins_of_100_s(backend: str) -> None:
     lists = [hard_curve([10, 51, 50, 200, 3])]
-    edges, bad = bad_intervals(subset(lists, 550), photons(lists))
+    edges, bad = bad_intervals(subset(lists, 550), photons(lists), get_backend(backend))
     assert edges.tolist() == [0, 100_000, 200_000, 300_000, 400_000, 550_000]
     assert bad.tolist() == [False, True, False, True, False]  # more than 0.5 ct/s per list
 

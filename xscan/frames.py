@@ -18,6 +18,7 @@ from xscan.subsets import Subset, good_intervals
 __all__ = ["HighBackground", "LiveCcd", "LiveTime", "bad_intervals", "judge_frames", "live_time"]
 
 BAD_BIN_MS = 100_000
+HARD = (10_001, 12_000)  # eV, the second exclusive
 BAD_RATE_PER_LIST = 0.5  # ct/s of 10-12 keV and list
 SOME_S = 1e-3  # a CCD that was live for less was not
 LIVE_MIN = 0.5  # a frame with less live time in a CCD is rejected; a CCD with less is not working
@@ -129,7 +130,7 @@ def judge_frames(
     return Frames(bad, rejected, fraction), seconds
 
 
-def bad_intervals(subset: Subset, photons: Photons) -> HighBackground:
+def bad_intervals(subset: Subset, photons: Photons, backend: Backend) -> HighBackground:
     """Judge the 10-12 keV curve of a subset on bins of 100 s, the rest added to the last bin.
 
     Returns
@@ -140,11 +141,8 @@ def bad_intervals(subset: Subset, photons: Photons) -> HighBackground:
         True where the rate exceeds 0.5 ct/s per list.
     """
     total = int((subset.t1 - subset.t0) * 1000)
-    bins = max(total // BAD_BIN_MS, 1)
-    edges = np.append(np.arange(bins) * BAD_BIN_MS, total)
-    hard = photons.tick[(photons.pi > 10_000) & (photons.pi < 12_000)]
-    hard = hard[(hard >= 0) & (hard < total)]
-    counts = np.bincount(np.minimum(hard // BAD_BIN_MS, bins - 1), minlength=bins)
+    counts = backend.band_curve(photons, HARD, BAD_BIN_MS, total)
+    edges = np.append(np.arange(counts.size) * BAD_BIN_MS, total)
     length_s = np.diff(edges) / 1000
     return edges, counts > BAD_RATE_PER_LIST * len(subset.lists) * length_s
 

@@ -298,9 +298,14 @@ class Expectation:
 
     def row(self, y: int, x0: int = 0, x1: int | None = None) -> Floats:
         """Give mu of the cells x0..x1 of a row (all of them unless told), shape (x1 - x0, nt)."""
-        kind = self.kind
-        background = self.template[:, y, x0:x1].T[:, kind] * self.rate
-        return np.asarray(background + self.source[:, y, x0:x1].T[:, kind] * self.live)
+        bad = self.kind == 1
+        template, source = (factor[:, y, x0:x1, None] for factor in (self.template, self.source))
+        mu = np.where(bad, template[1], template[0])
+        mu *= self.rate
+        constant = np.where(bad, source[1], source[0])
+        constant *= self.live
+        mu += constant
+        return mu
 
     def at(self, y: NDArray[np.integer], x: NDArray[np.integer], t: NDArray[np.integer]) -> Floats:
         """Give mu of chosen voxels; y, x counted from the box's corner."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xscan.grid import Box, cells_of, ticks_of
 from xscan.model import CAMERAS, EventList, GoodTime, Photons
 
-__all__ = ["CUT_BY", "Gate", "last_tick", "merge", "sort_photons"]
+__all__ = ["CUT_BY", "Gate", "band_curve", "last_tick", "merge", "sort_photons"]
 
 CUT_BY = ("good_time", "ccd_not_working", "common_time")
 """The cuts of :func:`merge`, in order."""
@@ -95,6 +95,29 @@ def merge(
         parts.append((tick, events.x[keep], events.y[keep], events.pi[keep], camera))
     tick, x_px, y_px, pi, camera = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return sort_photons(tick, cells_of(x_px, n_cells), cells_of(y_px, n_cells), x_px, y_px, pi, camera), removed
+
+
+def band_curve(photons: Photons, pi_range: tuple[int, int], bin_ms: int, end_ms: int) -> NDArray[np.int64]:
+    """Count the photons of a band in bins of time; what is left of the range belongs to the last bin.
+
+    Parameters
+    ----------
+    photons : Photons
+    pi_range : (int, int)
+        eV, from 0 to 65,535, the second exclusive.
+    bin_ms : int
+        Length of a bin.
+    end_ms : int
+        Ticks from 0 to this one, exclusive, count.
+
+    Returns
+    -------
+    int64, shape (max(end_ms // bin_ms, 1),)
+    """
+    n_bins = max(end_ms // bin_ms, 1)
+    tick = photons.tick[(photons.pi >= pi_range[0]) & (photons.pi < pi_range[1])]
+    tick = tick[(tick >= 0) & (tick < end_ms)]
+    return np.bincount(np.minimum(tick // bin_ms, n_bins - 1), minlength=n_bins).astype(np.int64)
 
 
 def _in_good_time(events: EventList, gate: Gate) -> NDArray[np.bool_]:

@@ -140,7 +140,7 @@ def search_observation(
 def _search_subset(subset: Subset, observation: Observation, config: ScanConfig, backend: Backend) -> SubsetSearch:
     live = live_time(subset, backend) if config.rules.live_time_rejection else {}
     photons, files, n_photons = _photons(subset, live, config, backend)
-    high = bad_intervals(subset, photons)
+    high = bad_intervals(subset, photons, backend)
     box = photons.box if config.rules.one_box else None
     loaded = backend.load(photons)
     shared = _Shared(subset, photons, n_photons, high, live, loaded, observation.sources, box, config, backend)

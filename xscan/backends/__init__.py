@@ -67,7 +67,7 @@ class Loaded(Protocol):
     """A subset's photons, prepared once for all its views."""
 
     def bin(self, grid: Grid, pi_from: int, pi_to: int) -> Counts:
-        """Count the photons with ``pi_from <= PI < pi_to`` (eV) in the voxels of a grid."""
+        """Count the photons with ``pi_from <= PI < pi_to`` (eV, from 0 to 65,535) in the voxels of a grid."""
         ...
 
 
@@ -92,6 +92,10 @@ class Backend(Protocol):
         self, lists: Sequence[EventList], gates: Sequence[Gate], t0: float, t1: float, n_cells: int
     ) -> tuple[Photons, NDArray[np.int64]]:
         """Merge lists on the integer grid; as :func:`xscan.photons.merge`."""
+        ...
+
+    def band_curve(self, photons: Photons, pi_range: tuple[int, int], bin_ms: int, end_ms: int) -> NDArray[np.int64]:
+        """Count the photons of a band in bins of time; as :func:`xscan.photons.band_curve`."""
         ...
 
     def live_curve(self, time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> NDArray[np.float64] | None:

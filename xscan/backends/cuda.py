@@ -51,7 +51,7 @@ class CudaBackend:
     name = "cuda"
 
     def __init__(self, device: Device, host: Backend, cube_bytes: int | None = None) -> None:
-        self.select, self.drop, self.merge = host.select, host.drop, host.merge
+        self.select, self.drop, self.merge, self.band_curve = host.select, host.drop, host.merge, host.band_curve
         self.silences, self.live_curve, self.live_seconds = host.silences, host.live_curve, host.live_seconds
         self._workspace = Workspace(device, cube_bytes)
 

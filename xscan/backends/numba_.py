@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from xscan.backends import numba_dropouts, numba_events, numba_live
 from xscan.backends.arguments import check_limits, checked
+from xscan.backends.division import division
 from xscan.backends.numpy_ import MU_MIN
 from xscan.bayes import Thresholds
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Photons, Voxels
 
 __all__ = ["NumbaBackend", "cache_folder"]
-
-TICK_BITS = 31
 
 
 class NumbaBackend:
@@ -35,6 +34,7 @@ class NumbaBackend:
     drop = staticmethod(numba_events.drop)
     silences = staticmethod(numba_dropouts.silences)
     merge = staticmethod(numba_events.merge)
+    band_curve = staticmethod(numba_events.band_curve)
     live_curve = staticmethod(numba_live.live_curve)
     live_seconds = staticmethod(numba_live.live_seconds)
 
@@ -60,7 +60,9 @@ class NumbaLoaded:
         band = (pi_from, pi_to)
         photons = self._photons
         if band not in self._bands:
-            self._bands[band] = _band(photons.offsets, photons.tick, photons.pi, pi_from, pi_to)
+            self._bands[band] = _band(
+                photons.offsets, photons.tick, photons.pi, *numba_events.one_comparison(pi_from, pi_to)
+            )
         offsets, tick = self._bands[band]
         cells = _cells(photons.box, grid.box)
         first = np.where(cells < 0, 0, offsets[cells])
@@ -74,16 +76,6 @@ def _cells(outer: Box, inner: Box) -> NDArray[np.int64]:
     y, x = y + inner.y0, x + inner.x0
     inside = (y >= outer.y0) & (y < outer.y1) & (x >= outer.x0) & (x < outer.x1)
     return np.where(inside, (y - outer.y0) * outer.nx + x - outer.x0, -1)
-
-
-def _division(dt_ms: int) -> tuple[int, int]:
-    """Give m and s with ``tick // dt_ms == tick * m >> s`` for all ticks of 31 bits.
-
-    With s = 31 + bits of dt_ms and m = ceil(2**s / dt_ms) the error ``m * dt_ms - 2**s`` is less than
-    dt_ms, so that ``tick * error < 2**s`` (Granlund & Montgomery 1994); the product stays below 2**63.
-    """
-    s = TICK_BITS + (dt_ms - 1).bit_length()
-    return -(-(1 << s) // dt_ms), s
 
 
 class NumbaCounts:
@@ -102,7 +94,9 @@ class NumbaCounts:
         self._grid, self._band = grid, band
         self._photons, self._cells = photons, cells
         self._tick, self._first = tick, first
-        self._end, self._rate, self._n_max = _survey(first, end, tick, grid.dt_ms, grid.nt, *_division(grid.dt_ms))
+        self._end = _ends(first, end, tick, grid.dt_ms * grid.nt)
+        self._division = division(grid.dt_ms)
+        self._seen: tuple[NDArray[np.int64], int] | None = None
 
     def n_events(self) -> int:
         """Number of events in the voxels of the grid."""
@@ -110,27 +104,35 @@ class NumbaCounts:
 
     def n_max(self) -> int:
         """Largest count of a voxel."""
-        return int(self._n_max)
+        return self._rate_and_n_max()[1]
 
     def images(self, kind: NDArray[np.int8]) -> NDArray[np.int64]:
         """Counts summed over the frames of kind 0, and of kind 1 (int8, shape (nt,)); shape (2, ny, nx)."""
         ny, nx, nt = self._grid.shape
-        kind = checked(kind, (nt,), np.int8)
-        images = _images(self._first, self._end, self._tick, kind, *_division(self._grid.dt_ms))
-        return np.asarray(images).reshape(2, ny, nx)
+        images, _, _ = self._look(checked(kind, (nt,), np.int8))
+        return images.reshape(2, ny, nx)
+
+    def _look(self, kind: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """Give images, rate of all cells and largest count; the last two are the same for any kinds, and kept."""
+        images, rate, n_max = _survey(self._first, self._end, self._tick, kind, *self._division)
+        self._seen = rate, int(n_max)
+        return images, *self._seen
+
+    def _rate_and_n_max(self) -> tuple[NDArray[np.int64], int]:
+        return self._seen or self._look(np.zeros(self._grid.nt, np.int8))[1:]
 
     def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Counts summed over the chosen cells (bool, shape (ny, nx)); shape (nt,)."""
         chosen = checked(cells, (self._grid.box.ny, self._grid.box.nx), bool).ravel()
         most = np.count_nonzero(chosen) > chosen.size // 2
         rate = np.zeros(self._grid.nt, np.int64)
-        _add_rate(self._first, self._end, self._tick, ~chosen if most else chosen, rate, *_division(self._grid.dt_ms))
-        return self._rate - rate if most else rate
+        _add_rate(self._first, self._end, self._tick, ~chosen if most else chosen, rate, *self._division)
+        return self._rate_and_n_max()[0] - rate if most else rate
 
     def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:
         """Voxels with too many or too few counts; ``limits`` reach at least to ``n_max()``."""
         ny, nx, nt = self._grid.shape
-        check_limits(limits, self._n_max)
+        check_limits(limits, self.n_max())
         if (limits.mu_peak[:2] > MU_MIN).any():
             raise ValueError(
                 "fewer than two counts are too many by these limits: the numba backend does not look there"
@@ -152,7 +154,7 @@ class NumbaCounts:
             MU_MIN,
             self._grid.dt_ms,
             nt,
-            *_division(self._grid.dt_ms),
+            *self._division,
         )
         order = np.argsort(cell * nt + t)  # a cell's eclipses were noted after its peaks
         y, x = np.divmod(cell[order], nx)
@@ -163,7 +165,7 @@ class NumbaCounts:
         cells = np.zeros((self._grid.box.ny, self._grid.box.nx), bool)
         cells[box.y0 : box.y1, box.x0 : box.x1] = True
         rate = np.zeros(self._grid.nt, np.int64)
-        _add_rate(self._first, self._end, self._tick, cells.ravel(), rate, *_division(self._grid.dt_ms))
+        _add_rate(self._first, self._end, self._tick, cells.ravel(), rate, *self._division)
         return rate
 
     def by_camera(self, voxels: Voxels) -> NDArray[np.int64]:
@@ -203,7 +205,7 @@ def _extremes(expected: Expectation) -> NDArray[np.float64]:
 
 
 @njit(cache=True)
-def _band(offsets: Any, tick: Any, pi: Any, pi_from: int, pi_to: int) -> Any:
+def _band(offsets: Any, tick: Any, pi: Any, pi_from: Any, width: Any) -> Any:
     """Give offsets and ticks of the photons in a band, without those before the first frame."""
     out = np.empty_like(tick)
     inner = np.zeros_like(offsets)
@@ -212,7 +214,7 @@ def _band(offsets: Any, tick: Any, pi: Any, pi_from: int, pi_to: int) -> Any:
         ticks, energies = tick[offsets[c] : offsets[c + 1]], pi[offsets[c] : offsets[c + 1]]
         for i in range(ticks.size):
             out[k] = ticks[i]
-            k += np.uint64(pi_from <= energies[i] and energies[i] < pi_to and ticks[i] >= 0)
+            k += np.uint64((np.uint16(energies[i] - pi_from) < width) & (ticks[i] >= 0))
         inner[c + 1] = k
     return inner, out[:k]  # the rest of it was never touched, and so takes no memory
 
@@ -224,36 +226,38 @@ def _frame(tick: Any, m: int, s: int) -> Any:
 
 
 @njit(cache=True)
-def _survey(first: Any, end: Any, tick: Any, dt_ms: int, nt: int, m: int, s: int) -> Any:
-    """Cut off the photons after the last frame; give the new ends, the rate and the largest count."""
+def _ends(first: Any, end: Any, tick: Any, stop: int) -> Any:
+    """Cut off the photons after the last frame."""
     ends = end.copy()
-    rate = np.zeros(nt, np.int64)
-    stop = dt_ms * nt
-    n_max = 0
     for c in range(first.size):
         while ends[c] > first[c] and tick[ends[c] - 1] >= stop:
             ends[c] -= 1
-        last, run = np.uint64(nt), 0
-        for one in tick[first[c] : ends[c]]:
+    return ends
+
+
+@njit(cache=True)
+def _survey(first: Any, end: Any, tick: Any, kind: Any, m: int, s: int) -> Any:
+    """Give the images of both kinds of frames, the rate and the largest count."""
+    images = np.zeros((2, first.size), np.int64)
+    rate = np.zeros(kind.size, np.int32)  # int64 would leave less room in the cache
+    n_max = 0
+    half = np.uint64(32)
+    code = np.empty(kind.size, np.uint64)  # both kinds are counted in one word: bad frames below, rejected above
+    for f in range(kind.size):
+        code[f] = np.uint64(kind[f] == 1) | np.uint64(kind[f] < 0) << half
+    for c in range(first.size):
+        both = np.uint64(0)
+        last, run = np.uint64(kind.size), 0
+        for one in tick[first[c] : end[c]]:
             t = _frame(one, m, s)
             rate[t] += 1
             run = run + 1 if t == last else 1
             n_max = max(n_max, run)
             last = t
-    return ends, rate, n_max
-
-
-@njit(cache=True)
-def _images(first: Any, end: Any, tick: Any, kind: Any, m: int, s: int) -> Any:
-    images = np.zeros((2, first.size), np.int64)
-    for c in range(first.size):
-        bad = rejected = 0
-        for one in tick[first[c] : end[c]]:
-            k = kind[_frame(one, m, s)]
-            bad += k == 1
-            rejected += k < 0
+            both += code[t]
+        bad, rejected = np.int64(both & np.uint64(0xFFFFFFFF)), np.int64(both >> half)
         images[0, c], images[1, c] = end[c] - first[c] - bad - rejected, bad
-    return images
+    return images, rate.astype(np.int64), n_max
 
 
 @njit(cache=True)

@@ -12,102 +12,144 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from xscan.backends.numba_events import cell_of_pixel
+from xscan.backends.division import cell_division
 from xscan.dropouts import EXPECTED_MIN, N_CELLS, faint_cells, silent_together
 from xscan.goodtime import Floats, union
 from xscan.model import EventList
 
 __all__ = ["seconds", "silences"]
 
+LANES = 16  # CCDs that vector instructions take at once: the table of counts is as wide as some of these
+
 
 def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], Floats]:
     """As :func:`xscan.dropouts.silences`."""
-    names, counts = seconds(lists, t0, max(int(t1 - t0), 1))
-    everything, totals = _sums(counts)
+    names, counts, everything, totals = seconds(lists, t0, max(int(t1 - t0), 1))
     so_far = np.concatenate([[0], np.cumsum(everything)])
     together = silent_together(everything)
     others = so_far[-1] - totals
     judged = (totals > 0) & (others > 0)
     enough = np.full(totals.size, so_far[-1] + 1)
     # rounded down: what is found is looked at again
-    enough[judged] = np.maximum(EXPECTED_MIN * others[judged] // totals[judged], 1)
-    row, first, end = _runs(counts, so_far, enough)
-    due = (so_far[end] - so_far[first]) * totals[row] >= EXPECTED_MIN * others[row]
-    row, first, end = row[due], first[due], end[due]
+    enough[judged] = np.clip(EXPECTED_MIN * others[judged] // totals[judged], 1, so_far[-1] + 1)
+    # int32 is enough for events that fit into memory
+    place, first, end = _runs(counts, so_far.astype(np.int32), enough.astype(np.int32))
+    due = (so_far[end] - so_far[first]) * totals[place] >= EXPECTED_MIN * others[place]
+    place, first, end = place[due], first[due], end[due]
     found = {}
     for number, name in enumerate(names.tolist()):
-        mine = np.flatnonzero(row == number)
+        mine = np.flatnonzero(place == number)
         start, stop = np.append(first[mine], together[:, 0]), np.append(end[mine], together[:, 1])
         found[divmod(name, 256)] = t0 + union(start, stop)
     return found
 
 
-def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """As :func:`xscan.dropouts.seconds`."""
+def seconds(
+    lists: Sequence[EventList], t0: float, n_bins: int
+) -> tuple[NDArray[np.int64], NDArray[np.unsignedinteger[Any]], NDArray[np.int64], NDArray[np.int64]]:
+    """As :func:`xscan.dropouts.seconds`, with a table turned round so that the CCDs of a second lie side by side.
+
+    Returns
+    -------
+    names : int64, shape (k,)
+    counts : uint16 or uint32, shape (n_bins, w)
+        w is k rounded up to lanes; the columns after the k-th are 0.
+    everything : int64, shape (n_bins,)
+        Sums over the CCDs.
+    totals : int64, shape (w,)
+        Sums over the seconds.
+    """
     image, of_ccd = np.zeros((N_CELLS, N_CELLS), np.int64), np.zeros((len(lists), 256), np.int64)
-    cell_of = cell_of_pixel(N_CELLS)
+    to_cell = cell_division(N_CELLS)
     for events, ccds in zip(lists, of_ccd, strict=True):
-        _count_cells(events.time, events.x, events.y, events.ccd, t0, n_bins, cell_of, image, ccds)
+        _count_cells(events.time, events.x, events.y, events.ccd, t0, n_bins, to_cell, image, ccds)
     faint = faint_cells(image)
     names = np.flatnonzero(of_ccd)
-    row = np.full(of_ccd.size, -1)
-    row[names] = np.arange(names.size)
-    counts = np.zeros((names.size, n_bins), np.int32)
-    for events, rows in zip(lists, row.reshape(of_ccd.shape), strict=True):
-        _count_seconds(events.time, events.x, events.y, events.ccd, t0, cell_of, faint, rows, counts)
-    return names, counts
+    place = np.zeros(of_ccd.size, np.uint64)
+    place[names] = np.arange(names.size)
+    width = -(-names.size // LANES) * LANES
+    for dtype in (np.uint16, np.uint32):  # a table half as large is faster, and all but always large enough
+        counts = np.zeros((n_bins, width), dtype)
+        for events, places in zip(lists, place.reshape(of_ccd.shape), strict=True):
+            _count_seconds(events.time, events.x, events.y, events.ccd, t0, to_cell, faint, places, counts)
+        everything, totals = _sums(counts)
+        if everything.sum() == image[faint].sum():  # each count that wrapped around would lack 65,536
+            break
+    return names, counts, everything, totals
+
+
+@njit(cache=True, inline="always")
+def _cell(pixel: Any, to_cell: Any) -> Any:
+    """As in :mod:`xscan.backends.numba_events`, but its own: what is inlined would outlive a change in another file."""
+    n_cells, m, s = to_cell
+    return min(np.uint64(pixel) * np.uint64(n_cells) * np.uint64(m) >> np.uint64(s), np.uint64(n_cells - 1))
 
 
 @njit(cache=True)
 def _count_cells(
-    time: Any, x: Any, y: Any, ccd: Any, t0: float, n_bins: int, cell_of: Any, image: Any, of_ccd: Any
+    time: Any, x: Any, y: Any, ccd: Any, t0: float, n_bins: int, to_cell: Any, image: Any, of_ccd: Any
 ) -> None:
     for i in range(time.size):
         second = time[i] - t0
         if second >= 0 and second < n_bins:
-            image[cell_of[y[i]], cell_of[x[i]]] += 1
+            image[_cell(y[i], to_cell), _cell(x[i], to_cell)] += 1
             of_ccd[ccd[i]] += 1
 
 
 @njit(cache=True)
 def _count_seconds(
-    time: Any, x: Any, y: Any, ccd: Any, t0: float, cell_of: Any, faint: Any, rows: Any, counts: Any
+    time: Any, x: Any, y: Any, ccd: Any, t0: float, to_cell: Any, faint: Any, places: Any, counts: Any
 ) -> None:
     for i in range(time.size):
         second = time[i] - t0
-        if second >= 0 and second < counts.shape[1]:
-            counts[rows[ccd[i]], np.uint64(np.int64(second))] += faint[cell_of[y[i]], cell_of[x[i]]]
+        if second >= 0 and second < counts.shape[0]:
+            one = faint[_cell(y[i], to_cell), _cell(x[i], to_cell)]
+            counts[np.uint64(np.int64(second)), places[ccd[i]]] += one
 
 
 @njit(cache=True)
 def _sums(counts: Any) -> Any:
-    everything, totals = np.zeros(counts.shape[1], np.int64), np.zeros(counts.shape[0], np.int64)
-    for r in range(counts.shape[0]):
-        for second in range(counts.shape[1]):
-            everything[second] += counts[r, second]
-            totals[r] += counts[r, second]
+    """Give the counts of each second, and of each CCD."""
+    everything, totals = np.zeros(counts.shape[0], np.int64), np.zeros(counts.shape[1], np.int64)
+    for second in range(counts.shape[0]):
+        total = 0
+        for place in range(counts.shape[1]):
+            total += counts[second, place]
+            totals[place] += counts[second, place]
+        everything[second] = total
     return everything, totals
 
 
 @njit(cache=True)
 def _runs(counts: Any, so_far: Any, enough: Any) -> Any:
-    """Find row, first and end of the runs of seconds without counts in which all sent enough, by row."""
-    rows = [np.int64(0) for _ in range(0)]
+    """Find place, first and end of the runs of seconds in which a CCD sent nothing and all sent enough.
+
+    In each second all CCDs are looked at side by side, without a branch but where a run is found.
+    """
+    places = [np.int64(0) for _ in range(0)]
     firsts = [np.int64(0) for _ in range(0)]
     ends = [np.int64(0) for _ in range(0)]
-    n = counts.shape[1]
-    for r in range(enough.size):
-        mine = counts[r]
-        before, end = np.int64(0), 0
-        for second in range(n):  # without a branch but where a run is found: seconds with and without counts alternate
-            before = max(before, so_far[second + 1] & -np.int64(mine[second] > 0))
-            if so_far[second + 1] - before >= enough[r] and second >= end:
+    n, width = counts.shape
+    before = np.zeros(width, np.int32)  # what all had sent when a CCD sent something last
+    done = np.zeros(width, np.int64)
+    for second in range(n):
+        now = so_far[second + 1]
+        found = False
+        for place in range(width):
+            # now where it sent something, else 0
+            before[place] = max(before[place], now & -np.int32(counts[second, place] > 0))
+            found |= now - before[place] >= enough[place]
+        if not found:
+            continue
+        for place in range(width):
+            if now - before[place] >= enough[place] and second >= done[place]:
                 first, end = second, second + 1
-                while first > 0 and mine[first - 1] == 0:
+                while first > 0 and counts[first - 1, place] == 0:
                     first -= 1
-                while end < n and mine[end] == 0:
+                while end < n and counts[end, place] == 0:
                     end += 1
-                rows.append(np.int64(r))
+                places.append(np.int64(place))
                 firsts.append(np.int64(first))
                 ends.append(np.int64(end))
-    return np.array(rows, np.int64), np.array(firsts, np.int64), np.array(ends, np.int64)
+                done[place] = end
+    return np.array(places, np.int64), np.array(firsts, np.int64), np.array(ends, np.int64)

@@ -16,13 +16,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from xscan import clean
+from xscan.backends.division import cell_division, division
 from xscan.clean import PI_MAX, PI_MIN, SELECTED_BY, Cuts, Kept, PixelMask, RawEvents, Span
-from xscan.grid import Box, cells_of
+from xscan.grid import Box
 from xscan.model import CAMERAS, EventList, Photons
 from xscan.photons import CUT_BY, Gate, last_tick
 from xscan.sky import PLANE_PIXELS
 
-__all__ = ["cell_of_pixel", "drop", "merge", "select"]
+__all__ = ["band_curve", "drop", "merge", "one_comparison", "select"]
 
 # as the columns stand in every event list of the archive's pipeline
 USUAL = {
@@ -79,7 +80,7 @@ def merge(
 ) -> tuple[Photons, NDArray[np.int64]]:
     """As :func:`xscan.photons.merge`."""
     removed = np.zeros((len(lists), len(CUT_BY)), np.int64)
-    last, cell_of = last_tick(t0, t1), cell_of_pixel(n_cells)
+    last = last_tick(t0, t1)
     # two passes, by coarse time and by cell, each after a count of what goes where
     span = t0, t1, last, max(last.bit_length() - TIME_BITS, 0)
     starts = np.zeros((1 << TIME_BITS) + 1, np.int64)
@@ -88,11 +89,12 @@ def merge(
     np.cumsum(starts, out=starts)
     room = int(starts[-1])
     records = np.empty((room, 2), np.uint64)
+    to_cell = cell_division(n_cells)
     counts, ends = np.zeros(n_cells**2, np.int64), starts.copy()
     for events, gate, cut in zip(lists, gates, removed, strict=True):
         _pass_gate(
             events.time, events.x, events.y, events.pi, events.ccd, CAMERAS.index(events.camera),
-            gate.first, gate.intervals, gate.working, span, cell_of, n_cells, counts, ends, records, cut,
+            gate.first, gate.intervals, gate.working, span, to_cell, counts, ends, records, cut,
         )  # fmt: skip
     n = int(counts.sum())
     if n:
@@ -123,9 +125,19 @@ def _columns(memory: NDArray[np.uint64], n: int) -> list[NDArray[Any]]:
     return columns
 
 
-def cell_of_pixel(n_cells: int) -> NDArray[np.int16]:
-    """Tabulate the cell of every pixel, and of every other number a pixel's type can hold."""
-    return cells_of(np.arange(1 << 16), n_cells)
+def band_curve(photons: Photons, pi_range: tuple[int, int], bin_ms: int, end_ms: int) -> NDArray[np.int64]:
+    """As :func:`xscan.photons.band_curve`."""
+    counts = np.zeros(max(end_ms // bin_ms, 1), np.int64)
+    _band_curve(photons.tick, photons.pi, *one_comparison(*pi_range), end_ms, *division(bin_ms), counts)
+    return counts
+
+
+def one_comparison(pi_from: int, pi_to: int) -> tuple[np.uint16, np.uint16]:
+    """Give a and b with ``pi_from <= pi < pi_to`` where ``uint16(pi - a) < b``: what is below wraps around.
+
+    OverflowError unless ``0 <= pi_from <= pi_to < 2**16``.
+    """
+    return np.uint16(pi_from), np.uint16(pi_to - pi_from)
 
 
 @njit(cache=True, inline="always")
@@ -248,6 +260,13 @@ def _tick(time: Any, t0: Any, last: Any) -> Any:
     return np.uint64(np.int64(min((time - t0) * 1000, last)))
 
 
+@njit(cache=True, inline="always")
+def _cell(pixel: Any, to_cell: Any) -> Any:
+    """As :func:`xscan.grid.cells_of`; ``to_cell`` is from :func:`~xscan.backends.division.cell_division`."""
+    n_cells, m, s = to_cell
+    return min(np.uint64(pixel) * np.uint64(n_cells) * np.uint64(m) >> np.uint64(s), np.uint64(n_cells - 1))
+
+
 @njit(cache=True)
 def _count_times(time: Any, span: Any, counts: Any) -> None:
     """Count the events in each bin of coarse time."""
@@ -266,7 +285,7 @@ def _count_times(time: Any, span: Any, counts: Any) -> None:
 @njit(cache=True)
 def _pass_gate(
     time: Any, x: Any, y: Any, pi: Any, ccd: Any, camera: int,
-    first: Any, intervals: Any, working: Any, span: Any, cell_of: Any, n_cells: int,
+    first: Any, intervals: Any, working: Any, span: Any, to_cell: Any,
     counts: Any, ends: Any, records: Any, removed: Any,
 ) -> None:  # fmt: skip
     """Write the events that pass, by coarse time; ``ends`` says where the next one of each bin goes.
@@ -275,6 +294,7 @@ def _pass_gate(
     in order when their records are. ``counts`` are those of the cells.
     """
     t0, t1, last, shift = span
+    n_cells = np.uint64(to_cell[0])
     here = first[:-1].copy()  # each CCD's last interval: events come nearly in order of time
     start, stop = np.full(256, np.inf), np.full(256, -np.inf)  # its ends
     n_bad = n_idle = n_outside = 0
@@ -298,7 +318,7 @@ def _pass_gate(
             n_outside += 1
         else:
             tick = _tick(t, t0, last)
-            cell = np.uint64(cell_of[y[i]] * n_cells + cell_of[x[i]])
+            cell = _cell(y[i], to_cell) * n_cells + _cell(x[i], to_cell)
             if tick >> np.uint64(shift) != bin_of_time:  # rarely: events come nearly in order of time
                 ends[bin_of_time] = k
                 bin_of_time = tick >> np.uint64(shift)
@@ -309,6 +329,14 @@ def _pass_gate(
             k += np.uint64(1)
     ends[bin_of_time] = k
     removed[0], removed[1], removed[2] = n_bad, n_idle, n_outside
+
+
+@njit(cache=True)
+def _band_curve(tick: Any, pi: Any, pi_from: Any, width: Any, end_ms: int, m: int, s: int, counts: Any) -> None:
+    last = np.uint64(counts.size - 1)
+    for i in range(tick.size):
+        if np.uint16(pi[i] - pi_from) < width and tick[i] >= 0 and tick[i] < end_ms:
+            counts[min(np.uint64(tick[i]) * np.uint64(m) >> np.uint64(s), last)] += 1
 
 
 @njit(cache=True)

@@ -17,7 +17,7 @@ from xscan.dropouts import silences
 from xscan.goodtime import live_curve, live_seconds
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Photons, Voxels
-from xscan.photons import merge
+from xscan.photons import band_curve, merge
 
 __all__ = ["MU_MIN", "NumpyBackend"]
 
@@ -33,6 +33,7 @@ class NumpyBackend:
     drop = staticmethod(drop)
     silences = staticmethod(silences)
     merge = staticmethod(merge)
+    band_curve = staticmethod(band_curve)
     live_curve = staticmethod(live_curve)
     live_seconds = staticmethod(live_seconds)
 
