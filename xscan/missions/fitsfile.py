@@ -25,6 +25,7 @@ __all__ = ["Header", "StreamedTable", "Table", "read_tables", "stream_tables"]
 
 _BLOCK = 2880
 _PART_BYTES = 1 << 20
+_TAKEN_BYTES = 1 << 23  # more than a table beside the events has: those are read without a copy
 _MOST_INTEGER = 2.0**62
 _MOST_BYTES = 1 << 40  # a larger table is a damaged keyword
 MOST = 999  # axes or columns, says the standard
@@ -246,7 +247,7 @@ class StreamedTable:
         """Read all rows."""
         head = self.head
         size = head.rows * head._row_bytes
-        return replace(head, _bytes=memoryview(self._take(size)))
+        return replace(head, _bytes=self._take(size))
 
     def parts(self) -> Iterator[Table]:
         """Read the rows in parts; each part is good until the next one is asked for."""
@@ -270,13 +271,16 @@ class StreamedTable:
             self._fill(waste[: min(self._left, len(waste))])
         self._source.fill(waste[: -self._source.at % _BLOCK])  # the last block of a file may lack its padding
 
-    def _take(self, size: int) -> bytes:
+    def _take(self, size: int) -> memoryview:
         data = bytearray()
         while len(data) < size:  # piece by piece: a damaged keyword may promise any number of bytes
-            piece = bytearray(min(size - len(data), _PART_BYTES))
+            piece = bytearray(min(size - len(data), _TAKEN_BYTES))
             self._fill(memoryview(piece))
-            data += piece
-        return bytes(data)
+            if data:
+                data += piece
+            else:
+                data = piece
+        return memoryview(data).toreadonly()
 
     def _fill(self, part: memoryview) -> None:
         got = self._source.fill(part)
