@@ -10,7 +10,7 @@ from xscan.config import Rules
 from xscan.detect import Region
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Frames, Photons, Voxels
-from xscan.position import KING_CORE_ARCSEC, KING_SLOPE, fit_place, locate, locate_cells
+from xscan.position import KING_CORE_ARCSEC, KING_SLOPE, _king, fit_place, locate, locate_cells
 from xscan.sky import TangentPlane, separation_arcsec
 
 Floats = NDArray[np.float64]
@@ -33,6 +33,16 @@ def draw(
     inside = (abs(px) < HALF) & (abs(py) < HALF)
     density = np.full(inside.sum(), max(background, 0.1) / (2 * HALF) ** 2)
     return px[inside], py[inside], camera[inside], density
+
+
+def test_the_point_spread_function_is_king_s_and_its_integral_1() -> None:
+    core = 6.6
+    r = np.linspace(0, 2000 * core, 2_000_001)
+    near = 1 + (r / core) ** 2
+    density = _king(near, np.array(core**2))
+    np.testing.assert_allclose(density * core**2 * np.pi / (KING_SLOPE - 1), near**-KING_SLOPE, rtol=1e-14)
+    enclosed = np.trapezoid(2 * np.pi * r * density, r)
+    assert enclosed == pytest.approx(1 - near[-1] ** (1 - KING_SLOPE), abs=1e-6)
 
 
 @pytest.mark.parametrize(("counts", "background"), [(10, 1), (20, 10), (60, 5)])

@@ -24,7 +24,7 @@ __all__ = ["KING_CORE_ARCSEC", "KING_SLOPE", "Place", "fit_place", "locate"]
 Floats = NDArray[np.float64]
 
 KING_CORE_ARCSEC = {"pn": 6.6, "m1": 4.9, "m2": 4.9}
-KING_SLOPE = 1.5
+KING_SLOPE = 1.5  # the power of _king is written for it
 """King profile ``(1 + (r / core)**2)**-slope``: round numbers of the right order, not read from a calibration file."""
 
 PHOTONS_MIN = 3.0
@@ -193,19 +193,19 @@ def fit_place(
     n = len(x)
     if n < PHOTONS_MIN:
         return None
-    core = np.array([KING_CORE_ARCSEC[name] for name in CAMERAS])[camera]
+    core2 = np.array([KING_CORE_ARCSEC[name] ** 2 for name in CAMERAS])[camera]
     step = max(n // STARTS, 1)
     guesses = [start, *zip(x[::step].tolist(), y[::step].tolist(), strict=True)]
     strength = max(n - 1.0, 1.0) / 2
     some = slice(None, None, 1 + n // GUESSED_WITH)
-    likelihoods = _log_likelihoods(x[some], y[some], core[some], background[some], np.array(guesses), strength)
+    likelihoods = _log_likelihoods(x[some], y[some], core2[some], background[some], np.array(guesses), strength)
     px, py = guesses[int(np.argmax(likelihoods))]
     moved = np.inf
     for _ in range(ITERATIONS):
-        r2 = ((x - px) ** 2 + (y - py) ** 2) / core**2
-        source = strength * _king(r2, core)
+        near = 1 + ((x - px) ** 2 + (y - py) ** 2) / core2
+        source = strength * _king(near, core2)
         member = source / (source + background)
-        weight = member / (1 + r2) / core**2
+        weight = member / (near * core2)
         strength = float(member.sum())
         if strength < PHOTONS_MIN / 2:
             return None
@@ -217,48 +217,47 @@ def fit_place(
             break
     if moved >= SETTLED_ARCSEC:
         return None
-    error = _error(x - px, y - py, core, background, strength)
+    error = _error(x - px, y - py, core2, background, strength)
     return None if error is None else (px, py, error)
 
 
-def _king(r2: Floats, core: Floats) -> Floats:
-    """Density, 1/arcsec^2, at a squared distance in units of the core; its integral is 1."""
-    return np.asarray((KING_SLOPE - 1) / (np.pi * core**2) * (1 + r2) ** -KING_SLOPE)
+def _king(near: Floats, core2: Floats) -> Floats:
+    """Density, 1/arcsec^2, where ``1 + (r / core)**2`` is ``near``; its integral is 1.
+
+    The power of 3/2 is made of a product and a root, which every processor rounds alike; ``**`` need not be.
+    """
+    return np.asarray((KING_SLOPE - 1) / (np.pi * core2) / (near * np.sqrt(near)))
 
 
-def _log_likelihoods(x: Floats, y: Floats, core: Floats, b: Floats, places: Floats, strength: float) -> Floats:
+def _log_likelihoods(x: Floats, y: Floats, core2: Floats, b: Floats, places: Floats, strength: float) -> Floats:
     """Give the log likelihood of a source at each of some places, shape (m, 2), up to a constant."""
-    r2 = ((x - places[:, :1]) ** 2 + (y - places[:, 1:]) ** 2) / core**2
-    return np.asarray(np.log(strength * _king(r2, core) + b).sum(axis=1))
+    near = 1 + ((x - places[:, :1]) ** 2 + (y - places[:, 1:]) ** 2) / core2
+    return np.asarray(np.log(strength * _king(near, core2) + b).sum(axis=1))
 
 
-def _error(dx: Floats, dy: Floats, core: Floats, b: Floats, strength: float) -> float | None:
+def _error(dx: Floats, dy: Floats, core2: Floats, b: Floats, strength: float) -> float | None:
     """Give the error along each axis from the curvature of the likelihood in (x, y, strength)."""
-    r2 = (dx**2 + dy**2) / core**2
-    f = _king(r2, core)
+    near = 1 + (dx**2 + dy**2) / core2
+    f = _king(near, core2)
     total = strength * f + b
     # first and second derivatives of f by place
-    slope = 2 * KING_SLOPE / (1 + r2) / core**2
+    slope = 2 * KING_SLOPE / (near * core2)
     fx, fy = f * slope * dx, f * slope * dy
-    bend = slope * (2 * (KING_SLOPE + 1) / (1 + r2) / core**2)
+    bend = slope * (2 * (KING_SLOPE + 1) / (near * core2))
     fxx, fyy, fxy = f * (bend * dx * dx - slope), f * (bend * dy * dy - slope), f * bend * dx * dy
 
     def term(second: Floats, one: Floats, two: Floats) -> float:
         return float((second / total - one * two / total**2).sum())
 
     s = strength
-    hessian = -np.array(
-        [
-            [term(s * fxx, s * fx, s * fx), term(s * fxy, s * fx, s * fy), term(fx, s * fx, f)],
-            [term(s * fxy, s * fx, s * fy), term(s * fyy, s * fy, s * fy), term(fy, s * fy, f)],
-            [term(fx, s * fx, f), term(fy, s * fy, f), term(0 * f, f, f)],
-        ]
-    )
+    xx, yy = term(s * fxx, s * fx, s * fx), term(s * fyy, s * fy, s * fy)
+    xy, xs, ys = term(s * fxy, s * fx, s * fy), term(fx, s * fx, f), term(fy, s * fy, f)
+    hessian = -np.array([[xx, xy, xs], [xy, yy, ys], [xs, ys, term(0 * f, f, f)]])
     if np.linalg.eigvalsh(hessian)[0] <= 0:
         return None
     variance = np.linalg.inv(hessian)
     observed = 2 / (variance[0, 0] + variance[1, 1])
-    expected = 2 * KING_SLOPE * (KING_SLOPE - 1) / (KING_SLOPE + 1) * strength * float(np.mean(core**-2))
+    expected = 2 * KING_SLOPE * (KING_SLOPE - 1) / (KING_SLOPE + 1) * strength * float(np.mean(1 / core2))
     return float(np.sqrt(2 / (observed + expected) * (1 + FEW_PHOTONS / strength)))
 
 
