@@ -30,6 +30,7 @@ from xscan.backends.nvidia import Driver, Gpu
 from xscan.cluster import DaskPool, on_devices, on_processes
 from xscan.crew import Crew
 from xscan.errors import ConfigError, DeviceError, MachineError
+from xscan.memory import HEAP
 from xscan.scanner import scan_folder
 from xscan.store import ResultsWriter
 from xscan.worker import Post
@@ -267,6 +268,26 @@ def test_a_signal_stops_a_run_that_goes_on_later(
     assert xscan.open_results(out).content_hash() == undisturbed
 
 
+def test_a_signal_after_the_last_observation_stops_nothing(data: Path, tmp_path: Path, undisturbed: str) -> None:
+    """It comes while parts are written, after the last observation."""
+    code = """
+import os, signal
+from xscan.store import writer
+gather = writer.compact
+def compact(folder, *args):
+    if any((folder / "staging").iterdir()):
+        os.kill(os.getpid(), signal.SIGTERM)
+    gather(folder, *args)
+writer.compact = compact
+"""
+    process = start(data, tmp_path / "out", main=code + MAIN)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1  # some observations failed: nothing was left to stop
+    assert "stopped" not in said
+    assert not list((tmp_path / "out" / "staging").iterdir())
+    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+
+
 def test_nothing_outlives_a_coordinator_that_was_killed(data: Path, tmp_path: Path, undisturbed: str) -> None:
     out = tmp_path / "out"
     process = start(data, out, "--workers", 2)
@@ -344,10 +365,15 @@ def first_look(pool: DaskPool) -> frozenset[str]:
     return ready
 
 
+def heap() -> dict[str, int]:
+    return {name: int(os.environ[name]) for name in HEAP}
+
+
 def test_workers_that_cannot_be_used_are_refused(post: Post, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They would search with another method, or leave their results elsewhere."""
     with on_processes(1, None) as client:
         assert len(first_look(DaskPool(client, post, local=True))) == 1
+        assert list(client.run(heap).values()) == [HEAP]
         with pytest.raises(
             MachineError, match=r"worker tcp://.*does not see .*nowhere; --data must be on a file system"
         ):

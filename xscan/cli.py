@@ -18,6 +18,7 @@ import typer
 
 from xscan import __version__
 from xscan.errors import ConfigError, XscanError
+from xscan.memory import one_heap
 
 if TYPE_CHECKING:
     from xscan.progress import Reporter
@@ -475,6 +476,7 @@ def _last_words(reporter: Reporter) -> Iterator[None]:
 def main() -> None:
     """Run the command; an error that was foreseen is one line, not a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    one_heap()
     try:
         app()
     except XscanError as error:

@@ -29,6 +29,7 @@ from distributed.system import MEMORY_LIMIT
 from xscan import __version__
 from xscan.dispatch import Landed
 from xscan.errors import ConfigError, MachineError, XscanError
+from xscan.memory import HEAP
 from xscan.runner import Task
 from xscan.store.lock import read_lock
 from xscan.summary import Summary
@@ -52,6 +53,13 @@ _CONFIG = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.profile.enabled": False,
+    # Dask's own would have each worker give back to the system what the next observation needs again
+    "distributed.nanny.pre-spawn-environ": {
+        "OMP_NUM_THREADS": 1,
+        "MKL_NUM_THREADS": 1,
+        "OPENBLAS_NUM_THREADS": 1,
+        **HEAP,
+    },
 }
 
 

@@ -1,13 +1,19 @@
-"""How much memory a process has taken at most."""
+"""The memory of a process: how much it has taken at most, and how it keeps what it will need again."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import sys
 from pathlib import Path
 
-__all__ = ["peak_bytes"]
+__all__ = ["HEAP", "one_heap", "peak_bytes"]
+
+HEAP = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_THRESHOLD_": 32 << 20, "MALLOC_TRIM_THRESHOLD_": 128 << 20}
+"""What glibc's malloc reads from the environment of a process that is to have :func:`one_heap`; bytes."""
+
+_PARAMETERS = {"MALLOC_ARENA_MAX": -8, "MALLOC_MMAP_THRESHOLD_": -3, "MALLOC_TRIM_THRESHOLD_": -1}  # malloc.h
 
 
 def peak_bytes(pid: int) -> int | None:
@@ -22,6 +28,20 @@ def peak_bytes(pid: int) -> int | None:
     except (OSError, StopIteration):  # no such file, or a process that has just ended
         return _own_bytes() if pid == os.getpid() else None
     return int(line.split()[1]) * 1024
+
+
+def one_heap() -> bool:
+    """Have one heap for all threads of this process, which keeps what is freed; tell whether the C library can.
+
+    One observation is like the next. Where memory goes back to the system in between, each page of it must be
+    fetched and cleared again; where each thread has a heap of its own, one cannot use what the other keeps.
+    To be called before the libraries that make threads are imported.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library than glibc
+        return False
+    return all(mallopt(_PARAMETERS[name], value) for name, value in HEAP.items())
 
 
 def _own_bytes() -> int:

@@ -23,7 +23,8 @@ from xscan.summary import Summary
 __all__ = ["fresh_scan", "peak_mib", "scan_and_store"]
 
 FRESH = "from xscan.cli import main; main()"
-PEAK = "from xscan.bench.child import report_peak; report_peak()"
+# as the command does, before the libraries are there
+PEAK = "from xscan.memory import one_heap; one_heap(); from xscan.bench.child import report_peak; report_peak()"
 
 
 def fresh_scan(folder: Path, backend: str, work: Path, numba_cache: Path | None = None) -> Seconds:
