@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from xscan import open_results, runner
 from xscan.api import order
+from xscan.commands.archive import scan
 from xscan.commands.releases import reprocess
 from xscan.crew import Crew
 from xscan.errors import ConfigError, StoreError
@@ -485,6 +486,16 @@ def test_what_is_no_release_is_left_alone(made: tuple[Archive, Releases]) -> Non
     with pytest.raises(ConfigError, match="no release"):
         releases.make("a", LISTED[:1])
     assert not (releases.folder / "a" / "_release.json").exists()
+
+
+def test_only_reprocess_writes_into_a_release(made: tuple[Archive, Releases]) -> None:
+    archive, releases = made
+    archive.write(LISTED[0], {})
+    releases.make("a", LISTED[:1])
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in (releases.folder / "a").rglob("*"))
+    with pytest.raises(ConfigError, match="a is a release, which only xscan reprocess writes; choose another --out"):
+        scan(archive.data / LISTED[0], releases.folder / "a", order(views=["50:0.2-12"]), plot=False)
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in (releases.folder / "a").rglob("*")) == before
 
 
 def test_a_release_finished_by_another_process_is_not_touched(

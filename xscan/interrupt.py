@@ -38,6 +38,17 @@ class Interruption:
             self._held = False
         self._raise()
 
+    @contextmanager
+    def then_hold(self) -> Iterator[None]:
+        """From the end of this block on, stop for no first signal: all that is left is to close what stands before it.
+
+        The last item of a ``with``, behind what must be closed whole.
+        """
+        try:
+            yield
+        finally:
+            self._held = True
+
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         for each in _SIGNALS:
             signal.signal(each, _end_at_once)

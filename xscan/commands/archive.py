@@ -14,6 +14,7 @@ from xscan.interrupt import Interrupted, interruptible
 from xscan.ledger import read_ledger
 from xscan.obslist import Obslist
 from xscan.progress import Reporter
+from xscan.releases.record import is_release
 from xscan.report import Findings, print_findings
 from xscan.runner import Task, unfinished
 from xscan.scanner import Order
@@ -75,6 +76,8 @@ def _search(
     plot: bool,
     retry_failed: bool,
 ) -> int:
+    if is_release(out):
+        raise ConfigError(f"{out} is a release, which only xscan reprocess writes; choose another --out")
     equipped = crew.equip(order)
     findings = Findings()
     done: set[str] = set()  # what is stored: its files are needed no more
@@ -89,6 +92,7 @@ def _search(
         with (
             interruptible() as interruption,
             ResultsWriter(out.absolute(), equipped.provenance(), equipped.settings()) as writer,
+            interruption.then_hold(),
         ):
             plots = _plots(writer.folder) if plot else None
             again = () if supply is None else NOT_HERE

@@ -48,6 +48,7 @@ def reprocess(
         with (
             interruptible() as interruption,
             ResultsWriter(folder / name, equipped.provenance(), equipped.settings()) as writer,
+            interruption.then_hold(),
         ):
 
             def search(todo: list[Task], kept: list[Outcome]) -> None:

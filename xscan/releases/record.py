@@ -13,7 +13,7 @@ from pathlib import Path
 from xscan.errors import ConfigError, StoreError
 from xscan.store import named_trouble, read_json, sync_folder, write_whole
 
-__all__ = ["Release", "list_digest", "read_release", "releases", "write_release"]
+__all__ = ["Release", "is_release", "list_digest", "read_release", "releases", "write_release"]
 
 _FILE = "_release.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -73,6 +73,11 @@ def releases(folder: Path) -> list[Release]:
     """
     paths = sorted(folder.glob(f"*/{_FILE}"))
     return sorted((read_release(path.parent) for path in paths), key=lambda release: release.number)
+
+
+def is_release(folder: Path) -> bool:
+    """Tell whether a folder of results is a release, finished or not."""
+    return (folder / _FILE).exists()
 
 
 def read_release(folder: Path) -> Release:
