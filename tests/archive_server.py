@@ -58,6 +58,10 @@ class BadArchive:
         """Spoil the next answers to URLs that hold a piece of text, one fault each."""
         self._faults.append((where, list(faults)))
 
+    def behave(self) -> None:
+        """Spoil no more answers."""
+        self._faults.clear()
+
     def count(self, where: str) -> int:
         """Count the requests whose URL holds a piece of text."""
         return sum(where in path for path, _ in self.asked)

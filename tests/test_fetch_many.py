@@ -309,6 +309,7 @@ import os, random, signal, sys
 from pathlib import Path
 from xscan.archives import Fetcher, Manners, fetch_ahead, open_source, open_web
 url, data, obsids = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
+GOOD = ("fetched", "present")
 
 def mortal(function, left):
     def call(*args, **kwargs):
@@ -325,8 +326,10 @@ for line in sys.stdin:  # a number of changes to the disk after which to die; 0 
             setattr(os, name, mortal(getattr(os, name), left))
         with open_web(Manners(requests_per_s=1e6, first_wait_s=0.001, read_s=5)) as web:
             fetcher = Fetcher(open_source(url, web), data)
-            states = [done.state for done in fetch_ahead(obsids, fetcher.fetch, web.stop)]
-        os._exit(0 if set(states) <= {"fetched", "present"} else 1)
+            bad = [done for done in fetch_ahead(obsids, fetcher.fetch, web.stop) if done.state not in GOOD]
+        for done in bad:
+            print(done, file=sys.stderr, flush=True)
+        os._exit(1 if bad else 0)
     print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 """
 """Forks a process for each line: importing takes longer than fetching."""
@@ -348,6 +351,7 @@ def test_thirty_kills(archive: BadArchive, tmp_path: Path, name: str) -> None:
             return int(process.stdout.readline())
 
         while deaths < 30:
+            archive.behave()  # more than two faults to come would be more than a fetcher bears
             archive.misbehave(rng.choice(OBSIDS), changed(cut_at=rng.randrange(5000)), status(503))
             code = run(rng.randint(1, 60))
             deaths += code == -signal.SIGKILL

@@ -89,7 +89,7 @@ def test_trouble_leaves_what_is_here(archive: BadArchive, source: str, tmp_path:
     assert failed.state == "failed"
     assert contents(tmp_path / OBSID) == before
     assert fetch(archive, source, tmp_path, refresh=False).state == "present"
-    archive._faults.clear()
+    archive.behave()
     assert fetch(archive, source, tmp_path).state == "fetched"
     assert contents(tmp_path / OBSID) == archive.files[OBSID]
 
