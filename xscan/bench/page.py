@@ -60,7 +60,11 @@ def headline(report: Report) -> str:
             times = f"{ratio(scan, gunzip):.2g} times what inflating its files takes"
             parts.append(f"{what} with {events:.2g} million events in {scan.median:.2g} s, {times}")
     peak = report.find("peak memory", "L", "numba", "memory")
-    memory = f" At most {peak.median:.0f} MiB of memory are used." if peak is not None else ""
+    memory = ""
+    if peak is not None:
+        memory = (
+            f" Scans one after the other take at most {peak.median:.0f} MiB of memory; an archive's reads one ahead."
+        )
     text = f"From files to Parquet, nine views, CPU time on {report.machine['cpu']}: {'; '.join(parts)}.{memory}"
     return "\n".join(textwrap.wrap(text, WIDTH))
 
