@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_store import failed, files, open_writer, parts, small_parts
+from stored import failed, files, open_writer, parts, small_parts
 
 from xscan import open_results
 from xscan.errors import StoreError
 from xscan.schema import SCHEMAS
 from xscan.store import stage
 
-__all__ = ["small_parts"]  # a fixture of theirs
+__all__ = ["small_parts"]  # fixtures
 
 OBSIDS = [f"{number:010d}" for number in range(10)]
 

@@ -3,124 +3,26 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import io
 import json
 import os
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from archive_server import (
-    BadArchive,
-    Fault,
-    Reply,
-    changed,
-    declared,
-    edited,
-    file_reply,
-    make_tar,
-    page,
-    serving,
-    status,
-)
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from archive_server import BadArchive, Fault, Reply, changed, edited, file_reply, make_tar, page, status
+from fetching import IMPATIENT, FakeClock, Fetch, archive, assert_intact, clock, fetch, fetch_nxsa, make_fetch, refused
 from products import OBSID, fits_bytes, mos, observation, pn, product, sources
 
-from xscan.archives import Fetched, Fetcher, Manners, open_source, open_web
+from xscan.archives import Fetcher, open_source, open_web
 from xscan.archives import fetch as fetch_module
-from xscan.archives.answer import MissingError
 from xscan.archives.fetch import JOURNAL, WORK
-from xscan.archives.manners import Clock
-from xscan.archives.marker import MARKER, Marker, read_marker, write_marker
+from xscan.archives.marker import read_marker
 from xscan.errors import ArchiveError, ConfigError, Reason
 
-IMPATIENT = Manners(requests_per_s=1e6, tries=4, connect_s=2.0, read_s=0.3, stall_s=0.2, stall_bytes=10_000)
-NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
-
-
-@dataclass
-class FakeClock:
-    """Runs only while somebody sleeps; remembers how long."""
-
-    time_s: float = 100.0
-    slept: list[float] = field(default_factory=list)
-    chance: float = 0.5
-
-    def clock(self) -> Clock:
-        return Clock(lambda: self.time_s, self.sleep, lambda: self.chance, lambda: NOON)
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.time_s += seconds
-
-
-@pytest.fixture
-def archive() -> Iterator[BadArchive]:
-    held = BadArchive()
-    held.files[OBSID] = observation()
-    with serving(held):
-        yield held
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture(params=["nxsa", "heasarc"])
-def fetch(request: pytest.FixtureRequest, archive: BadArchive, tmp_path: Path, clock: FakeClock) -> Iterator[object]:
-    """Fetch an observation from either source into ./data, without waiting."""
-    with make_fetch(request.param, archive, tmp_path / "data", clock.clock()) as call:
-        yield call
-
-
-@pytest.fixture
-def fetch_nxsa(archive: BadArchive, tmp_path: Path, clock: FakeClock) -> Iterator[Callable[[str], Fetched]]:
-    with make_fetch("nxsa", archive, tmp_path / "data", clock.clock()) as call:
-        yield call
-
-
-class make_fetch:  # noqa: N801
-    """An open connection, as a context; calling what it gives fetches."""
-
-    def __init__(self, name: str, archive: BadArchive, data: Path, clock: Clock | None, manners: Manners = IMPATIENT):
-        self._web = open_web(manners, clock)
-        self._source = f"{name}:{archive.url}" + ("/tree" if name == "heasarc" else "")
-        self._data = data
-
-    def __enter__(self) -> Callable[[str], Fetched]:
-        return Fetcher(open_source(self._source, self._web.__enter__()), self._data).fetch
-
-    def __exit__(self, *error: object) -> None:
-        self._web.__exit__(*error)
-
-
-Fetch = Callable[[str], Fetched]
-
-
-def assert_intact(outcome: Fetched, files: dict[str, bytes]) -> None:
-    """What the folder holds is what the archive has, bit for bit, and its marker says so."""
-    assert outcome.state == "fetched", outcome
-    held = {path.name: path.read_bytes() for path in outcome.folder.iterdir() if path.name != MARKER}
-    assert held == files
-    marker = read_marker(outcome.folder)
-    assert {file.name: file.bytes for file in marker.files} == {name: len(data) for name, data in files.items()}
-    assert marker.holds(outcome.folder)
-    assert list((outcome.folder.parent / WORK).iterdir()) == []
-
-
-def refused(outcome: Fetched, reason: Reason) -> str:
-    assert (outcome.state, outcome.reason, outcome.folder) == ("failed", reason, None), outcome
-    assert outcome.obsid in outcome.message
-    assert "\n" not in outcome.message
-    return outcome.message
+__all__ = ["archive", "clock", "fetch", "fetch_nxsa"]  # fixtures
 
 
 def test_all_products_arrive(fetch: Fetch, archive: BadArchive, tmp_path: Path) -> None:
@@ -190,203 +92,11 @@ def test_an_observation_that_is_not_public(fetch_nxsa: Fetch, archive: BadArchiv
     refused(fetch_nxsa(OBSID), Reason.NOT_PUBLIC)
 
 
-@pytest.mark.parametrize("fault", [status(401), status(403), page("<p>Data protected by proprietary rights</p>")])
-def test_refusals_are_not_repeated(fetch_nxsa: Fetch, archive: BadArchive, fault: Fault) -> None:
-    archive.misbehave("PIEVLI", fault)
-    assert "PIEVLI" in refused(fetch_nxsa(OBSID), Reason.NOT_PUBLIC)
-    assert archive.count("PIEVLI") == 1
-
-
-def test_a_request_that_is_wrong_is_not_repeated(fetch_nxsa: Fetch, archive: BadArchive) -> None:
-    archive.misbehave("PIEVLI", status(400))
-    assert "400" in refused(fetch_nxsa(OBSID), Reason.ARCHIVE_TROUBLE)
-    assert archive.count("PIEVLI") == 1
-
-
 @pytest.mark.parametrize("answer", ["No products found for your request", "The file was not found"])
 def test_words_that_say_there_is_none(fetch_nxsa: Fetch, archive: BadArchive, answer: str) -> None:
     archive.misbehave("M1", page(answer))
     outcome = fetch_nxsa(OBSID)
     assert read_marker(outcome.folder).absent == ("m1",)
-
-
-PASSING = {
-    "503": status(503),
-    "500": status(500),
-    "429": status(429, Retry_After="7"),
-    "html": page("<html><body>The archive is not available, please try later</body></html>"),
-    "votable": page('<VOTABLE><INFO name="QUERY_STATUS" value="ERROR">Connection pool exhausted</INFO></VOTABLE>'),
-    "hangs before the first byte": changed(hang_at=0),
-    "hangs in the middle": changed(hang_at=1500),
-    "trickles": changed(trickle=1),
-    "cut before the first byte": changed(cut_at=0),
-    "cut, no length": changed(cut_at=0, declare_length=False),
-    "cut in the middle, no length": changed(cut_at=1500, declare_length=False),
-    "cut before the first byte, chunked": changed(cut_at=0, chunked=True),
-    "cut in the middle, chunked": changed(cut_at=1500, chunked=True),
-    "longer than it is": declared(999_999),
-    "shorter than it is": declared(2000),
-    "a bit flipped": edited(lambda body: body[:2000] + bytes([body[2000] ^ 1]) + body[2001:]),
-    "wrong checksum": edited(lambda body: body[:-8] + bytes(4) + body[-4:]),
-    "gzip of something else": edited(lambda body: gzip.compress(b"hello" * 999)),
-    "gzip of half a table": edited(lambda body: gzip.compress(gzip.decompress(body)[:6000])),
-    "not gzip": edited(lambda body: bytes(9000)),
-}
-
-
-@pytest.mark.parametrize("fault", PASSING)
-def test_trouble_that_passes(archive: BadArchive, tmp_path: Path, fault: str) -> None:
-    """Each once, on a file: it arrives all the same. Trickling needs real seconds."""
-    clock = None if fault == "trickles" else FakeClock().clock()
-    name = pn()
-    archive.files[OBSID] = {name: product(5, 60_000)}
-    archive.misbehave(f"PPS/{name}", PASSING[fault])
-    manners = Manners(**{key: getattr(IMPATIENT, key) for key in IMPATIENT.__slots__} | {"first_wait_s": 0.01})
-    with make_fetch("heasarc", archive, tmp_path / "data", clock, manners) as fetch:
-        assert_intact(fetch(OBSID), archive.files[OBSID])
-    assert archive.count(name) == (3 if fault == "longer than it is" else 2)  # asks for bytes past its end first
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason", "says"),
-    [
-        ("503", Reason.ARCHIVE_TROUBLE, "503"),
-        ("html", Reason.ARCHIVE_TROUBLE, "not available, please try later"),
-        ("cut in the middle, no length", Reason.BAD_PRODUCT, "cut short"),
-        ("hangs before the first byte", Reason.ARCHIVE_TROUBLE, "timed out"),
-        ("wrong checksum", Reason.BAD_PRODUCT, "CRC"),
-    ],
-)
-def test_trouble_that_stays(
-    fetch_nxsa: Fetch, archive: BadArchive, tmp_path: Path, fault: str, reason: Reason, says: str
-) -> None:
-    """Tried a few times, then a reason that names observation, product and URL; the next run has the rest already."""
-    archive.misbehave("MIEVLI", *[PASSING[fault]] * 4)
-    said = refused(fetch_nxsa(OBSID), reason)
-    assert f"{OBSID}: m1: {archive.url}" in said
-    assert says in said
-    assert "tried 4 times" in said
-    assert not (tmp_path / "data" / OBSID).exists()
-    assert_intact(fetch_nxsa(OBSID), archive.files[OBSID])
-    assert archive.count("PIEVLI") == 1
-
-
-def test_waits_grow_and_are_drawn(fetch_nxsa: Fetch, archive: BadArchive, clock: FakeClock) -> None:
-    archive.misbehave("PIEVLI", *[status(503)] * 3)
-    fetch_nxsa(OBSID)
-    long = [seconds for seconds in clock.slept if seconds > 0.1]
-    assert long == [0.5 * 2.0, 0.5 * 4.0, 0.5 * 8.0]
-
-
-def test_waits_grow_to_a_limit(archive: BadArchive, tmp_path: Path, clock: FakeClock) -> None:
-    archive.misbehave("PIEVLI", *[status(503)] * 4)
-    manners = Manners(requests_per_s=1e6, tries=5, first_wait_s=2.0, longest_wait_s=6.0)
-    with make_fetch("nxsa", archive, tmp_path, clock.clock(), manners) as fetch:
-        assert fetch(OBSID).state == "fetched"
-    assert [seconds for seconds in clock.slept if seconds > 0.1] == [1.0, 2.0, 3.0, 3.0]
-
-
-def test_all_threads_heed_a_retry_after(archive: BadArchive) -> None:
-    """Time stands still here, so that what one thread waits does not help another."""
-    slept: list[float] = []
-    archive.misbehave("/first", status(429, Retry_After="30"), status(410))
-    with open_web(IMPATIENT, Clock(lambda: 0.0, slept.append, lambda: 0.0, lambda: NOON)) as web:
-
-        def ask() -> None:
-            with pytest.raises(MissingError), web.get(f"{archive.url}/first"):
-                pass
-
-        web.persist("first", ask)
-        slept.clear()
-        with pytest.raises(MissingError), web.get(f"{archive.url}/second"):
-            pass
-    assert slept[0] >= 30
-
-
-@pytest.mark.parametrize("after", ["30", "Mon, 01 Jun 2026 12:00:30 GMT"])
-def test_retry_after_is_honoured(fetch_nxsa: Fetch, archive: BadArchive, clock: FakeClock, after: str) -> None:
-    archive.misbehave("PIEVLI", status(429, Retry_After=after))
-    assert fetch_nxsa(OBSID).state == "fetched"
-    assert [seconds for seconds in clock.slept if seconds > 0.1] == [30.0]
-
-
-def test_an_archive_that_asks_for_an_hour_gets_it(fetch_nxsa: Fetch, archive: BadArchive, clock: FakeClock) -> None:
-    archive.misbehave("PIEVLI", status(503, Retry_After="3600"))
-    assert "3600 s" in refused(fetch_nxsa(OBSID), Reason.ARCHIVE_TROUBLE)
-    assert max(clock.slept, default=0) < 1
-
-
-def test_requests_are_spread_over_time_by_all_threads(archive: BadArchive, tmp_path: Path, clock: FakeClock) -> None:
-    with make_fetch("nxsa", archive, tmp_path, clock.clock(), Manners(requests_per_s=0.25)) as fetch:
-        fetch(OBSID)
-    assert clock.slept == [4.0] * 3
-
-
-def test_a_cut_is_resumed_where_it_happened(fetch: Fetch, archive: BadArchive) -> None:
-    archive.files[OBSID][pn()] = product(1, 50_000)
-    archive.misbehave("PIEVLI", changed(cut_at=10_000), changed(cut_at=30_000))
-    assert_intact(fetch(OBSID), archive.files[OBSID])
-    asked = [headers for path, headers in archive.asked if "PIEVLI" in path]
-    assert [headers.get("Range") for headers in asked][-2:] == ["bytes=10000-", "bytes=30000-"]
-    assert asked[-1]["If-Range"] == file_reply(pn(), archive.files[OBSID][pn()]).headers["ETag"]
-
-
-def test_a_dead_process_is_resumed_where_it_died(archive: BadArchive, tmp_path: Path) -> None:
-    archive.misbehave("PIEVLI", *[changed(cut_at=3000)] * 4)
-    for _ in range(2):
-        with make_fetch("nxsa", archive, tmp_path, FakeClock().clock()) as fetch:
-            outcome = fetch(OBSID)
-    assert_intact(outcome, archive.files[OBSID])
-    assert archive.asked[4][1]["Range"] == "bytes=3000-"
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [changed(ranges=False), changed(range_start_error=7), changed(range_start_error=-7), status(416), status(206)],
-)
-def test_a_server_that_cannot_resume(fetch_nxsa: Fetch, archive: BadArchive, fault: Fault) -> None:
-    archive.misbehave("PIEVLI", changed(cut_at=3000), fault)
-    assert_intact(fetch_nxsa(OBSID), archive.files[OBSID])
-
-
-@pytest.mark.parametrize("if_range", [True, False])
-def test_a_file_that_changed_is_not_patched_together(fetch_nxsa: Fetch, archive: BadArchive, if_range: bool) -> None:
-    """Also by a server that does not know If-Range. Plain FITS: there is no checksum that would notice."""
-    name = pn().replace("FTZ", "FIT")
-    archive.files[OBSID] = {name: fits_bytes(1)}
-
-    def replace(reply: Reply) -> None:
-        archive.files[OBSID][name] = fits_bytes(2)
-        reply.cut_at = 7000
-
-    archive.misbehave("PIEVLI", replace, changed(if_range=if_range))
-    assert_intact(fetch_nxsa(OBSID), archive.files[OBSID])
-
-
-@pytest.mark.parametrize("error", [-2880, -1])
-def test_a_range_that_starts_elsewhere_is_not_appended(fetch_nxsa: Fetch, archive: BadArchive, error: int) -> None:
-    """Plain FITS: there is no checksum that would notice."""
-    archive.files[OBSID] = {pn().replace("FTZ", "FIT"): fits_bytes(1)}
-    archive.misbehave("PIEVLI", changed(cut_at=7000), changed(range_start_error=error))
-    assert_intact(fetch_nxsa(OBSID), archive.files[OBSID])
-
-
-def test_what_has_no_name_for_its_version_is_not_resumed(fetch_nxsa: Fetch, archive: BadArchive) -> None:
-    anonymous = {"Content-Disposition": f"attachment; filename={pn()}"}
-    archive.misbehave("PIEVLI", changed(cut_at=3000, headers=anonymous))
-    assert_intact(fetch_nxsa(OBSID), archive.files[OBSID])
-    assert all("Range" not in headers for _, headers in archive.asked)
-
-
-@settings(max_examples=25)
-@given(cuts=st.lists(st.integers(0, 6000), max_size=3), ranges=st.booleans(), tar=st.booleans())
-def test_cut_anywhere(cuts: list[int], ranges: bool, tar: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
-    archive = BadArchive()
-    archive.files[OBSID] = {pn(): product(1, 3000)} | ({pn(exposure="U009"): product(2, 2000)} if tar else {})
-    archive.misbehave("PIEVLI", *[changed(cut_at=cut, ranges=ranges) for cut in cuts])
-    data = tmp_path_factory.mktemp("cut")
-    with serving(archive), make_fetch("nxsa", archive, data, FakeClock().clock()) as fetch:
-        assert_intact(fetch(OBSID), archive.files[OBSID])
 
 
 def test_another_file_than_asked_for(fetch_nxsa: Fetch, archive: BadArchive) -> None:
@@ -512,58 +222,6 @@ def test_tables_that_do_not_answer_are_no_fact(fetch_nxsa: Fetch, archive: BadAr
     assert "it may be cut short" in refused(fetch_nxsa("0999999999"), Reason.ARCHIVE_TROUBLE)
     archive.replies["/tap/"] = Reply(b"moved", 404)
     assert "404" in refused(fetch_nxsa("0999999999"), Reason.ARCHIVE_TROUBLE)
-
-
-def test_a_file_that_is_gone_is_fetched_again(fetch: Fetch, archive: BadArchive, tmp_path: Path) -> None:
-    """What somebody put beside it stays."""
-    folder = fetch(OBSID).folder
-    (folder / pn()).unlink()
-    (folder / "notes.txt").write_text("mine")
-    assert fetch(OBSID).state == "fetched"
-    assert (folder / pn()).read_bytes() == archive.files[OBSID][pn()]
-    assert (folder / "notes.txt").read_text() == "mine"
-    assert list((tmp_path / "data" / WORK).iterdir()) == []
-
-
-def test_what_is_not_complete_is_not_taken_for_it(fetch_nxsa: Fetch, archive: BadArchive, tmp_path: Path) -> None:
-    folder = tmp_path / "data" / OBSID
-    folder.mkdir(parents=True)
-    write_marker(folder, Marker(OBSID, "nxsa", archive.url))
-    assert_intact(fetch_nxsa(OBSID), archive.files[OBSID])
-
-
-@pytest.mark.parametrize("lose", [False, True])
-def test_going_on_with_the_other_archive(archive: BadArchive, tmp_path: Path, lose: bool) -> None:
-    """Or with the same one, after a file was lost meanwhile."""
-    archive.misbehave("M2", *[status(503)] * 4)
-    with make_fetch("nxsa", archive, tmp_path, FakeClock().clock()) as fetch:
-        refused(fetch(OBSID), Reason.ARCHIVE_TROUBLE)
-    if lose:
-        (tmp_path / WORK / OBSID / pn()).unlink()
-    with make_fetch("nxsa" if lose else "heasarc", archive, tmp_path, FakeClock().clock()) as fetch:
-        outcome = fetch(OBSID)
-    assert_intact(outcome, archive.files[OBSID])
-    assert len(read_marker(outcome.folder).taken) == 4
-
-
-def test_a_mirror_is_another_archive(archive: BadArchive, tmp_path: Path) -> None:
-    """The marker names one address for all files."""
-    archive.misbehave("M2", *[status(503)] * 4)
-    for host in ("127.0.0.1", "localhost"):
-        archive.url = archive.url.replace("127.0.0.1", host)
-        with make_fetch("nxsa", archive, tmp_path, FakeClock().clock()) as fetch:
-            outcome = fetch(OBSID)
-    assert_intact(outcome, archive.files[OBSID])
-    assert archive.count("PIEVLI") == 2
-
-
-def test_a_beginning_that_nobody_ends_is_thrown_away(fetch_nxsa: Fetch, archive: BadArchive) -> None:
-    """Of a file that the archive names otherwise since."""
-    archive.misbehave("PIEVLI", *[changed(cut_at=3000)] * 4)
-    refused(fetch_nxsa(OBSID), Reason.ARCHIVE_TROUBLE)
-    archive.files[OBSID] = {name.replace("PNS003", "PNS009"): data for name, data in archive.files[OBSID].items()}
-    archive.files[OBSID][pn(exposure="S009")] = product(9)
-    assert_intact(fetch_nxsa(OBSID), archive.files[OBSID])
 
 
 def test_another_process_that_was_faster(archive: BadArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

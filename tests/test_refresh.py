@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archive_server import BadArchive, changed, serving, status
-from products import OBSID, mos, observation, pn, product, sources
-from test_fetch import IMPATIENT, FakeClock
+from archive_server import BadArchive, changed, status
+from fetching import IMPATIENT, FakeClock, archive
+from products import OBSID, mos, pn, product, sources
 
 from xscan.archives import Fetched, Fetcher, open_source, open_web
 from xscan.archives.fetch import WORK
 from xscan.archives.marker import MARKER, read_marker
 
-
-@pytest.fixture
-def archive() -> Iterator[BadArchive]:
-    held = BadArchive()
-    held.files[OBSID] = observation()
-    with serving(held):
-        yield held
+__all__ = ["archive"]  # fixtures
 
 
 @pytest.fixture(params=["nxsa:{}", "heasarc:{}/tree"])

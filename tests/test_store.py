@@ -1,8 +1,7 @@
+"""Results on disk: whole at every moment, whoever dies, and the same for every reader."""
+
 from __future__ import annotations
 
-import datetime
-import hashlib
-import json
 import logging
 import os
 import socket
@@ -19,61 +18,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from fake import CENTRE, OBSID, quiet_list, with_burst, write_list
+from fake import OBSID
+from stored import PROVENANCE, SETTINGS, failed, files, open_writer, parts, renamed, small_parts, tables
 
 import xscan
-from xscan.errors import Reason, StoreError
-from xscan.schema import CIRCUMSTANCES, LIGHTCURVES, SCHEMAS
-from xscan.store import Results, ResultsWriter, compaction, reader, stage, staging, writer
-from xscan.store.digest import _feed, hash_by_observation
-from xscan.tables import Provenance, Tables, failed_tables
+from xscan.errors import StoreError
+from xscan.schema import SCHEMAS
+from xscan.store import Results, ResultsWriter, compaction, reader, stage, staging
+from xscan.tables import Tables
 
-SETTINGS = {"search.sigma": "3", "search.views": "5:0.2-12"}
+__all__ = ["small_parts", "tables"]  # fixtures
+
 ROOT = Path(__file__).resolve().parents[1]
-PROVENANCE = Provenance("0.1.0", "default", "0123456789abcdef", "code", "numpy")
-
-
-def open_writer(folder: Path) -> ResultsWriter:
-    return ResultsWriter(folder, PROVENANCE, SETTINGS)
-
-
-def failed(obsid: str, message: str = "gone") -> Tables:
-    return failed_tables(obsid, "failed", Reason.NO_FOLDER, message, PROVENANCE, 0.1)
-
-
-def renamed(tables: Tables, obsid: str) -> Tables:
-    """The same results under another name."""
-
-    def column(table: pa.Table) -> pa.Table:
-        place = table.schema.get_field_index("obsid")
-        return table.set_column(place, table.schema.field(place), pa.array([obsid] * table.num_rows, pa.string()))
-
-    return Tables(*(column(tables.table(name)) for name in SCHEMAS))
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    rng = np.random.default_rng(3)
-    folder = tmp_path_factory.mktemp("data") / OBSID
-    write_list(folder, with_burst(quiet_list(rng, "m1", 600.0), rng, 30, 100.0, 4.0, CENTRE, CENTRE))
-    return xscan.scan(folder, views=["5:0.2-12", "50:0.2-12"])
-
-
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of four observations; those of less than two are written anew."""
-    monkeypatch.setattr(compaction, "FULL", 4)
-    monkeypatch.setattr(compaction, "_SMALL", 2)
-    monkeypatch.setattr(writer, "FULL", 4)
-
-
-def parts(folder: Path) -> list[dict[str, Any]]:
-    return json.loads((folder / "_manifest.json").read_text())["parts"]
-
-
-def files(folder: Path) -> set[str]:
-    """What is in the folder, the lock aside."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"_lock"}
 
 
 def check_whole(folder: Path) -> None:
@@ -457,56 +413,6 @@ def test_the_content_hash_is_of_what_was_found(tmp_path: Path, tables: Tables, s
     assert hashed("c", [obsids[2], *obsids[::-1]], same) == expected  # one of them twice
     assert hashed("d", obsids[1:] + obsids[:1], same, compacted=False) == expected
     assert hashed("e", obsids[:5], same) != expected
-
-
-@pytest.mark.parametrize("name", SCHEMAS)
-def test_every_column_but_the_times_is_in_the_hash(tables: Tables, name: str) -> None:
-    expected = hash_by_observation(tables)
-    for column, kind in zip(SCHEMAS[name].names, SCHEMAS[name].types, strict=True):
-        rows = tables.table(name).to_pylist()
-        rows[1][column] = different(rows[1][column], kind)
-        changed = replace(tables, **{name: pa.Table.from_pylist(rows, SCHEMAS[name])})
-        assert (hash_by_observation(changed) == expected) == (column in CIRCUMSTANCES), column
-
-
-def different(value: Any, kind: pa.DataType) -> Any:
-    """Another value of the same type."""
-    if value is None:
-        return "?" if pa.types.is_string(kind) else 7
-    if isinstance(value, str):
-        return value[:-1] + "?"
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, datetime.datetime):
-        return value + datetime.timedelta(seconds=1)
-    if isinstance(value, dict):
-        return value | {"reason": "?"}
-    if isinstance(value, list):
-        return [different(value[0], kind.value_type), *value[1:]]
-    return value + 1
-
-
-def test_null_is_not_zero(tables: Tables) -> None:
-    rows = tables.lightcurves.to_pylist()
-    rows[0]["mu"][3] = 0.0
-    zero = hash_by_observation(replace(tables, lightcurves=pa.Table.from_pylist(rows, LIGHTCURVES)))
-    rows[0]["mu"][3] = None
-    null = hash_by_observation(replace(tables, lightcurves=pa.Table.from_pylist(rows, LIGHTCURVES)))
-    hidden = pa.array([5.0] * len(rows[0]["mu"]), mask=np.arange(len(rows[0]["mu"])) == 3)  # 5.0 under the null
-    shown = pa.array([5.0] * 3 + [None] + [5.0] * (len(hidden) - 4))
-    assert zero != null
-    assert _hash_of(hidden) == _hash_of(shown)
-
-
-def test_the_hash_tells_where_one_value_ends() -> None:
-    for one, other in (([[1], [2, 3]], [[1, 2], [3]]), (["a", "bc"], ["ab", "c"])):
-        assert _hash_of(pa.array(one)) != _hash_of(pa.array(other))
-
-
-def _hash_of(values: pa.Array) -> bytes:
-    hasher = hashlib.sha256()
-    _feed(hasher, values)
-    return hasher.digest()
 
 
 def test_the_large_store_is_measured_on_a_small_one() -> None:
