@@ -1,7 +1,7 @@
 """A preload for Dask workers: observations that harm the process which searches them.
 
 ``XSCAN_POISON`` says which: ``0000000002=exit,0000000003=hang``; ``exit`` ends the process, ``hang`` never ends,
-``memory`` takes ever more, ``odd`` cannot be stored.
+``memory`` takes ever more, ``lost`` costs the GPU, ``odd`` cannot be stored.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from xscan import scanner, worker
+from xscan.backends.device import DeviceLost
 from xscan.store import staging, writer
 
 HARM = dict(item.split("=") for item in os.environ["XSCAN_POISON"].split(","))
@@ -37,6 +38,8 @@ def harmful(observation: Any, *others: Any) -> Any:
     harm = HARM.get(observation.obsid)
     if harm == "exit":
         os._exit(7)
+    if harm == "lost":
+        raise DeviceLost("cudaErrorIllegalAddress")
     if harm == "full":
         os.replace = no_space
     while harm == "hang":

@@ -151,7 +151,7 @@ def test_workers_find_the_same_in_any_order(data: Path, tmp_path: Path, undistur
 
 
 def test_a_poisoned_observation_costs_itself(data: Path, tmp_path: Path, undisturbed: str) -> None:
-    harm = {OBSIDS[1]: "exit", OBSIDS[3]: "hang", OBSIDS[4]: "memory"}
+    harm = {OBSIDS[1]: "exit", OBSIDS[2]: "lost", OBSIDS[3]: "hang", OBSIDS[4]: "memory"}
     poison = {
         "XSCAN_POISON": ",".join(f"{obsid}={what}" for obsid, what in harm.items()),
         "DASK_DISTRIBUTED__WORKER__PRELOAD": str(POISON),
@@ -159,12 +159,30 @@ def test_a_poisoned_observation_costs_itself(data: Path, tmp_path: Path, undistu
     limits = ("--time-limit", 6, "--memory-limit", "700MB")
     code, said = archive(data, tmp_path / "out", "--workers", 2, *limits, env=poison)
     assert code == 1
-    expected = {OBSIDS[1]: "worker_died", OBSIDS[3]: "time_limit", OBSIDS[4]: "memory_limit"}
+    expected = {OBSIDS[1]: "worker_died", OBSIDS[2]: "worker_died", OBSIDS[3]: "time_limit", OBSIDS[4]: "memory_limit"}
     others = dict.fromkeys(OBSIDS, "done") | {MISSING: "no_folder", BROKEN: "unreadable"}
     assert states(tmp_path / "out") == others | expected
     assert "give it more with --time-limit" in said
+    assert f"{OBSIDS[2]}: the GPU answers no more (cudaErrorIllegalAddress): this worker process ends" in said
     assert "distributed" not in said  # Dask's own account of it
     code, said = archive(data, tmp_path / "out", "--workers", 1, "--retry-failed")
+    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+
+
+def test_a_gpu_that_is_lost_stops_a_loop_that_goes_on_after_it(data: Path, tmp_path: Path, undisturbed: str) -> None:
+    """No observation after it is searched by a process that has no device, and none is tried for ever."""
+    main = f"import sys; sys.path.insert(0, {str(POISON.parent)!r}); import poison; {MAIN}"
+    poison = {"XSCAN_POISON": f"{OBSIDS[2]}=lost"}
+    code, said = archive(data, tmp_path / "out", main=main, env=poison)
+    assert code == 2
+    assert f"xscan: {OBSIDS[2]}: the GPU answers this process no more (cudaErrorIllegalAddress), which is on" in said
+    lost = {OBSIDS[2]: "device_lost"}
+    assert states(tmp_path / "out") == dict.fromkeys(OBSIDS[:2], "done") | lost
+    code, _ = archive(data, tmp_path / "out", main=main, env=poison)
+    assert code == 1
+    others = dict.fromkeys(OBSIDS, "done") | {MISSING: "no_folder", BROKEN: "unreadable"}
+    assert states(tmp_path / "out") == others | lost
+    archive(data, tmp_path / "out", "--retry-failed")
     assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
 
 
@@ -421,6 +439,27 @@ def test_dask_cuda_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dask_cuda", module)
     with on_devices(["0", "1"], None) as client:
         assert isinstance(client.cluster, Fake)
+
+
+@pytest.mark.parametrize("trouble", [None, ValueError("NVML: not supported\nmore")])
+def test_a_dask_cuda_that_does_not_work_is_done_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trouble: Exception | None
+) -> None:
+    """It cannot be imported whole, or cannot ask the driver."""
+
+    def fails(**_: object) -> None:
+        raise trouble
+
+    module = ModuleType("dask_cuda")
+    module.__spec__ = ModuleSpec("dask_cuda", None)
+    if trouble is not None:
+        module.LocalCUDACluster = fails  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "dask_cuda", module)
+    with on_devices(["0"], None) as client:
+        assert set(client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"]).values()) == {"0"}
+    (record,) = [record for record in caplog.records if record.name == "xscan.cluster"]
+    assert record.message.startswith("dask-cuda does not work here (")
+    assert "\n" not in record.message
 
 
 def test_devices_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

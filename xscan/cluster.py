@@ -7,6 +7,7 @@ what was lost with it; Dask's own retries never come to act.
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import resource
 import time
@@ -27,6 +28,7 @@ from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
 
 from xscan import __version__
+from xscan.backends.device import DeviceLost
 from xscan.dispatch import Landed
 from xscan.errors import ConfigError, MachineError, XscanError
 from xscan.memory import HEAP
@@ -64,7 +66,9 @@ _CONFIG = {
 
 
 class OnePerDevice(LocalCluster):  # type: ignore[misc]  # Dask has no types to speak of
-    """A worker process for each CUDA device, which sees no other; as dask-cuda's, which is taken where it is installed.
+    """A worker process for each CUDA device, which sees no other.
+
+    In place of dask-cuda's, which is taken where it works, and shows each worker its own device first.
 
     Parameters
     ----------
@@ -124,14 +128,19 @@ def on_devices(devices: Sequence[str], memory: int | None) -> Iterator[Client]:
     MachineError
         If they cannot be started.
     """
-    kind = OnePerDevice
-    if find_spec("dask_cuda") is not None:
-        from dask_cuda import LocalCUDACluster
-
-        kind = LocalCUDACluster
 
     def start(options: dict[str, Any]) -> LocalCluster:
-        return kind(CUDA_VISIBLE_DEVICES=list(devices), resources={"GPU": 1}, **options)
+        options = {"CUDA_VISIBLE_DEVICES": list(devices), "resources": {"GPU": 1}} | options
+        if find_spec("dask_cuda") is not None:
+            try:
+                from dask_cuda import LocalCUDACluster
+
+                return LocalCUDACluster(**options)
+            except (
+                Exception
+            ) as error:  # whatever a broken installation raises, or the driver where it is asked for more
+                log.warning("dask-cuda does not work here (%s); workers keep to no cores", _line(error))
+        return OnePerDevice(**options)
 
     with _started(start, len(devices), memory) as client:
         yield client
@@ -393,9 +402,13 @@ def take_post(packed: bytes) -> str:
 
 
 def _scan(name: str, task: Task) -> Summary:
-    """Search one observation on the worker that this runs on."""
+    """Search one observation on the worker that this runs on; a process without its device ends."""
     worker: Worker = getattr(get_worker(), name)
-    return worker.scan(task)
+    try:
+        return worker.scan(task)
+    except DeviceLost as error:
+        log.error("%s: the GPU answers no more (%s): this worker process ends", task[0], error)
+        os._exit(1)  # its nanny starts another; what was on it is tried again, each alone
 
 
 def _line(error: BaseException) -> str:

@@ -64,6 +64,7 @@ class Reason(StrEnum):
     # the process that searched it, tried twice
     WORKER_DIED = "worker_died"  # the process died of it
     TIME_LIMIT = "time_limit"  # it took longer than --time-limit
+    DEVICE_LOST = "device_lost"  # the GPU stopped answering while this process searched it
     MEMORY_LIMIT = "memory_limit"  # it needs more memory than --memory-limit, or than the process may have
     # anything else
     ERROR = "error"  # an unforeseen error; the message is on record

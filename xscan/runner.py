@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xscan.errors import XscanError
+from xscan.backends.device import DeviceLost
+from xscan.errors import MachineError, XscanError
 from xscan.fingerprint import inputs_digest
 from xscan.ledger import Outcome
 from xscan.scanner import Reading, Recipe, failure, read_folder, search_reading
@@ -85,14 +86,35 @@ def run(
     plots : Path, optional
         Folder for pictures; they are drawn after the results are stored, and trouble with them is
         only logged.
+
+    Raises
+    ------
+    StoreError
+        If results cannot be stored.
+    MachineError
+        If the machine lacks what any observation needs, or its GPU answers no more.
     """
     for reading in _read_ahead(tasks, recipe):
         started = time.perf_counter()
         images = new_images(plots)
-        tables = search_reading(reading, recipe, images.watch if images is not None else None)
+        try:
+            tables = search_reading(reading, recipe, images.watch if images is not None else None)
+        except DeviceLost as error:
+            _put_on_record(error, reading, writer, heard, started)
+            raise MachineError(
+                f"{reading.obsid}: the GPU answers this process no more ({error}), which is on record; see nvidia-smi, "
+                f"and run the same command again: it goes on after it"
+            ) from None
         tables = store(writer.write, reading, tables)
         save_images(plots, reading.obsid, tables, images)
         heard(summarize(tables, reading.seconds + time.perf_counter() - started))
+
+
+def _put_on_record(error: DeviceLost, reading: Reading, writer: ResultsWriter, heard: Heard, started: float) -> None:
+    """Store as failed what may have cost the device: the next run would lose it there again."""
+    seconds = time.perf_counter() - started
+    tables = store(writer.write, reading, failure(reading, error, seconds))
+    heard(summarize(tables, reading.seconds + seconds))
 
 
 def _read_ahead(tasks: Iterable[Task | None], recipe: Recipe) -> Iterator[Reading]:

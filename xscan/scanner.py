@@ -10,6 +10,7 @@ from pathlib import Path
 
 from xscan import __version__
 from xscan.backends import Backend, get_backend
+from xscan.backends.device import DeviceLost
 from xscan.config import ScanConfig
 from xscan.errors import DataError, MachineError, Reason, is_shortage
 from xscan.fingerprint import code_digest, inputs_digest
@@ -152,12 +153,16 @@ def search_reading(reading: Reading, recipe: Recipe, watch: Watch | None = None)
     ------
     MachineError
         If the machine lacks what any observation needs.
+    DeviceLost
+        If the GPU answers this process no more, perhaps because of this observation.
     """
     started = time.perf_counter()
     if reading.observation is not None:
         try:
             searches, skipped = search_observation(reading.observation, recipe.config, recipe.backend)
             return tabulate(reading.observation, searches, skipped, reading.provenance, reading.seconds, watch)
+        except DeviceLost:
+            raise
         except Exception as error:
             return failure(reading, error, time.perf_counter() - started)
     reason = reading.reason or Reason.ERROR
@@ -195,6 +200,8 @@ def _why(name: str, error: Exception) -> tuple[Reason, str]:
     """Give the reason for which an observation failed, unless any other would fail too."""
     if isinstance(error, DataError):
         return error.reason, str(error)
+    if isinstance(error, DeviceLost):
+        return Reason.DEVICE_LOST, f"{name}: the GPU stopped answering ({error}); see nvidia-smi"
     if isinstance(error, MemoryError):
         return Reason.MEMORY_LIMIT, f"{name}: this process may have no more memory ({error}); see docs/operations.md"
     if is_shortage(error):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -10,11 +11,11 @@ import cupy
 from numpy.typing import DTypeLike, NDArray
 
 from xscan.backends.cuda_source import COMPILE_OPTIONS, Parameter, check_arguments, kernel_parameters, kernel_text
-from xscan.backends.device import OutOfMemory
+from xscan.backends.device import DeviceLost, OutOfMemory
 
 __all__ = ["CupyDevice", "compiler_version", "current_device", "runtime_version"]
 
-_MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation
+_MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation, and the driver's CUDA_ERROR_OUT_OF_MEMORY
 
 
 def current_device() -> CupyDevice:
@@ -39,6 +40,19 @@ def compiler_version() -> tuple[int, int]:
     """Give the version of NVRTC, as (12, 9); an error of CuPy's if it cannot be loaded."""
     major, minor = cupy.cuda.nvrtc.getVersion()
     return int(major), int(minor)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell want of memory from a device that is lost; any other error of CUDA ends all that follows in a process."""
+    try:
+        yield
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        raise OutOfMemory(str(error)) from None
+    except (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError) as error:
+        if error.status == _MEMORY_ALLOCATION:
+            raise OutOfMemory(str(error)) from None
+        raise DeviceLost(str(error)) from None
 
 
 class CupyDevice:
@@ -66,41 +80,41 @@ class CupyDevice:
 
     def compile(self) -> None:
         """Compile the kernels now; otherwise the first launch does."""
-        assert self._kernels
+        _ = self._kernels
 
+    @_told()
     def free_bytes(self) -> int:
         """Memory nobody uses now, bytes."""
         free, _ = cupy.cuda.runtime.memGetInfo()
         return int(free)
 
+    @_told()
     def empty(self, size: int, dtype: DTypeLike) -> Any:
         """Make an array of any content, aligned to 16 bytes or more."""
-        try:
-            with cupy.cuda.using_allocator(None):  # no pool: what is released is free at once
-                return cupy.empty(size, dtype)
-        except cupy.cuda.memory.OutOfMemoryError as error:
-            raise OutOfMemory(str(error)) from None
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            if error.status != _MEMORY_ALLOCATION:
-                raise
-            raise OutOfMemory(str(error)) from None
+        with cupy.cuda.using_allocator(None):  # no pool: what is released is free at once
+            return cupy.empty(size, dtype)
 
+    @_told()
     def zero(self, array: Any) -> None:
         """Set all elements to 0."""
         array.data.memset_async(0, array.nbytes)
 
+    @_told()
     def put(self, array: Any, values: NDArray[Any]) -> None:
         """Copy host values of the same size and type into an array."""
         array.set(values)
 
+    @_told()
     def get(self, array: Any) -> NDArray[Any]:
         """Copy an array to the host, once all that was asked before is done."""
         return array.get()
 
+    @_told()
     def copy(self, target: Any, source: Any) -> None:
         """Copy an array into another of the same size and type."""
         target.data.copy_from_device_async(source.data, source.nbytes)
 
+    @_told()
     def seconds(self, work: Callable[[], None]) -> float:
         """Give the time from the first to the last thing that ``work`` asks of the device, s."""
         begin, end = cupy.cuda.Event(), cupy.cuda.Event()
@@ -110,6 +124,7 @@ class CupyDevice:
         end.synchronize()
         return float(cupy.cuda.get_elapsed_time(begin, end)) / 1000
 
+    @_told()
     def launch(self, kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
         """Start a kernel; arguments are device arrays and NumPy scalars of exactly its types."""
         check_arguments(self._parameters, kernel, arguments)

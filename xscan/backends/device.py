@@ -7,18 +7,22 @@ from typing import Any, Protocol
 
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Device", "OutOfMemory"]
+__all__ = ["Device", "DeviceLost", "OutOfMemory"]
 
 
 class OutOfMemory(Exception):  # noqa: N818  what it is called everywhere
     """The device has no room for a buffer."""
 
 
+class DeviceLost(Exception):  # noqa: N818  as it is said of a device
+    """The device answers nothing that this process asks of it any more: an illegal address, a memory fault, a reset."""
+
+
 class Device(Protocol):
     """Memory and kernels; what is asked is done in order, on one stream.
 
     Its arrays have one dimension, ``size``, ``dtype`` and ``flags`` as NumPy's, and can be sliced without
-    copying; nothing else is asked of them.
+    copying; nothing else is asked of them. Whatever is asked may find the device lost (:class:`DeviceLost`).
     """
 
     name: str
