@@ -4,9 +4,10 @@
 
 1. Tests: `pytest -m gpu`, or the same comparisons without pytest: whatever the device gives is held
    against NumPy, to the last bit.
-2. Tables of whole scans, cuda against a CPU's backend: simulated observations, and those in DIR
+2. A worker process with a device of its own (dask-cuda's where it works) against a plain loop on the CPU.
+3. Tables of whole scans, cuda against a CPU's backend: simulated observations, and those in DIR
    (<obsid>/ folders at any depth; ../shared unless told).
-3. Speed: the kernel that searches a cube of 1e9 voxels beside a copy of that cube, the nine views of
+4. Speed: the kernel that searches a cube of 1e9 voxels beside a copy of that cube, the nine views of
    a long observation after upload, and files to Parquet beside numba and gunzip.
 
 What was measured goes to OUT/<date>-<device>.json (benchmarks/results unless told), from which
@@ -25,9 +26,13 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,8 +42,9 @@ if TYPE_CHECKING:
     from kernel_net import Case
 
     from xscan.backends.device import Device
-    from xscan.bench.record import Measurement
+    from xscan.bench.record import Measurement, Report
     from xscan.bench.workloads import Workload
+    from xscan.summary import Summary
 
     Measurements = list[Measurement]
 
@@ -73,11 +79,17 @@ class Step:
     what: str
     result: str
     failed: bool = False
+    skipped: bool = False
 
 
 def say(line: str) -> None:
     """Tell of progress."""
     print(line, file=sys.stderr, flush=True)
+
+
+def skip(what: str, why: str) -> Step:
+    """Say why a step is not taken."""
+    return Step(what, f"skipped: {why}", skipped=True)
 
 
 def attempt(what: str, work: Callable[..., str], *arguments: object) -> Step:
@@ -93,13 +105,94 @@ def attempt(what: str, work: Callable[..., str], *arguments: object) -> Step:
     return Step(what, f"{result} ({time.perf_counter() - start:.0f} s)")
 
 
-# ---- correctness
+# ---- correctness, by other processes: a device may serve no two at once, so this one has not opened it yet
+
+
+def by_others(on_cpu: bool, held: Workload, work: Path) -> Iterator[Step]:
+    """Run the tests, where pytest is, and a worker process."""
+    if not on_cpu and pytest_is_here():
+        yield attempt("pytest -m gpu", run_pytest)
+    if lacking := missing({"dask": "dask", "distributed": "distributed"}):
+        yield skip("a worker", f"{' and '.join(lacking)} cannot be imported")
+        return
+    yield attempt("a worker", same_by_a_worker, on_cpu, held.folder, work)
+    if importlib.util.find_spec("dask_cuda") is None:
+        yield skip("Dask-CUDA", "dask-cuda is not installed; workers are placed without it")
+
+
+def pytest_is_here() -> bool:
+    """Say whether the tests can be run as tests."""
+    return all(importlib.util.find_spec(name) for name in ("pytest", "hypothesis"))
+
+
+def run_pytest() -> str:
+    """Run the tests marked gpu; give pytest's last line."""
+    options = "-o addopts= -p no:cacheprovider -q -rs -m gpu tests/test_gpu.py"
+    command = [sys.executable, "-m", "pytest", *options.split()]
+    env = os.environ | {"XSCAN_GPU": "required"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
+    say(done.stdout + done.stderr)
+    if done.returncode != 0:
+        raise AssertionError(f"pytest ended with {done.returncode}; see above")
+    return done.stdout.strip().splitlines()[-1]
+
+
+def same_by_a_worker(on_cpu: bool, folder: Path, work: Path) -> str:
+    """Search an observation by a worker, with a device of its own, and in a plain loop; both must find the same."""
+    from xscan import open_results
+    from xscan.api import order
+    from xscan.backends import cpu_backend
+    from xscan.crew import Crew
+    from xscan.crew import work as search
+    from xscan.interrupt import interruptible
+    from xscan.store import ResultsWriter
+
+    cpu = cpu_backend().name
+    hashes = []
+    with tempfile.TemporaryDirectory(dir=work) as place:
+        for crew, backend in ((Crew(workers=1) if on_cpu else Crew(gpus="1"), "auto"), (Crew(), cpu)):
+            equipped = crew.equip(order(backend=backend))
+            out = Path(place) / ("loop" if crew.alone() else "worker")
+            with (
+                interruptible() as interruption,
+                ResultsWriter(out, equipped.provenance(), equipped.settings()) as writer,
+            ):
+                search([(None, folder)], equipped, crew, folder.parent, writer, told, None, say, interruption)
+            hashes.append(open_results(out).content_hash())
+    if hashes[0] != hashes[1]:
+        raise AssertionError(f"a worker finds other than a loop with {cpu}")
+    return f"finds the same as a loop with {cpu}"
+
+
+def told(summary: Summary) -> None:
+    """Raise if an observation was not searched."""
+    if summary.outcome.state != "done":
+        raise AssertionError(f"{summary.outcome.state}: {summary.outcome.reason}: {summary.outcome.message}")
+
+
+def try_device() -> None:
+    """Have another process open the device; raise what it met."""
+    from xscan.backends.nvidia import visible_devices
+
+    visible_devices()
+    with ProcessPoolExecutor(1, get_context("spawn")) as other:
+        try:
+            say(f"{other.submit(device_name).result()} ...")
+        except BrokenProcessPool:
+            raise DeviceError("the process that was to open the device died; see nvidia-smi") from None
+
+
+def device_name() -> str:
+    """Open the device and name it."""
+    return open_the_device(False).name
+
+
+# ---- correctness, here
 
 
 def tests(device: Device, on_cpu: bool) -> Iterator[Step]:
-    """Hold the device against NumPy: by pytest where it is, else by calling what the tests call."""
-    if not on_cpu and all(importlib.util.find_spec(name) for name in ("pytest", "hypothesis")):
-        yield attempt("pytest -m gpu", run_pytest)
+    """Hold the device against NumPy without pytest, by calling what the tests call."""
+    if not on_cpu and pytest_is_here():
         return
     import kernel_net
 
@@ -112,7 +205,7 @@ def tests(device: Device, on_cpu: bool) -> Iterator[Step]:
     if device.free_bytes() > 10e9:
         yield attempt("2^31 voxels", lambda: f"{kernel_net.compare_beyond_32_bits(device)} voxels identical")
     else:
-        yield Step("2^31 voxels", f"skipped: {device.free_bytes() / 1e9:.1f} GB are free, 10 are needed")
+        yield skip("2^31 voxels", f"{device.free_bytes() / 1e9:.1f} GB are free, 10 are needed")
 
 
 def compare_all(device: Device, cases: list[Case]) -> str:
@@ -120,17 +213,6 @@ def compare_all(device: Device, cases: list[Case]) -> str:
     from kernel_net import compare
 
     return f"{sum(compare(device, case) for case in cases)} voxels of {len(cases)} views identical"
-
-
-def run_pytest() -> str:
-    """Run the tests marked gpu; give pytest's last line."""
-    options = "-o addopts= -p no:cacheprovider -q -rs -m gpu tests/test_gpu.py"
-    command = [sys.executable, "-m", "pytest", *options.split()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    say(done.stdout + done.stderr)
-    if done.returncode != 0:
-        raise AssertionError(f"pytest ended with {done.returncode}; see above")
-    return done.stdout.strip().splitlines()[-1]
 
 
 def observations(data: Path) -> list[Path]:
@@ -200,21 +282,15 @@ def short(m: Measurement) -> str:
 # ---- what is here
 
 
-def missing() -> list[str]:
-    """Name the packages that are needed and cannot be imported."""
+def missing(needed: dict[str, str]) -> list[str]:
+    """Name the packages, given by module, that cannot be imported."""
     found = []
-    for module, package in NEEDED.items():
+    for module, package in needed.items():
         try:
             importlib.import_module(module)
         except ImportError:
             found.append(package)
     return found
-
-
-def dask_cuda() -> Step:
-    """Say why nothing of Dask-CUDA is tried."""
-    there = importlib.util.find_spec("dask_cuda") is not None
-    return Step("Dask-CUDA", f"skipped: {'xscan does not use it yet' if there else 'dask-cuda is not installed'}")
 
 
 def open_the_device(on_cpu: bool) -> Device:
@@ -243,6 +319,7 @@ def describe(device: Device, on_cpu: bool) -> tuple[dict[str, object], dict[str,
 
 def simulated(scale: Scale, work: Path) -> list[Workload]:
     """Make the observations that are measured."""
+    work.mkdir(parents=True, exist_ok=True)
     from xscan.bench.workloads import LIKE_A, LIKE_L, Simulation, made
 
     small = [Simulation(f"{exposure_s:g} s", exposure_s, 1.0) for exposure_s in scale.exposures_s]
@@ -258,35 +335,56 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, metavar="N", help="samples of each measurement (default: 7)")
     parser.add_argument("--on-cpu", action="store_true", help="try this script: the CPU in place of the GPU")
     options = parser.parse_args()
-    if needed := missing():
+    if needed := missing(NEEDED):
         say(f"gpu-check: {', '.join(needed)} cannot be imported; pip install them, or put their wheels on PYTHONPATH")
         return 2
     scale = CPU if options.on_cpu else GPU
     scale = replace(scale, repeat=options.repeat or scale.repeat)
+    if options.data is not None and not observations(options.data):
+        say(f"gpu-check: --data {options.data}: no event lists (P*IEVLI*) are in there, at any depth")
+        return 2
     data = options.data or (None if options.on_cpu else SHARED)
     out = options.out or (None if options.on_cpu else RESULTS)
+    from xscan.bench.workloads import default_work
+
+    work = options.work or default_work()
     try:
+        if not options.on_cpu:
+            try_device()
+        workloads = simulated(scale, work)
+        steps = list(by_others(options.on_cpu, workloads[0], work))
         device = open_the_device(options.on_cpu)
     except DeviceError as error:
         say(f"gpu-check: {error}")
         return 3
-    return check(device, scale, options.on_cpu, data, out, options.work)
+    except OSError as error:
+        say(f"gpu-check: {error}; --work names a folder that can be written")
+        return 2
+    return check(device, scale, options.on_cpu, data, out, work, workloads, steps)
 
 
-def check(device: Device, scale: Scale, on_cpu: bool, data: Path | None, out: Path | None, work: Path | None) -> int:
-    """Compare, measure, write and print."""
-    from xscan.bench.record import Report, file_name, to_json
+def check(
+    device: Device,
+    scale: Scale,
+    on_cpu: bool,
+    data: Path | None,
+    out: Path | None,
+    work: Path,
+    workloads: list[Workload],
+    steps: list[Step],
+) -> int:
+    """Compare, measure, print and write; ``steps`` are those that were taken before."""
+    from xscan.bench.record import Report
     from xscan.bench.targets import target_table
-    from xscan.bench.workloads import default_work
 
     machine, versions = describe(device, on_cpu)
-    work = work or default_work()
-    work.mkdir(parents=True, exist_ok=True)
-    steps = list(tests(device, on_cpu))
-    workloads = simulated(scale, work)
+    steps += tests(device, on_cpu)
     for held in workloads:
         steps.append(attempt(f"{held.name}: tables", same_tables, device, held.folder, "default"))
-    for folder in observations(data) if data and data.is_dir() else []:
+    real = observations(data) if data is not None else []
+    if not real:
+        steps.append(skip("real data: tables", "none is here; --data names a folder of observations"))
+    for folder in real:
         for profile in ("default", "exod2"):
             name = f"{folder.name if folder.name != 'inputs' else folder.parent.name}, {profile}: tables"
             steps.append(attempt(name, same_tables, device, folder, profile))
@@ -294,23 +392,30 @@ def check(device: Device, scale: Scale, on_cpu: bool, data: Path | None, out: Pa
     for step, some in measure(device, workloads, scale, work):
         steps.append(step)
         taken += some
-    steps.append(dask_cuda())
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     report = Report(date, machine, versions, {held.name: held.size() for held in workloads}, tuple(taken))
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        path = out / file_name(report)
-        path.write_text(to_json(report), "utf-8")
-        say(f"all samples in {os.path.relpath(path)}")
+        steps.append(attempt("all samples", write, report, out))
     if not on_cpu:
         print(f"{target_table([report]).markdown()}\n")
     print(f"{device.name}, {date}, xscan {versions['xscan']} {versions['commit'] or ''}".rstrip())
     width = max(len(step.what) for step in steps) + 2
     for step in steps:
         print(f"{step.what:{width}}{step.result}")
-    failed = sum(step.failed for step in steps)
-    print(f"{'FAILED' if failed else 'all well'}: {len(steps) - failed} of {len(steps)}")
+    failed, skipped = (sum(getattr(step, name) for step in steps) for name in ("failed", "skipped"))
+    well = len(steps) - failed - skipped
+    print(f"{'FAILED' if failed else 'all well'}: {well} of {len(steps)}" + f", {skipped} skipped" * bool(skipped))
     return 1 if failed else 0
+
+
+def write(report: Report, out: Path) -> str:
+    """Write what was measured as JSON; say where."""
+    from xscan.bench.record import file_name, to_json
+
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / file_name(report)
+    path.write_text(to_json(report), "utf-8")
+    return f"in {os.path.relpath(path)}"
 
 
 if __name__ == "__main__":

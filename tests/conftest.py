@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,12 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture(scope="session")
 def gpu() -> Device:
-    """The CUDA device, for tests marked gpu."""
+    """The CUDA device, for tests marked gpu; with ``XSCAN_GPU=required`` they fail without one."""
     try:
         return open_device()
     except DeviceError as error:
+        if os.environ.get("XSCAN_GPU") == "required":
+            pytest.fail(str(error))
         pytest.skip(str(error))
 
 

@@ -18,6 +18,7 @@ from cuda_on_cpu import CpuDevice
 from xscan import backends, doctor
 from xscan.api import read, recipe
 from xscan.backends import get_backend, nvidia
+from xscan.backends.device import DeviceLost, OutOfMemory
 from xscan.commands.doctor import doctor as doctor_command
 from xscan.errors import ConfigError, DeviceError
 
@@ -110,10 +111,10 @@ class Machine:
         self.patch.setattr(nvidia, "distributions", lambda: there)
 
 
-def distribution(name: str, version: str) -> SimpleNamespace:
+def distribution(name: str, version: str, place: str = "site-packages") -> SimpleNamespace:
     held = Message()
     held["Name"] = name
-    return SimpleNamespace(metadata=held, version=version)
+    return SimpleNamespace(metadata=held, version=version, locate_file=lambda _: place)
 
 
 @pytest.fixture
@@ -181,6 +182,34 @@ def test_two_builds_of_cupy(machine: Machine) -> None:
     )
 
 
+def test_a_build_of_cupy_before_another_on_the_path(machine: Machine) -> None:
+    """It is the one that is imported, and whole."""
+    machine.driver(FakeDriver())
+    machine.cupy(fake_cupy())
+    builds = [distribution("cupy-cuda13x", "14.2.0", "here"), distribution("cupy-cuda12x", "13.6.0")]
+    machine.patch.setattr(nvidia, "distributions", lambda: builds)
+    assert nvidia.cupy_builds() == {"cupy-cuda13x": "14.2.0"}
+    assert get_backend("cuda").name == "cuda"
+
+
+def test_cupy_is_given_a_folder_where_it_cannot_keep_code(machine: Machine, tmp_path: Path) -> None:
+    """A home that cannot be written would end its import."""
+    machine.driver(FakeDriver())
+    machine.cupy(fake_cupy(), cupy_cuda12x="14.2.0")
+    machine.patch.setenv("CUPY_CACHE_DIR", str(tmp_path / "cache"))
+    assert get_backend("cuda").name == "cuda"
+    assert os.environ["CUPY_CACHE_DIR"] == str(tmp_path / "cache")
+    access = os.access
+    machine.patch.setattr(nvidia.os, "access", lambda place, mode: place != tmp_path and access(place, mode))
+    told = facts(doctor.diagnose())
+    assert told["cupy keeps code in"] == f"{tmp_path / 'cache'} (cannot be written: every process compiles anew)"
+    given = Path(os.environ["CUPY_CACHE_DIR"])
+    assert given != tmp_path / "cache"
+    assert given.is_dir()
+    assert get_backend("cuda").name == "cuda"
+    assert Path(os.environ["CUPY_CACHE_DIR"]) == given
+
+
 def test_a_cupy_that_cannot_be_imported(machine: Machine) -> None:
     machine.driver(FakeDriver())
     machine.cupy(None, cupy_cuda12x="13.6.0")
@@ -217,7 +246,7 @@ def test_no_nvrtc(machine: Machine) -> None:
     machine.driver(FakeDriver())
     machine.cupy(fake_cupy(nvrtc=OSError("\n=====\nno libnvrtc.so.12\n")), cupy_cuda12x="14.2.0")
     assert said() == (
-        "NVRTC, which compiles the kernels, cannot be loaded (no libnvrtc.so.12); pip install 'cupy-cuda12x[ctk]'"
+        "NVRTC, which compiles the kernels, cannot be loaded (no libnvrtc.so.12); pip install 'xscan[cuda12]'"
     )
 
 
@@ -228,6 +257,34 @@ def test_kernels_that_do_not_compile(machine: Machine) -> None:
         "the kernels do not compile (kernels.cu(3): error: no such thing); report it with what `xscan doctor` "
         "prints, or use another backend"
     )
+
+
+def test_nothing_to_compile_with(machine: Machine) -> None:
+    machine.driver(FakeDriver())
+    for says in ("Failed to find CUDA headers.\nmore", "Failed to auto-detect CUDA root directory. Please"):
+        machine.cupy(fake_cupy(kernels=RuntimeError(says)), cupy_cuda12x="13.6.0")
+        line = says.partition("\n")[0]
+        assert said() == f"what the kernels are compiled with is not there ({line}); pip install 'xscan[cuda12]'"
+
+
+@pytest.mark.parametrize("kind", ["runtime", "driver"])
+def test_want_of_memory_is_told_from_a_device_that_is_lost(machine: Machine, kind: str) -> None:
+    machine.driver(FakeDriver())
+    cupy = fake_cupy()
+    cupy.cuda.memory = SimpleNamespace(OutOfMemoryError=MemoryError)
+    cupy.cuda.driver = SimpleNamespace()
+    runtime, driver = type("CUDARuntimeError", (CudaError,), {}), type("CUDADriverError", (CudaError,), {})
+    cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError = runtime, driver
+    machine.cupy(cupy, cupy_cuda12x="14.2.0")
+    device = nvidia.open_device()
+    for status, expected in ((2, OutOfMemory), (700, DeviceLost), (999, DeviceLost)):
+        error = {"runtime": runtime, "driver": driver}[kind](status, "said so")
+        cupy.cuda.runtime.memGetInfo = raising(error)
+        with pytest.raises(expected, match="said so"):
+            device.free_bytes()
+    cupy.cuda.runtime.memGetInfo = raising(MemoryError("pool"))
+    with pytest.raises(OutOfMemory, match="pool"):
+        device.free_bytes()
 
 
 def test_a_device_that_works(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
@@ -358,7 +415,7 @@ def test_doctor_sees_through_a_backend_that_is_wrong(machine: Machine) -> None:
 def test_doctor_says_where_code_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "new" / "cache"
     assert doctor._writable(folder) == str(folder)
-    monkeypatch.setattr(doctor.os, "access", lambda place, mode: place != tmp_path)
+    monkeypatch.setattr(nvidia.os, "access", lambda place, mode: place != tmp_path)
     assert doctor._writable(folder).endswith("(cannot be written: every process compiles anew)")
 
 

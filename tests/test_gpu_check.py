@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from cuda_on_cpu import CpuDevice
 from kernel_net import busy_folder, small_cases
 
+from xscan.api import recipe
 from xscan.backends.cuda import eclipse_possible
 from xscan.bayes import thresholds
 from xscan.bench import gpu
 from xscan.bench.gpu import cube_that_fits, flag_kernel
 from xscan.bench.record import from_json
 from xscan.bench.targets import target_table
+from xscan.errors import DeviceError
 from xscan.grid import Box, Grid
+from xscan.scanner import scan_folder
+from xscan.summary import summarize
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_NEEDED = ("typer", "rich", "matplotlib", "dask", "distributed", "requests", "pytest", "hypothesis", "skimage")
 
 
 @pytest.fixture
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_check", ROOT / "benchmarks" / "gpu.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gpu_check"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["gpu_check"]
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # its other processes look there too
+    yield importlib.import_module("gpu")
+    del sys.modules["gpu"]
 
 
 def run(*arguments: object, without: tuple[str, ...] = (), folder: Path) -> subprocess.CompletedProcess[str]:
@@ -50,12 +51,12 @@ def run(*arguments: object, without: tuple[str, ...] = (), folder: Path) -> subp
 def test_the_whole_command_with_the_cpu_in_place_of_a_gpu(tmp_path: Path, rng: np.random.Generator) -> None:
     busy_folder(tmp_path / "data" / "deep", rng)
     places = ("--data", tmp_path / "data", "--out", tmp_path / "out", "--work", tmp_path / "work")
-    done = run("--on-cpu", *places, without=NOT_NEEDED, folder=tmp_path)
+    done = run("--on-cpu", *places, without=tuple(set(NOT_NEEDED) - {"dask", "distributed"}), folder=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[-1] == "all well: 9 of 9"
+    assert lines[-1] == "all well: 10 of 11, 1 skipped"
     assert "0999999901, exod2: tables" in done.stdout
-    assert "skipped: dask-cuda is not installed" in done.stdout
+    assert re.search(r"^a worker +finds the same as a loop with numba", done.stdout, re.MULTILINE)
     (path,) = (tmp_path / "out").glob("*.json")
     held = from_json(path.read_text("utf-8"), path.name)
     assert set(held.backends()) == {"cuda on cpu", "numba"}
@@ -70,6 +71,9 @@ def test_without_a_gpu_or_a_library_it_ends_with_one_line(tmp_path: Path) -> Non
     done = run(folder=tmp_path)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (3, "", 1)
     assert "CUDA_VISIBLE_DEVICES is '' and hides every device" in done.stderr
+    done = run("--on-cpu", "--data", tmp_path / "nowhere", folder=tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "nowhere: no event lists" in done.stderr
     done = run(without=("isal", "erfa"), folder=tmp_path)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert "pyerfa, isal cannot be imported" in done.stderr
@@ -83,12 +87,14 @@ def test_a_comparison_that_fails_is_a_line_and_an_exit_code(
 
     monkeypatch.setattr(script, "same_tables", differs)
     monkeypatch.setattr(script, "measure", lambda *_: iter(()))
-    monkeypatch.setattr(script, "simulated", lambda *_: [])
     busy_folder(tmp_path, np.random.default_rng(1))
-    assert script.check(CpuDevice(), script.CPU, True, tmp_path, None, tmp_path) == 1
+    unwritable = tmp_path / "file"
+    unwritable.touch()
+    assert script.check(CpuDevice(), script.CPU, True, tmp_path, unwritable, tmp_path, [], []) == 1
     out = capsys.readouterr().out
     assert "FAILED: AssertionError: regions\n" in out
-    assert out.endswith("FAILED: 2 of 4\n")
+    assert "FAILED: FileExistsError" in out
+    assert out.endswith("FAILED: 1 of 4\n")
 
 
 def test_comparisons_without_pytest(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,11 +105,47 @@ def test_comparisons_without_pytest(script: ModuleType, monkeypatch: pytest.Monk
     assert [step.what for step in steps] == ["small views", "2e8 voxels, in slabs", "2e8 voxels, whole", "2^31 voxels"]
     assert not any(step.failed for step in steps)
     assert steps[-1].result.startswith("skipped: 1.1 GB are free")
+    assert steps[-1].skipped
 
 
-def test_pytest_is_run_where_it_is(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tests_without_a_device_are_no_success(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pytest is run where it is; of tests that were skipped it says that all is well."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert re.fullmatch(r"8 skipped in .*", script.run_pytest())
+    with pytest.raises(AssertionError, match="pytest ended with 1"):
+        script.run_pytest()
+    assert "8 errors in" in capsys.readouterr().err
+
+
+def test_pytest_needs_nothing_that_a_search_does_not(tmp_path: Path) -> None:
+    for name in set(NOT_NEEDED) - {"pytest", "hypothesis"}:
+        (tmp_path / f"{name}.py").write_text("raise ImportError")
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}", "CUDA_VISIBLE_DEVICES": ""}
+    options = "-o addopts= -p no:cacheprovider -q -m gpu tests/test_gpu.py"
+    command = [sys.executable, "-m", "pytest", *options.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
+    assert "8 skipped" in done.stdout, done.stdout
+
+
+def test_a_device_is_opened_by_another_process_first(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with it comes back as it was said there."""
+    monkeypatch.setattr("xscan.backends.nvidia.visible_devices", lambda: ("0",))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    with pytest.raises(DeviceError, match="CUDA_VISIBLE_DEVICES is '-1' and hides every device"):
+        script.try_device()
+
+
+def test_a_worker_that_finds_nothing_is_no_success(script: ModuleType, tmp_path: Path) -> None:
+    _, tables = scan_folder(tmp_path / "0000000001", recipe(backend="numpy"))
+    with pytest.raises(AssertionError, match="failed: no_folder"):
+        script.told(summarize(tables, 0.0))
+
+
+def test_without_dask_there_is_no_worker(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    (step,) = script.by_others(True, SimpleNamespace(folder=tmp_path), tmp_path)
+    assert (step.skipped, step.result) == (True, "skipped: distributed cannot be imported")
 
 
 def test_where_observations_are_found(script: ModuleType, tmp_path: Path) -> None:

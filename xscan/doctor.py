@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from xscan.backends import BACKENDS, Backend, get_backend
 from xscan.backends.numpy_ import NumpyBackend
-from xscan.backends.nvidia import cupy_builds, dotted, find_driver
+from xscan.backends.nvidia import can_be_written, cupy_builds, cupy_cache, dotted, find_driver, load_cupy
 from xscan.bayes import thresholds
 from xscan.bench.machine import describe_machine, describe_versions
 from xscan.errors import DeviceError
@@ -68,7 +67,8 @@ class Diagnosis:
 def diagnose() -> Diagnosis:
     """Look at this machine, and try every backend on a small search."""
     names = [name for name in reversed(BACKENDS) if name != "auto"]
-    return Diagnosis((*_libraries(), *_cuda(), *_places()), tuple(_check(name) for name in names))
+    places = _places()  # before CuPy is given another
+    return Diagnosis((*_libraries(), *_cuda(), *places), tuple(_check(name) for name in names))
 
 
 def _check(name: str) -> Check:
@@ -123,9 +123,7 @@ def _cuda() -> list[tuple[str, str]]:
     """Say what there is of CUDA: CuPy, the driver, devices."""
     facts = [("cupy", ", ".join(f"{name} {version}" for name, version in cupy_builds().items()) or NOT_INSTALLED)]
     try:
-        from xscan.backends.cupy_ import runtime_version
-
-        facts.append(("cuda runtime", dotted(runtime_version())))
+        facts.append(("cuda runtime", dotted(load_cupy().runtime_version())))
     except Exception:  # no CuPy, or a broken one: the check of the backend says what is wrong
         facts.append(("cuda runtime", "none"))
     driver = find_driver()
@@ -146,12 +144,10 @@ def _places() -> list[tuple[str, str]]:
     except (ImportError, OSError, RuntimeError):  # as in get_backend
         pass
     if cupy_builds():
-        cupy_cache = os.environ.get("CUPY_CACHE_DIR", "~/.cupy/kernel_cache")
-        facts.append(("cupy keeps code in", _writable(Path(cupy_cache).expanduser())))
+        facts.append(("cupy keeps code in", _writable(cupy_cache())))
     return facts
 
 
 def _writable(folder: Path) -> str:
     """Name a folder, and say if nothing can be kept there."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    return f"{folder}{'' if os.access(there, os.W_OK) else ' (cannot be written: every process compiles anew)'}"
+    return f"{folder}{'' if can_be_written(folder) else ' (cannot be written: every process compiles anew)'}"

@@ -67,6 +67,7 @@ class CupyDevice:
     def __init__(self, name: str, multiprocessors: int) -> None:
         self.name = name
         self.multiprocessors = multiprocessors
+        self._sent: list[NDArray[Any]] = []
 
     @cached_property
     def _parameters(self) -> dict[str, tuple[Parameter, ...]]:
@@ -103,11 +104,14 @@ class CupyDevice:
     def put(self, array: Any, values: NDArray[Any]) -> None:
         """Copy host values of the same size and type into an array."""
         array.set(values)
+        self._sent.append(values)  # CuPy does not wait, nor keep them until they are there
 
     @_told()
     def get(self, array: Any) -> NDArray[Any]:
         """Copy an array to the host, once all that was asked before is done."""
-        return array.get()
+        values: NDArray[Any] = array.get()
+        self._sent.clear()
+        return values
 
     @_told()
     def copy(self, target: Any, source: Any) -> None:

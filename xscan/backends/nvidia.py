@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import re
+import shutil
+import tempfile
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import distributions
 from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from xscan.backends.device import Device
 from xscan.errors import DeviceError
 
-__all__ = ["Driver", "Gpu", "cupy_builds", "device_is_there", "dotted", "find_driver", "open_device", "visible_devices"]
+__all__ = [
+    "Driver",
+    "Gpu",
+    "can_be_written",
+    "cupy_builds",
+    "cupy_cache",
+    "device_is_there",
+    "dotted",
+    "find_driver",
+    "load_cupy",
+    "open_device",
+    "visible_devices",
+]
 
 _DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 _NO_DEVICE = (34, 100)  # cuInit's CUDA_ERROR_STUB_LIBRARY, CUDA_ERROR_NO_DEVICE
 _DRIVER_TOO_OLD = 35  # cudaErrorInsufficientDriver
 _LEAST, _MOST = 12, 13  # CUDA versions for which xscan has an extra
 _CUPY = re.compile(r"cupy(-cuda\w+|-rocm[\w-]+)?")  # its builds; not cupy-xarray and the like
+_HEADERS = re.compile(r"CUDA (headers|root)")  # in what CuPy says where it finds none to compile with
 _REMEDY = "or use another backend"
 
 
@@ -104,9 +123,35 @@ def visible_devices() -> tuple[str, ...]:
 
 
 def cupy_builds() -> dict[str, str]:
-    """Give name and version of each build of CuPy that is installed; more than one break each other."""
-    found = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"]}
-    return {name: found[name] for name in sorted(found) if _CUPY.fullmatch(name.lower().replace("_", "-"))}
+    """Give name and version of each build of CuPy in the folder it is imported from; two there break each other."""
+    named = [(d.metadata["Name"], d) for d in distributions() if d.metadata["Name"]]
+    builds = [(name, d) for name, d in named if _CUPY.fullmatch(name.lower().replace("_", "-"))]
+    return {
+        name: d.version
+        for name, d in sorted(builds, key=lambda build: build[0])
+        if d.locate_file("") == builds[0][1].locate_file("")
+    }
+
+
+def cupy_cache() -> Path:
+    """Name the folder in which CuPy keeps compiled code."""
+    return Path(os.environ.get("CUPY_CACHE_DIR", "~/.cupy/kernel_cache")).expanduser()
+
+
+def can_be_written(folder: Path) -> bool:
+    """Say whether files can be put into a folder, or it can be made."""
+    return os.access(next(place for place in (folder, *folder.parents) if place.exists()), os.W_OK)
+
+
+def load_cupy() -> ModuleType:
+    """Import :mod:`xscan.backends.cupy_`.
+
+    CuPy does not even begin where it cannot keep compiled code: it is given a folder for as long as this process lives.
+    """
+    if not can_be_written(cupy_cache()):
+        os.environ["CUPY_CACHE_DIR"] = tempfile.mkdtemp(prefix="xscan-cupy-")
+        atexit.register(shutil.rmtree, os.environ["CUPY_CACHE_DIR"], ignore_errors=True)
+    return import_module("xscan.backends.cupy_")
 
 
 def open_device() -> Device:
@@ -127,29 +172,29 @@ def open_device() -> Device:
         both = " ".join(builds)
         raise _trouble(f"{listed} overwrite each other's files", f"pip uninstall {both}, then {extra}")
     try:
-        from xscan.backends.cupy_ import compiler_version, current_device, runtime_version
+        cupy_ = load_cupy()
     except Exception as error:  # whatever a broken installation raises
         raise _trouble(f"CuPy cannot be imported ({_line(error)})", f"{extra} --force-reinstall") from None
     try:
-        device = current_device()
+        device = cupy_.current_device()
     except RuntimeError as error:
         if getattr(error, "status", 0) == _DRIVER_TOO_OLD:
-            raise _too_old(driver, runtime_version(), " ".join(builds)) from None
+            raise _too_old(driver, cupy_.runtime_version(), " ".join(builds)) from None
         raise _trouble(f"the device does not answer ({_line(error)})", f"see nvidia-smi, {_REMEDY}") from None
     try:
-        compiler_version()
+        cupy_.compiler_version()
     except Exception as error:  # CuPy 13 and 14 raise different ones
-        raise _trouble(
-            f"NVRTC, which compiles the kernels, cannot be loaded ({_line(error)})",
-            f"pip install '{next(iter(builds), 'cupy')}[ctk]'",
-        ) from None
+        raise _trouble(f"NVRTC, which compiles the kernels, cannot be loaded ({_line(error)})", extra) from None
     try:
         device.compile()
     except Exception as error:
+        if _HEADERS.search(str(error)):
+            raise _trouble(f"what the kernels are compiled with is not there ({_line(error)})", extra) from None
         raise _trouble(
             f"the kernels do not compile ({_line(error)})", f"report it with what `xscan doctor` prints, {_REMEDY}"
         ) from None
-    return device
+    opened: Device = device
+    return opened
 
 
 def _usable_driver() -> Driver:
