@@ -230,7 +230,7 @@ def _search_view(
         )
         return ViewResult(view, Reason.NO_BACKGROUND, message, n_events, spent)
     voxels = counts.flag(expected, thresholds(shared.config.sigma, counts.n_max()))
-    n_rejected = int(counts.rate(np.ones_like(mask))[frames.rejected].sum())
+    n_rejected = n_events - int(images.sum())  # whose frames are of no kind
     search = Search(grid, frames, counts, images, disks, mask, expected, voxels, n_rejected)
     found = _describe(search, shared.photons, (pi_from, view.pi_hi), plane, shared.config)
     return ViewResult(view, None, "", n_events, spent, search, found)
