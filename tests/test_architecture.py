@@ -81,6 +81,7 @@ FLOORS = [
 HEAVY = ("cupy", "dask", "distributed", "numba", "numpy", "scipy", "cv2", "pyarrow", "astropy", "requests", "urllib3")
 TOUCH_THE_WORLD = {
     "backends.cuda_source",
+    "backends.nvidia",
     "missions.fitsfile",
     "missions.xmm",
     "missions.hotpixels",

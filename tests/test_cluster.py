@@ -159,7 +159,7 @@ def test_a_poisoned_observation_costs_itself(data: Path, tmp_path: Path, undistu
     limits = ("--time-limit", 6, "--memory-limit", "700MB")
     code, said = archive(data, tmp_path / "out", "--workers", 2, *limits, env=poison)
     assert code == 1
-    expected = {OBSIDS[1]: "worker_died", OBSIDS[2]: "worker_died", OBSIDS[3]: "time_limit", OBSIDS[4]: "memory_limit"}
+    expected = {OBSIDS[1]: "worker_died", OBSIDS[2]: "device_lost", OBSIDS[3]: "time_limit", OBSIDS[4]: "memory_limit"}
     others = dict.fromkeys(OBSIDS, "done") | {MISSING: "no_folder", BROKEN: "unreadable"}
     assert states(tmp_path / "out") == others | expected
     assert "give it more with --time-limit" in said
@@ -174,16 +174,27 @@ def test_a_gpu_that_is_lost_stops_a_loop_that_goes_on_after_it(data: Path, tmp_p
     main = f"import sys; sys.path.insert(0, {str(POISON.parent)!r}); import poison; {MAIN}"
     poison = {"XSCAN_POISON": f"{OBSIDS[2]}=lost"}
     code, said = archive(data, tmp_path / "out", main=main, env=poison)
-    assert code == 2
-    assert f"xscan: {OBSIDS[2]}: the GPU answers this process no more (cudaErrorIllegalAddress), which is on" in said
+    assert code == 3
+    assert f"xscan: {OBSIDS[2]}: the GPU answers no more (cudaErrorIllegalAddress); see nvidia-smi" in said
     lost = {OBSIDS[2]: "device_lost"}
     assert states(tmp_path / "out") == dict.fromkeys(OBSIDS[:2], "done") | lost
-    code, _ = archive(data, tmp_path / "out", main=main, env=poison)
-    assert code == 1
+    code, _ = archive(data, tmp_path / "out", "--retry-failed", main=main, env=poison)
+    assert code == 3
     others = dict.fromkeys(OBSIDS, "done") | {MISSING: "no_folder", BROKEN: "unreadable"}
     assert states(tmp_path / "out") == others | lost
     archive(data, tmp_path / "out", "--retry-failed")
     assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+
+
+def test_gpus_that_are_lost_whatever_they_search_stop_the_workers(data: Path, tmp_path: Path) -> None:
+    poison = {
+        "XSCAN_POISON": ",".join(f"{obsid}=lost" for obsid in OBSIDS[1:]),
+        "DASK_DISTRIBUTED__WORKER__PRELOAD": str(POISON),
+    }
+    code, said = archive(data, tmp_path / "out", "--workers", 1, obsids=OBSIDS[:5], env=poison)
+    assert code == 3
+    assert "xscan: GPUs stop answering whatever they search, as with" in said
+    assert states(tmp_path / "out") == {OBSIDS[0]: "done"} | dict.fromkeys(OBSIDS[1:4], "device_lost")
 
 
 @pytest.mark.parametrize("crew", [("--workers", 1), ()])

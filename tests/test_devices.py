@@ -7,11 +7,14 @@ import logging
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from email.message import Message
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 from cuda_on_cpu import CpuDevice
 
@@ -201,13 +204,38 @@ def test_cupy_is_given_a_folder_where_it_cannot_keep_code(machine: Machine, tmp_
     assert os.environ["CUPY_CACHE_DIR"] == str(tmp_path / "cache")
     access = os.access
     machine.patch.setattr(nvidia.os, "access", lambda place, mode: place != tmp_path and access(place, mode))
+    machine.patch.setattr(nvidia.tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    spare = tmp_path / "tmp" / f"xscan-cupy-{os.getuid()}"
     told = facts(doctor.diagnose())
-    assert told["cupy keeps code in"] == f"{tmp_path / 'cache'} (cannot be written: every process compiles anew)"
-    given = Path(os.environ["CUPY_CACHE_DIR"])
-    assert given != tmp_path / "cache"
-    assert given.is_dir()
+    assert told["cupy keeps code in"] == f"{tmp_path / 'cache'} (cannot be written: {spare} instead)"
     assert get_backend("cuda").name == "cuda"
-    assert Path(os.environ["CUPY_CACHE_DIR"]) == given
+    assert os.environ["CUPY_CACHE_DIR"] == str(spare)
+    assert spare.stat().st_mode & 0o777 == 0o700
+    spare.chmod(0o777)  # somebody else's
+    assert nvidia.spare_cache() != spare
+
+
+@pytest.mark.parametrize("home", ["locked", "nobody's"])
+def test_a_home_that_cannot_be_looked_into(machine: Machine, tmp_path: Path, home: str) -> None:
+    machine.driver(FakeDriver())
+    machine.cupy(fake_cupy(), cupy_cuda12x="14.2.0")
+    machine.patch.delenv("CUPY_CACHE_DIR", raising=False)
+    machine.patch.chdir(tmp_path)
+    if home == "nobody's":  # a user without a name and without HOME
+        machine.patch.setattr(os.path, "expanduser", lambda path: path)
+        assert nvidia.cupy_cache() == Path("~/.cupy/kernel_cache")
+        assert nvidia.can_be_written(nvidia.cupy_cache())
+        return
+    (tmp_path / "home").mkdir()
+    machine.patch.setenv("HOME", str(tmp_path / "home" / "user"))
+    exists, access = os.path.exists, os.access
+    closed = str(tmp_path / "home") + "/"
+    machine.patch.setattr(os.path, "exists", lambda place: not str(place).startswith(closed) and exists(place))
+    machine.patch.setattr(os, "access", lambda place, mode: str(place) + "/" != closed and access(place, mode))
+    assert not nvidia.can_be_written(nvidia.cupy_cache())
+    assert get_backend("cuda").name == "cuda"
+    assert Path(os.environ.pop("CUPY_CACHE_DIR")) == nvidia.spare_cache()
 
 
 def test_a_cupy_that_cannot_be_imported(machine: Machine) -> None:
@@ -259,6 +287,20 @@ def test_kernels_that_do_not_compile(machine: Machine) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("version", "build", "remedy"),
+    [
+        (13_000, "cupy_cuda12x", "pip install 'xscan[cuda12]'"),
+        (13_000, "cupy", "pip uninstall cupy, then pip install 'xscan[cuda13]'"),
+        (12_040, "cupy_cuda11x", "pip uninstall cupy-cuda11x, then pip install 'xscan[cuda12]'"),
+    ],
+)
+def test_a_remedy_puts_no_build_of_cupy_beside_another(machine: Machine, version: int, build: str, remedy: str) -> None:
+    machine.driver(FakeDriver(version))
+    machine.cupy(fake_cupy(nvrtc=OSError("no libnvrtc")), **{build: "14.2.0"})
+    assert said().endswith(f"(no libnvrtc); {remedy}")
+
+
 def test_nothing_to_compile_with(machine: Machine) -> None:
     machine.driver(FakeDriver())
     for says in ("Failed to find CUDA headers.\nmore", "Failed to auto-detect CUDA root directory. Please"):
@@ -267,8 +309,32 @@ def test_nothing_to_compile_with(machine: Machine) -> None:
         assert said() == f"what the kernels are compiled with is not there ({line}); pip install 'xscan[cuda12]'"
 
 
+class Array:
+    """An array of CuPy's whose every use ends in an error."""
+
+    dtype, size, nbytes, flags = np.dtype("f8"), 3, 24, SimpleNamespace(c_contiguous=True)
+
+    def __init__(self, error: Exception) -> None:
+        self.get = self.set = raising(error)
+        self.data = SimpleNamespace(memset_async=raising(error), copy_from_device_async=raising(error))
+
+
+USES = {
+    "free_bytes": lambda device, array: device.free_bytes(),
+    "empty": lambda device, array: device.empty(3, "f8"),
+    "zero": lambda device, array: device.zero(array),
+    "put": lambda device, array: device.put(array, np.zeros(3)),
+    "get": lambda device, array: device.get(array),
+    "copy": lambda device, array: device.copy(array, array),
+    "seconds": lambda device, array: device.seconds(array.get),
+    "launch": lambda device, array: device.launch("flag_voxels", (1,), (1,)),
+}
+
+
+@pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("kind", ["runtime", "driver"])
-def test_want_of_memory_is_told_from_a_device_that_is_lost(machine: Machine, kind: str) -> None:
+def test_want_of_memory_is_told_from_a_device_that_is_lost(machine: Machine, kind: str, use: str) -> None:
+    """In whatever is asked of it; and both from an error after which it answers."""
     machine.driver(FakeDriver())
     cupy = fake_cupy()
     cupy.cuda.memory = SimpleNamespace(OutOfMemoryError=MemoryError)
@@ -277,14 +343,38 @@ def test_want_of_memory_is_told_from_a_device_that_is_lost(machine: Machine, kin
     cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError = runtime, driver
     machine.cupy(cupy, cupy_cuda12x="14.2.0")
     device = nvidia.open_device()
-    for status, expected in ((2, OutOfMemory), (700, DeviceLost), (999, DeviceLost)):
-        error = {"runtime": runtime, "driver": driver}[kind](status, "said so")
-        cupy.cuda.runtime.memGetInfo = raising(error)
-        with pytest.raises(expected, match="said so"):
-            device.free_bytes()
-    cupy.cuda.runtime.memGetInfo = raising(MemoryError("pool"))
-    with pytest.raises(OutOfMemory, match="pool"):
-        device.free_bytes()
+    machine.patch.setattr(sys.modules["xscan.backends.cupy_"], "check_arguments", lambda *_: None)
+
+    def meets(error: Exception, answers: bool) -> Exception:
+        cupy.cuda.runtime.deviceSynchronize = (lambda: None) if answers else raising(runtime(700, "again"))
+        cupy.cuda.runtime.memGetInfo = cupy.empty = raising(error)
+        cupy.cuda.using_allocator = lambda _: nullcontext()
+        cupy.cuda.Event = lambda: SimpleNamespace(record=lambda: None)
+        device._kernels["flag_voxels"] = raising(error)
+        with pytest.raises(Exception, match="said so") as caught:
+            USES[use](device, Array(error))
+        return caught.value
+
+    error = {"runtime": runtime, "driver": driver}[kind]
+    assert isinstance(meets(error(2, "said so"), True), OutOfMemory)
+    assert isinstance(meets(MemoryError("said so"), True), OutOfMemory)
+    assert isinstance(meets(error(700, "said so"), False), DeviceLost)
+    assert isinstance(meets(error(701, "said so"), True), error)
+
+
+def test_what_is_sent_is_kept_until_it_is_there(machine: Machine) -> None:
+    """CuPy copies it while the host goes on."""
+    machine.driver(FakeDriver())
+    machine.cupy(fake_cupy(), cupy_cuda12x="14.2.0")
+    device = nvidia.open_device()
+    values = np.ones(3)
+    gone = weakref.ref(values)
+    array = SimpleNamespace(set=lambda values: None, get=lambda: np.zeros(3))
+    device.put(array, values)
+    del values
+    assert gone() is not None
+    device.get(array)
+    assert gone() is None
 
 
 def test_a_device_that_works(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:

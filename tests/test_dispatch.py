@@ -77,8 +77,8 @@ class FakePool:
         if not any(name[0] == "i" for _, name in self.held[worker]):
             self.lose(worker)
 
-    def out_of_memory(self, worker: str) -> bool:
-        return worker in self.killed_for_memory
+    def why_lost(self, worker: str) -> Reason:
+        return Reason.MEMORY_LIMIT if worker in self.killed_for_memory else Reason.WORKER_DIED
 
     def backend(self) -> str:
         return "none"

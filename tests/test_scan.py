@@ -297,6 +297,19 @@ def test_live_time_by_hand(tmp_path: Path, rng: np.random.Generator) -> None:
     assert run["source_list"] == "absent"
 
 
+def test_frames_of_high_background_are_not_rejected(tmp_path: Path, rng: np.random.Generator) -> None:
+    """One is rejected, another is bad: its events are not of those that were rejected."""
+    fake = half_live(rng)
+    pi, time = np.asarray(fake.pi).copy(), np.asarray(fake.time) - T0
+    pi[(time >= 300) & (time < 400)] = 11_000
+    folder = observation(tmp_path, [replace(fake, pi=pi)])
+    (run,) = xscan.scan(folder, views=["100:0.2-12"]).runs.to_pylist()
+    assert (run["n_frames_bad"], run["n_frames_rejected"]) == (1, 1)
+    kept = (np.asarray(fake.ccd) != 7) & ~((time > 920) & (time < 980))
+    assert run["n_events_rejected"] == np.count_nonzero(kept & (time >= 900) & (time < 1000)) > 0
+    assert run["n_events"] == np.count_nonzero(kept)
+
+
 def test_a_constant_source_is_expected_by_live_time(tmp_path: Path, rng: np.random.Generator) -> None:
     """In frames of 80 s the gap leaves 60 of 80 s: the source is expected to send three quarters."""
     config = load_config(views=(View(80.0, 0.2, 12.0),))

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xscan.backends import cpu_backend
+from xscan.backends.device import DeviceLost
 from xscan.config import View, load_config
-from xscan.errors import ConfigError
+from xscan.errors import ConfigError, DeviceError
 from xscan.missions import xmm
 from xscan.missions.hotpixels import HotPixels
 from xscan.model import Observation
+from xscan.runner import LOST_REMEDY
 from xscan.scanner import Order, Recipe
 from xscan.search import search_observation
 from xscan.store import Results
@@ -118,6 +120,8 @@ def scan(
         If a folder is given and cannot be read as an observation.
     ConfigError
         If a setting is wrong, or the observation was read with others.
+    DeviceError
+        If the backend does not work here, or the GPU stops answering.
 
     Notes
     -----
@@ -134,8 +138,11 @@ def scan(
             f"config and hot_pixels, or give scan() the folder"
         )
     seconds_read = time.perf_counter() - started
-    searches, skipped = search_observation(observation, settings.config, settings.backend)
-    return tabulate(observation, searches, skipped, settings.provenance(), seconds_read)
+    try:
+        searches, skipped = search_observation(observation, settings.config, settings.backend)
+        return tabulate(observation, searches, skipped, settings.provenance(), seconds_read)
+    except DeviceLost as error:
+        raise DeviceError(f"{observation.obsid}: the GPU answers no more ({error}); {LOST_REMEDY}") from None
 
 
 def open_results(folder: Path | str) -> Results:

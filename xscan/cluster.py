@@ -30,7 +30,7 @@ from distributed.system import MEMORY_LIMIT
 from xscan import __version__
 from xscan.backends.device import DeviceLost
 from xscan.dispatch import Landed
-from xscan.errors import ConfigError, MachineError, XscanError
+from xscan.errors import ConfigError, MachineError, Reason, XscanError
 from xscan.memory import HEAP
 from xscan.runner import Task
 from xscan.store.lock import read_lock
@@ -48,6 +48,8 @@ _NOBODY_S = 60.0  # after which workers of this machine are not coming
 _ANSWER_S = 30.0
 _DASHBOARD = "127.0.0.1:8787"
 _MEMORY_EVENTS = "worker-restart-memory"  # a nanny says so of the worker that it kills
+_DEVICE_EVENTS = "xscan-device-lost"  # a worker of ours says so before it ends
+_TO_TELL_S = 1.0  # until that is on its way
 
 _CONFIG = {
     # a worker holds one observation or two: spilling and pausing could not help
@@ -68,7 +70,7 @@ _CONFIG = {
 class OnePerDevice(LocalCluster):  # type: ignore[misc]  # Dask has no types to speak of
     """A worker process for each CUDA device, which sees no other.
 
-    In place of dask-cuda's, which is taken where it works, and shows each worker its own device first.
+    Taken where dask-cuda's does not work; each worker of that sees all devices, its own first, which is all it uses.
 
     Parameters
     ----------
@@ -136,10 +138,11 @@ def on_devices(devices: Sequence[str], memory: int | None) -> Iterator[Client]:
                 from dask_cuda import LocalCUDACluster
 
                 return LocalCUDACluster(**options)
-            except (
-                Exception
-            ) as error:  # whatever a broken installation raises, or the driver where it is asked for more
-                log.warning("dask-cuda does not work here (%s); workers keep to no cores", _line(error))
+            except (OSError, RuntimeError):  # processes that do not start: others would not
+                raise
+            # whatever a broken installation raises, or the driver that it asks for more than a search needs
+            except Exception as error:
+                log.warning("dask-cuda does not work here (%s); workers may run far from their device", _line(error))
         return OnePerDevice(**options)
 
     with _started(start, len(devices), memory) as client:
@@ -359,9 +362,12 @@ class DaskPool:
 
         Thread(target=restart, name="xscan-restart", daemon=True).start()
 
-    def out_of_memory(self, worker: str) -> bool:
-        """Say whether a worker that is lost was killed for taking too much memory."""
-        return any(event["worker"] == worker for _, event in self._client.get_events(_MEMORY_EVENTS))
+    def why_lost(self, worker: str) -> Reason:
+        """Say of a worker that is lost whether it took too much memory, lost its GPU, or died of what nobody knows."""
+        for topic, reason in ((_MEMORY_EVENTS, Reason.MEMORY_LIMIT), (_DEVICE_EVENTS, Reason.DEVICE_LOST)):
+            if any(event["worker"] == worker for _, event in self._client.get_events(topic)):
+                return reason
+        return Reason.WORKER_DIED
 
 
 def _result(future: Future) -> Summary | None:
@@ -403,11 +409,14 @@ def take_post(packed: bytes) -> str:
 
 def _scan(name: str, task: Task) -> Summary:
     """Search one observation on the worker that this runs on; a process without its device ends."""
-    worker: Worker = getattr(get_worker(), name)
+    dask_worker = get_worker()
+    worker: Worker = getattr(dask_worker, name)
     try:
         return worker.scan(task)
     except DeviceLost as error:
         log.error("%s: the GPU answers no more (%s): this worker process ends", task[0], error)
+        dask_worker.log_event(_DEVICE_EVENTS, {"worker": dask_worker.address})
+        time.sleep(_TO_TELL_S)
         os._exit(1)  # its nanny starts another; what was on it is tried again, each alone
 
 

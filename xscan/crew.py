@@ -14,7 +14,7 @@ from xscan.dispatch import GivenUp, Pool, dispatch
 from xscan.errors import ConfigError, DeviceError, Reason
 from xscan.fingerprint import inputs_digest
 from xscan.interrupt import Interruption
-from xscan.runner import Heard, Task, run
+from xscan.runner import LOST_REMEDY, Heard, Task, run
 from xscan.scanner import Order, Recipe
 from xscan.sizes import parse_size
 from xscan.store import ResultsWriter
@@ -36,7 +36,11 @@ _REMEDIES = {
     "--retry-failed",
     Reason.MEMORY_LIMIT: "its worker was ended for taking too much memory, twice; give workers more with "
     "--memory-limit, or with fewer --workers, and --retry-failed",
+    Reason.DEVICE_LOST: "the GPU stopped answering while its worker searched it, twice; see nvidia-smi, then "
+    "--retry-failed",
 }
+
+_LOST_MOST = 3  # GPUs, one after the other: it is not the observations
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +219,15 @@ def run_on(
     writer : ResultsWriter
     heard : callable
     time_limit_s : float
+
+    Raises
+    ------
+    DeviceError
+        If GPUs are lost whatever they search.
+    StoreError, MachineError
+        As :func:`~xscan.dispatch.dispatch`.
     """
+    n_lost = 0
     for ended in dispatch(tasks, pool, time_limit_s):
         if isinstance(ended, GivenUp):
             obsid, folder = ended.task
@@ -225,6 +237,10 @@ def run_on(
             tables = failed_tables(name, "failed", ended.reason, message, provenance, ended.seconds)
             writer.write(name, tables)
             heard(summarize(tables, ended.seconds))
+            n_lost = n_lost + 1 if ended.reason is Reason.DEVICE_LOST else 0
+            if n_lost == _LOST_MOST:
+                raise DeviceError(f"GPUs stop answering whatever they search, as with {name}; {LOST_REMEDY}")
         else:
+            n_lost = 0
             writer.took()
             heard(ended)

@@ -70,8 +70,8 @@ class Pool(Protocol):
         """Name of the backend that the workers have."""
         ...
 
-    def out_of_memory(self, worker: str) -> bool:
-        """Say whether a worker that is lost was killed for taking too much memory."""
+    def why_lost(self, worker: str) -> Reason:
+        """Say of a worker that is lost whether it took too much memory, lost its GPU, or died of what nobody knows."""
         ...
 
 
@@ -163,11 +163,5 @@ def _lost(flight: _Flight, pool: Pool, hung: Collection[str], doubtful: deque[Ta
     if not flight.alone:
         doubtful.append(flight.task)
         return
-    reason = (
-        Reason.TIME_LIMIT
-        if flight.worker in hung
-        else Reason.MEMORY_LIMIT
-        if pool.out_of_memory(flight.worker)
-        else Reason.WORKER_DIED
-    )
+    reason = Reason.TIME_LIMIT if flight.worker in hung else pool.why_lost(flight.worker)
     yield GivenUp(flight.task, reason, time.monotonic() - flight.since_s)

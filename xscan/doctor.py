@@ -9,7 +9,7 @@ import numpy as np
 
 from xscan.backends import BACKENDS, Backend, get_backend
 from xscan.backends.numpy_ import NumpyBackend
-from xscan.backends.nvidia import can_be_written, cupy_builds, cupy_cache, dotted, find_driver, load_cupy
+from xscan.backends.nvidia import can_be_written, cupy_builds, cupy_cache, dotted, find_driver, load_cupy, spare_cache
 from xscan.bayes import thresholds
 from xscan.bench.machine import describe_machine, describe_versions
 from xscan.errors import DeviceError
@@ -144,7 +144,9 @@ def _places() -> list[tuple[str, str]]:
     except (ImportError, OSError, RuntimeError):  # as in get_backend
         pass
     if cupy_builds():
-        facts.append(("cupy keeps code in", _writable(cupy_cache())))
+        place = cupy_cache()
+        instead = "" if can_be_written(place) else f" (cannot be written: {spare_cache()} instead)"
+        facts.append(("cupy keeps code in", f"{place}{instead}"))
     return facts
 
 

@@ -61,10 +61,11 @@ class Reason(StrEnum):
     BAD_PRODUCT = "bad_product"  # what the archive sends is damaged, or not what was asked for
     DISK = "disk"  # the folder for the data cannot be written
     BUSY = "busy"  # another process is fetching it
+    # the GPU
+    DEVICE_LOST = "device_lost"  # it stopped answering while it searched this
     # the process that searched it, tried twice
     WORKER_DIED = "worker_died"  # the process died of it
     TIME_LIMIT = "time_limit"  # it took longer than --time-limit
-    DEVICE_LOST = "device_lost"  # the GPU stopped answering while this process searched it
     MEMORY_LIMIT = "memory_limit"  # it needs more memory than --memory-limit, or than the process may have
     # anything else
     ERROR = "error"  # an unforeseen error; the message is on record

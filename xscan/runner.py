@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xscan.backends.device import DeviceLost
-from xscan.errors import MachineError, XscanError
+from xscan.errors import DeviceError, Reason, XscanError
 from xscan.fingerprint import inputs_digest
 from xscan.ledger import Outcome
 from xscan.scanner import Reading, Recipe, failure, read_folder, search_reading
@@ -21,12 +21,15 @@ from xscan.tables import Tables
 if TYPE_CHECKING:
     from xscan.plots import Images
 
-__all__ = ["Heard", "Task", "new_images", "run", "save_images", "store", "unfinished"]
+__all__ = ["LOST_REMEDY", "Heard", "Task", "new_images", "run", "save_images", "store", "unfinished"]
 
 log = logging.getLogger(__name__)
 
 Task = tuple[str | None, Path]
 """Obsid, if known, and folder of an observation."""
+
+LOST_REMEDY = "see nvidia-smi and dmesg, then run the same command again"
+"""What to do when a GPU stops answering."""
 
 Heard = Callable[[Summary], None]
 """Is told of each observation when it ended."""
@@ -50,7 +53,8 @@ def unfinished(
     Returns
     -------
     todo : list of Task
-        What is not held, has other files now, or has no obsid yet. Files that are not here now say nothing.
+        What is not held, has other files now, or has no obsid yet; at the end what may cost the GPU once more. Files
+        that are not here now say nothing.
     kept : list of Outcome
         The others.
     """
@@ -66,6 +70,8 @@ def unfinished(
             todo.append((obsid, folder))
         else:
             kept.append(before)
+    lost = {obsid for obsid, before in held.items() if before.reason == Reason.DEVICE_LOST}
+    todo.sort(key=lambda task: task[0] in lost)
     return todo, kept
 
 
@@ -92,7 +98,9 @@ def run(
     StoreError
         If results cannot be stored.
     MachineError
-        If the machine lacks what any observation needs, or its GPU answers no more.
+        If the machine lacks what any observation needs.
+    DeviceError
+        If the GPU answers no more.
     """
     for reading in _read_ahead(tasks, recipe):
         started = time.perf_counter()
@@ -101,10 +109,7 @@ def run(
             tables = search_reading(reading, recipe, images.watch if images is not None else None)
         except DeviceLost as error:
             _put_on_record(error, reading, writer, heard, started)
-            raise MachineError(
-                f"{reading.obsid}: the GPU answers this process no more ({error}), which is on record; see nvidia-smi, "
-                f"and run the same command again: it goes on after it"
-            ) from None
+            raise DeviceError(f"{reading.obsid}: the GPU answers no more ({error}); {LOST_REMEDY}") from None
         tables = store(writer.write, reading, tables)
         save_images(plots, reading.obsid, tables, images)
         heard(summarize(tables, reading.seconds + time.perf_counter() - started))

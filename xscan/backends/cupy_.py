@@ -44,7 +44,7 @@ def compiler_version() -> tuple[int, int]:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Tell want of memory from a device that is lost; any other error of CUDA ends all that follows in a process."""
+    """Tell want of memory, and a device that answers nothing any more, from other errors of CUDA."""
     try:
         yield
     except cupy.cuda.memory.OutOfMemoryError as error:
@@ -52,7 +52,11 @@ def _told() -> Iterator[None]:
     except (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError) as error:
         if error.status == _MEMORY_ALLOCATION:
             raise OutOfMemory(str(error)) from None
-        raise DeviceLost(str(error)) from None
+        try:
+            cupy.cuda.runtime.deviceSynchronize()
+        except cupy.cuda.runtime.CUDARuntimeError:
+            raise DeviceLost(str(error)) from None
+        raise
 
 
 class CupyDevice:

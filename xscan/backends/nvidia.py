@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import os
 import re
-import shutil
+import stat
 import tempfile
 from dataclasses import dataclass
 from importlib import import_module
@@ -30,6 +29,7 @@ __all__ = [
     "find_driver",
     "load_cupy",
     "open_device",
+    "spare_cache",
     "visible_devices",
 ]
 
@@ -135,22 +135,33 @@ def cupy_builds() -> dict[str, str]:
 
 def cupy_cache() -> Path:
     """Name the folder in which CuPy keeps compiled code."""
-    return Path(os.environ.get("CUPY_CACHE_DIR", "~/.cupy/kernel_cache")).expanduser()
+    return Path(os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache"))  # "~" if nobody's
 
 
 def can_be_written(folder: Path) -> bool:
     """Say whether files can be put into a folder, or it can be made."""
-    return os.access(next(place for place in (folder, *folder.parents) if place.exists()), os.W_OK)
+    # os.path.exists: what may not be looked at is not there
+    there = next((place for place in (folder, *folder.parents) if os.path.exists(place)), Path())
+    return os.access(there, os.W_OK)
+
+
+def spare_cache() -> Path:
+    """Make a folder for compiled code that all processes of this user share, and nobody else can write to."""
+    folder = Path(tempfile.gettempdir(), f"xscan-cupy-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    held = folder.lstat()
+    if not stat.S_ISDIR(held.st_mode) or held.st_uid != os.getuid() or held.st_mode & 0o022:
+        return Path(tempfile.mkdtemp(prefix="xscan-cupy-"))  # somebody else's
+    return folder
 
 
 def load_cupy() -> ModuleType:
     """Import :mod:`xscan.backends.cupy_`.
 
-    CuPy does not even begin where it cannot keep compiled code: it is given a folder for as long as this process lives.
+    CuPy does not even begin where it cannot keep compiled code: it is given a folder of this user's.
     """
     if not can_be_written(cupy_cache()):
-        os.environ["CUPY_CACHE_DIR"] = tempfile.mkdtemp(prefix="xscan-cupy-")
-        atexit.register(shutil.rmtree, os.environ["CUPY_CACHE_DIR"], ignore_errors=True)
+        os.environ["CUPY_CACHE_DIR"] = str(spare_cache())
     return import_module("xscan.backends.cupy_")
 
 
@@ -165,6 +176,7 @@ def open_device() -> Device:
     driver = _usable_driver()
     extra = f"pip install 'xscan[cuda{min(driver.version[0], _MOST)}]'"
     builds = cupy_builds()
+    mend = _mend(" ".join(builds), extra)
     if find_spec("cupy") is None:
         raise _trouble("CuPy is not installed", extra)
     if len(builds) > 1:
@@ -174,7 +186,7 @@ def open_device() -> Device:
     try:
         cupy_ = load_cupy()
     except Exception as error:  # whatever a broken installation raises
-        raise _trouble(f"CuPy cannot be imported ({_line(error)})", f"{extra} --force-reinstall") from None
+        raise _trouble(f"CuPy cannot be imported ({_line(error)})", f"{mend} --force-reinstall") from None
     try:
         device = cupy_.current_device()
     except RuntimeError as error:
@@ -184,12 +196,12 @@ def open_device() -> Device:
     try:
         cupy_.compiler_version()
     except Exception as error:  # CuPy 13 and 14 raise different ones
-        raise _trouble(f"NVRTC, which compiles the kernels, cannot be loaded ({_line(error)})", extra) from None
+        raise _trouble(f"NVRTC, which compiles the kernels, cannot be loaded ({_line(error)})", mend) from None
     try:
         device.compile()
     except Exception as error:
         if _HEADERS.search(str(error)):
-            raise _trouble(f"what the kernels are compiled with is not there ({_line(error)})", extra) from None
+            raise _trouble(f"what the kernels are compiled with is not there ({_line(error)})", mend) from None
         raise _trouble(
             f"the kernels do not compile ({_line(error)})", f"report it with what `xscan doctor` prints, {_REMEDY}"
         ) from None
@@ -216,6 +228,14 @@ def _usable_driver() -> Driver:
     if driver.version[0] < _LEAST:
         raise _trouble(f"NVIDIA's driver supports CUDA {dotted(driver.version)}", f"install one for {_LEAST} or newer")
     return driver
+
+
+def _mend(build: str, extra: str) -> str:
+    """Say how a build of CuPy gets what it lacks: by its own extra, or by giving way to one that xscan knows."""
+    known = re.fullmatch(r"cupy-cuda(\d+)x", build)
+    if known and _LEAST <= int(known[1]) <= _MOST:
+        return f"pip install 'xscan[cuda{known[1]}]'"
+    return f"pip uninstall {build}, then {extra}" if build else extra
 
 
 def _too_old(driver: Driver, runtime: tuple[int, int], build: str) -> DeviceError:

@@ -42,7 +42,7 @@ def flag_kernel(device: Device, name: str, n_voxels: int, repeat: int) -> list[M
     name : str
         What the measurements call the backend.
     n_voxels : int
-        In the cube, at least.
+        In the cube, at least, if the device holds two of it.
     repeat : int
         Samples of each, taken in turn.
 
@@ -53,6 +53,7 @@ def flag_kernel(device: Device, name: str, n_voxels: int, repeat: int) -> list[M
         writes in its time. Once as in quiet data, where almost no cell can be eclipsed, and once with every
         voxel's expectation worked out.
     """
+    n_voxels = cube_that_fits(device, n_voxels)
     grid = Grid(0.0, 5000, math.ceil(n_voxels / SIDE**2), SIDE, Box(0, SIDE, 0, SIDE))
     rng = np.random.default_rng(3)
     remembering: Any = Remembering(device)
