@@ -1,7 +1,7 @@
 """A preload for Dask workers: observations that harm the process which searches them.
 
 ``XSCAN_POISON`` says which: ``0000000002=exit,0000000003=hang``; ``exit`` ends the process, ``hang`` never ends,
-``memory`` takes ever more, ``lost`` costs the GPU, ``odd`` cannot be stored.
+``memory`` takes a gigabyte and keeps it, ``lost`` costs the GPU, ``odd`` cannot be stored.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def harmful(observation: Any, *others: Any) -> Any:
         os.replace = no_space
     while harm == "hang":
         time.sleep(1)
-    taken = []
-    while harm == "memory":
-        taken.append(np.ones(2**21))
-        time.sleep(0.005)
+    if harm == "memory":
+        taken = np.ones(2**27)
+        while taken.any():
+            time.sleep(1)
     return search(observation, *others)
 
 

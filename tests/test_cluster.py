@@ -8,12 +8,11 @@ import os
 import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -297,6 +296,27 @@ def test_a_signal_stops_a_run_that_goes_on_later(
     assert xscan.open_results(out).content_hash() == undisturbed
 
 
+def test_a_signal_that_comes_while_dask_lets_go_of_something(data: Path, tmp_path: Path, undisturbed: str) -> None:
+    """Python swallows what is raised there."""
+    code = """
+import os, signal, sys
+from distributed import Future
+release, once = Future.release, [signal.SIGTERM]
+def signalled(self, *args, **kwargs):
+    if once and sys._getframe(1).f_code.co_name == "__del__":
+        os.kill(os.getpid(), once.pop())
+    return release(self, *args, **kwargs)
+Future.release = signalled
+"""
+    process = start(data, tmp_path / "out", "--workers", 1, main=code + MAIN)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 143
+    assert "Traceback" not in said
+    assert "stopped by SIGTERM" in said
+    archive(data, tmp_path / "out")
+    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+
+
 def test_a_signal_after_the_last_observation_stops_nothing(data: Path, tmp_path: Path, undisturbed: str) -> None:
     """It comes while parts are written, after the last observation."""
     code = """
@@ -329,23 +349,19 @@ def test_nothing_outlives_a_coordinator_that_was_killed(data: Path, tmp_path: Pa
     assert xscan.open_results(out).content_hash() == undisturbed
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 @contextmanager
-def by_hand(n_workers: int, *options: str) -> Iterator[str]:
-    """A scheduler and workers, started as docs/operations.md says."""
-    address = f"tcp://127.0.0.1:{free_port()}"
+def by_hand(n_workers: int, folder: Path, *options: str) -> Iterator[str]:
+    """A scheduler and workers, started as docs/operations.md says; it takes a port of its own choice."""
+    there = folder / "scheduler.json"
     dask = [sys.executable, "-m", "dask"]
-    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", address[-5:].lstrip(":"), "--no-dashboard"]
-    worker = [*dask, "worker", address, "--nthreads", "2", "--no-dashboard", *options]
+    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", there, "--no-dashboard"]
+    worker = [*dask, "worker", "--scheduler-file", there, "--nthreads", "2", "--no-dashboard", *options]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    processes = [subprocess.Popen(command, **quiet) for command in (scheduler, *[worker] * n_workers)]
+    processes = [subprocess.Popen(scheduler, **quiet)]
     try:
-        yield address
+        wait_until(lambda: there.is_file() and there.read_text().rstrip().endswith("}"))
+        processes += [subprocess.Popen(worker, **quiet) for _ in range(n_workers)]
+        yield json.loads(there.read_text())["address"]
     finally:
         for process in reversed(processes):
             process.terminate()
@@ -353,7 +369,7 @@ def by_hand(n_workers: int, *options: str) -> Iterator[str]:
 
 
 def test_a_cluster_started_by_hand(data: Path, tmp_path: Path, undisturbed: str) -> None:
-    with by_hand(2) as address:
+    with by_hand(2, tmp_path) as address:
         code, _ = archive(data, tmp_path / "out", "--scheduler", address)
         assert code == 1
         assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed

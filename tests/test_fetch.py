@@ -16,7 +16,7 @@ from archive_server import BadArchive, Fault, Reply, changed, edited, file_reply
 from fetching import IMPATIENT, FakeClock, Fetch, archive, assert_intact, clock, fetch, fetch_nxsa, make_fetch, refused
 from products import OBSID, fits_bytes, mos, observation, pn, product, sources
 
-from xscan.archives import Fetcher, open_source, open_web
+from xscan.archives import Fetcher, Manners, open_source, open_web
 from xscan.archives import fetch as fetch_module
 from xscan.archives.fetch import JOURNAL, WORK
 from xscan.archives.marker import read_marker
@@ -322,7 +322,9 @@ def test_two_at_once_do_not_meet(archive: BadArchive, tmp_path: Path) -> None:
     outcomes = []
 
     def run() -> None:
-        with make_fetch("nxsa", archive, tmp_path, FakeClock().clock()) as fetch:
+        with make_fetch(
+            "nxsa", archive, tmp_path, FakeClock().clock(), Manners(requests_per_s=1e6, read_s=50)
+        ) as fetch:
             outcomes.append(fetch(OBSID))
 
     threads = [threading.Thread(target=run) for _ in range(2)]
@@ -330,7 +332,8 @@ def test_two_at_once_do_not_meet(archive: BadArchive, tmp_path: Path) -> None:
     while not archive.asked:
         time.sleep(0.005)
     threads[1].start()
-    for thread in threads:
-        thread.join()
-    assert sorted(outcome.reason or "" for outcome in outcomes) == ["", Reason.BUSY]
+    threads[1].join()
+    archive.released.set()  # the first has waited for its answer till now
+    threads[0].join()
+    assert [outcome.reason for outcome in outcomes] == [Reason.BUSY, None]
     assert (tmp_path / OBSID).is_dir()

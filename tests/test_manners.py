@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_trouble_that_passes(archive: BadArchive, tmp_path: Path, fault: str) ->
     name = pn()
     archive.files[OBSID] = {name: product(5, 60_000)}
     archive.misbehave(f"PPS/{name}", PASSING[fault])
-    manners = Manners(**{key: getattr(IMPATIENT, key) for key in IMPATIENT.__slots__} | {"first_wait_s": 0.01})
+    manners = replace(IMPATIENT, first_wait_s=0.01, stall_s=1.0)
     with make_fetch("heasarc", archive, tmp_path / "data", clock, manners) as fetch:
         assert_intact(fetch(OBSID), archive.files[OBSID])
     assert archive.count(name) == (3 if fault == "longer than it is" else 2)  # asks for bytes past its end first

@@ -57,6 +57,8 @@ _CONFIG = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.profile.enabled": False,
+    # a nanny starts its worker again however often; Dask would close one whose worker is between two lives
+    "distributed.deploy.lost-worker-timeout": "1000 days",
     # Dask's own would have each worker give back to the system what the next observation needs again
     "distributed.nanny.pre-spawn-environ": {
         "OMP_NUM_THREADS": 1,
@@ -186,6 +188,7 @@ def _started(start: Callable[[dict[str, Any]], LocalCluster], n: int, memory: in
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Port 8787 is already in use")  # what is taken instead is told
+                warnings.filterwarnings("ignore", "Creating scratch directories")  # that it takes long on this disk
                 cluster = start(options)
         except (OSError, RuntimeError) as error:
             raise MachineError(f"cannot start {n} worker processes: {_line(error)}") from None
@@ -231,12 +234,15 @@ class DaskPool:
         Each worker hears of it once, before it gets any observation.
     local : bool
         Whether the workers are of this process, so that some must be there.
+    look : callable
+        Called several times a second; what it raises ends the run.
     """
 
-    def __init__(self, client: Client, post: Post, local: bool) -> None:
+    def __init__(self, client: Client, post: Post, local: bool, look: Callable[[], None] = lambda: None) -> None:
         self._client = client
         self._post = post
         self._local = local
+        self._look = look
         self._name = f"xscan-{uuid4().hex}"
         self._futures: dict[int, Future] = {}
         self._ended: SimpleQueue[tuple[int | None, float]] = SimpleQueue()
@@ -341,6 +347,7 @@ class DaskPool:
         XscanError
             That a worker met and that stops the whole run.
         """
+        self._look()
         ended = []
         try:
             ended.append(self._ended.get(timeout=seconds))

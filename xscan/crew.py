@@ -178,7 +178,7 @@ def work(
     say : callable
         Told where the dashboard is.
     interruption : Interruption
-        Held while workers are started.
+        Held while workers are started, and but for moments while they work.
     """
     if isinstance(order, Recipe):
         run(tasks, order, writer, heard, plots)
@@ -189,10 +189,12 @@ def work(
     with ExitStack() as hired:
         with interruption.hold():  # Dask cannot end what has half begun
             client = hired.enter_context(_hire(crew))
-        pool = DaskPool(client, Post(order, data, writer.folder, plots), local=crew.scheduler is None)
+        post = Post(order, data, writer.folder, plots)
+        pool = DaskPool(client, post, local=crew.scheduler is None, look=interruption.look)
         if pool.dashboard:
             say(f"Dask dashboard: {pool.dashboard}")
-        run_on(pool, tasks, order, writer, heard, crew.time_limit_s or TIME_LIMIT_S)
+        with interruption.hold():  # what is raised where Dask lets go of something is swallowed; the pool looks instead
+            run_on(pool, tasks, order, writer, heard, crew.time_limit_s or TIME_LIMIT_S)
 
 
 def _hire(crew: Crew) -> AbstractContextManager[Client]:

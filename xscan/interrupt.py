@@ -49,6 +49,10 @@ class Interruption:
         finally:
             self._held = True
 
+    def look(self) -> None:
+        """Stop if a signal came while it was held: for where no other code may be cut in two, or swallow it."""
+        self._raise()
+
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         for each in _SIGNALS:
             signal.signal(each, _end_at_once)
