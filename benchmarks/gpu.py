@@ -87,6 +87,10 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+class NoRoomError(Exception):
+    """The device is too small, or too full, for a step."""
+
+
 def skip(what: str, why: str) -> Step:
     """Say why a step is not taken."""
     return Step(what, f"skipped: {why}", skipped=True)
@@ -98,6 +102,8 @@ def attempt(what: str, work: Callable[..., str], *arguments: object) -> Step:
     start = time.perf_counter()
     try:
         result = work(*arguments)
+    except NoRoomError as error:
+        return skip(what, str(error))
     except Exception as error:  # a device can fail in any way; the rest is still worth knowing
         say(str(error))
         first = next((line for line in str(error).splitlines() if line.strip()), "")
@@ -232,7 +238,7 @@ def compare_many(device: Device) -> str:
 
     free = device.free_bytes()
     if free < 10e9:
-        return f"not tried: {free / 1e9:.1f} GB are free, 10 are needed"
+        raise NoRoomError(f"{free / 1e9:.1f} GB are free, 10 are needed")
     return f"{compare_beyond_32_bits(device)} voxels identical"
 
 

@@ -104,7 +104,8 @@ def test_comparisons_without_pytest(script: ModuleType, monkeypatch: pytest.Monk
     steps = list(script.tests(CpuDevice(total_bytes=1 << 30), on_cpu=False))
     assert [step.what for step in steps] == ["small views", "2e8 voxels, in slabs", "2e8 voxels, whole", "2^31 voxels"]
     assert not any(step.failed for step in steps)
-    assert steps[-1].result.startswith("not tried: 1.1 GB are free")
+    assert steps[-1].result.startswith("skipped: 1.1 GB are free")
+    assert steps[-1].skipped
 
 
 def test_tests_without_a_device_are_no_success(
