@@ -1,27 +1,23 @@
-"""Many workers, as a user has them: the command, and processes that are killed."""
+"""Many workers, as a user has them: the command, and workers that are killed."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import random
-import resource
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 from distributed import LocalCluster
-from fake import CENTRE, quiet_list, with_burst, write_list
+from running import BROKEN, MISSING, OBSIDS, POISON, POISONED, archive, data, states, undisturbed, wait_until
 
 import xscan
 from xscan import api
@@ -30,112 +26,13 @@ from xscan.cluster import DaskPool, on_devices, on_processes
 from xscan.crew import Crew
 from xscan.errors import ConfigError, DeviceError, MachineError
 from xscan.memory import HEAP
-from xscan.scanner import scan_folder
 from xscan.store import ResultsWriter
 from xscan.worker import Post
 
+__all__ = ["data", "undisturbed"]  # fixtures
+
 # Dask leaves a socket now and then to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
-
-VIEWS = ("--view", "5:0.2-12", "--view", "50:0.2-12", "--backend", "numpy")
-OBSIDS = [f"{number:010d}" for number in range(1, 9)]
-MISSING, BROKEN = OBSIDS[5], OBSIDS[6]
-MAIN = "from xscan.cli import main; main()"
-POISON = Path(__file__).parent / "poison.py"
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight observations, all but two with a burst: one of those is missing, one damaged."""
-    root = tmp_path_factory.mktemp("archive")
-    rng = np.random.default_rng(8)
-    for obsid in OBSIDS:
-        burst = with_burst(quiet_list(rng, "m1", 300.0), rng, 30, 100.0, 4.0, CENTRE, CENTRE)
-        path = write_list(root / obsid, burst, obsid)
-        if obsid == BROKEN:
-            path.write_bytes(path.read_bytes()[:3000])
-        if obsid == MISSING:
-            path.unlink()
-            path.parent.rmdir()
-    return root
-
-
-def start(
-    data: Path,
-    out: Path,
-    *options: object,
-    obsids: list[str] = OBSIDS,
-    env: dict[str, str] | None = None,
-    preexec_fn: Callable[[], None] | None = None,
-    main: str = MAIN,
-) -> subprocess.Popen[str]:
-    listed = out.parent / f"{out.name}.txt"
-    listed.write_text("\n".join(obsids))
-    command = [
-        sys.executable,
-        "-c",
-        main,
-        "archive",
-        "--offline",
-        "--obslist",
-        listed,
-        "--data",
-        data,
-        "--out",
-        out,
-        *VIEWS,
-    ]
-    return subprocess.Popen(
-        [*map(str, command), *map(str, options)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"NO_COLOR": "1", "TERM": "dumb"} | (env or {}),
-        start_new_session=True,
-        preexec_fn=preexec_fn,
-    )
-
-
-def archive(data: Path, out: Path, *options: object, **more: object) -> tuple[int, str]:
-    """Run to the end; give the exit code and what was said."""
-    process = start(data, out, *options, **more)  # type: ignore[arg-type]
-    _, said = process.communicate(timeout=100)
-    assert "Traceback" not in said, said
-    assert not left(process)
-    return process.returncode, said
-
-
-def left(process: subprocess.Popen[str]) -> list[int]:
-    """Processes of a command that has ended, after a moment to follow it."""
-    for _ in range(50):
-        alive = [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if in_session(pid, process.pid)]
-        if not alive:
-            return []
-        time.sleep(0.1)
-    return alive
-
-
-def in_session(pid: int, session: int) -> bool:
-    try:
-        state, _, _, of = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return int(of) == session and state != "Z"
-
-
-def states(out: Path) -> dict[str, str]:
-    runs = xscan.open_results(out).table("runs", columns=["obsid", "state", "reason"]).to_pylist()
-    return {row["obsid"]: row["reason"] or row["state"] for row in runs}
-
-
-@pytest.fixture(scope="session")
-def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The content hash of a plain loop's results."""
-    out = tmp_path_factory.mktemp("plain") / "out"
-    code, said = archive(data, out)
-    assert (code, "Dask" in said) == (1, False)
-    assert states(out) == dict.fromkeys(OBSIDS, "done") | {MISSING: "no_folder", BROKEN: "unreadable"}
-    return xscan.open_results(out).content_hash()
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -170,14 +67,13 @@ def test_a_poisoned_observation_costs_itself(data: Path, tmp_path: Path, undistu
 
 def test_a_gpu_that_is_lost_stops_a_loop_that_goes_on_after_it(data: Path, tmp_path: Path, undisturbed: str) -> None:
     """No observation after it is searched by a process that has no device, and none is tried for ever."""
-    main = f"import sys; sys.path.insert(0, {str(POISON.parent)!r}); import poison; {MAIN}"
     poison = {"XSCAN_POISON": f"{OBSIDS[2]}=lost"}
-    code, said = archive(data, tmp_path / "out", main=main, env=poison)
+    code, said = archive(data, tmp_path / "out", main=POISONED, env=poison)
     assert code == 3
     assert f"xscan: {OBSIDS[2]}: the GPU answers no more (cudaErrorIllegalAddress); see nvidia-smi" in said
     lost = {OBSIDS[2]: "device_lost"}
     assert states(tmp_path / "out") == dict.fromkeys(OBSIDS[:2], "done") | lost
-    code, _ = archive(data, tmp_path / "out", "--retry-failed", main=main, env=poison)
+    code, _ = archive(data, tmp_path / "out", "--retry-failed", main=POISONED, env=poison)
     assert code == 3
     others = dict.fromkeys(OBSIDS, "done") | {MISSING: "no_folder", BROKEN: "unreadable"}
     assert states(tmp_path / "out") == others | lost
@@ -196,63 +92,6 @@ def test_gpus_that_are_lost_whatever_they_search_stop_the_workers(data: Path, tm
     assert states(tmp_path / "out") == {OBSIDS[0]: "done"} | dict.fromkeys(OBSIDS[1:4], "device_lost")
 
 
-@pytest.mark.parametrize("crew", [("--workers", 1), ()])
-def test_what_cannot_be_stored_costs_itself(data: Path, tmp_path: Path, crew: tuple[str, ...]) -> None:
-    """A table that Arrow refuses is no reason to stop the others."""
-    code = f"import sys; sys.path.insert(0, {str(POISON.parent)!r}); import poison; {MAIN}"
-    poison = {"XSCAN_POISON": f"{OBSIDS[2]}=odd", "DASK_DISTRIBUTED__WORKER__PRELOAD": str(POISON)}
-    process = start(data, tmp_path / "out", *crew, env=poison, main=code)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 1, said
-    expected = {MISSING: "no_folder", BROKEN: "unreadable", OBSIDS[2]: "error"}
-    assert states(tmp_path / "out") == dict.fromkeys(OBSIDS, "done") | expected
-    assert "failed (error: ValueError: not to be stored)" in said
-
-
-def test_a_full_disk_stops_a_run_that_goes_on_later(data: Path, tmp_path: Path, undisturbed: str) -> None:
-    poison = {"XSCAN_POISON": f"{OBSIDS[2]}=full", "DASK_DISTRIBUTED__WORKER__PRELOAD": str(POISON)}
-    code, said = archive(data, tmp_path / "out", "--workers", 1, env=poison)
-    assert code == 2
-    (line,) = [line for line in said.splitlines() if line.startswith("xscan: ")]
-    assert "cannot write results here: No space left on device; mend that and run the same command again" in line
-    archive(data, tmp_path / "out", "--workers", 1)
-    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
-
-
-def test_open_files_run_out(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file is at fault, so none is on record as damaged."""
-
-    def refuse(path: Path, *_: object) -> None:
-        raise OSError(errno.EMFILE, "Too many open files", str(path))
-
-    recipe = api.recipe(backend="numpy")
-    recipe.provenance()  # reads the code, once in a process
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(MachineError, match=r"Too many open files.*ulimit -n.*goes on from here"):
-        scan_folder(data / OBSIDS[0], recipe, OBSIDS[0])
-
-
-def test_too_few_open_files_for_workers(data: Path, tmp_path: Path) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
-
-    process = start(data, tmp_path / "out", "--workers", 2, preexec_fn=limit)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "xscan: 2 workers need 168 open files, and this process may have 60; raise the limit" in said
-    assert archive(data, tmp_path / "out", "--workers", 2)[0] == 1
-
-
-def test_memory_runs_out(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise MemoryError("Unable to allocate 9 GiB")
-
-    monkeypatch.setattr("xscan.missions.xmm.read_event_list", refuse)
-    _, tables = scan_folder(data / OBSIDS[0], api.recipe(backend="numpy"), OBSIDS[0])
-    (row,) = tables.runs.to_pylist()
-    assert (row["state"], row["reason"]) == ("failed", "memory_limit")
-
-
 def test_json_lines(data: Path, tmp_path: Path) -> None:
     _, said = archive(data, tmp_path / "out", "--log-format", "json")
     lines = [json.loads(line) for line in said.splitlines()]
@@ -263,90 +102,6 @@ def test_json_lines(data: Path, tmp_path: Path) -> None:
     last = json.loads(said.splitlines()[-1])
     assert (last["event"], last["exit_code"], code) == ("error", 2, 2)
     assert "holds results of another configuration" in last["message"]
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if true():
-            return
-        time.sleep(0.05)
-    pytest.fail("in vain")
-
-
-@pytest.mark.parametrize(
-    ("number", "options"),
-    [(signal.SIGINT, ()), (signal.SIGTERM, ("--workers", "1")), (signal.SIGINT, ("--workers", "2"))],
-)
-def test_a_signal_stops_a_run_that_goes_on_later(
-    data: Path, tmp_path: Path, undisturbed: str, number: int, options: tuple[str, ...]
-) -> None:
-    out = tmp_path / "out"
-    process = start(data, out, *options)
-    wait_until(lambda: (out / "staging").is_dir() and any((out / "staging").glob("*.arrow")))
-    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert not left(process)
-    if process.returncode != 1:  # else it was done before the signal came
-        assert process.returncode == 128 + number
-        assert said.splitlines()[-1].startswith(f"xscan: stopped by {signal.Signals(number).name}; what is finished is")
-        assert "the same command goes on" in said
-    assert "Traceback" not in said
-    assert not list((out / "staging").iterdir())  # compacted
-    archive(data, out, *options)
-    assert xscan.open_results(out).content_hash() == undisturbed
-
-
-def test_a_signal_that_comes_while_dask_lets_go_of_something(data: Path, tmp_path: Path, undisturbed: str) -> None:
-    """Python swallows what is raised there."""
-    code = """
-import os, signal, sys
-from distributed import Future
-release, once = Future.release, [signal.SIGTERM]
-def signalled(self, *args, **kwargs):
-    if once and sys._getframe(1).f_code.co_name == "__del__":
-        os.kill(os.getpid(), once.pop())
-    return release(self, *args, **kwargs)
-Future.release = signalled
-"""
-    process = start(data, tmp_path / "out", "--workers", 1, main=code + MAIN)
-    _, said = process.communicate(timeout=100)
-    assert process.returncode == 143
-    assert "Traceback" not in said
-    assert "stopped by SIGTERM" in said
-    archive(data, tmp_path / "out")
-    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
-
-
-def test_a_signal_after_the_last_observation_stops_nothing(data: Path, tmp_path: Path, undisturbed: str) -> None:
-    """It comes while parts are written, after the last observation."""
-    code = """
-import os, signal
-from xscan.store import writer
-gather = writer.compact
-def compact(folder, *args):
-    if any((folder / "staging").iterdir()):
-        os.kill(os.getpid(), signal.SIGTERM)
-    gather(folder, *args)
-writer.compact = compact
-"""
-    process = start(data, tmp_path / "out", main=code + MAIN)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 1  # some observations failed: nothing was left to stop
-    assert "stopped" not in said
-    assert not list((tmp_path / "out" / "staging").iterdir())
-    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
-
-
-def test_nothing_outlives_a_coordinator_that_was_killed(data: Path, tmp_path: Path, undisturbed: str) -> None:
-    out = tmp_path / "out"
-    process = start(data, out, "--workers", 2)
-    wait_until(lambda: (out / "staging").is_dir() and any((out / "staging").glob("*.arrow")))
-    process.kill()
-    process.wait()
-    assert not left(process)
-    process.communicate()
-    archive(data, out, "--workers", 2)
-    assert xscan.open_results(out).content_hash() == undisturbed
 
 
 @contextmanager

@@ -2,129 +2,28 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from email.message import Message
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cuda_on_cpu import CpuDevice
+from machine import CudaError, FakeDriver, Machine, distribution, fake_cupy, machine, raising
 
-from xscan import backends, doctor
+from xscan import doctor
 from xscan.api import read, recipe
 from xscan.backends import get_backend, nvidia
 from xscan.backends.device import DeviceLost, OutOfMemory
-from xscan.commands.doctor import doctor as doctor_command
-from xscan.errors import ConfigError, DeviceError
+from xscan.errors import DeviceError
+
+__all__ = ["machine"]  # fixture
 
 TOO_OLD, UNAVAILABLE = 35, 46  # CUDA's cudaErrorInsufficientDriver, cudaErrorDevicesUnavailable
-
-
-class FakeDriver:
-    """libcuda, as far as it is asked."""
-
-    def __init__(self, version: int = 12_040, devices: Sequence[str] = ("Abacus X1",), error: int = 0) -> None:
-        self.version, self.devices, self.error = version, devices, error
-        self.started = False
-
-    def cuDriverGetVersion(self, out: object) -> int:  # noqa: N802  its names are NVIDIA's
-        out._obj.value = self.version
-        return 0
-
-    def cuInit(self, _flags: int) -> int:  # noqa: N802
-        self.started = True
-        return self.error
-
-    def cuDeviceGetCount(self, out: object) -> int:  # noqa: N802
-        out._obj.value = len(self.devices)
-        return 0
-
-    def cuDeviceGet(self, out: object, number: int) -> int:  # noqa: N802
-        out._obj.value = number + 70
-        return 0
-
-    def cuDeviceGetName(self, name: ctypes.Array[ctypes.c_char], _size: int, device: ctypes.c_int) -> int:  # noqa: N802
-        name.value = self.devices[device.value - 70].encode()
-        return 0
-
-    def cuDeviceTotalMem_v2(self, out: object, _device: ctypes.c_int) -> int:  # noqa: N802
-        out._obj.value = 3 << 29
-        return 0
-
-
-class CudaError(RuntimeError):
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def raising(error: Exception) -> Callable[..., object]:
-    def call(*_: object, **__: object) -> object:
-        raise error
-
-    return call
-
-
-def fake_cupy(runtime: int = 12_090, **broken: Exception) -> ModuleType:
-    """CuPy, as far as it is asked before a kernel runs; ``device``, ``nvrtc`` and ``kernels`` can be broken."""
-    cupy = ModuleType("cupy")
-    properties = {"name": b"Abacus X1", "multiProcessorCount": 7}
-    calls = SimpleNamespace(
-        runtimeGetVersion=lambda: runtime,
-        getDevice=lambda: 0,
-        getDeviceProperties=lambda _: properties,
-        memGetInfo=raising(broken["device"]) if "device" in broken else lambda: (1 << 30, 1 << 30),
-    )
-    nvrtc = SimpleNamespace(getVersion=raising(broken["nvrtc"]) if "nvrtc" in broken else lambda: (12, 9))
-    cupy.cuda = SimpleNamespace(runtime=calls, nvrtc=nvrtc)
-    module = SimpleNamespace(get_function=lambda name: name)
-    cupy.RawModule = raising(broken["kernels"]) if "kernels" in broken else lambda **_: module
-    cupy.__spec__ = SimpleNamespace(name="cupy")
-    return cupy
-
-
-class Machine:
-    """What a test puts on this machine in place of what is there."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.patch = patch
-        self.driver(None)
-        self.cupy(None)
-        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-
-    def driver(self, driver: FakeDriver | None) -> FakeDriver | None:
-        self.patch.setattr(nvidia, "_load_driver", lambda: driver)
-        return driver
-
-    def cupy(self, module: ModuleType | None, **builds: str) -> None:
-        self.patch.setitem(sys.modules, "cupy", module)
-        self.patch.delitem(sys.modules, "xscan.backends.cupy_", raising=False)
-        self.patch.delattr(backends, "cupy_", raising=False)
-        self.patch.setattr(nvidia, "find_spec", lambda name: module)
-        named = {name.replace("_", "-"): version for name, version in builds.items()}
-        there = [distribution(*build) for build in [*named.items(), ("cupy-xarray", "0.1"), ("numpy", "2")]]
-        self.patch.setattr(nvidia, "distributions", lambda: there)
-
-
-def distribution(name: str, version: str, place: str = "site-packages") -> SimpleNamespace:
-    held = Message()
-    held["Name"] = name
-    return SimpleNamespace(metadata=held, version=version, locate_file=lambda _: place)
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A machine without driver, device or CuPy, on which nothing was warned of yet."""
-    backends._warn_once.cache_clear()
-    return Machine(monkeypatch)
 
 
 def said(name: str = "cuda") -> str:
@@ -207,7 +106,7 @@ def test_cupy_is_given_a_folder_where_it_cannot_keep_code(machine: Machine, tmp_
     machine.patch.setattr(nvidia.tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     spare = tmp_path / "tmp" / f"xscan-cupy-{os.getuid()}"
-    told = facts(doctor.diagnose())
+    told = dict(doctor.diagnose().facts)
     assert told["cupy keeps code in"] == f"{tmp_path / 'cache'} (cannot be written: {spare} instead)"
     assert get_backend("cuda").name == "cuda"
     assert os.environ["CUPY_CACHE_DIR"] == str(spare)
@@ -435,87 +334,3 @@ def test_without_numba(machine: Machine, caplog: pytest.LogCaptureFixture) -> No
 
 
 # ---- xscan doctor
-
-
-def facts(found: doctor.Diagnosis) -> dict[str, str]:
-    return dict(found.facts)
-
-
-def test_doctor_without_a_device(machine: Machine) -> None:
-    found = doctor.diagnose()
-    assert [(check.backend, check.works) for check in found.checks] == [
-        ("cuda", False), ("numba", True), ("numpy", True)
-    ]  # fmt: skip
-    assert found.checks[0].remark.startswith("no NVIDIA driver")
-    assert found.checks[1].remark == "flags 2 voxels of a small search, the same as numpy"
-    assert found.auto == "numba"
-    assert (facts(found)["cupy"], facts(found)["cuda runtime"]) == ("not installed", "none")
-    assert facts(found)["nvidia driver"] == "none"
-
-
-def test_doctor_with_everything(machine: Machine) -> None:
-    machine.driver(FakeDriver(devices=("Abacus X1", "Abacus X2")))
-    machine.cupy(fake_cupy(), cupy_cuda12x="14.2.0")
-    machine.patch.setattr(nvidia, "open_device", CpuDevice)
-    found = doctor.diagnose()
-    assert all(check.works for check in found.checks)
-    assert found.auto == "cuda"
-    told = facts(found)
-    assert (told["cupy"], told["cuda runtime"]) == ("cupy-cuda12x 14.2.0", "12.9")
-    assert told["nvidia driver"] == "for CUDA 12.4"
-    assert (told["device 0"], told["device 1"]) == ("Abacus X1, 1.5 GiB", "Abacus X2, 1.5 GiB")
-    assert "cupy keeps code in" in told
-
-
-def test_doctor_with_two_builds_of_cupy(machine: Machine) -> None:
-    machine.driver(FakeDriver())
-    machine.cupy(fake_cupy(), cupy_cuda12x="14.2.0", cupy_cuda13x="14.2.0")
-    found = doctor.diagnose()
-    assert "overwrite each other's files" in found.checks[0].remark
-    assert facts(found)["cupy"] == "cupy-cuda12x 14.2.0, cupy-cuda13x 14.2.0"
-    assert found.auto == "numba"
-
-
-def test_doctor_without_numba(machine: Machine) -> None:
-    machine.patch.setitem(sys.modules, "xscan.backends.numba_", None)
-    found = doctor.diagnose()
-    assert [check.works for check in found.checks] == [False, False, True]
-    assert "install numba" in found.checks[1].remark
-    assert found.auto == "numpy"
-    assert not found.works("numba")
-
-
-def test_doctor_sees_through_a_backend_that_is_wrong(machine: Machine) -> None:
-    class Wrong(CpuDevice):
-        def get(self, array: object) -> object:
-            values = super().get(array)
-            return values + 1 if values.dtype == "float64" else values
-
-    class Crashes(CpuDevice):
-        def launch(self, *_: object) -> None:
-            raise CudaError(700, "illegal address\nmore")
-
-    machine.driver(FakeDriver())
-    for device, remark in ((Wrong, "WRONG: a small search flags other"), (Crashes, "CudaError: illegal address")):
-        machine.patch.setattr(nvidia, "open_device", device)
-        cuda = doctor.diagnose().checks[0]
-        assert (cuda.works, remark in cuda.remark, "\n" in cuda.remark) == (False, True, False)
-
-
-def test_doctor_says_where_code_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "new" / "cache"
-    assert doctor._writable(folder) == str(folder)
-    monkeypatch.setattr(nvidia.os, "access", lambda place, mode: place != tmp_path)
-    assert doctor._writable(folder).endswith("(cannot be written: every process compiles anew)")
-
-
-def test_doctor_as_a_command(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    assert doctor_command(None) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].split() == ["auto", "chooses", "numba"]
-    column = lines[-1].index("chooses")
-    assert all(line[column - 1 : column + 1].lstrip() == line[column] for line in lines if line)
-    for name, code in (("numba", 0), ("auto", 0), ("cuda", 3)):
-        assert doctor_command(name) == code
-    with pytest.raises(ConfigError, match="known: auto, numpy, numba, cuda"):
-        doctor_command("gpu")
