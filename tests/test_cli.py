@@ -22,7 +22,7 @@ VIEWS = ["--view", "5:0.2-12", "--view", "50:0.2-12"]
 
 
 def run(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from xscan.cli import main; main()", *map(str, args)]
+    command = [sys.executable, "-m", "xscan", *map(str, args)]
     env = os.environ | {"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=120)
 

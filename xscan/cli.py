@@ -19,6 +19,7 @@ import typer
 from xscan import __version__
 from xscan.errors import ConfigError, XscanError
 from xscan.memory import one_heap
+from xscan.threads import one_thread
 
 if TYPE_CHECKING:
     from xscan.progress import Reporter
@@ -477,6 +478,7 @@ def main() -> None:
     """Run the command; an error that was foreseen is one line, not a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     one_heap()
+    one_thread()
     try:
         app()
     except XscanError as error:

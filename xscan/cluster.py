@@ -35,6 +35,7 @@ from xscan.memory import HEAP
 from xscan.runner import Task
 from xscan.store.lock import read_lock
 from xscan.summary import Summary
+from xscan.threads import ONE_THREAD
 from xscan.worker import Post, Worker, on_post
 
 __all__ = ["DaskPool", "connected", "on_devices", "on_processes", "take_post"]
@@ -60,12 +61,7 @@ _CONFIG = {
     # a nanny starts its worker again however often; Dask would close one whose worker is between two lives
     "distributed.deploy.lost-worker-timeout": "1000 days",
     # Dask's own would have each worker give back to the system what the next observation needs again
-    "distributed.nanny.pre-spawn-environ": {
-        "OMP_NUM_THREADS": 1,
-        "MKL_NUM_THREADS": 1,
-        "OPENBLAS_NUM_THREADS": 1,
-        **HEAP,
-    },
+    "distributed.nanny.pre-spawn-environ": ONE_THREAD | HEAP,
 }
 
 

@@ -17,9 +17,10 @@ __all__ = ["BYSTANDERS", "code_digest", "inputs_digest"]
 BYSTANDERS = frozenset(
     [
         "__init__",  # the version's number
+        "__main__",
         *("archives", "bench", "commands", "plan", "releases", "simulate", "store"),
         *("api", "cli", "cluster", "crew", "dispatch", "doctor", "export", "interrupt", "ledger", "memory", "obslist"),
-        *("pace", "plots", "progress", "report", "runner", "sizes", "summary", "worker"),
+        *("pace", "plots", "progress", "report", "runner", "sizes", "summary", "threads", "worker"),
     ]
 )
 """Modules that handle results and do not make them: a change to them changes none. tests/test_fingerprint.py sees
