@@ -22,10 +22,11 @@ from running import BROKEN, MISSING, OBSIDS, POISON, POISONED, archive, data, st
 import xscan
 from xscan import api
 from xscan.backends.nvidia import Driver, Gpu
-from xscan.cluster import DaskPool, on_devices, on_processes
+from xscan.cluster import on_devices, on_processes
 from xscan.crew import Crew
 from xscan.errors import ConfigError, DeviceError, MachineError
 from xscan.memory import HEAP
+from xscan.pool import DaskPool
 from xscan.store import ResultsWriter
 from xscan.worker import Post
 
@@ -181,13 +182,13 @@ def test_workers_that_cannot_be_used_are_refused(post: Post, tmp_path: Path, mon
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         (elsewhere / "_lock").write_text("process 1 on a host")
-        monkeypatch.setattr("xscan.cluster.read_lock", lambda folder: "process 2 on this host")
+        monkeypatch.setattr("xscan.pool.read_lock", lambda folder: "process 2 on this host")
         with pytest.raises(MachineError, match=r"does not see .*elsewhere; --out must be on a file system"):
             first_look(DaskPool(client, replace(post, out=elsewhere), local=False))
         monkeypatch.undo()
         with pytest.raises(DeviceError, match=r"worker tcp://.*the cuda backend does not work"):
             first_look(DaskPool(client, replace(post, order=replace(post.order, backend="cuda")), local=True))
-        monkeypatch.setattr("xscan.cluster.__version__", "0.0.1")
+        monkeypatch.setattr("xscan.pool.__version__", "0.0.1")
         with pytest.raises(MachineError, match=rf"has xscan {xscan.__version__}, here is 0\.0\.1; install the same"):
             first_look(DaskPool(client, post, local=False))
 

@@ -183,7 +183,7 @@ def work(
     if isinstance(order, Recipe):
         run(tasks, order, writer, heard, plots)
         return
-    from xscan.cluster import DaskPool
+    from xscan.pool import DaskPool
     from xscan.worker import Post
 
     with ExitStack() as hired:

@@ -18,6 +18,7 @@ __all__ = [
     "Reason",
     "StoreError",
     "XscanError",
+    "first_line",
     "is_shortage",
 ]
 
@@ -126,3 +127,10 @@ def is_shortage(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
     )
+
+
+def first_line(error: BaseException) -> str:
+    """Say in one line what happened, by the error at the bottom of those that were raised from another."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -20,7 +20,7 @@ BYSTANDERS = frozenset(
         "__main__",
         *("archives", "bench", "commands", "plan", "releases", "simulate", "store"),
         *("api", "cli", "cluster", "crew", "dispatch", "doctor", "export", "interrupt", "ledger", "memory", "obslist"),
-        *("pace", "plots", "progress", "report", "runner", "sizes", "summary", "threads", "worker"),
+        *("pace", "plots", "pool", "progress", "report", "runner", "sizes", "summary", "threads", "worker"),
     ]
 )
 """Modules that handle results and do not make them: a change to them changes none. tests/test_fingerprint.py sees

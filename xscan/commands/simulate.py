@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from xscan.errors import ConfigError
+from xscan.errors import ConfigError, first_line
 from xscan.obslist import read_obslist
 from xscan.progress import Reporter
 from xscan.report import print_recovery
@@ -44,7 +44,7 @@ def recovered(results: Path, simulated: Path) -> None:
     try:
         planted = pq.read_table(truth, schema=TRUTH)
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"{truth}: not a truth table of xscan simulate ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"{truth}: not a truth table of xscan simulate ({first_line(error)})") from None
     if not set(held.observations()) <= set(read_obslist(simulated / "observations.txt").obsids):
         raise ConfigError(f"{results} holds observations that {simulated} does not: they do not belong together")
     print_recovery(compare(planted, held.table("regions")))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from xscan.errors import StoreError
+from xscan.errors import StoreError, first_line
 from xscan.schema import SCHEMAS
 from xscan.store.disk import write_whole
 from xscan.store.manifest import Part
@@ -90,8 +90,9 @@ def read_files(
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:
-        what = str(error).splitlines()[0]
-        raise StoreError(f"{folder}: a file of {name} is damaged ({what}); restore it, or scan anew") from None
+        raise StoreError(
+            f"{folder}: a file of {name} is damaged ({first_line(error)}); restore it, or scan anew"
+        ) from None
 
 
 def rows_without(table: pa.Table, observations: Set[str]) -> pa.Table:

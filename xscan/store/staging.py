@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from xscan.errors import StoreError
+from xscan.errors import StoreError, first_line
 from xscan.schema import SCHEMAS
 from xscan.store.disk import named_trouble, write_whole
 from xscan.tables import Tables
@@ -65,5 +65,6 @@ def read_staged(path: Path) -> Tables:
     try:
         return Tables(*(pa.ipc.open_stream(source).read_all().cast(schema) for schema in SCHEMAS.values()))
     except (OSError, pa.ArrowException) as error:
-        what = str(error).splitlines()[0]
-        raise StoreError(f"{path}: damaged ({what}); xscan archive removes it and scans the observation anew") from None
+        raise StoreError(
+            f"{path}: damaged ({first_line(error)}); xscan archive removes it and scans the observation anew"
+        ) from None
