@@ -44,18 +44,18 @@ def inputs_digest(folder: Path) -> str:
     Returns
     -------
     str
-        16 hexadecimal digits; empty if there is no such folder or it cannot be read.
+        16 hexadecimal digits; empty if nothing can be told of them: there is no event list, as where a
+        cache was emptied, one is a link that leads nowhere, as where a disk is not mounted, or one cannot be read.
     """
     digest = hashlib.sha256()
     try:
-        if not folder.is_dir():
-            return ""
-        for path in files_of(folder):
+        paths = files_of(folder)
+        for path in paths:
             digest.update(os.fsencode(f"{path.relative_to(folder).as_posix()} {path.stat().st_size} "))
             digest.update(_sample(path))
     except OSError:  # reading it will tell what is wrong
         return ""
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:16] if paths else ""
 
 
 def _sample(path: Path) -> bytes:

@@ -11,19 +11,20 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from xscan.backends import Backend
 from xscan.config import ScanConfig
-from xscan.errors import DataError, Reason, is_shortage
+from xscan.errors import DataError, Reason, first_line, is_shortage
 from xscan.missions.fitsfile import read_tables
 from xscan.missions.hotpixels import HotPixels
 from xscan.missions.xmm_list import ListError, read_event_list
 from xscan.model import EventList, InputFile, Observation, Sources
 
-__all__ = ["files_of", "read", "read_sources", "reading_digest"]
+__all__ = ["files_of", "observation_name", "read", "read_sources", "reading_digest"]
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +109,7 @@ def _find(folder: Path) -> tuple[str, list[Path], Path | None]:
             f"{folder}: no EPIC event list (P<obsid>PN...PIEVLI*.FTZ, P<obsid>M1...MIEVLI*.FTZ) "
             f"among {len(paths)} files; download the PPS products of this observation",
         )
-    resolved = folder.resolve()
-    called = resolved.parent.name if resolved.name == "pps" else resolved.name
+    called = observation_name(folder)
     obsid = called if called in obsids else obsids[0]
     if called not in obsids and (_OBSID.fullmatch(called) or len(obsids) > 1):
         raise DataError(
@@ -121,20 +121,50 @@ def _find(folder: Path) -> tuple[str, list[Path], Path | None]:
     return obsid, mine, sources[0] if sources else None
 
 
+def observation_name(folder: Path) -> str:
+    """Give what an observation's folder is called after.
+
+    Raises
+    ------
+    DataError
+        If it is a link that leads to itself, or nothing that has a name.
+    """
+    try:
+        resolved = folder.resolve()
+    except (OSError, RuntimeError) as error:
+        raise DataError(Reason.NO_FOLDER, f"{folder}: leads nowhere ({first_line(error)})") from None
+    name = resolved.parent.name if resolved.name.lower() == "pps" else resolved.name
+    if not name:
+        raise DataError(Reason.NO_FOLDER, f"{folder}: no folder of an observation")
+    return name
+
+
 def files_of(folder: Path) -> list[Path]:
     """Give the files in the folder of an observation on which the result of reading it depends, in order.
+
+    Returns
+    -------
+    list of Path
+        Links that lead nowhere are among them; none where there is no event list.
 
     Raises
     ------
     OSError
         If the folder cannot be read.
     """
-    return [path for path in _files(folder) if _EVENTS.fullmatch(path.name) or _SOURCES.fullmatch(path.name)]
+    named = [path for path in _entries(folder) if path.is_file() or not path.exists()]
+    lists = [path for path in named if _EVENTS.fullmatch(path.name)]
+    return sorted([*lists, *(path for path in named if _SOURCES.fullmatch(path.name))]) if lists else []
 
 
 def _files(folder: Path) -> list[Path]:
-    places = (folder, folder / "pps")
-    return sorted(path for place in places if place.is_dir() for path in place.iterdir() if path.is_file())
+    return sorted(path for path in _entries(folder) if path.is_file())
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    for place in (folder, folder / "pps"):
+        if place.is_dir():
+            yield from place.iterdir()
 
 
 def _file_info(path: Path) -> InputFile:
