@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -20,12 +21,12 @@ from fake import CENTRE, quiet_list, with_burst, write_list
 
 import xscan
 from xscan import api
-from xscan.archives import Fetched, Fetcher
+from xscan.archives import Fetched, Fetcher, Manners, open_source, open_web
 from xscan.archives.cache import size_on_disk
 from xscan.archives.supply import Supply, _between, supplied
 from xscan.commands.archive import archive as run_archive
 from xscan.crew import Crew
-from xscan.errors import ArchiveError
+from xscan.errors import ArchiveError, Reason
 from xscan.obslist import Obslist
 from xscan.progress import Reporter
 from xscan.runner import Task, run
@@ -225,6 +226,86 @@ def test_a_disk_that_takes_no_more_ends_the_run_and_not_what_is_finished(
     assert set(states(out).values()) <= {"done"}
     assert search(data, out, from_archive(archive), FOUND, crew) == 0
     assert xscan.open_results(out).content_hash() == xscan.open_results(offline).content_hash()
+
+
+@pytest.mark.parametrize("supply", [True, False], ids=["fetching", "offline"])
+def test_results_stay_when_files_go(archive: BadArchive, data: Path, tmp_path: Path, supply: bool) -> None:
+    """A cache that is emptied says nothing; nor does what is half there, when the archive does not answer."""
+    second = write_list(tmp_path, quiet_list(np.random.default_rng(2), "m2", 300.0), THERE[0])
+    archive.files[THERE[0]][second.name] = second.read_bytes()
+    out = tmp_path / "out"
+    assert search(data, out, from_archive(archive), FOUND) == 0
+    before, when = xscan.open_results(out).content_hash(), finished(out)
+    for path in data.glob("0*/P*"):
+        if THERE[0] not in path.name or path.name == second.name:
+            path.unlink()
+    for obsid in THERE:
+        archive.misbehave(obsid, *[status(404)] * 50)
+    left = FOUND if supply else [obsid for obsid in FOUND if obsid != THERE[0]]
+    assert search(data, out, from_archive(archive) if supply else None, left, retry_failed=True) == 0
+    assert xscan.open_results(out).content_hash() == before
+    assert finished(out) == when
+
+
+@pytest.mark.parametrize("supply", [True, False], ids=["fetching", "offline"])
+@pytest.mark.parametrize("kind", ["file", "nowhere", "itself"])
+@pytest.mark.parametrize("crew", CREWS)
+def test_what_is_in_the_way_costs_one_observation(
+    archive: BadArchive, data: Path, tmp_path: Path, offline: Path, crew: Crew, kind: str, supply: bool
+) -> None:
+    place = data / THERE[0]
+    if kind == "file":
+        place.write_text("mine")
+    else:
+        place.symlink_to(place if kind == "itself" else data / "nowhere")
+    out = tmp_path / "out"
+    listed = [THERE[0], *HERE]
+    assert search(data, out, from_archive(archive) if supply else None, listed, crew) == 1
+    assert states(out) == dict.fromkeys(HERE, "done") | {THERE[0]: "no_folder"}
+    place.unlink()
+    assert search(data, out, from_archive(archive), FOUND, crew) == 0
+    assert xscan.open_results(out).content_hash() == xscan.open_results(offline).content_hash()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
+def test_a_folder_that_cannot_be_read_costs_one_observation(archive: BadArchive, data: Path, tmp_path: Path) -> None:
+    (data / HERE[0]).chmod(0)
+    assert search(data, tmp_path / "out", from_archive(archive), HERE) == 1
+    (data / HERE[0]).chmod(0o755)
+    assert states(tmp_path / "out") == {HERE[0]: "unreadable", HERE[1]: "done"}
+
+
+def test_trouble_with_one_folder_is_told_from_the_disks(data: Path, archive: BadArchive) -> None:
+    own, work = str(data / THERE[0] / "file"), str(data / "_fetching" / THERE[0])
+    with open_web(Manners()) as web:
+        fetcher = Fetcher(open_source(f"nxsa:{archive.url}", web), data)
+        told = fetcher._in_the_way(THERE[0], PermissionError(errno.EACCES, "Permission denied", own))
+        assert (told.state, told.reason) == ("failed", Reason.UNREADABLE)
+        for number, where in ((errno.EACCES, work), (errno.ENOSPC, own), (errno.EMFILE, own), (errno.EIO, None)):
+            with pytest.raises(ArchiveError, match="cannot be written"):
+                fetcher._in_the_way(THERE[0], OSError(number, "trouble", where))
+
+
+def test_nobody_waits_for_a_folder_that_is_not_whole(
+    archive: BadArchive, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is here is given while it is asked for."""
+    (data / THERE[0]).mkdir()
+    others = threading.Event()
+    bring = Fetcher._bring
+
+    def slow(self: Fetcher, obsid: str) -> Fetched:
+        assert others.wait(30)
+        return bring(self, obsid)
+
+    monkeypatch.setattr(Fetcher, "_bring", slow)
+    given = []
+    with supplied([THERE[0], *HERE], data, from_archive(archive), set(), pytest.fail) as arriving:
+        for task in arriving:
+            given += [] if task is None else [task[0]]
+            if given == HERE:
+                others.set()
+    assert given == [*HERE, THERE[0]]
 
 
 def test_what_arrives_goes_before_what_is_here() -> None:

@@ -85,6 +85,12 @@ class Reporter:
             total = self._n_kept + self._pace.total
             self.say(f"{len(kept)} of {total} observations were searched before{again}")
 
+    def stays(self, outcome: Outcome, trouble: str) -> None:
+        """Tell of one that was to be searched again and cannot be, so that what was found before stays."""
+        self._pace.total -= 1
+        self.say(f"{outcome.obsid}: what was found before stays: {trouble}", "kept", obsid=outcome.obsid)
+        self.advance()
+
     def advance(self, _what: str = "") -> None:
         """Move the bar by one."""
         if self._progress is not None:

@@ -15,7 +15,7 @@ from xscan.config import ScanConfig
 from xscan.errors import DataError, MachineError, Reason, is_shortage
 from xscan.fingerprint import code_digest, inputs_digest
 from xscan.missions.hotpixels import HotPixels
-from xscan.missions.xmm import read
+from xscan.missions.xmm import observation_name, read
 from xscan.model import Observation
 from xscan.search import SubsetSearch, ViewResult, search_observation
 from xscan.tables import Provenance, Tables, failed_tables, tabulate
@@ -124,9 +124,9 @@ def read_folder(folder: Path, recipe: Recipe, obsid: str | None = None) -> Readi
     """
     started = time.perf_counter()
     provenance = replace(recipe.provenance(), inputs_digest=inputs_digest(folder))
-    resolved = folder.resolve()
-    name = obsid or (resolved.parent.name if resolved.name == "pps" else resolved.name)
+    name = obsid or folder.name or "unnamed"
     try:
+        name = obsid or observation_name(folder)
         observation = read(folder, recipe.config, recipe.hot_pixels, recipe.backend)
         if observation.obsid != (obsid or observation.obsid):
             raise DataError(

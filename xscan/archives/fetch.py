@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -19,7 +20,7 @@ from xscan.archives.answer import CancelledError
 from xscan.archives.marker import MARKER, Marker, are_in, read_marker, write_marker
 from xscan.archives.part import is_part
 from xscan.archives.products import PRODUCTS, Offer, SavedFile, product_of
-from xscan.errors import ArchiveError, ConfigError, Reason
+from xscan.errors import ArchiveError, ConfigError, Reason, is_shortage
 from xscan.store.disk import remove_temporaries, sync_folder
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ WORK = "_fetching"
 
 JOURNAL = "_fetch.jsonl"
 """File, beside them, with a line for whatever became of an observation."""
+
+_OF_ALL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # trouble of the disk, not of one folder
 
 _NOTHING = {
     Reason.NO_PRODUCTS: ("absent", "has no EPIC imaging event list of it"),
@@ -124,11 +127,7 @@ class Fetcher:
         except ArchiveError as error:
             outcome = Fetched(obsid, "failed", None, error.reason, str(error))
         except OSError as error:
-            raise ArchiveError(
-                Reason.DISK,
-                f"{obsid}: {error.filename or self.data}: cannot be written: {error.strerror or error}; make room, or "
-                f"give another --data; the same command goes on from there",
-            ) from None
+            outcome = self._in_the_way(obsid, error)
         except (CancelledError, ConfigError):
             raise
         except Exception as error:  # one observation's trouble must not stop the others
@@ -139,9 +138,34 @@ class Fetcher:
             self._record(outcome)
         return outcome
 
+    def here(self, obsid: str) -> Fetched | None:
+        """Give an observation that is here; None of any for which :meth:`fetch` would do more than look."""
+        try:
+            found = self._present(obsid)
+        except OSError:
+            return None
+        return found if found is not None and found.state == "present" else None
+
+    def _in_the_way(self, obsid: str, error: OSError) -> Fetched:
+        """Tell of trouble with the observation's own folder; raise what no other observation would be spared."""
+        what = error.strerror or str(error)
+        own = str(error.filename or "").startswith(str(self.data / obsid))
+        if not own or error.errno in _OF_ALL or is_shortage(error):
+            raise ArchiveError(
+                Reason.DISK,
+                f"{obsid}: {error.filename or self.data}: cannot be written: {what}; make room, or give another "
+                f"--data; the same command goes on from there",
+            ) from None
+        return Fetched(
+            obsid, "failed", None, Reason.UNREADABLE, f"{error.filename}: {what}; move it away, or mend that"
+        )
+
     def _present(self, obsid: str) -> Fetched | None:
         """Say what is here already; None if the observation is to be fetched."""
         folder = self.data / obsid
+        if not folder.is_dir() and os.path.lexists(folder):
+            what = "is a file" if folder.exists() else "is a link that leads nowhere"
+            return Fetched(obsid, "failed", None, Reason.NO_FOLDER, f"{folder}: {what}; move it away")
         marker = read_marker(folder)
         if marker is not None and marker.obsid == obsid:
             return _here(folder, marker, "present") if marker.holds(folder) else None

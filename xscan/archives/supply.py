@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from xscan.archives import Fetched, Fetcher, Manners, fetch_ahead, open_source, open_web
@@ -71,18 +72,34 @@ def supplied(
     limit = supply.cache_limit_bytes
     with open_web(Manners(requests_per_s=supply.requests_per_s)) as web:
         fetcher = Fetcher(open_source(supply.source, web), data)
-        here: list[str] = []
+        there: list[str] = []
         missing: list[str] = []
         for obsid in obsids:
-            (here if (data / obsid).is_dir() else missing).append(obsid)
+            (there if (data / obsid).is_dir() else missing).append(obsid)
+        doubtful: list[str] = []
         fetching = fetch_ahead(missing, fetcher.fetch, web.stop, supply.parallel, wait_s=0)
-        with closing(fetching):
-            fetched: Iterable[Fetched | None] = _between(fetching, map(fetcher.fetch, here), web.stop)
+        mending = fetch_ahead(doubtful, fetcher.fetch, web.stop, supply.parallel, wait_s=0)
+        with closing(fetching), closing(mending):
+            whole = _whole(there, fetcher, doubtful)
+            # what is doubtful is known when all else has been given
+            fetched: Iterable[Fetched | None] = chain(
+                _between(fetching, whole, web.stop), _between(mending, iter(()), web.stop)
+            )
             if limit is not None:
                 fetched = _kept_below(limit, data, done, fetched)
             yield _arriving(fetched, refused)
     if limit is not None:
         _make_room(data, limit, done)
+
+
+def _whole(obsids: Iterable[str], fetcher: Fetcher, doubtful: list[str]) -> Iterator[Fetched]:
+    """Give the observations that are here; one whose folder is not whole joins the doubtful: nobody waits for it."""
+    for obsid in obsids:
+        found = fetcher.here(obsid)
+        if found is not None:
+            yield found
+        else:
+            doubtful.append(obsid)
 
 
 def _between(

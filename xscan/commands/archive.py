@@ -96,11 +96,17 @@ def _search(
         ):
             plots = _plots(writer.folder) if plot else None
             again = () if supply is None else NOT_HERE
-            todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed, again)
+            held = read_ledger(open_results(out))
+            todo, kept = unfinished(tasks, held, retry_failed, again)
             reporter.keep(kept)
             done |= {outcome.obsid for outcome in kept if outcome.state != "failed"}
 
             def refused(fetched: Fetched) -> None:
+                before = held.get(fetched.obsid)
+                if before is not None and before.state != "failed":  # results stay when files go
+                    kept.append(before)
+                    reporter.stays(before, fetched.message)
+                    return
                 state = "skipped" if fetched.state == "absent" else "failed"
                 reason, provenance = fetched.reason or Reason.ERROR, replace(equipped.provenance(), inputs_digest="")
                 tables = failed_tables(fetched.obsid, state, reason, fetched.message, provenance, fetched.seconds)
