@@ -96,6 +96,7 @@ TOUCH_THE_WORLD = {
     "store.manifest",
     "store.staging",
     "store.compaction",
+    "store.part",
     "store.writer",
     "export",
     "obslist",

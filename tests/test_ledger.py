@@ -46,3 +46,8 @@ def test_every_observation_of_a_list_is_accounted_for() -> None:
     held = outcomes(pa.concat_tables([rows("0000000001", "done"), rows("0000000002", "empty", "skipped")]))
     listed = account(["0000000003", "0000000002"], held)
     assert listed == [Outcome("0000000003", "pending"), held["0000000002"]]
+
+
+def test_a_message_with_a_path_that_is_no_text_goes_on_record() -> None:
+    table = failed_tables("0000000001", "failed", Reason.ERROR, "data\udcff/0000000001: gone", PROVENANCE, 1.0).runs
+    assert table["message"].to_pylist() == ["data?/0000000001: gone"]

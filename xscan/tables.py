@@ -188,15 +188,20 @@ def _input(info: InputFile, role: str = "events") -> Row:
         "n_rows": info.n_rows,
         **cuts,
         "reason": info.reason,
-        "message": info.message or None,
+        "message": _text(info.message),
     }
+
+
+def _text(message: str) -> str | None:
+    """Make a message fit for a column of text; paths may hold what is none."""
+    return message.encode("utf-8", "replace").decode() or None
 
 
 def _empty_run(state: str, reason: Reason | None, message: str) -> Row:
     return {
         "state": state,
         "reason": reason,
-        "message": message or None,
+        "message": _text(message),
         "n_regions": 0,
         "n_voxels": 0,
         "n_events": 0,

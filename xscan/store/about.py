@@ -9,12 +9,13 @@ from typing import Any
 from xscan.errors import StoreError
 from xscan.schema import FORMAT_VERSION
 from xscan.store.disk import sync_folder, write_whole
-from xscan.store.manifest import read_json
+from xscan.store.manifest import begin_manifest, read_json
 from xscan.tables import Provenance
 
 __all__ = ["check_format", "claim", "holds_results", "read_about"]
 
 _NAME = "_xscan.json"
+_RESULTS = ("*/part-*.parquet", "staging/*.arrow")
 
 About = dict[str, Any]
 
@@ -32,10 +33,17 @@ def claim(folder: Path, provenance: Provenance, settings: dict[str, str]) -> Non
     Raises
     ------
     StoreError
-        If the folder holds results of another configuration or format.
+        If the folder holds results of another configuration or format, or of one that nobody can tell.
     """
     if holds_results(folder, provenance, settings):
         return
+    orphan = next((path for pattern in _RESULTS for path in folder.glob(pattern)), None)
+    if orphan is not None:
+        raise StoreError(
+            f"{folder / _NAME}: missing, and nothing else says what the results here are of ({orphan.name}, ...); "
+            f"restore it from a copy, or choose another --out"
+        )
+    begin_manifest(folder)  # first: a folder that is of something has one, or it was lost
     about = {
         "format": FORMAT_VERSION,
         "xscan_version": provenance.xscan_version,

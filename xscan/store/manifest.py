@@ -10,7 +10,7 @@ from typing import Any
 from xscan.errors import StoreError
 from xscan.store.disk import sync_folder, write_whole
 
-__all__ = ["Part", "read_json", "read_manifest", "write_manifest"]
+__all__ = ["Part", "begin_manifest", "read_json", "read_manifest", "write_manifest"]
 
 _NAME = "_manifest.json"
 
@@ -37,16 +37,25 @@ def read_manifest(folder: Path) -> tuple[Part, ...]:
     Raises
     ------
     StoreError
-        If the manifest is there and cannot be read.
+        If the manifest is missing or cannot be read.
     """
     path = folder / _NAME
     if not path.exists():
-        return ()
+        raise StoreError(
+            f"{path}: missing, and nothing else says which files count; restore it from a copy, or choose another "
+            f"folder"
+        )
     held = read_json(path)
     try:
         return tuple(Part(tuple(part["observations"]), dict(part["files"])) for part in held["parts"])
     except (KeyError, TypeError, ValueError):
         raise StoreError(f"{path}: not a manifest of xscan; restore it, or scan into another folder") from None
+
+
+def begin_manifest(folder: Path) -> None:
+    """Write the manifest of a new folder, which has no parts; one that a process left that died is kept."""
+    if not (folder / _NAME).exists():
+        write_manifest(folder, [])
 
 
 def write_manifest(folder: Path, parts: list[Part]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence, Set
 from pathlib import Path
 
@@ -17,7 +18,14 @@ from xscan.store.disk import write_whole
 from xscan.store.manifest import Part
 from xscan.tables import Tables
 
-__all__ = ["by_obsid", "read_files", "rows_without", "without", "write_part"]
+__all__ = ["REMEDY", "by_obsid", "check_files", "read_files", "rows_without", "without", "write_part"]
+
+REMEDY = (
+    "restore it from a copy, or take its part out of _manifest.json: the next run searches those observations again"
+)
+"""What to do about a file of a part that is missing or damaged."""
+
+_END = b"PAR1"  # of any whole Parquet file
 
 _ROWS_IN_GROUP = {"runs": 2000, "regions": 2000, "voxels": 20_000, "lightcurves": 32}
 """One observation is read by reading the row groups that may hold it; a light curve is a long row."""
@@ -90,9 +98,28 @@ def read_files(
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(
-            f"{folder}: a file of {name} is damaged ({first_line(error)}); restore it, or scan anew"
-        ) from None
+        raise StoreError(f"{folder}: a file of {name} is damaged ({first_line(error)}); {REMEDY}") from None
+
+
+def check_files(folder: Path, parts: Sequence[Part]) -> None:
+    """See that the files of parts are there, and were not cut short.
+
+    Raises
+    ------
+    StoreError
+        That names the first which is not.
+    """
+    for path in (folder / file for part in parts for file in part.files.values()):
+        try:
+            with path.open("rb") as stream:
+                stream.seek(-len(_END), os.SEEK_END)
+                whole = stream.read() == _END
+        except FileNotFoundError:
+            raise StoreError(f"{path}: missing; {REMEDY}") from None
+        except OSError:
+            whole = False
+        if not whole:
+            raise StoreError(f"{path}: damaged; {REMEDY}")
 
 
 def rows_without(table: pa.Table, observations: Set[str]) -> pa.Table:

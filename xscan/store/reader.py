@@ -15,7 +15,7 @@ from xscan.schema import SCHEMAS
 from xscan.store.about import check_format, read_about
 from xscan.store.digest import hash_by_observation
 from xscan.store.manifest import Part, read_manifest
-from xscan.store.part import by_obsid, read_files, rows_without
+from xscan.store.part import REMEDY, by_obsid, read_files, rows_without
 from xscan.store.staging import read_staged, staged
 from xscan.tables import Tables
 
@@ -104,7 +104,7 @@ class Results:
                 return read()
             except FileNotFoundError as error:
                 missing = error
-        raise StoreError(f"{self.folder}: a file is missing ({missing}); restore it, or scan anew")
+        raise StoreError(f"{self.folder}: a file is missing ({missing}); {REMEDY}")
 
 
 def open_results(folder: Path | str) -> Results:

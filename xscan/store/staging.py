@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
 
-from xscan.errors import StoreError, first_line
+from xscan.errors import StoreError
 from xscan.schema import SCHEMAS
 from xscan.store.disk import named_trouble, write_whole
 from xscan.tables import Tables
@@ -15,6 +16,7 @@ __all__ = ["STAGING", "read_staged", "stage", "staged"]
 
 STAGING = "staging"
 _SUFFIX = ".arrow"
+_DIGEST_BYTES = sha256().digest_size
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")  # soon removed: what counts is the time it takes
 
 
@@ -22,7 +24,8 @@ def stage(folder: Path, obsid: str, tables: Tables) -> None:
     """Commit one observation; any process may, and the file's appearance is the commit.
 
     All four tables are in one file, Arrow streams one after the other in the order of
-    :data:`xscan.schema.SCHEMAS`: one write to bring to disk, and nothing that could be there in part.
+    :data:`xscan.schema.SCHEMAS`, and their SHA-256: one write to bring to disk, and nothing that could be
+    there in part, or spoilt, without being noticed.
 
     Parameters
     ----------
@@ -41,8 +44,9 @@ def stage(folder: Path, obsid: str, tables: Tables) -> None:
     for name, schema in SCHEMAS.items():
         with pa.ipc.new_stream(sink, schema, options=_COMPRESSED) as stream:
             stream.write_table(tables.table(name))
+    content = sink.getvalue()
     with named_trouble(folder):
-        write_whole(folder / STAGING / f"{obsid}{_SUFFIX}", sink.getvalue())
+        write_whole(folder / STAGING / f"{obsid}{_SUFFIX}", b"".join([content, sha256(content).digest()]))
 
 
 def staged(folder: Path) -> dict[str, Path]:
@@ -61,10 +65,9 @@ def read_staged(path: Path) -> Tables:
     StoreError
         If it is damaged.
     """
-    source = pa.BufferReader(path.read_bytes())
-    try:
-        return Tables(*(pa.ipc.open_stream(source).read_all().cast(schema) for schema in SCHEMAS.values()))
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(
-            f"{path}: damaged ({first_line(error)}); xscan archive removes it and scans the observation anew"
-        ) from None
+    held = memoryview(path.read_bytes())
+    content, digest = held[:-_DIGEST_BYTES], held[-_DIGEST_BYTES:]
+    if sha256(content).digest() != digest:
+        raise StoreError(f"{path}: damaged; xscan archive removes it and scans the observation anew")
+    source = pa.BufferReader(content)
+    return Tables(*(pa.ipc.open_stream(source).read_all().cast(schema) for schema in SCHEMAS.values()))

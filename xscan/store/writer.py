@@ -13,6 +13,8 @@ from xscan.store.carry import carry
 from xscan.store.compaction import FULL, compact, drop, sweep
 from xscan.store.disk import named_trouble, remove_temporaries
 from xscan.store.lock import locked
+from xscan.store.manifest import read_manifest
+from xscan.store.part import check_files
 from xscan.store.staging import STAGING, stage
 from xscan.tables import Provenance, Tables
 
@@ -22,9 +24,9 @@ __all__ = ["ResultsWriter"]
 class ResultsWriter:
     """Takes finished observations into a folder; used in a ``with``, as the only one for that folder.
 
-    Entering makes the folder if need be, refuses one of another configuration or that another
-    process writes to, and puts right what a run that died left behind. Leaving compacts, unless
-    for an error; what was written is kept in any case.
+    Entering makes the folder if need be, refuses one of another configuration, that another process
+    writes to or of which something is lost, and puts right what a run that died left behind. Leaving
+    compacts, unless for an error; what was written is kept in any case.
 
     Parameters
     ----------
@@ -54,6 +56,7 @@ class ResultsWriter:
             claim(self.folder, self._provenance, self._settings)
             for name in (STAGING, *SCHEMAS):
                 (self.folder / name).mkdir(exist_ok=True)
+            check_files(self.folder, read_manifest(self.folder))
             sweep(self.folder)
             remove_temporaries(self.folder / STAGING)  # nobody is at work yet
             compact(self.folder)
