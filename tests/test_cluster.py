@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from xscan.backends.nvidia import Driver, Gpu
 from xscan.cluster import on_devices, on_processes
 from xscan.crew import Crew
 from xscan.errors import ConfigError, DeviceError, MachineError
+from xscan.interrupt import Interrupted
 from xscan.memory import HEAP
 from xscan.pool import DaskPool
 from xscan.store import ResultsWriter
@@ -191,6 +193,39 @@ def test_workers_that_cannot_be_used_are_refused(post: Post, tmp_path: Path, mon
         monkeypatch.setattr("xscan.pool.__version__", "0.0.1")
         with pytest.raises(MachineError, match=rf"has xscan {xscan.__version__}, here is 0\.0\.1; install the same"):
             first_look(DaskPool(client, post, local=False))
+
+
+def test_a_worker_that_took_the_address_of_another_is_enlisted_anew(post: Post) -> None:
+    """As after ``dask worker --worker-port``: what was sent to the one before is lost, whoever is there."""
+    with on_processes(1, None) as client:
+        pool, other = (DaskPool(client, post, local=True) for _ in range(2))
+        (worker,) = first_look(other)
+        pool._ready[worker] = "numpy"  # as if it had been enlisted; it knows only the other
+        pool.send(7, (OBSIDS[0], post.data / OBSIDS[0]), worker)
+        while not (landed := pool.wait(1.0)):
+            pass
+        assert [(one.number, one.summary) for one in landed] == [(7, None)]
+        assert pool.workers() == frozenset()
+        assert first_look(pool) == {worker}
+        pool.send(8, (OBSIDS[0], post.data / OBSIDS[0]), worker)
+        while not (landed := pool.wait(1.0)):
+            pass
+        assert landed[0].summary is not None
+        lives = pool._there()
+        client.restart()
+        assert not lives & pool._there()
+
+
+def test_a_signal_comes_before_what_it_did_to_workers(post: Post) -> None:
+    """One that reaches all processes of a service ends workers too: none of their observations is at fault."""
+
+    def look() -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    pool = DaskPool(None, post, local=True, look=look)
+    for ask in (pool.workers, lambda: pool.wait(0.0)):
+        with pytest.raises(Interrupted):
+            ask()
 
 
 def test_each_device_has_one_worker(post: Post) -> None:

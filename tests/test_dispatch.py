@@ -157,12 +157,13 @@ def test_work_is_spread() -> None:
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
-def test_what_hangs_is_ended(stubborn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_hangs_is_ended(stubborn: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("xscan.dispatch._TO_DIE_S", 0.05)
     name = "i1" if stubborn else "h1"
     pool = FakePool(3)  # a stubborn one keeps each worker that it was on
     found = ended(pool, tasks("a", name, "b", "c", "d"), time_limit_s=0.1)
     assert found == dict.fromkeys("abcd") | {name: Reason.TIME_LIMIT}
+    assert ("i1: its worker does not end when killed" in caplog.text) == stubborn
 
 
 def test_a_busy_worker_is_not_a_hung_one() -> None:

@@ -61,6 +61,27 @@ Future.release = signalled
     assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_while_workers_start(data: Path, tmp_path: Path, undisturbed: str, number: int) -> None:
+    """They do not come up, for that reason alone."""
+    code = f"""
+import os, threading, distributed
+from xscan import cluster
+def start(**options):
+    threading.Timer(0.8, os.killpg, (0, {int(number)})).start()
+    return distributed.LocalCluster(**options)
+cluster.LocalCluster = start
+"""
+    process = start(data, tmp_path / "out", "--workers", 2, main=f"{code}\n{MAIN}")
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 128 + number
+    assert said.splitlines()[-1].startswith(f"xscan: stopped by {signal.Signals(number).name}; what is finished is")
+    assert "Traceback" not in said
+    assert not left(process)
+    archive(data, tmp_path / "out")
+    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+
+
 def test_a_signal_after_the_last_observation_stops_nothing(data: Path, tmp_path: Path, undisturbed: str) -> None:
     """It comes while parts are written, after the last observation."""
     code = """

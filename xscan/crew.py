@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from xscan.dispatch import GivenUp, Pool, dispatch
 from xscan.errors import ConfigError, DeviceError, Reason
 from xscan.fingerprint import inputs_digest
 from xscan.interrupt import Interruption
-from xscan.runner import LOST_REMEDY, Heard, Task, run
+from xscan.runner import LOST_REMEDY, Heard, Task, name_of, run
 from xscan.scanner import Order, Recipe
 from xscan.sizes import parse_size
 from xscan.store import ResultsWriter
@@ -186,15 +186,13 @@ def work(
     from xscan.pool import DaskPool
     from xscan.worker import Post
 
-    with ExitStack() as hired:
-        with interruption.hold():  # Dask cannot end what has half begun
-            client = hired.enter_context(_hire(crew))
+    # Dask cannot end what has half begun, and swallows what is raised where it lets go of something: the pool looks
+    with interruption.hold(), _hire(crew) as client:
         post = Post(order, data, writer.folder, plots)
         pool = DaskPool(client, post, local=crew.scheduler is None, look=interruption.look)
         if pool.dashboard:
             say(f"Dask dashboard: {pool.dashboard}")
-        with interruption.hold():  # what is raised where Dask lets go of something is swallowed; the pool looks instead
-            run_on(pool, tasks, order, writer, heard, crew.time_limit_s or TIME_LIMIT_S)
+        run_on(pool, tasks, order, writer, heard, crew.time_limit_s or TIME_LIMIT_S)
 
 
 def _hire(crew: Crew) -> AbstractContextManager[Client]:
@@ -232,9 +230,9 @@ def run_on(
     n_lost = 0
     for ended in dispatch(tasks, pool, time_limit_s):
         if isinstance(ended, GivenUp):
-            obsid, folder = ended.task
-            name = obsid or folder.name
-            provenance = replace(order.provenance(), backend=pool.backend(), inputs_digest=inputs_digest(folder))
+            name = name_of(ended.task)
+            digest = inputs_digest(ended.task[1])
+            provenance = replace(order.provenance(), backend=pool.backend(), inputs_digest=digest)
             message = f"{name}: {_REMEDIES[ended.reason].format(time_limit_s=time_limit_s)}"
             tables = failed_tables(name, "failed", ended.reason, message, provenance, ended.seconds)
             writer.write(name, tables)

@@ -7,6 +7,7 @@ loses a worker again is given up; the others finish.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator
@@ -15,10 +16,12 @@ from itertools import count
 from typing import Protocol
 
 from xscan.errors import Reason
-from xscan.runner import Task
+from xscan.runner import Task, name_of
 from xscan.summary import Summary
 
 __all__ = ["GivenUp", "Landed", "Pool", "dispatch"]
+
+log = logging.getLogger(__name__)
 
 _ON_A_WORKER = 2
 _TO_DIE_S = 60.0  # after which a process that was to be killed is taken for lost
@@ -120,6 +123,8 @@ def dispatch(tasks: Iterable[Task | None], pool: Pool, time_limit_s: float) -> I
         gone = {worker for worker in hung_s if worker not in there or now_s - hung_s[worker] > _TO_DIE_S}
         for number, flight in list(flights.items()):
             if flight.worker in gone or flight.worker not in there:
+                if flight.worker in there:
+                    log.warning("%s: its worker does not end when killed; it gets no other", name_of(flight.task))
                 pool.forget(number)
                 yield from _lost(flights.pop(number), pool, hung_s.keys(), doubtful)
         for worker in hung_s.keys() - there:

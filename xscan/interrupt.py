@@ -26,16 +26,19 @@ class Interruption:
 
     def __init__(self) -> None:
         self._came: int | None = None
-        self._held = False
+        self._n_holding = 0
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Let a signal wait until the end of this block."""
-        self._held = True
+        """Let a signal wait until the end of this block; what fails in it after one came, failed because of that."""
+        self._n_holding += 1
         try:
             yield
+        except Exception:
+            self.look()
+            raise
         finally:
-            self._held = False
+            self._n_holding -= 1
         self._raise()
 
     @contextmanager
@@ -47,22 +50,22 @@ class Interruption:
         try:
             yield
         finally:
-            self._held = True
+            self._n_holding += 1
 
     def look(self) -> None:
         """Stop if a signal came while it was held: for where no other code may be cut in two, or swallow it."""
-        self._raise()
+        if self._came is not None:
+            raise Interrupted(self._came) from None
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         for each in _SIGNALS:
             signal.signal(each, _end_at_once)
         self._came = number
-        if not self._held:
-            self._raise()
+        self._raise()
 
     def _raise(self) -> None:
-        if self._came is not None:
-            raise Interrupted(self._came)
+        if not self._n_holding:
+            self.look()
 
 
 @contextmanager

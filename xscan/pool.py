@@ -63,7 +63,7 @@ class DaskPool:
         self._local = local
         self._look = look
         self._name = f"xscan-{uuid4().hex}"
-        self._futures: dict[int, Future] = {}
+        self._futures: dict[int, tuple[str, Future]] = {}  # each with its worker
         self._ended: SimpleQueue[tuple[int | None, float]] = SimpleQueue()
         self._enlisting: dict[str, Future] = {}
         self._ready: dict[str, str] = {}  # worker: its backend
@@ -84,6 +84,7 @@ class DaskPool:
 
     def workers(self) -> frozenset[str]:
         """Give the workers that can take observations now."""
+        self._look()  # a signal may have ended them too: that is not their fault
         now_s = time.monotonic()
         if now_s - self._looked_s >= _LOOK_S:
             there = self._there()
@@ -102,8 +103,13 @@ class DaskPool:
         return frozenset(self._ready)
 
     def _there(self) -> set[str]:
+        """Give the workers that the scheduler has, each by address and by the folder that is made for its process.
+
+        One that is started again may have the address of the one before (``dask worker --worker-port``).
+        """
         try:
-            return set(self._client.nthreads())
+            held = self._client.sync(self._client.scheduler.identity)["workers"]
+            return {f"{address} {facts['local_directory']}" for address, facts in held.items()}
         except (OSError, RuntimeError) as error:
             raise MachineError(
                 f"the Dask scheduler does not answer any more ({first_line(error)}); start it anew and run the same "
@@ -119,7 +125,7 @@ class DaskPool:
     def _submit(self, function: Callable[..., Any], worker: str, *arguments: Any) -> Future:
         key = f"{self._name}-{uuid4().hex}"
         return self._client.submit(
-            function, *arguments, key=key, workers=[worker], allow_other_workers=False, pure=False
+            function, *arguments, key=key, workers=[_address(worker)], allow_other_workers=False, pure=False
         )
 
     def _welcome(self, worker: str, future: Future) -> None:
@@ -132,8 +138,8 @@ class DaskPool:
             self._refused.add(worker)
             refused = error if isinstance(error, XscanError) else MachineError(first_line(error))
             if not self._ready and not self._enlisting:
-                raise type(refused)(f"worker {worker}: {refused}") from None
-            log.warning("worker %s is not used: %s", worker, refused)
+                raise type(refused)(f"worker {_address(worker)}: {refused}") from None
+            log.warning("worker %s is not used: %s", _address(worker), refused)
 
     def _complain(self, now_s: float) -> None:
         """Tell once that there is nobody to work, or give up where nobody can come."""
@@ -151,12 +157,13 @@ class DaskPool:
     def send(self, number: int, task: Task, worker: str) -> None:
         """Have an observation searched and stored by this worker, and no other."""
         future = self._submit(_scan, worker, self._name, task)
-        self._futures[number] = future
+        self._futures[number] = worker, future
         future.add_done_callback(lambda _: self._ended.put((number, time.monotonic())))
 
     def forget(self, number: int) -> None:
         """Hear no more of a flight."""
-        self._futures.pop(number).cancel()
+        _, future = self._futures.pop(number)
+        future.cancel()
 
     def wait(self, seconds: float) -> list[Landed]:
         """Wait for flights to end, at most so long.
@@ -166,7 +173,6 @@ class DaskPool:
         XscanError
             That a worker met and that stops the whole run.
         """
-        self._look()
         ended = []
         try:
             ended.append(self._ended.get(timeout=seconds))
@@ -174,15 +180,27 @@ class DaskPool:
                 ended.append(self._ended.get_nowait())
         except Empty:
             pass
+        self._look()
         known = [(number, at_s) for number, at_s in ended if number is not None and number in self._futures]
-        return [Landed(number, at_s, _result(self._futures.pop(number))) for number, at_s in known]
+        return [Landed(number, at_s, self._result(*self._futures.pop(number))) for number, at_s in known]
+
+    def _result(self, worker: str, future: Future) -> Summary | None:
+        try:
+            summary: Summary = future.result(_ANSWER_S)
+        except StrangerError:  # it was lost, and another has its address
+            self._ready.pop(worker, None)
+            self._looked_s = 0.0
+            return None
+        except (KilledWorker, FutureCancelledError, TimeoutError):  # lost with its worker
+            return None
+        return summary
 
     def restart(self, worker: str) -> None:
         """Kill a worker's process without waiting for its end; its nanny starts another."""
 
         def restart() -> None:
             try:
-                self._client.restart_workers([worker], timeout=_ANSWER_S, raise_for_error=False)
+                self._client.restart_workers([_address(worker)], timeout=_ANSWER_S, raise_for_error=False)
             except (OSError, RuntimeError, ValueError, KeyError) as error:  # it is gone already, or its nanny is
                 log.debug("worker %s: %s", worker, error)
 
@@ -191,17 +209,17 @@ class DaskPool:
     def why_lost(self, worker: str) -> Reason:
         """Say of a worker that is lost whether it took too much memory, lost its GPU, or died of what nobody knows."""
         for topic, reason in ((_MEMORY_EVENTS, Reason.MEMORY_LIMIT), (_DEVICE_EVENTS, Reason.DEVICE_LOST)):
-            if any(event["worker"] == worker for _, event in self._client.get_events(topic)):
+            if any(event["worker"] == _address(worker) for _, event in self._client.get_events(topic)):
                 return reason
         return Reason.WORKER_DIED
 
 
-def _result(future: Future) -> Summary | None:
-    try:
-        summary: Summary = future.result(_ANSWER_S)
-    except (KilledWorker, FutureCancelledError, TimeoutError):  # lost with its worker
-        return None
-    return summary
+class StrangerError(Exception):
+    """A worker was sent an observation and does not know of us: it is not the one that was enlisted."""
+
+
+def _address(worker: str) -> str:
+    return worker.partition(" ")[0]
 
 
 def _by_value() -> Callable[[str, bytes], str]:
@@ -236,7 +254,9 @@ def take_post(packed: bytes) -> str:
 def _scan(name: str, task: Task) -> Summary:
     """Search one observation on the worker that this runs on; a process without its device ends."""
     dask_worker = get_worker()
-    worker: Worker = getattr(dask_worker, name)
+    worker: Worker | None = getattr(dask_worker, name, None)
+    if worker is None:
+        raise StrangerError
     try:
         return worker.scan(task)
     except DeviceLost as error:

@@ -21,7 +21,7 @@ from xscan.tables import Tables
 if TYPE_CHECKING:
     from xscan.plots import Images
 
-__all__ = ["LOST_REMEDY", "Heard", "Task", "new_images", "run", "save_images", "store", "unfinished"]
+__all__ = ["LOST_REMEDY", "Heard", "Task", "name_of", "new_images", "run", "save_images", "store", "unfinished"]
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,12 @@ LOST_REMEDY = "see nvidia-smi and dmesg, then run the same command again"
 
 Heard = Callable[[Summary], None]
 """Is told of each observation when it ended."""
+
+
+def name_of(task: Task) -> str:
+    """Give what an observation is called before it is read."""
+    obsid, folder = task
+    return obsid or folder.name or "unnamed"
 
 
 def unfinished(
