@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 from pathlib import Path
 
@@ -40,6 +41,17 @@ def test_a_full_disk_stops_a_run_that_goes_on_later(data: Path, tmp_path: Path, 
     assert "cannot write results here: No space left on device; mend that and run the same command again" in line
     archive(data, tmp_path / "out", "--workers", 1)
     assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(data: Path, tmp_path: Path, undisturbed: str) -> None:
+    def full() -> None:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+
+    for options in ((), ("--log-format", "json"), ("--workers", "1")):
+        out = tmp_path / f"{len(options)}{options[-1:]}"
+        code, said = archive(data, out, *options, preexec_fn=full)
+        assert (code, said) == (1, "")
+        assert xscan.open_results(out).content_hash() == undisturbed
 
 
 def test_open_files_run_out(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -322,6 +322,17 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
     assert held.table("regions").num_rows == 5 * tables.regions.num_rows
 
 
+@pytest.mark.parametrize(("kind", "says"), [("file", "is a file"), ("link", "is a link that leads nowhere")])
+def test_what_is_no_folder_is_refused(tmp_path: Path, kind: str, says: str) -> None:
+    place = tmp_path / "out"
+    if kind == "file":
+        place.write_text("mine")
+    else:
+        place.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match=f"out: {says}; choose another --out"):
+        open_writer(place).__enter__()
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> int:
         raise OSError(30, "Read-only file system", str(tmp_path / "_lock"))

@@ -132,8 +132,8 @@ def scan(
 ) -> None:
     """Search one observation.
 
-    Exit codes: 0 searched, whether or not anything was found; 1 nothing of it could be searched;
-    2 wrong usage or configuration; 3 no usable device.
+    Exit codes: 0 searched, whether or not anything was found; 1 nothing of it
+    could be searched; 2 wrong usage or configuration; 3 no usable device.
     """
     from xscan.api import order
     from xscan.commands import archive as command
@@ -173,17 +173,19 @@ def archive(
 ) -> None:
     """Search every observation of a list, but those searched before.
 
-    What is not in --data is fetched while others are searched (docs/fetching.md).
-    Stop it and start it again as you like: what is in the results already is
-    searched again only if its files are others now.
+    What is not in --data is fetched while others are searched
+    (docs/fetching.md). Stop it and start it again as you like: what is in the
+    results already is searched again only if its files are others now.
 
     Without --workers, --gpus or --scheduler one process searches one
-    observation after the other, and one that crashes or hangs ends or stops
-    the run. A worker (--workers 1 will do) that dies, hangs or takes too much
+    observation after the other, and one that crashes or hangs ends or stops the
+    run. A worker (--workers 1 will do) that dies, hangs or takes too much
     memory costs its own observation only (docs/operations.md).
 
-    Exit codes: 0 all searched, whether or not anything was found; 1 of some observation nothing
-    could be searched; 2 wrong usage or configuration; 3 no usable device.
+    Exit codes: 0 all searched, whether or not anything was found; 1 of some
+    observation nothing could be searched, for trouble or because it is in no
+    imaging mode (xscan status says which, and why); 2 wrong usage or
+    configuration; 3 no usable device.
     """
     from xscan.api import order
     from xscan.archives.supply import Supply
@@ -226,12 +228,13 @@ def plan(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Say what xscan archive with the same options will take: bytes to fetch, hours, disk, memory.
+    """Say what xscan archive will take: bytes to fetch, hours, disk, memory.
 
     Searches a sample of what is on disk, for ten seconds to a minute, and keeps
     nothing of it (docs/operations.md).
 
-    Exit codes: 0 said; 2 wrong usage or configuration, or nothing could be searched; 3 no usable device.
+    Exit codes: 0 said; 2 wrong usage or configuration, or nothing could be
+    searched; 3 no usable device.
     """
     from xscan.api import order
     from xscan.commands import plan as command
@@ -264,15 +267,15 @@ def reprocess(
     memory_limit: MemoryLimit = None,
     log_format: Logs = None,
 ) -> None:
-    """Search what is new or changed since the last release, and carry the rest over.
+    """Search what is new or changed since the last release; carry over the rest.
 
     Searched again is what has other files, or all if the configuration or the
     code that decides results is another. What that did to the regions, new,
     lost or changed, is printed and stands in changed_regions.parquet
     (docs/releases.md). Stopped, the same command goes on.
 
-    Exit codes: 0 all that was searched could be; 1 of some observation nothing could be searched;
-    2 wrong usage or configuration; 3 no usable device.
+    Exit codes: 0 all that was searched could be; 1 of some observation nothing
+    could be searched; 2 wrong usage or configuration; 3 no usable device.
     """
     from xscan.api import order
     from xscan.commands import releases as command
@@ -446,8 +449,8 @@ def doctor(
 ) -> None:
     """Say which backends work here, what auto would choose, and what is missing.
 
-    Each is tried on a small search. Exit codes: 0 one works, or the one asked for;
-    1 none does; 2 wrong usage; 3 the one asked for does not.
+    Each is tried on a small search. Exit codes: 0 one works, or the one asked
+    for; 1 none does; 2 wrong usage; 3 the one asked for does not.
     """
     from xscan.commands import doctor as command
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -73,7 +74,8 @@ class Reporter:
             line = json.dumps(_stamped(event, line) | facts)
         elif not self._live and event == "observation":
             line = f"{time.strftime('%H:%M:%S')} {line}"
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        with suppress(OSError):  # a log on a full disk: what is found counts, not what is told of it
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def keep(self, kept: list[Outcome]) -> None:
         """Tell what was searched before; call it before entering."""

@@ -64,4 +64,4 @@ def read_lock(folder: Path) -> str:
 
 
 def _holder(handle: int) -> str:
-    return os.pread(handle, _LONGEST, 0).decode(errors="replace")
+    return os.pread(handle, _LONGEST, 0).decode(errors="replace").strip()

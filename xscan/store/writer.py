@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Set
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from xscan.errors import StoreError
 from xscan.schema import SCHEMAS
 from xscan.store.about import claim
 from xscan.store.carry import carry
@@ -51,6 +53,9 @@ class ResultsWriter:
 
     def __enter__(self) -> ResultsWriter:
         with ExitStack() as held, named_trouble(self.folder):
+            if os.path.lexists(self.folder) and not self.folder.is_dir():
+                what = "is a file" if self.folder.exists() else "is a link that leads nowhere"
+                raise StoreError(f"{self.folder}: {what}; choose another --out")
             self.folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(self.folder))
             claim(self.folder, self._provenance, self._settings)
