@@ -12,7 +12,7 @@ from pathlib import Path
 from xscan.backends.cuda_source import kernel_text
 from xscan.missions.xmm import files_of
 
-__all__ = ["BYSTANDERS", "code_digest", "inputs_digest"]
+__all__ = ["BYSTANDERS", "code_digest", "inputs_digest", "other_files"]
 
 BYSTANDERS = frozenset(
     [
@@ -56,6 +56,11 @@ def inputs_digest(folder: Path) -> str:
     except OSError:  # reading it will tell what is wrong
         return ""
     return digest.hexdigest()[:16] if paths else ""
+
+
+def other_files(before: str, now: str) -> bool:
+    """Tell from two fingerprints whether an observation's files are others; those that are not here say nothing."""
+    return now not in ("", before)
 
 
 def _sample(path: Path) -> bytes:

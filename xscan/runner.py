@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from xscan.backends.device import DeviceLost
 from xscan.errors import DeviceError, Reason, XscanError
-from xscan.fingerprint import inputs_digest
+from xscan.fingerprint import inputs_digest, other_files
 from xscan.ledger import Outcome
 from xscan.scanner import Reading, Recipe, failure, read_folder, search_reading
 from xscan.store import ResultsWriter
@@ -68,11 +68,8 @@ def unfinished(
     kept: list[Outcome] = []
     for obsid, folder in tasks:
         before = None if obsid is None else held.get(obsid)
-        if (
-            before is None
-            or (before.state == "failed" and (retry_failed or before.reason in again))
-            or inputs_digest(folder) not in ("", before.inputs_digest)
-        ):
+        failed = before is not None and before.state == "failed" and (retry_failed or before.reason in again)
+        if before is None or failed or other_files(before.inputs_digest, inputs_digest(folder)):
             todo.append((obsid, folder))
         else:
             kept.append(before)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xscan.crew import Crew, work
 from xscan.errors import ConfigError, Reason
 from xscan.interrupt import Interrupted, interruptible
-from xscan.ledger import read_ledger
+from xscan.ledger import Outcome, read_ledger
 from xscan.obslist import Obslist
 from xscan.progress import Reporter
 from xscan.releases.record import is_release
@@ -20,7 +19,7 @@ from xscan.runner import Task, unfinished
 from xscan.scanner import Order
 from xscan.store import ResultsWriter, open_results
 from xscan.summary import Summary, summarize
-from xscan.tables import failed_tables
+from xscan.tables import Provenance, failed_tables
 
 if TYPE_CHECKING:
     from xscan.archives import Fetched
@@ -79,15 +78,8 @@ def _search(
     if is_release(out):
         raise ConfigError(f"{out} is a release, which only xscan reprocess writes; choose another --out")
     equipped = crew.equip(order)
-    findings = Findings()
-    done: set[str] = set()  # what is stored: its files are needed no more
-
-    def heard(summary: Summary) -> None:
-        reporter.heard(summary)
-        findings.add(summary)
-        if summary.outcome.state != "failed":
-            done.add(summary.outcome.obsid)
-
+    run = _Run(reporter)
+    stopped: Interrupted | None = None
     try:
         with (
             interruptible() as interruption,
@@ -95,30 +87,15 @@ def _search(
             interruption.then_hold(),
         ):
             plots = _plots(writer.folder) if plot else None
-            again = () if supply is None else NOT_HERE
             held = read_ledger(open_results(out))
-            todo, kept = unfinished(tasks, held, retry_failed, again)
-            reporter.keep(kept)
-            done |= {outcome.obsid for outcome in kept if outcome.state != "failed"}
-
-            def refused(fetched: Fetched) -> None:
-                before = held.get(fetched.obsid)
-                if before is not None and before.state != "failed":  # results stay when files go
-                    kept.append(before)
-                    reporter.stays(before, fetched.message)
-                    return
-                state = "skipped" if fetched.state == "absent" else "failed"
-                reason, provenance = fetched.reason or Reason.ERROR, replace(equipped.provenance(), inputs_digest="")
-                tables = failed_tables(fetched.obsid, state, reason, fetched.message, provenance, fetched.seconds)
-                writer.write(fetched.obsid, tables)
-                heard(summarize(tables, fetched.seconds))
-
-            stopped = None
+            todo, kept = unfinished(tasks, held, retry_failed, () if supply is None else NOT_HERE)
+            run.keep(kept)
+            refused = run.refused(held, writer, equipped.provenance())
             try:
-                with reporter, _arriving(todo, data, supply, done, refused) as arriving:
+                with reporter, _arriving(todo, data, supply, run.done, refused) as arriving:
                     if todo:
-                        work(arriving, equipped, crew, data, writer, heard, plots, reporter.say, interruption)
-            except Interrupted as signal:
+                        work(arriving, equipped, crew, data, writer, run.heard, plots, reporter.say, interruption)
+            except Interrupted as signal:  # what is finished goes into parts
                 stopped = signal
     except Interrupted as signal:  # outside of a search
         stopped = signal
@@ -127,8 +104,50 @@ def _search(
             f"xscan: stopped by {stopped}; what is finished is in {out}, and the same command goes on from there"
         )
         return stopped.exit_code
-    print_findings(findings, kept, out)
-    return 0 if all(outcome.state == "done" for outcome in [*kept, *findings.outcomes]) else 1
+    print_findings(run.findings, run.kept, out)
+    return 0 if all(outcome.state == "done" for outcome in [*run.kept, *run.findings.outcomes]) else 1
+
+
+class _Run:
+    """What became of observations so far."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.findings = Findings()
+        self.kept: list[Outcome] = []
+        self.done: set[str] = set()  # what is stored: its files are needed no more
+        self._reporter = reporter
+
+    def keep(self, kept: list[Outcome]) -> None:
+        """Take in what need not be searched."""
+        self._reporter.keep(kept)
+        self.kept += kept
+        self.done |= {outcome.obsid for outcome in kept if outcome.state != "failed"}
+
+    def heard(self, summary: Summary) -> None:
+        """Take in one that was searched."""
+        self._reporter.heard(summary)
+        self.findings.add(summary)
+        if summary.outcome.state != "failed":
+            self.done.add(summary.outcome.obsid)
+
+    def refused(
+        self, held: Mapping[str, Outcome], writer: ResultsWriter, provenance: Provenance
+    ) -> Callable[[Fetched], None]:
+        """Give what takes in one that cannot be had: what was found in it before stays, else it is put on record."""
+
+        def refuse(fetched: Fetched) -> None:
+            before = held.get(fetched.obsid)
+            if before is not None and before.state != "failed":
+                self.kept.append(before)
+                self._reporter.stays(before, fetched.message)
+                return
+            state = "skipped" if fetched.state == "absent" else "failed"
+            reason = fetched.reason or Reason.ERROR
+            tables = failed_tables(fetched.obsid, state, reason, fetched.message, provenance, fetched.seconds)
+            writer.write(fetched.obsid, tables)
+            self.heard(summarize(tables, fetched.seconds))
+
+        return refuse
 
 
 def _plots(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
+from xscan.fingerprint import other_files
 from xscan.ledger import Outcome
 
 __all__ = ["Change", "Making", "changes", "reasons_for"]
@@ -62,7 +63,7 @@ def changes(
             continue
         settings, code = making
         differs = {
-            Change.FILES: inputs[obsid] not in ("", before.inputs_digest),
+            Change.FILES: other_files(before.inputs_digest, inputs[obsid]),
             Change.SETTINGS: before.config_digest != settings,
             Change.CODE: before.code_digest != code,
             Change.RETRIED: retry_failed and before.state == "failed",
