@@ -81,10 +81,14 @@ def test_what_is_there_stays_as_it_is(source: Path, tmp_path: Path) -> None:
     assert messages[1] == ["another message"] != messages[0] == messages[2]
 
 
-def test_a_file_that_is_missing_is_named(source: Path, tmp_path: Path) -> None:
-    missing = parts(source)[0]["files"]["regions"]
-    (source / missing).unlink()
-    with pytest.raises(StoreError, match=f"{missing}: missing; restore it"):
+@pytest.mark.parametrize("trouble", ["missing", "damaged"])
+def test_a_spoilt_file_is_named_and_not_shared(source: Path, tmp_path: Path, trouble: str) -> None:
+    spoilt = source / parts(source)[0]["files"]["lightcurves"]
+    content = spoilt.read_bytes()
+    spoilt.unlink()
+    if trouble == "damaged":
+        spoilt.write_bytes(content[:-9])
+    with pytest.raises(StoreError, match=f"{spoilt}: {trouble}; restore it, or remove {source} and all that is in it"):
         carried(source, tmp_path / "target", OBSIDS)
 
 

@@ -25,7 +25,7 @@ from xscan import api
 from xscan.backends.nvidia import Driver, Gpu
 from xscan.cluster import on_devices, on_processes
 from xscan.crew import Crew
-from xscan.errors import ConfigError, DeviceError, MachineError
+from xscan.errors import ConfigError, DeviceError, MachineError, Reason
 from xscan.interrupt import Interrupted
 from xscan.memory import HEAP
 from xscan.pool import DaskPool
@@ -200,6 +200,8 @@ def test_a_worker_that_took_the_address_of_another_is_enlisted_anew(post: Post) 
     with on_processes(1, None) as client:
         pool, other = (DaskPool(client, post, local=True) for _ in range(2))
         (worker,) = first_look(other)
+        event = {"worker": worker.partition(" ")[0]}
+        client.log_event("worker-restart-memory", event)  # of one before
         pool._ready[worker] = "numpy"  # as if it had been enlisted; it knows only the other
         pool.send(7, (OBSIDS[0], post.data / OBSIDS[0]), worker)
         while not (landed := pool.wait(1.0)):
@@ -211,6 +213,9 @@ def test_a_worker_that_took_the_address_of_another_is_enlisted_anew(post: Post) 
         while not (landed := pool.wait(1.0)):
             pass
         assert landed[0].summary is not None
+        assert pool.why_lost(worker) == Reason.WORKER_DIED
+        client.log_event("worker-restart-memory", event)
+        assert pool.why_lost(worker) == Reason.MEMORY_LIMIT
         lives = pool._there()
         client.restart()
         assert not lives & pool._there()

@@ -47,11 +47,17 @@ def test_a_log_that_cannot_be_written_stops_nothing(data: Path, tmp_path: Path, 
     def full() -> None:
         os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
 
-    for options in ((), ("--log-format", "json"), ("--workers", "1")):
-        out = tmp_path / f"{len(options)}{options[-1:]}"
-        code, said = archive(data, out, *options, preexec_fn=full)
-        assert (code, said) == (1, "")
-        assert xscan.open_results(out).content_hash() == undisturbed
+    def nobody_reads() -> None:
+        read, write = os.pipe()
+        os.dup2(write, 2)
+        os.close(read)
+
+    for number, options in enumerate([(), ("--log-format", "json"), ("--workers", "1")]):
+        for log in (full, nobody_reads):
+            out = tmp_path / f"{number}-{log.__name__}"
+            code, said = archive(data, out, *options, preexec_fn=log)
+            assert (code, said) == (1, "")
+            assert xscan.open_results(out).content_hash() == undisturbed
 
 
 def test_open_files_run_out(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,25 @@ cluster.LocalCluster = start
     assert not left(process)
     archive(data, tmp_path / "out")
     assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+
+
+def test_a_second_interrupt_ends_a_run_whose_workers_do_not_start(data: Path, tmp_path: Path) -> None:
+    code = """
+import time
+from xscan import cluster
+def start(**options):
+    print("starting", flush=True)
+    time.sleep(60)
+cluster.LocalCluster = start
+"""
+    process = start(data, tmp_path / "out", "--workers", 2, main=code + MAIN)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "starting\n"
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    assert process.wait(20) == 130
+    process.communicate()
 
 
 def test_a_signal_after_the_last_observation_stops_nothing(data: Path, tmp_path: Path, undisturbed: str) -> None:

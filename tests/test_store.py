@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -379,6 +380,17 @@ def test_whatever_is_spoilt_in_a_staged_file_is_noticed(tmp_path: Path, tables: 
             staging.read_staged(path)
 
 
+def test_a_new_folder_without_its_list_of_files_has_lost_nothing(tmp_path: Path, tables: Tables) -> None:
+    with open_writer(tmp_path):
+        pass
+    stage(tmp_path, OBSID, tables)
+    (tmp_path / "_manifest.json").unlink()
+    assert xscan.open_results(tmp_path).observations() == [OBSID]
+    with open_writer(tmp_path):
+        pass
+    check_whole(tmp_path)
+
+
 @pytest.mark.parametrize("staged", [True, False])
 def test_a_lost_list_of_files_loses_no_results(tmp_path: Path, tables: Tables, staged: bool) -> None:
     """Without the manifest no file would count, without the other any configuration would do: neither is made anew."""
@@ -399,6 +411,24 @@ def test_a_lost_list_of_files_loses_no_results(tmp_path: Path, tables: Tables, s
     with open_writer(tmp_path):
         pass
     assert len(xscan.open_results(tmp_path).observations()) == 1 + staged
+
+
+def test_a_part_that_cannot_be_read_now_is_not_called_damaged(
+    tmp_path: Path, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever believed it would throw away what is whole."""
+    with open_writer(tmp_path) as out:
+        out.write(OBSID, tables)
+
+    def refuse(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if path.name.startswith("part-"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *args, **kwargs)
+
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StoreError, match=r"part-.*: cannot be read: Permission denied; mend that and run the same"):
+        open_writer(tmp_path).__enter__()
 
 
 @pytest.mark.parametrize("table", SCHEMAS)

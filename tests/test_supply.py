@@ -230,7 +230,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_and_not_what_is_finished(
 
 @pytest.mark.parametrize("supply", [True, False], ids=["fetching", "offline"])
 def test_results_stay_when_files_go(archive: BadArchive, data: Path, tmp_path: Path, supply: bool) -> None:
-    """A cache that is emptied says nothing; nor does what is half there, when the archive does not answer."""
+    """A cache that is emptied says nothing, nor does what is half there."""
     second = write_list(tmp_path, quiet_list(np.random.default_rng(2), "m2", 300.0), THERE[0])
     archive.files[THERE[0]][second.name] = second.read_bytes()
     out = tmp_path / "out"
@@ -241,27 +241,37 @@ def test_results_stay_when_files_go(archive: BadArchive, data: Path, tmp_path: P
             path.unlink()
     for obsid in THERE:
         archive.misbehave(obsid, *[status(404)] * 50)
-    left = FOUND if supply else [obsid for obsid in FOUND if obsid != THERE[0]]
-    assert search(data, out, from_archive(archive) if supply else None, left, retry_failed=True) == 0
+    assert search(data, out, from_archive(archive) if supply else None, FOUND, retry_failed=True) == 0
     assert xscan.open_results(out).content_hash() == before
     assert finished(out) == when
 
 
 @pytest.mark.parametrize("supply", [True, False], ids=["fetching", "offline"])
-@pytest.mark.parametrize("kind", ["file", "nowhere", "itself"])
+@pytest.mark.parametrize("kind", ["file", "nowhere", "itself", "empty", "half", "work"])
 @pytest.mark.parametrize("crew", CREWS)
 def test_what_is_in_the_way_costs_one_observation(
     archive: BadArchive, data: Path, tmp_path: Path, offline: Path, crew: Crew, kind: str, supply: bool
 ) -> None:
-    place = data / THERE[0]
-    if kind == "file":
+    place, elsewhere = data / THERE[0], tmp_path / "elsewhere"
+    if kind == "half":  # all that was fetched is gone but a file of one's own
+        assert search(data, tmp_path / "first", from_archive(archive), [THERE[0]]) == 0
+        next(place.glob("P*")).unlink()
+        (place / "mine").touch()
+        place.rename(elsewhere)
+    elif kind == "work":
+        (data / "_fetching").mkdir()
+        place = data / "_fetching" / THERE[0]
+    else:
+        elsewhere.mkdir()
+    if kind in ("file", "work"):
         place.write_text("mine")
     else:
-        place.symlink_to(place if kind == "itself" else data / "nowhere")
+        place.symlink_to({"itself": place, "nowhere": data / "nowhere"}.get(kind, elsewhere))
     out = tmp_path / "out"
     listed = [THERE[0], *HERE]
     assert search(data, out, from_archive(archive) if supply else None, listed, crew) == 1
-    assert states(out) == dict.fromkeys(HERE, "done") | {THERE[0]: "no_folder"}
+    lists = not supply and kind in ("empty", "half")
+    assert states(out) == dict.fromkeys(HERE, "done") | {THERE[0]: "no_event_lists" if lists else "no_folder"}
     place.unlink()
     assert search(data, out, from_archive(archive), FOUND, crew) == 0
     assert xscan.open_results(out).content_hash() == xscan.open_results(offline).content_hash()
@@ -272,7 +282,7 @@ def test_a_folder_that_cannot_be_read_costs_one_observation(archive: BadArchive,
     (data / HERE[0]).chmod(0)
     assert search(data, tmp_path / "out", from_archive(archive), HERE) == 1
     (data / HERE[0]).chmod(0o755)
-    assert states(tmp_path / "out") == {HERE[0]: "unreadable", HERE[1]: "done"}
+    assert states(tmp_path / "out") == {HERE[0]: "no_folder", HERE[1]: "done"}
 
 
 def test_trouble_with_one_folder_is_told_from_the_disks(data: Path, archive: BadArchive) -> None:
@@ -280,7 +290,7 @@ def test_trouble_with_one_folder_is_told_from_the_disks(data: Path, archive: Bad
     with open_web(Manners()) as web:
         fetcher = Fetcher(open_source(f"nxsa:{archive.url}", web), data)
         told = fetcher._in_the_way(THERE[0], PermissionError(errno.EACCES, "Permission denied", own))
-        assert (told.state, told.reason) == ("failed", Reason.UNREADABLE)
+        assert (told.state, told.reason) == ("failed", Reason.NO_FOLDER)
         for number, where in ((errno.EACCES, work), (errno.ENOSPC, own), (errno.EMFILE, own), (errno.EIO, None)):
             with pytest.raises(ArchiveError, match="cannot be written"):
                 fetcher._in_the_way(THERE[0], OSError(number, "trouble", where))

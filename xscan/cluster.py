@@ -7,6 +7,7 @@ import resource
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
@@ -165,27 +166,21 @@ def _started(start: Callable[[dict[str, Any]], LocalCluster], n: int, memory: in
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Port 8787 is already in use")  # what is taken instead is told
                 warnings.filterwarnings("ignore", "Creating scratch directories")  # that it takes long on this disk
-                with _deaf_to_interrupts():
-                    cluster = start(options)
+                with ThreadPoolExecutor(1, "xscan-start", _deafen) as starter:
+                    resource_tracker.ensure_running()  # it would have that thread hear again
+                    cluster = starter.submit(start, options).result()
         except (OSError, RuntimeError) as error:
             raise MachineError(f"cannot start {n} worker processes: {first_line(error)}") from None
         with cluster, Client(cluster, set_as_default=False) as client:
             yield client
 
 
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Start processes that Ctrl-C, which reaches all of a terminal, does not end while they start; nor later ones.
+def _deafen() -> None:
+    """Have this thread, the threads that begin here and all processes that they ever start not hear Ctrl-C.
 
-    Blocking is passed on to threads that begin here and to the processes they start; ``xscan.worker`` then ignores
-    the signal. In this thread it waits.
+    It reaches every process of a terminal and would end workers while they start; later ``xscan.worker`` ignores it.
     """
-    resource_tracker.ensure_running()  # it would unblock the signal as it starts
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _see_to_files(n: int) -> None:

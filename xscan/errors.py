@@ -30,7 +30,7 @@ class Reason(StrEnum):
     """
 
     # the folder
-    NO_FOLDER = "no_folder"  # the observation's folder does not exist
+    NO_FOLDER = "no_folder"  # the observation's folder does not exist, or cannot be used
     NO_EVENT_LISTS = "no_event_lists"  # the folder holds no EPIC imaging event list
     # one file
     UNREADABLE = "unreadable"  # truncated, corrupt, or not a FITS file

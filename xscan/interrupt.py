@@ -30,7 +30,7 @@ class Interruption:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Let a signal wait until the end of this block; what fails in it after one came, failed because of that."""
+        """Let a signal wait until the end of the outermost such block; what fails after one came, failed of that."""
         self._n_holding += 1
         try:
             yield

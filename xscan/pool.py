@@ -40,6 +40,7 @@ _AWAITED_S = 10.0  # before it is said that those of others do not come
 _ANSWER_S = 30.0
 _MEMORY_EVENTS = "worker-restart-memory"  # a nanny says so of the worker that it kills
 _DEVICE_EVENTS = "xscan-device-lost"  # a worker of ours says so before it ends
+_WHY_LOST = {_MEMORY_EVENTS: Reason.MEMORY_LIMIT, _DEVICE_EVENTS: Reason.DEVICE_LOST}
 _TO_TELL_S = 1.0  # until that is on its way
 
 
@@ -67,6 +68,7 @@ class DaskPool:
         self._ended: SimpleQueue[tuple[int | None, float]] = SimpleQueue()
         self._enlisting: dict[str, Future] = {}
         self._ready: dict[str, str] = {}  # worker: its backend
+        self._told: dict[str, dict[str, int]] = {}  # events of a worker's address when it was enlisted, by topic
         self._refused: set[str] = set()
         self._looked_s = 0.0
         self._seen_s = time.monotonic()
@@ -132,6 +134,7 @@ class DaskPool:
         """Take a worker in, or say why not; if none is left that could be, nothing can be done."""
         try:
             self._ready[worker] = future.result(_ANSWER_S)
+            self._told[worker] = {topic: self._n_told(topic, worker) for topic in _WHY_LOST}
         except (KilledWorker, FutureCancelledError, TimeoutError):  # gone again
             return
         except Exception as error:
@@ -208,10 +211,14 @@ class DaskPool:
 
     def why_lost(self, worker: str) -> Reason:
         """Say of a worker that is lost whether it took too much memory, lost its GPU, or died of what nobody knows."""
-        for topic, reason in ((_MEMORY_EVENTS, Reason.MEMORY_LIMIT), (_DEVICE_EVENTS, Reason.DEVICE_LOST)):
-            if any(event["worker"] == _address(worker) for _, event in self._client.get_events(topic)):
+        before = self._told.get(worker, {})  # of others that had its address
+        for topic, reason in _WHY_LOST.items():
+            if self._n_told(topic, worker) > before.get(topic, 0):
                 return reason
         return Reason.WORKER_DIED
+
+    def _n_told(self, topic: str, worker: str) -> int:
+        return sum(event["worker"] == _address(worker) for _, event in self._client.get_events(topic))
 
 
 class StrangerError(Exception):

@@ -37,7 +37,7 @@ class Reporter:
 
     def __init__(self, total: int, what: str = "scanning", json_lines: bool = False) -> None:
         self._json = json_lines
-        self._console = Console(stderr=True, emoji=False)
+        self._console = _Log(stderr=True, emoji=False)
         self._live = self._console.is_terminal and not json_lines
         self._what = what
         self._pace = Pace(total)
@@ -87,12 +87,6 @@ class Reporter:
             total = self._n_kept + self._pace.total
             self.say(f"{len(kept)} of {total} observations were searched before{again}")
 
-    def stays(self, outcome: Outcome, trouble: str) -> None:
-        """Tell of one that was to be searched again and cannot be, so that what was found before stays."""
-        self._pace.total -= 1
-        self.say(f"{outcome.obsid}: what was found before stays: {trouble}", "kept", obsid=outcome.obsid)
-        self.advance()
-
     def advance(self, _what: str = "") -> None:
         """Move the bar by one."""
         if self._progress is not None:
@@ -126,6 +120,14 @@ class Reporter:
             self._told_s = now_s
             facts = self._pace.facts(now_s - self._started_s)
             self.say(f"{facts['done']} of {facts['total']}: {text}", "progress", **facts)
+
+
+class _Log(Console):
+    """Console that nobody need read to its end."""
+
+    def on_broken_pipe(self) -> None:
+        """Fall silent; rich would end the process."""
+        self.quiet = True
 
 
 class JsonFormatter(logging.Formatter):

@@ -21,7 +21,18 @@ from xscan.tables import Tables
 if TYPE_CHECKING:
     from xscan.plots import Images
 
-__all__ = ["LOST_REMEDY", "Heard", "Task", "name_of", "new_images", "run", "save_images", "store", "unfinished"]
+__all__ = [
+    "LOST_REMEDY",
+    "Heard",
+    "Task",
+    "files_now",
+    "name_of",
+    "new_images",
+    "run",
+    "save_images",
+    "store",
+    "unfinished",
+]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +50,13 @@ def name_of(task: Task) -> str:
     """Give what an observation is called before it is read."""
     obsid, folder = task
     return obsid or folder.name or "unnamed"
+
+
+def files_now(folder: Path) -> str:
+    """Give the fingerprint of an observation's files; empty also where some of what was fetched is missing."""
+    from xscan.archives.marker import is_whole
+
+    return inputs_digest(folder) if is_whole(folder) else ""
 
 
 def unfinished(
@@ -60,7 +78,7 @@ def unfinished(
     -------
     todo : list of Task
         What is not held, has other files now, or has no obsid yet; at the end what may cost the GPU once more. Files
-        that are not here now say nothing.
+        that are not here now, or of which some are not, say nothing.
     kept : list of Outcome
         The others.
     """
@@ -69,7 +87,7 @@ def unfinished(
     for obsid, folder in tasks:
         before = None if obsid is None else held.get(obsid)
         failed = before is not None and before.state == "failed" and (retry_failed or before.reason in again)
-        if before is None or failed or other_files(before.inputs_digest, inputs_digest(folder)):
+        if before is None or failed or other_files(before.inputs_digest, files_now(folder)):
             todo.append((obsid, folder))
         else:
             kept.append(before)

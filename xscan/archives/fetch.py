@@ -36,7 +36,8 @@ WORK = "_fetching"
 JOURNAL = "_fetch.jsonl"
 """File, beside them, with a line for whatever became of an observation."""
 
-_OF_ALL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # trouble of the disk, not of one folder
+_DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.ELOOP}  # something that is no folder
 
 _NOTHING = {
     Reason.NO_PRODUCTS: ("absent", "has no EPIC imaging event list of it"),
@@ -149,16 +150,16 @@ class Fetcher:
     def _in_the_way(self, obsid: str, error: OSError) -> Fetched:
         """Tell of trouble with the observation's own folder; raise what no other observation would be spared."""
         what = error.strerror or str(error)
-        own = str(error.filename or "").startswith(str(self.data / obsid))
-        if not own or error.errno in _OF_ALL or is_shortage(error):
+        where = str(error.filename or "")
+        own = where.startswith(str(self.data / obsid))
+        own |= where.startswith(str(self.data / WORK / obsid)) and error.errno in _IN_THE_WAY
+        if not own or error.errno in _DISK_TROUBLE or is_shortage(error):
             raise ArchiveError(
                 Reason.DISK,
                 f"{obsid}: {error.filename or self.data}: cannot be written: {what}; make room, or give another "
                 f"--data; the same command goes on from there",
             ) from None
-        return Fetched(
-            obsid, "failed", None, Reason.UNREADABLE, f"{error.filename}: {what}; move it away, or mend that"
-        )
+        return Fetched(obsid, "failed", None, Reason.NO_FOLDER, f"{where}: {what}; move it away, or mend that")
 
     def _present(self, obsid: str) -> Fetched | None:
         """Say what is here already; None if the observation is to be fetched."""
@@ -168,9 +169,13 @@ class Fetcher:
             return Fetched(obsid, "failed", None, Reason.NO_FOLDER, f"{folder}: {what}; move it away")
         marker = read_marker(folder)
         if marker is not None and marker.obsid == obsid:
-            return _here(folder, marker, "present") if marker.holds(folder) else None
-        if not folder.exists() or not any(folder.iterdir()):
+            if marker.holds(folder):
+                return _here(folder, marker, "present")
+            return _behind_link(folder, obsid) if folder.is_symlink() else None
+        if not folder.exists():
             return None
+        if not any(folder.iterdir()):
+            return _behind_link(folder, obsid) if folder.is_symlink() else None
         places = [place for place in (folder, folder / "pps") if place.is_dir()]
         kinds = [product_of(path.name, obsid) for place in places for path in place.iterdir()]
         if any(kind is not None and kind.is_event_list for kind in kinds):
@@ -292,6 +297,12 @@ def _here(folder: Path, marker: Marker, state: str) -> Fetched:
     message = "; ".join(filter(None, [absent, *marker.remarks]))
     n_bytes = sum(file.bytes for file in marker.files)
     return Fetched(marker.obsid, state, folder, None, message, len(marker.files), n_bytes)
+
+
+def _behind_link(folder: Path, obsid: str) -> Fetched:
+    """Refuse to fetch where a folder cannot be made by renaming."""
+    what = "is a link to a folder that is empty, or misses what was fetched; fill that, or move the link away"
+    return Fetched(obsid, "failed", None, Reason.NO_FOLDER, f"{folder}: {what}")
 
 
 def _move_strangers(folder: Path, to: Path, marker: Marker) -> None:

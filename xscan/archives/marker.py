@@ -68,6 +68,12 @@ def are_in(folder: Path, files: Iterable[SavedFile]) -> bool:
         return False
 
 
+def is_whole(folder: Path) -> bool:
+    """Tell whether all that was fetched into a folder is there; a folder of your own files has nothing to miss."""
+    marker = read_marker(folder)
+    return marker is None or marker.holds(folder)
+
+
 def write_marker(folder: Path, marker: Marker) -> None:
     """Write it, whole or not at all."""
     write_whole(folder / MARKER, json.dumps({"format": _FORMAT, **asdict(marker)}, indent=1).encode())

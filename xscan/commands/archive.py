@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_HERE", "archive", "scan"]
 
-NOT_HERE = (Reason.NO_FOLDER, Reason.ARCHIVE_TROUBLE, Reason.BAD_PRODUCT, Reason.BUSY)
+NOT_HERE = (Reason.NO_FOLDER, Reason.NO_EVENT_LISTS, Reason.ARCHIVE_TROUBLE, Reason.BAD_PRODUCT, Reason.BUSY)
 """An observation that failed for one of these was never here: it is asked for again."""
 
 
@@ -87,10 +87,10 @@ def _search(
             interruption.then_hold(),
         ):
             plots = _plots(writer.folder) if plot else None
-            held = read_ledger(open_results(out))
-            todo, kept = unfinished(tasks, held, retry_failed, () if supply is None else NOT_HERE)
+            again = () if supply is None else NOT_HERE
+            todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed, again)
             run.keep(kept)
-            refused = run.refused(held, writer, equipped.provenance())
+            refused = run.refused(writer, equipped.provenance())
             try:
                 with reporter, _arriving(todo, data, supply, run.done, refused) as arriving:
                     if todo:
@@ -130,17 +130,10 @@ class _Run:
         if summary.outcome.state != "failed":
             self.done.add(summary.outcome.obsid)
 
-    def refused(
-        self, held: Mapping[str, Outcome], writer: ResultsWriter, provenance: Provenance
-    ) -> Callable[[Fetched], None]:
-        """Give what takes in one that cannot be had: what was found in it before stays, else it is put on record."""
+    def refused(self, writer: ResultsWriter, provenance: Provenance) -> Callable[[Fetched], None]:
+        """Give what puts one on record that cannot be had."""
 
         def refuse(fetched: Fetched) -> None:
-            before = held.get(fetched.obsid)
-            if before is not None and before.state != "failed":
-                self.kept.append(before)
-                self._reporter.stays(before, fetched.message)
-                return
             state = "skipped" if fetched.state == "absent" else "failed"
             reason = fetched.reason or Reason.ERROR
             tables = failed_tables(fetched.obsid, state, reason, fetched.message, provenance, fetched.seconds)

@@ -12,12 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xscan.errors import ConfigError, StoreError
-from xscan.fingerprint import inputs_digest
 from xscan.ledger import Outcome, read_ledger
 from xscan.releases.changes import Change, changes, reasons_for
 from xscan.releases.difference import compare_regions
 from xscan.releases.record import Release, list_digest, read_release, releases, write_release
-from xscan.runner import Task, unfinished
+from xscan.runner import Task, files_now, unfinished
 from xscan.schema import column
 from xscan.store import ResultsWriter, named_trouble, open_results, write_whole
 from xscan.tables import Provenance
@@ -136,7 +135,7 @@ def make_release(
     source = folder / release.previous if release.previous else None
     before = {} if source is None else read_ledger(open_results(source))
     obsids = [str(obsid) for obsid, _ in tasks]
-    inputs = {obsid: inputs_digest(path) for obsid, path in zip(obsids, (path for _, path in tasks), strict=True)}
+    inputs = {obsid: files_now(path) for obsid, path in zip(obsids, (path for _, path in tasks), strict=True)}
     making = provenance.config_digest, provenance.code_digest
     why = changes(obsids, inputs, before, making, retry_failed)
     held = read_ledger(open_results(target))

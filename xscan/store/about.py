@@ -43,7 +43,7 @@ def claim(folder: Path, provenance: Provenance, settings: dict[str, str]) -> Non
             f"{folder / _NAME}: missing, and nothing else says what the results here are of ({orphan.name}, ...); "
             f"restore it from a copy, or choose another --out"
         )
-    begin_manifest(folder)  # first: a folder that is of something has one, or it was lost
+    begin_manifest(folder)  # first, so that later parts without a manifest mean that it was lost
     about = {
         "format": FORMAT_VERSION,
         "xscan_version": provenance.xscan_version,

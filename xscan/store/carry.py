@@ -11,7 +11,7 @@ from xscan.errors import StoreError
 from xscan.schema import SCHEMAS
 from xscan.store.disk import named_trouble, sync_folder
 from xscan.store.manifest import Part, read_manifest, write_manifest
-from xscan.store.part import without
+from xscan.store.part import check_files, without
 from xscan.store.staging import staged
 
 __all__ = ["carry"]
@@ -56,9 +56,8 @@ def _taken(source: Path, target: Path, part: Part, observations: Set[str]) -> Pa
         return Part((), {})
     if left:
         return without(source, part, left, target)
+    check_files(source, [part], f"restore it, or remove {source} and all that is in it")
     for file in part.files.values():
-        if not (source / file).exists():
-            raise StoreError(f"{source / file}: missing; restore it, or remove {source} and all that is in it")
         _share(source / file, target / file)
     return part
 

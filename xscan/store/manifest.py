@@ -37,10 +37,12 @@ def read_manifest(folder: Path) -> tuple[Part, ...]:
     Raises
     ------
     StoreError
-        If the manifest is missing or cannot be read.
+        If the manifest cannot be read, or is missing where there are parts.
     """
     path = folder / _NAME
     if not path.exists():
+        if not any(folder.glob("*/part-*.parquet")):
+            return ()
         raise StoreError(
             f"{path}: missing, and nothing else says which files count; restore it from a copy, or choose another "
             f"folder"

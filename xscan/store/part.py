@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,7 @@ from xscan.tables import Tables
 
 __all__ = ["REMEDY", "by_obsid", "check_files", "read_files", "rows_without", "without", "write_part"]
 
-REMEDY = (
-    "restore it from a copy, or take its part out of _manifest.json: the next run searches those observations again"
-)
+REMEDY = "restore it from a copy; docs/operations.md says how to go on without it"
 """What to do about a file of a part that is missing or damaged."""
 
 _END = b"PAR1"  # of any whole Parquet file
@@ -98,11 +97,20 @@ def read_files(
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not Arrow's
+            raise StoreError(f"{folder}: a file of {name} cannot be read: {first_line(error)}") from None
         raise StoreError(f"{folder}: a file of {name} is damaged ({first_line(error)}); {REMEDY}") from None
 
 
-def check_files(folder: Path, parts: Sequence[Part]) -> None:
+def check_files(folder: Path, parts: Iterable[Part], remedy: str) -> None:
     """See that the files of parts are there, and were not cut short.
+
+    Parameters
+    ----------
+    folder : Path
+    parts : iterable of Part
+    remedy : str
+        What to do if not.
 
     Raises
     ------
@@ -115,11 +123,15 @@ def check_files(folder: Path, parts: Sequence[Part]) -> None:
                 stream.seek(-len(_END), os.SEEK_END)
                 whole = stream.read() == _END
         except FileNotFoundError:
-            raise StoreError(f"{path}: missing; {REMEDY}") from None
-        except OSError:
-            whole = False
+            raise StoreError(f"{path}: missing; {remedy}") from None
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # nothing is known of the file
+                raise StoreError(
+                    f"{path}: cannot be read: {error.strerror}; mend that and run the same command again"
+                ) from None
+            whole = False  # shorter than that
         if not whole:
-            raise StoreError(f"{path}: damaged; {REMEDY}")
+            raise StoreError(f"{path}: damaged; {remedy}")
 
 
 def rows_without(table: pa.Table, observations: Set[str]) -> pa.Table:

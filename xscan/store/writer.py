@@ -22,6 +22,10 @@ from xscan.tables import Provenance, Tables
 
 __all__ = ["ResultsWriter"]
 
+_REMEDY = (
+    "restore it from a copy, or take its part out of _manifest.json: the next run searches those observations again"
+)
+
 
 class ResultsWriter:
     """Takes finished observations into a folder; used in a ``with``, as the only one for that folder.
@@ -61,7 +65,7 @@ class ResultsWriter:
             claim(self.folder, self._provenance, self._settings)
             for name in (STAGING, *SCHEMAS):
                 (self.folder / name).mkdir(exist_ok=True)
-            check_files(self.folder, read_manifest(self.folder))
+            check_files(self.folder, read_manifest(self.folder), _REMEDY)
             sweep(self.folder)
             remove_temporaries(self.folder / STAGING)  # nobody is at work yet
             compact(self.folder)
