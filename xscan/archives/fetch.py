@@ -37,7 +37,6 @@ JOURNAL = "_fetch.jsonl"
 """File, beside them, with a line for whatever became of an observation."""
 
 _DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
-_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.ELOOP}  # something that is no folder
 
 _NOTHING = {
     Reason.NO_PRODUCTS: ("absent", "has no EPIC imaging event list of it"),
@@ -152,7 +151,7 @@ class Fetcher:
         what = error.strerror or str(error)
         where = str(error.filename or "")
         own = where.startswith(str(self.data / obsid))
-        own |= where.startswith(str(self.data / WORK / obsid)) and error.errno in _IN_THE_WAY
+        own |= where == str(work := self.data / WORK / obsid) and os.path.lexists(work) and not work.is_dir()
         if not own or error.errno in _DISK_TROUBLE or is_shortage(error):
             raise ArchiveError(
                 Reason.DISK,
