@@ -55,7 +55,8 @@ def test_a_log_that_cannot_be_written_stops_nothing(data: Path, tmp_path: Path, 
     for number, options in enumerate([(), ("--log-format", "json"), ("--workers", "1")]):
         for log in (full, nobody_reads):
             out = tmp_path / f"{number}-{log.__name__}"
-            code, said = archive(data, out, *options, preexec_fn=log)
+            # as most have it: a buffer keeps what could not be written
+            code, said = archive(data, out, *options, preexec_fn=log, env={"PYTHONUNBUFFERED": ""})
             assert (code, said) == (1, "")
             assert xscan.open_results(out).content_hash() == undisturbed
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import typer
 
 from xscan import __version__
 from xscan.errors import ConfigError, XscanError
+from xscan.lossy import lossy_stderr
 from xscan.memory import one_heap
 from xscan.threads import one_thread
 
@@ -478,24 +478,17 @@ def _last_words(reporter: Reporter) -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
 
 
-def _let_go_of_log() -> None:
-    """See that what cannot be written there does not decide the exit code, as the interpreter would have it."""
-    try:
-        sys.stderr.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-
-
 def main() -> None:
     """Run the command; an error that was foreseen is one line, not a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     one_heap()
     one_thread()
     try:
-        app()
-    except XscanError as error:
-        typer.echo(f"xscan: {error}", err=True)
-        sys.exit(error.exit_code)
+        with lossy_stderr():
+            logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+            try:
+                app()
+            except XscanError as error:
+                typer.echo(f"xscan: {error}", err=True)
+                sys.exit(error.exit_code)
     finally:
-        _let_go_of_log()
         gc.freeze()  # else the interpreter, on its way out, looks for garbage in all the libraries

@@ -19,7 +19,20 @@ BYSTANDERS = frozenset(
         "__init__",  # the version's number
         "__main__",
         *("archives", "bench", "commands", "plan", "releases", "simulate", "store"),
-        *("api", "cli", "cluster", "crew", "dispatch", "doctor", "export", "interrupt", "ledger", "memory", "obslist"),
+        *(
+            "api",
+            "cli",
+            "cluster",
+            "crew",
+            "dispatch",
+            "doctor",
+            "export",
+            "interrupt",
+            "ledger",
+            "lossy",
+            "memory",
+            "obslist",
+        ),
         *("pace", "plots", "pool", "progress", "report", "runner", "sizes", "summary", "threads", "worker"),
     ]
 )

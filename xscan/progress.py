@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -37,7 +36,7 @@ class Reporter:
 
     def __init__(self, total: int, what: str = "scanning", json_lines: bool = False) -> None:
         self._json = json_lines
-        self._console = _Log(stderr=True, emoji=False)
+        self._console = Console(stderr=True, emoji=False)
         self._live = self._console.is_terminal and not json_lines
         self._what = what
         self._pace = Pace(total)
@@ -74,8 +73,7 @@ class Reporter:
             line = json.dumps(_stamped(event, line) | facts)
         elif not self._live and event == "observation":
             line = f"{time.strftime('%H:%M:%S')} {line}"
-        with suppress(OSError):  # a log on a full disk: what is found counts, not what is told of it
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def keep(self, kept: list[Outcome]) -> None:
         """Tell what was searched before; call it before entering."""
@@ -120,14 +118,6 @@ class Reporter:
             self._told_s = now_s
             facts = self._pace.facts(now_s - self._started_s)
             self.say(f"{facts['done']} of {facts['total']}: {text}", "progress", **facts)
-
-
-class _Log(Console):
-    """Console that nobody need read to its end."""
-
-    def on_broken_pipe(self) -> None:
-        """Fall silent; rich would end the process."""
-        self.quiet = True
 
 
 class JsonFormatter(logging.Formatter):
