@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fake import CENTRE, OBSID, quiet_list, with_burst, write_list
 
@@ -62,3 +63,15 @@ def parts(folder: Path) -> list[dict[str, Any]]:
 def files(folder: Path) -> set[str]:
     """What is in the folder, the lock aside."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"_lock"}
+
+
+def check_whole(folder: Path) -> None:
+    """Nothing is left over, and what any Parquet reader finds by the manifest is what we read."""
+    listed = [name for part in parts(folder) for name in part["files"].values()]
+    assert files(folder) == {"_xscan.json", "_manifest.json", *listed}
+    held = xscan.open_results(folder)
+    for name in SCHEMAS:
+        ours = held.table(name)
+        outside = pa.concat_tables([pq.read_table(folder / part["files"][name]) for part in parts(folder)])
+        assert outside.sort_by([("obsid", "ascending")]).equals(ours)
+    assert set(held.table("runs")["obsid"].to_pylist()) == set(held.observations())
