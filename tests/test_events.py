@@ -143,7 +143,8 @@ def event_list(rng: np.random.Generator, camera: str, n: int, span: float, place
     return EventList(
         info, TangentPlane(1, 1), 850, 0.0, time,
         np.clip(x, 1, 51_840).astype(np.uint16), np.clip(y, 1, 51_840).astype(np.uint16),
-        rng.integers(200, 12_001, n).astype(np.uint16), ccd, (T0, T0 + span), {},
+        rng.integers(200, 12_001, n).astype(np.uint16), ccd, rng.integers(0, 3, n).astype(np.uint32),
+        (T0, T0 + span), {},
     )  # fmt: skip
 
 
@@ -191,7 +192,7 @@ def test_every_pixel_finds_its_cell(n_cells: int) -> None:
     ones = np.ones(pixels.size)
     made = EventList(
         InputFile("a", 1, camera="m1"), TangentPlane(1, 1), 850, 0.0, T0 + 0.5 * ones, pixels, pixels[::-1].copy(),
-        (300 * ones).astype(np.uint16), ones.astype(np.uint8), (T0, T0 + 1), {},
+        (300 * ones).astype(np.uint16), ones.astype(np.uint8), ones.astype(np.uint32), (T0, T0 + 1), {},
     )  # fmt: skip
     slow, _ = merging.merge([made], [Gate.everything()], T0, T0 + 1, n_cells)
     fast, _ = get_backend("numba").merge([made], [Gate.everything()], T0, T0 + 1, n_cells)
@@ -223,7 +224,8 @@ def test_no_tick_lies_beyond_the_last() -> None:
     info = InputFile("a", 1, camera="m1")
     one = np.ones(2, np.uint16)
     time = np.array([t0, 0.0])
-    made = EventList(info, TangentPlane(1, 1), 1, 0.0, time, one, one, one * 300, one.astype(np.uint8), (t0, t1), {})
+    ccd, pixel = one.astype(np.uint8), one.astype(np.uint32)
+    made = EventList(info, TangentPlane(1, 1), 1, 0.0, time, one, one, one * 300, ccd, pixel, (t0, t1), {})
     slow, _ = merging.merge([made], [Gate.everything()], t0, t1, 129)
     fast, _ = get_backend("numba").merge([made], [Gate.everything()], t0, t1, 129)
     assert slow.tick.tolist() == [0, 2047]
@@ -247,7 +249,7 @@ def test_a_crowded_cell_is_sorted_too(rng: np.random.Generator, order: str) -> N
     made = EventList(
         InputFile("a", 1, camera="m1"), TangentPlane(1, 1), 850, 0.0, time, (25_921 * ones).astype(np.uint16),
         rng.integers(25_900, 25_940, n).astype(np.uint16), rng.integers(200, 400, n).astype(np.uint16),
-        ones.astype(np.uint8),
+        ones.astype(np.uint8), ones.astype(np.uint32),
         (T0, T0 + 40_000), {},
     )  # fmt: skip
     gates = [Gate.everything()]

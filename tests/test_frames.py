@@ -35,7 +35,8 @@ def events(
     info = InputFile(camera, 1, camera=camera, exposure="S1")
     energy = np.full(n, pi, np.uint16)
     span = (float(time.min()), float(time.max()))
-    return EventList(info, TangentPlane(1, 1), 850, 0.0, time, x, y, energy, ccds, span, good or {})
+    pixel = np.zeros(n, np.uint32)
+    return EventList(info, TangentPlane(1, 1), 850, 0.0, time, x, y, energy, ccds, pixel, span, good or {})
 
 
 def subset(lists: list[EventList], seconds: float) -> Subset:

@@ -25,7 +25,15 @@ def make(
     good = {1: GoodTime(np.array([[start, stop]], float))} if stop > start else {}
     span = (float(start), float(stop))
     return EventList(
-        info, plane, 850, telapse or stop - start, column.astype(float), column, column, column, column, span, good
+        info,
+        plane,
+        850,
+        telapse or stop - start,
+        column.astype(float),
+        *[column] * 4,
+        column.astype(np.uint32),
+        span,
+        good,
     )
 
 

@@ -111,6 +111,8 @@ class EventList:
         Energy, eV, 200..12000.
     ccd : uint8, shape (n,)
         CCD, from 1.
+    pixel : uint32, shape (n,)
+        Raw pixel (CCD, RAWX, RAWY), as :func:`xscan.clean.pixel_number` numbers it; 0 beyond any detector.
     event_span : (float, float)
         First and last TIME after the cuts in PI and PATTERN alone, s.
     good_time : dict of int to GoodTime
@@ -126,6 +128,7 @@ class EventList:
     y: NDArray[np.uint16]
     pi: NDArray[np.uint16]
     ccd: NDArray[np.uint8]
+    pixel: NDArray[np.uint32]
     event_span: tuple[float, float]
     good_time: dict[int, GoodTime]
 

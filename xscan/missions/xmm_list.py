@@ -189,6 +189,7 @@ def _finish(
         y=kept.y[:n],
         pi=kept.pi[:n],
         ccd=kept.ccd[:n],
+        pixel=kept.pixel[:n],
         event_span=span,
         good_time=good_time,
     )
