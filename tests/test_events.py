@@ -316,8 +316,9 @@ def test_silences_are_found_alike(seed: int, per_second: int, n_ccds: int, silen
     slow = dropouts.silences(lists, T0, T0 + 300)
     fast = get_backend("numba").silences(lists, T0, T0 + 300)
     assert slow.keys() == fast.keys()
-    for key, intervals in slow.items():
-        np.testing.assert_array_equal(intervals, fast[key])
+    for key, one in slow.items():
+        np.testing.assert_array_equal(one.intervals, fast[key].intervals)
+        assert one.n_faint == fast[key].n_faint
 
 
 @settings(max_examples=20)

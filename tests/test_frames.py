@@ -51,7 +51,7 @@ def photons(lists: list[EventList]) -> Photons:
 
 def quiet(backend: Backend, lists: list[EventList], seconds: float) -> dict[tuple[int, int], np.ndarray]:
     found = backend.silences(lists, T0, T0 + seconds)
-    return {key: spans for key, spans in found.items() if len(spans)}
+    return {key: one.intervals for key, one in found.items() if len(one.intervals)}
 
 
 def judge(lists: list[EventList], seconds: float, dt: float, rules: Rules) -> Frames:
@@ -59,8 +59,7 @@ def judge(lists: list[EventList], seconds: float, dt: float, rules: Rules) -> Fr
     grid = Grid(T0, round(dt * 1000), int(seconds / dt), 129, Box(0, 1, 0, 1))
     backend = get_backend("auto")
     live = live_time(made, backend) if rules.live_time_rejection else {}
-    n_photons = [e.time.size for e in lists]
-    return judge_frames(made, n_photons, bad_intervals(made, photons(lists), backend), live, grid, rules, backend)[0]
+    return judge_frames(made, bad_intervals(made, photons(lists), backend), live, grid, rules, backend)[0]
 
 
 def hard_curve(counts: list[int]) -> EventList:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.special import pdtrc
 
 from xscan.backends import Backend
 from xscan.config import Rules
 from xscan.goodtime import Floats, intersect
 from xscan.grid import Grid, ticks_of
 from xscan.model import Frames, GoodTime, Photons
+from xscan.sky import PLANE_PIXELS
 from xscan.subsets import Subset, good_intervals
 
 __all__ = ["HighBackground", "LiveCcd", "LiveTime", "bad_intervals", "judge_frames", "live_time"]
@@ -20,6 +23,11 @@ __all__ = ["HighBackground", "LiveCcd", "LiveTime", "bad_intervals", "judge_fram
 BAD_BIN_MS = 100_000
 HARD = (10_001, 12_000)  # eV, the second exclusive
 BAD_RATE_PER_LIST = 0.5  # ct/s of 10-12 keV and list
+SQUARE_PX = 1200  # 1 arcmin
+PLACE_PX = 3600  # 3 arcmin: all but 3 % of a source of 5 arcsec core
+PLACE_SHARE = 0.05  # such a disk's share of the field
+PRIOR_COUNTS = 20.0  # what that weighs in its share of the counts
+CROWDED_P = 1e-4  # Poisson: of the twenty disks of a field, the brightest is by chance as bright in 1 of 500 bins
 SOME_S = 1e-3  # a CCD that was live for less was not
 LIVE_MIN = 0.5  # a frame with less live time in a CCD is rejected; a CCD with less is not working
 
@@ -36,10 +44,13 @@ class LiveCcd:
         Within the time searched, without silences.
     usual_fraction : float
         Live fraction of it: 1 but for dead time within its read-out frames.
+    n_faint : int
+        Its events outside bright cells: what it weighs in the live fraction of all cameras.
     """
 
     good: GoodTime
     usual_fraction: float
+    n_faint: int
 
 
 LiveTime = Mapping[tuple[int, int], LiveCcd]
@@ -62,11 +73,11 @@ def live_time(subset: Subset, backend: Backend) -> LiveTime:
         for ccd in sorted(ccd for place, ccd in quiet if place == i):
             good = events.good_time.get(ccd) or GoodTime(good_intervals(events))
             intervals = intersect(good.intervals, span)
-            intervals = intersect(intervals, _outside(quiet[i, ccd], span[0]))
+            intervals = intersect(intervals, _outside(quiet[i, ccd].intervals, span[0]))
             total = float(backend.live_seconds(span[0], GoodTime(intervals, good.exposures))[0])
             if total > SOME_S:
                 usual = total / float(np.diff(intervals).sum())
-                found[ccd] = total, LiveCcd(GoodTime(intervals, good.exposures), usual)
+                found[ccd] = total, LiveCcd(GoodTime(intervals, good.exposures), usual, quiet[i, ccd].n_faint)
         best = max((total for total, _ in found.values()), default=0.0)
         live |= {(i, ccd): one for ccd, (total, one) in found.items() if total >= LIVE_MIN * best}
     return live
@@ -79,7 +90,6 @@ def _outside(intervals: Floats, span: Floats) -> Floats:
 
 def judge_frames(
     subset: Subset,
-    n_photons: Sequence[int],
     high: HighBackground,
     live: LiveTime,
     grid: Grid,
@@ -91,8 +101,6 @@ def judge_frames(
     Parameters
     ----------
     subset : Subset
-    n_photons : sequence of int
-        Photons of each list, 0.2-12 keV: they weigh the cameras.
     high : (int64 array, bool array)
         From :func:`bad_intervals`.
     live : LiveTime
@@ -118,6 +126,9 @@ def judge_frames(
     fraction = np.zeros(grid.nt)
     seconds = {}
     edges = grid.frame_edges()
+    # without bright cells: a burst in one camera must not decide what its live time weighs
+    n_faint = [sum(ccd.n_faint for (place, _), ccd in live.items() if place == i) for i in range(len(subset.lists))]
+    weights = np.array(n_faint) / sum(n_faint) if any(n_faint) else np.full(len(n_faint), 1 / len(n_faint))
     for i, events in enumerate(subset.lists):
         per_ccd = []
         for (place, _), ccd in live.items():
@@ -126,12 +137,15 @@ def judge_frames(
                 rejected |= per_ccd[-1] < LIVE_MIN * grid.dt_s * ccd.usual_fraction
         mean = np.mean(per_ccd, axis=0) if per_ccd else np.zeros(grid.nt)
         seconds[events.camera] = seconds.get(events.camera, 0.0) + mean
-        fraction += mean / grid.dt_s * (n_photons[i] / max(sum(n_photons), 1))
+        fraction += mean / grid.dt_s * weights[i]
     return Frames(bad, rejected, fraction), seconds
 
 
 def bad_intervals(subset: Subset, photons: Photons, backend: Backend) -> HighBackground:
     """Judge the 10-12 keV curve of a subset on bins of 100 s, the rest added to the last bin.
+
+    A flare of the background is everywhere. Where the counts of a bin crowd in one place, as those of a
+    hard burst do, what lies elsewhere is judged, scaled to the whole field (:func:`_elsewhere`).
 
     Returns
     -------
@@ -143,8 +157,42 @@ def bad_intervals(subset: Subset, photons: Photons, backend: Backend) -> HighBac
     total = int((subset.t1 - subset.t0) * 1000)
     counts = backend.band_curve(photons, HARD, BAD_BIN_MS, total)
     edges = np.append(np.arange(counts.size) * BAD_BIN_MS, total)
-    length_s = np.diff(edges) / 1000
-    return edges, counts > BAD_RATE_PER_LIST * len(subset.lists) * length_s
+    limit = BAD_RATE_PER_LIST * len(subset.lists) * np.diff(edges) / 1000
+    bad = counts > limit
+    if bad.any():
+        bad[bad] = _elsewhere(photons, edges, bad) > limit[bad]
+    return edges, bad
+
+
+def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Floats:
+    """Return the 10-12 keV counts of some bins without those of the brightest place, scaled to the whole field.
+
+    The place is the disk of 3 arcmin around the brightest spot of the bin. It is only left out where it holds
+    more than its usual share of the counts allows; else a bin keeps its counts.
+    """
+    index = np.flatnonzero((photons.pi >= HARD[0]) & (photons.pi < HARD[1]))
+    index = index[(photons.tick[index] >= 0) & (photons.tick[index] < edges[-1])]
+    x, y = (pixel[index].astype(np.int64) for pixel in (photons.x_px, photons.y_px))
+    bin_of = np.searchsorted(edges[1:-1], photons.tick[index], side="right")
+    counts = np.empty(np.count_nonzero(chosen))
+    for k, number in enumerate(np.flatnonzero(chosen).tolist()):
+        here = bin_of == number
+        xc, yc = _brightest(x[here], y[here])
+        inside = (x - xc) ** 2 + (y - yc) ** 2 <= PLACE_PX**2
+        n, n_inside = np.count_nonzero(here), np.count_nonzero(here & inside)
+        usual, other = np.count_nonzero(inside) - n_inside, index.size - n
+        share = (usual + PRIOR_COUNTS * PLACE_SHARE) / (other + PRIOR_COUNTS)
+        crowded = pdtrc(n_inside - 1, n * share) < CROWDED_P
+        counts[k] = (n - n_inside) / (1 - share) if crowded else n
+    return counts
+
+
+def _brightest(x: NDArray[np.int64], y: NDArray[np.int64]) -> tuple[int, int]:
+    """Return the sky pixel in the middle of the square of 1 arcmin with most events around it."""
+    image = np.zeros((PLANE_PIXELS // SQUARE_PX + 1,) * 2)
+    np.add.at(image, (y // SQUARE_PX, x // SQUARE_PX), 1)
+    row, column = np.unravel_index(int(np.argmax(ndimage.uniform_filter(image, 3, mode="constant"))), image.shape)
+    return int(column) * SQUARE_PX + SQUARE_PX // 2, int(row) * SQUARE_PX + SQUARE_PX // 2
 
 
 def _bad_frames(high: HighBackground, grid: Grid) -> Bools:

@@ -139,20 +139,20 @@ def search_observation(
 
 def _search_subset(subset: Subset, observation: Observation, config: ScanConfig, backend: Backend) -> SubsetSearch:
     live = live_time(subset, backend) if config.rules.live_time_rejection else {}
-    photons, files, n_photons = _photons(subset, live, config, backend)
+    photons, files = _photons(subset, live, config, backend)
     high = bad_intervals(subset, photons, backend)
     box = photons.box if config.rules.one_box else None
     loaded = backend.load(photons)
-    shared = _Shared(subset, photons, n_photons, high, live, loaded, observation.sources, box, config, backend)
+    shared = _Shared(subset, photons, high, live, loaded, observation.sources, box, config, backend)
     return SubsetSearch(subset, files, _search_views(shared))
 
 
 def _photons(
     subset: Subset, live: LiveTime, config: ScanConfig, backend: Backend
-) -> tuple[Photons, tuple[InputFile, ...], list[int]]:
+) -> tuple[Photons, tuple[InputFile, ...]]:
     """Merge the lists on the integer grid, without events outside good time or of broken CCDs.
 
-    Give the photons, the files with what was cut, and how many photons each gave.
+    Return the photons, and the files with what was cut.
     """
     gates = [Gate.everything() for _ in subset.lists]
     applied: tuple[str, ...] = CUT_BY[2:]
@@ -166,8 +166,7 @@ def _photons(
     for events, counts in zip(subset.lists, removed.tolist(), strict=True):
         cuts = {name: n for name, n in zip(CUT_BY, counts, strict=True) if name in applied}
         files.append(dataclasses.replace(events.info, cuts=events.info.cuts | cuts))
-    n_photons = [events.time.size - sum(counts) for events, counts in zip(subset.lists, removed.tolist(), strict=True)]
-    return photons, tuple(files), n_photons
+    return photons, tuple(files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +175,6 @@ class _Shared:
 
     subset: Subset
     photons: Photons
-    n_photons: list[int]
     high: HighBackground
     live: LiveTime
     loaded: Loaded
@@ -253,9 +251,7 @@ def _box(photons: Photons, chosen: NDArray[np.bool_]) -> Box:
 
 def _judge(grid: Grid, shared: _Shared) -> tuple[Frames, dict[str, CameraSeconds]]:
     subset = shared.subset
-    frames, seconds = judge_frames(
-        subset, shared.n_photons, shared.high, shared.live, grid, shared.config.rules, shared.backend
-    )
+    frames, seconds = judge_frames(subset, shared.high, shared.live, grid, shared.config.rules, shared.backend)
     spent = {
         events.camera: _camera_seconds(seconds[events.camera], frames, grid, good_intervals(events))
         for events in subset.lists

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xscan.bayes import Thresholds
 from xscan.clean import Cuts, Kept, PixelMask, RawEvents, Span
+from xscan.dropouts import CcdSilences
 from xscan.errors import ConfigError, DeviceError
 from xscan.grid import Box, Grid
 from xscan.model import EventList, Expectation, GoodTime, Photons, Voxels
@@ -84,7 +85,7 @@ class Backend(Protocol):
         """Take out the events of bad pixels and those without a place; as :func:`xscan.clean.drop`."""
         ...
 
-    def silences(self, lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], NDArray[np.float64]]:
+    def silences(self, lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], CcdSilences]:
         """Find when each CCD sent nothing while others did; as :func:`xscan.dropouts.silences`."""
         ...
 

@@ -13,8 +13,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from xscan.backends.division import cell_division
-from xscan.dropouts import EXPECTED_MIN, N_CELLS, faint_cells, silent_together
-from xscan.goodtime import Floats, union
+from xscan.dropouts import EXPECTED_MIN, N_CELLS, CcdSilences, faint_cells, kept_silences, silent_together
+from xscan.goodtime import union
 from xscan.model import EventList
 
 __all__ = ["seconds", "silences"]
@@ -22,7 +22,7 @@ __all__ = ["seconds", "silences"]
 LANES = 16  # CCDs that vector instructions take at once: the table of counts is as wide as some of these
 
 
-def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], Floats]:
+def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], CcdSilences]:
     """As :func:`xscan.dropouts.silences`."""
     names, counts, everything, totals = seconds(lists, t0, max(int(t1 - t0), 1))
     so_far = np.concatenate([[0], np.cumsum(everything)])
@@ -39,8 +39,9 @@ def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int
     found = {}
     for number, name in enumerate(names.tolist()):
         mine = np.flatnonzero(place == number)
-        start, stop = np.append(first[mine], together[:, 0]), np.append(end[mine], together[:, 1])
-        found[divmod(name, 256)] = t0 + union(start, stop)
+        alone = kept_silences(np.column_stack([first[mine], end[mine]]), number, names, counts, totals)
+        start, stop = np.append(alone[:, 0], together[:, 0]), np.append(alone[:, 1], together[:, 1])
+        found[divmod(name, 256)] = CcdSilences(t0 + union(start, stop), int(totals[number]))
     return found
 
 
