@@ -29,6 +29,8 @@ FLOORS = [
     {"backends.nvidia"},
     {"backends", "backends.numpy_", "backends.numba_", "backends.cuda"}
     | {"backends.numba_events", "backends.numba_dropouts", "backends.numba_live"},
+    {"smoothing"},
+    {"background_exod2"},
     {"subsets", "frames", "background", "detect", "lightcurve", "missions.fitsfile"},
     {"position", "missions.hotpixels"},
     {"missions.xmm_list"},

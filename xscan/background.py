@@ -1,31 +1,42 @@
-"""What to expect where nothing happens: background templates and constant sources."""
+"""What to expect where nothing happens: background templates and constant sources.
+
+Every step is defined for any number of counts, down to none: means are local and have a floor, what counts as
+bright is what Poisson statistics do not allow, and what little time cannot know it takes from the rest of the time.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import gammaincinv
 
+from xscan import background_exod2
 from xscan.backends import Counts
 from xscan.config import Rules
 from xscan.grid import Grid
-from xscan.model import Expectation, Frames, Sources
+from xscan.model import Expectation, Frames, Sources, Voxels
 from xscan.sky import PLANE_PIXELS, TangentPlane
+from xscan.smoothing import local_mean, smooth
 
-__all__ = ["expectation", "inpaint", "smooth", "source_disks", "source_mask"]
+__all__ = ["constant_sources", "expectation", "on_detector", "source_disks", "source_mask", "without_flagged"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 LIKELIHOOD_MIN = 8.0
 POINT_RADII_ARCSEC = ((0.1, 20.0), (1.0, 40.0), (np.inf, 80.0))  # up to this rate (ct/s): this radius
-BRIGHT_FACTOR = 3.0  # cells above this many times the 75th percentile are masked
-INPAINT_RADIUS = 2  # cells
-KERNEL_SIGMA = 0.5  # cells
-KERNEL_SIZE = 5  # cells
+BRIGHT_FACTOR = 3.0  # a cell is bright above this many times its surroundings,
+BRIGHT_P = 1e-4  # and where these would give its counts so rarely: by chance one cell of a field
+BRIGHT_COUNTS = 40  # from here on the factor alone decides: three times the expectation is always rarer than that
+MASK_ROUNDS = 10
+OWN_COUNTS = 0.5  # what the surroundings weigh in a cell's template, counts
+SHRINK_COUNTS = (
+    10.0  # counts a cell at which the rarer kind of frames knows its template as well as the other kind does
+)
 
 
 def expectation(
@@ -52,104 +63,209 @@ def expectation(
 
     Notes
     -----
-    Khan et al. (2025): the image of the good (bad) frames, its masked cells in-painted, divided by
-    the counts outside the mask and smoothed, is the template of the good (bad) frames; it is
-    scaled by each frame's counts outside the mask. What the image has above the template inside
-    the mask is a constant source.
+    Khan et al. (2025): the image of the good (bad) frames, its masked cells filled, divided by the
+    counts outside the mask and smoothed, is the template of the good (bad) frames; it is scaled by
+    each frame's counts outside the mask. What the image has above the template inside the mask is a
+    constant source.
+
+    Ours differs where counts are few. Masked cells are filled with the mean of their surroundings. A
+    template's cell is the mean of a Gamma distribution whose prior is that mean with a weight of half a
+    count. The template of the rarer kind of frames, by live time, is ``w`` of its own and ``1 - w`` of the
+    other kind's, ``w = m / (m + 10)`` for ``m`` counts expected in the cell: it is its own where
+    there is much of that time. A frame's rate is at least the mean of the same kind of distribution, its
+    prior the mean rate of its kind with a weight of one count. A constant source has one strength in all
+    frames (:func:`constant_sources`).
     """
+    if not rules.local_background:
+        return background_exod2.expectation(images, counts, frames, disks, rules)
+    both = images.sum(axis=0)
+    mask = source_mask(both, disks)
     kept = ~frames.rejected
-    of_kind = [kept & ~frames.bad, kept & frames.bad]
-    mask = source_mask(images[0], disks)
-    rate = counts.rate(~mask)
-    rate[frames.rejected] = 0
-    templates, defined, outside = [], [], []
-    for chosen, image in zip(of_kind, images, strict=True):
-        total = int(rate[chosen].sum())
-        templates.append(_template(image, mask, total, rules.edge_normalised))
-        # an empty cell has no template, whatever smoothing or in-painting put there
-        defined.append((image > 0) & (total > 0))
-        outside.append(total)
-    n_bad = np.count_nonzero(frames.bad)
-    main = 0 if frames.bad.size - n_bad > n_bad else 1
-    source = _source(images[main], templates[main], outside[main], mask & defined[main])
-    live_frames = float(frames.live[of_kind[main]].sum())
-    source = source / live_frames if live_frames > 0 else np.zeros_like(source)
     counted = (counts.rate(np.ones_like(mask)) > 0) & kept
-    return (
-        Expectation(
-            template=np.where(defined, np.array(templates), 0.0),
-            source=np.where(defined, source, 0.0),
-            rate=rate.astype(np.float64),
-            live=np.where(counted, frames.live, 0.0),
-            kind=frames.bad.astype(np.uint8),
-        ),
-        mask,
-    )
+    kind = frames.bad.astype(np.uint8)
+    live = np.where(counted, frames.live, 0.0)
+    rate = np.where(counted, counts.rate(~mask), 0).astype(np.float64)
+    seconds = np.array([live[kind == k].sum() for k in (0, 1)])
+    outside = np.array([rate[kind == k].sum() for k in (0, 1)])
+    detector = on_detector(both)
+    template = _shrunk(np.stack([_template(image, mask, detector) for image in images]), outside, seconds, mask)
+    for k in (0, 1):
+        if seconds[k] > 0:
+            chosen = (kind == k) & counted
+            rate[chosen] = _at_least_usual(rate[chosen], live[chosen] * outside[k] / seconds[k])
+    expected = Expectation(template, np.zeros_like(template), rate, live, kind)
+    return replace(expected, source=constant_sources(expected, images, mask)), mask
 
 
-def _template(image: NDArray[np.integer], mask: Bools, total: int, normalised: bool) -> Floats:
-    if total == 0:
-        return np.zeros(image.shape)
-    share = inpaint(image.astype(np.float32), mask).astype(np.float64) / total
-    # float32 as EXOD2 stores it: part of the definition, so that all backends agree bit for bit
-    return smooth(share, normalised).astype(np.float32).astype(np.float64)
-
-
-def _source(image: NDArray[np.integer], template: Floats, total: int, where: Bools) -> Floats:
-    return np.where(where, np.maximum(image - template * total, 0.0), 0.0)
-
-
-def inpaint(image: NDArray[np.float32], mask: Bools) -> NDArray[np.float32]:
-    """Fill masked cells from their surroundings (Navier-Stokes, radius 2 cells), float32.
-
-    The filling depends on the order of the axes: like EXOD2's it runs on (x, y).
-    """
-    holes = np.ascontiguousarray(mask.T, np.uint8)
-    filled = cv2.inpaint(np.ascontiguousarray(image.T), holes, INPAINT_RADIUS, cv2.INPAINT_NS)
-    return np.ascontiguousarray(filled.T, np.float32)
-
-
-def smooth(image: Floats, normalised: bool) -> Floats:
-    """Convolve with a 5 x 5 Gaussian of sigma 0.5 cell.
+def source_mask(image: NDArray[np.integer], disks: Bools) -> Bools:
+    """Return the cells that hold sources: listed ones, and those far brighter than their surroundings.
 
     Parameters
     ----------
-    image : float64 array, shape (ny, nx)
-    normalised : bool
-        Divide by the part of the kernel that lies inside; else edge cells lose up to 13 %.
-    """
-    out: Floats = ndimage.convolve(image, _kernel(), mode="constant", cval=0.0)
-    return out / _part_inside(image.shape) if normalised else out
-
-
-def _kernel() -> Floats:
-    offset = np.arange(KERNEL_SIZE) - KERNEL_SIZE // 2
-    kernel = np.exp(-(offset[:, None] ** 2 + offset**2) / (2 * KERNEL_SIGMA**2))
-    return kernel / kernel.sum()
-
-
-@lru_cache(maxsize=8)
-def _part_inside(shape: tuple[int, ...]) -> Floats:
-    """Give the part of the kernel that lies inside an image, for each cell."""
-    part: Floats = ndimage.convolve(np.ones(shape), _kernel(), mode="constant", cval=0.0)
-    part.setflags(write=False)
-    return part
-
-
-def source_mask(image_good: NDArray[np.integer], disks: Bools) -> Bools:
-    """Give the cells that hold sources: listed ones, and those far brighter than the rest.
-
-    Parameters
-    ----------
-    image_good : int array, shape (ny, nx)
-        Counts of the good frames.
+    image : int array, shape (ny, nx)
+        Counts of all frames, good and bad.
     disks : bool array, shape (ny, nx)
+
+    Notes
+    -----
+    A cell is bright where it has more than three times the mean of the unmasked cells around it, and
+    more than Poisson statistics allow there (p = 1e-4). The search for them starts from cells that are
+    bright against the 75th percentile of the occupied ones, and goes on until no other is found.
     """
-    elsewhere = image_good[~disks]
+    elsewhere = image[(image > 0) & ~disks]
     if elsewhere.size == 0:
         return disks
-    bright: Bools = image_good > BRIGHT_FACTOR * np.percentile(elsewhere, 75)
-    return disks | bright
+    mask: Bools = disks | _bright(image, np.full(image.shape, np.percentile(elsewhere, 75)))
+    detector = on_detector(image)
+    for _ in range(MASK_ROUNDS):
+        grown = mask | _bright(image, local_mean(image, detector & ~mask))
+        if np.array_equal(grown, mask):
+            break
+        mask = grown
+    return mask
+
+
+def _bright(image: NDArray[np.integer], around: Floats) -> Bools:
+    return (image > BRIGHT_FACTOR * around) & (around < _most_around()[np.minimum(image, BRIGHT_COUNTS)])
+
+
+@lru_cache(maxsize=1)
+def _most_around() -> Floats:
+    """Return for each number of counts the largest mean for which P(so many or more) is below BRIGHT_P."""
+    limits: Floats = gammaincinv(np.maximum(np.arange(BRIGHT_COUNTS + 1), 1), BRIGHT_P)
+    limits[0], limits[-1] = 0.0, np.inf
+    limits.setflags(write=False)
+    return limits
+
+
+def on_detector(image: NDArray[np.integer]) -> Bools:
+    """Return the cells that see the sky: those with a count, and their neighbours."""
+    return np.asarray(ndimage.binary_dilation(image > 0, np.ones((3, 3), bool)))
+
+
+def _template(image: NDArray[np.integer], mask: Bools, detector: Bools) -> Floats:
+    """Return the background of a kind of frames in counts of its image, shape (ny, nx); 0 off the detector."""
+    around = local_mean(image, detector & ~mask)
+    own = smooth(np.where(mask, around, image), normalised=True)
+    return np.where(detector, around * (own + OWN_COUNTS) / (around + OWN_COUNTS), 0.0)
+
+
+def _shrunk(background: Floats, outside: Floats, seconds: Floats, mask: Bools) -> Floats:
+    """Return the templates per count outside the mask; that of the rarer kind of frames is shrunk to the other.
+
+    Parameters
+    ----------
+    background : float64 array, shape (2, ny, nx)
+        From :func:`_template`.
+    outside, seconds : float64 array, shape (2,)
+        Counts outside the mask, and live frames, of each kind.
+    mask : bool array, shape (ny, nx)
+    """
+    main = int(np.argmax(np.where(outside > 0, seconds, -1.0)))
+    if not outside.any():  # every count lies in the mask: the rate of the background is 0
+        return np.ones_like(background)
+    template = np.zeros_like(background)
+    template[main] = _normalised(background[main], mask)
+    known = template[main] * outside[1 - main]
+    if outside[1 - main] > 0:
+        own = _normalised(background[1 - main], mask)
+        template[1 - main] = (known * own + SHRINK_COUNTS * template[main]) / (known + SHRINK_COUNTS)
+        template[1 - main] = _normalised(template[1 - main], mask)
+    else:
+        template[1 - main] = template[main]
+    return template
+
+
+def _normalised(background: Floats, mask: Bools) -> Floats:
+    total = float(background[~mask].sum())
+    return background / total if total > 0 else background
+
+
+def _at_least_usual(rate: Floats, usual: Floats) -> Floats:
+    """Return the rates, raised where they lie so low by chance alone."""
+    return np.maximum(rate, usual * (rate + 1) / (usual + 1))
+
+
+def constant_sources(
+    expected: Expectation, images: NDArray[np.int64], mask: Bools, left_out: Voxels | None = None
+) -> Floats:
+    """Fit the strength of the constant source in each masked cell: one for good and bad frames together.
+
+    Parameters
+    ----------
+    expected : Expectation
+        Its ``source`` does not count.
+    images : int64 array, shape (2, ny, nx)
+        Counts of the good and of the bad frames.
+    mask : bool array, shape (ny, nx)
+    left_out : Voxels, optional
+        Voxels that do not take part.
+
+    Returns
+    -------
+    float64 array, shape (2, ny, nx)
+        Counts per full frame, the same in both kinds.
+
+    Notes
+    -----
+    The strength s with the largest Poisson likelihood, given the background b_k and the live time l_k of both
+    kinds: ``sum n_k l_k / (b_k + s l_k) = sum l_k``, a quadratic equation; 0 where it has no positive root.
+    """
+    n = images.astype(np.float64)
+    background, live = np.empty_like(n), np.empty_like(n)
+    for k in (0, 1):
+        chosen = expected.kind == k
+        background[k] = expected.template[k] * expected.rate[chosen].sum()
+        live[k] = expected.live[chosen].sum()
+    if left_out is not None:
+        kind = expected.kind[left_out.t]
+        place = kind, left_out.y, left_out.x
+        np.subtract.at(n, place, left_out.n)
+        np.subtract.at(background, place, expected.template[place] * expected.rate[left_out.t])
+        np.subtract.at(live, place, expected.live[left_out.t])
+    strength = np.zeros(mask.shape)
+    strength[mask] = _one_strength(n[:, mask], np.maximum(background[:, mask], 0), np.maximum(live[:, mask], 0))
+    return np.stack([strength, strength])
+
+
+def _one_strength(n: Floats, background: Floats, live: Floats) -> Floats:
+    """Solve for the strength that :func:`constant_sources` describes; arguments of shape (2, m)."""
+    (n1, n2), (b1, b2), (l1, l2) = n, background, live
+    total = l1 + l2
+    a = total * l1 * l2
+    b = total * (b1 * l2 + b2 * l1) - l1 * l2 * (n1 + n2)
+    c = total * b1 * b2 - n1 * l1 * b2 - n2 * l2 * b1
+    root = np.sqrt(np.maximum(b * b - 4 * a * c, 0.0))
+    alone = (n1 + n2 - np.where(l1 > 0, b1, b2)) / np.where(total > 0, total, 1.0)  # one kind of frames only
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # the larger root, in the form that does not cancel
+        both = np.where(b > 0, -2 * c / (b + root), (root - b) / (2 * a))
+    strength = np.where((l1 > 0) & (l2 > 0), both, np.where(total > 0, alone, 0.0))
+    return np.maximum(np.nan_to_num(strength), 0.0)
+
+
+def without_flagged(expected: Expectation, images: NDArray[np.int64], mask: Bools, voxels: Voxels) -> Expectation:
+    """Fit the constant sources again without the voxels that were flagged, so that no event hides itself.
+
+    What a source sends for most of the time is what it sends constantly: its flagged voxels are left out
+    if at least half of the live time is left, else only those of the rarer kind, peaks or eclipses. A bright
+    burst would otherwise make an eclipse of all other time.
+
+    Returns
+    -------
+    Expectation
+        ``expected`` itself where no masked cell was flagged.
+    """
+    inside = mask[voxels.y, voxels.x]
+    if not inside.any():
+        return expected
+    live = np.zeros((2, *mask.shape))  # of flagged peaks, and of flagged eclipses
+    np.add.at(live, (voxels.eclipse.astype(int), voxels.y, voxels.x), expected.live[voxels.t])
+    enough = live.sum(axis=0) <= expected.live.sum() / 2
+    peaks_are_rarer = live[0] < live[1]
+    left_out = inside & (enough[voxels.y, voxels.x] | (voxels.eclipse != peaks_are_rarer[voxels.y, voxels.x]))
+    chosen = Voxels(*(getattr(voxels, name)[left_out] for name in Voxels.__slots__))
+    return replace(expected, source=constant_sources(expected, images, mask, chosen))
 
 
 def source_disks(sources: Sources | None, plane: TangentPlane, grid: Grid, rules: Rules) -> Bools:

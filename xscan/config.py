@@ -135,6 +135,8 @@ class Rules:
     """Bad time judged once, on 100 s bins. EXOD2: on bins of min(dt, 100) s, runs one bin early."""
     live_time_rejection: bool = True
     """Frames rejected by live time. EXOD2: empty MOS frames and silent pn quadrants."""
+    local_background: bool = True
+    """Masks, templates and sources that hold for any number of counts, with local means. EXOD2: bare percentiles."""
     sky_source_mask: bool = True
     """Source disks at true places and scale. EXOD2: cells counted from their left edges."""
     edge_normalised: bool = True

@@ -26,7 +26,6 @@ BAD_RATE_PER_LIST = 0.5  # ct/s of 10-12 keV and list
 SQUARE_PX = 1200  # 1 arcmin
 PLACE_PX = 3600  # 3 arcmin: all but 3 % of a source of 5 arcsec core
 PLACE_SHARE = 0.05  # such a disk's share of the field
-PRIOR_COUNTS = 20.0  # what that weighs in its share of the counts
 CROWDED_P = 1e-4  # Poisson: of the twenty disks of a field, the brightest is by chance as bright in 1 of 500 bins
 SOME_S = 1e-3  # a CCD that was live for less was not
 LIVE_MIN = 0.5  # a frame with less live time in a CCD is rejected; a CCD with less is not working
@@ -168,7 +167,7 @@ def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Flo
     """Return the 10-12 keV counts of some bins without those of the brightest place, scaled to the whole field.
 
     The place is the disk of 3 arcmin around the brightest spot of the bin. It is only left out where it holds
-    more than its usual share of the counts allows; else a bin keeps its counts.
+    more than its share of the field allows; else a bin keeps its counts.
     """
     index = np.flatnonzero((photons.pi >= HARD[0]) & (photons.pi < HARD[1]))
     index = index[(photons.tick[index] >= 0) & (photons.tick[index] < edges[-1])]
@@ -177,13 +176,11 @@ def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Flo
     counts = np.empty(np.count_nonzero(chosen))
     for k, number in enumerate(np.flatnonzero(chosen).tolist()):
         here = bin_of == number
-        xc, yc = _brightest(x[here], y[here])
-        inside = (x - xc) ** 2 + (y - yc) ** 2 <= PLACE_PX**2
-        n, n_inside = np.count_nonzero(here), np.count_nonzero(here & inside)
-        usual, other = np.count_nonzero(inside) - n_inside, index.size - n
-        share = (usual + PRIOR_COUNTS * PLACE_SHARE) / (other + PRIOR_COUNTS)
-        crowded = pdtrc(n_inside - 1, n * share) < CROWDED_P
-        counts[k] = (n - n_inside) / (1 - share) if crowded else n
+        x_here, y_here = x[here], y[here]
+        x_spot, y_spot = _brightest(x_here, y_here)
+        n_inside = np.count_nonzero((x_here - x_spot) ** 2 + (y_here - y_spot) ** 2 <= PLACE_PX**2)
+        crowded = pdtrc(n_inside - 1, x_here.size * PLACE_SHARE) < CROWDED_P
+        counts[k] = (x_here.size - n_inside) / (1 - PLACE_SHARE) if crowded else x_here.size
     return counts
 
 

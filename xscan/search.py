@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.backends import Backend, Counts, Loaded
-from xscan.background import expectation, source_disks
-from xscan.bayes import thresholds
+from xscan.background import expectation, source_disks, without_flagged
+from xscan.bayes import Thresholds, thresholds
 from xscan.config import ScanConfig, View
 from xscan.detect import Region, regions
 from xscan.errors import DataError, Reason
@@ -32,6 +32,8 @@ __all__ = ["CameraSeconds", "Found", "Search", "SubsetSearch", "ViewResult", "se
 
 
 Bools = NDArray[np.bool_]
+
+SETTLE_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +229,31 @@ def _search_view(
             f"try longer frames or a wider band"
         )
         return ViewResult(view, Reason.NO_BACKGROUND, message, n_events, spent)
-    voxels = counts.flag(expected, thresholds(shared.config.sigma, counts.n_max()))
+    limits = thresholds(shared.config.sigma, counts.n_max())
+    voxels = counts.flag(expected, limits)
+    if rules.local_background:
+        expected, voxels = _settled(expected, voxels, images, mask, counts, limits)
     n_rejected = n_events - int(images.sum())  # whose frames are of no kind
     search = Search(grid, frames, counts, images, disks, mask, expected, voxels, n_rejected)
     found = _describe(search, shared.photons, (pi_from, view.pi_hi), plane, shared.config)
     return ViewResult(view, None, "", n_events, spent, search, found)
+
+
+def _settled(
+    expected: Expectation,
+    voxels: Voxels,
+    images: NDArray[np.int64],
+    mask: Bools,
+    counts: Counts,
+    limits: Thresholds,
+) -> tuple[Expectation, Voxels]:
+    """Fit constant sources without what is flagged, and flag again, until neither changes."""
+    for _ in range(SETTLE_ROUNDS):
+        again = without_flagged(expected, images, mask, voxels)
+        if np.array_equal(again.source, expected.source):
+            break
+        expected, voxels = again, counts.flag(again, limits)
+    return expected, voxels
 
 
 def _grid(view: View, shared: _Shared) -> Grid:
