@@ -78,12 +78,15 @@ MOS_FLAGS = (
     "XMMEA_21 XMMEA_22 XMMEA_25 XMMEA_26 XMMEA_28 XMMEA_29 XMMEA_30 XMMEA_EM XMMEA_SM"
 )
 PN_FLAGS = "XMMEA_2 XMMEA_5 XMMEA_16 XMMEA_17 XMMEA_19 XMMEA_20 XMMEA_21 XMMEA_22 XMMEA_23 XMMEA_25 XMMEA_EP"
-CCD_SETUP = {
+_CHIP = "CCDID CCDNODE WINDOWX0 WINDOWY0 WINDOWDX WINDOWDY EDUID EDUMODE EDUTHR FRMTIME EMDHLOW EMDHUPP"
+_FRAMES = (
+    "TIMESYS MJDREF TIMEZERO TIMEUNIT CLOCKAPP TIMEREF TASSIGN TSTART TSTOP TELAPSE CHECKFRA CHECKNVA FLAGFIFO IN_FOV "
+    "SETDEADT CRPAT1 CRPAT2 NUMGTI ONTIME LIVETIME"
+)
+READ_OUT = {
     "mos": (
-        "EXTVER TELESCOP INSTRUME DATATYPE OBS_ID EXP_ID CCDID CCDNODE WINDOWX0 WINDOWY0 WINDOWDX WINDOWDY EDUID "
-        "EDUMODE EDUTHR FRMTIME EMDHLOW EMDHUPP DATE-OBS DATE-END FILTER DATAMODE GAIN_CCD EXPIDSTR CCDMODE GATTI_ON "
-        "TIMESYS MJDREF TIMEZERO TIMEUNIT CLOCKAPP TIMEREF TASSIGN TSTART TSTOP TELAPSE CHECKFRA CHECKNVA FLAGFIFO "
-        "IN_FOV SETDEADT CRPAT1 CRPAT2 NUMGTI ONTIME LIVETIME"
+        f"EXTVER TELESCOP INSTRUME DATATYPE OBS_ID EXP_ID {_CHIP} DATE-OBS DATE-END FILTER DATAMODE GAIN_CCD EXPIDSTR "
+        f"CCDMODE GATTI_ON {_FRAMES}"
     ),
     "pn": (
         "EXTVER TELESCOP INSTRUME DATATYPE OBS_ID EXP_ID CCDID QUADRANT WINDOWX0 WINDOWY0 WINDOWDX WINDOWDY FRMTIME "
@@ -91,6 +94,14 @@ CCD_SETUP = {
         "TASSIGN TSTART TSTOP TELAPSE ONTIME LIVETIME"
     ),
 }
+OLD_GOOD_TIME = READ_OUT | {
+    "mos": (
+        f"EXTVER TELESCOP INSTRUME DATATYPE OBS_ID EXP_ID DATE-OBS DATE-END {_CHIP} DATAMODE GAIN_CCD EXPIDSTR FILTER "
+        f"CCDMODE GATTI_ON {_FRAMES}"
+    )
+}
+"""What STDGTInn had before SAS 18: as much as EXPOSUnn."""
+
 MOS_STEPS = (
     "SETGATTI XMMEA_26 FLAGBADP XMMEA_21 SPLITDIA XMMEA_0 XMMEA_EM XMMEA_17 XMMEA_11 XMMEA_19 FLAGBADT SETCOORD "
     "XMMEA_25 DET_SYST RAND_XY SETTIMES RAND_TIM REJECTRO XMMEA_28 XMMEA_13 REJECTBA XMMEA_30 REJECTFL XMMEA_15 "
@@ -190,7 +201,7 @@ def primary_cards(exposure: Exposure) -> list[Card]:
     done = [Card("XPROC0", f"xscan simulate expression='{_expression(exposure)}' writedss=yes # ({CREATOR})")]
     start = [Card("CREATOR", CREATOR, COMMENT["CREATOR"]), Card("DATE", f"{DATE}.000", COMMENT["DATE"])]
     if exposure.cleaned:
-        return [*done, *start, *_cards(values, ABOUT)]
+        return [*done, *start, *_cards(values, f"{ABOUT} CONTENT")]
     steps = ("choose events", "place events on the sky", "list calibrations", "say what it is", "say what it is")
     done += [Card(f"XPROC{i}", f"xscan simulate step='{what}' # ({CREATOR})") for i, what in enumerate(steps) if i]
     done += [Card(f"XDAL{i}", f"step {3 - i} '{steps[3 - i]}' at {DATE}.000 by {CREATOR} ") for i in range(4)]
@@ -235,7 +246,7 @@ def read_out_cards(exposure: Exposure, ccd: int) -> list[Card]:
     chip = exposure.camera.ccds[0]
     steps = "" if exposure.kind == "pn" else MOS_STEPS
     values = _of_ccd(exposure, ccd, (1, 1, chip.columns, chip.rows))
-    return _cards(values, _and_about(f"{CCD_SETUP[exposure.kind]} {steps}"))
+    return _cards(values, _and_about(f"{READ_OUT[exposure.kind]} {steps}"))
 
 
 def bad_pixel_cards(exposure: Exposure, ccd: int) -> list[Card]:
@@ -247,9 +258,9 @@ def bad_pixel_cards(exposure: Exposure, ccd: int) -> list[Card]:
 def good_time_cards(exposure: Exposure, ccd: int, name: str, spans: Floats) -> list[Card]:
     """Give what follows EXTNAME in the header of a STDGTInn or GTInnnmm."""
     table: Values = {"HDUCLASS": "OGIP", "HDUCLAS1": "GTI", "HDUCLAS2": "STANDARD", "ONTIME": _length(spans)}
-    if name.startswith("STDGTI") and exposure.cleaned:  # SAS 13.5 wrote here what stands in EXPOSUnn
+    if name.startswith("STDGTI") and exposure.cleaned:
         values = _of_ccd(exposure, ccd, (0, 0, 610, 602)) | {"DATATYPE": "GTI.EL", "NUMGTI": len(spans)}
-        return _cards(values | table, f"{CCD_SETUP[exposure.kind]} {GTI_CLASS}")
+        return _cards(values | table, f"{OLD_GOOD_TIME[exposure.kind]} {GTI_CLASS}")
     if len(spans):
         table |= {"TSTART": float(spans[0, 0]), "TSTOP": float(spans[-1, 1])}
     keywords = f"{GTI_CLASS} ONTIME TSTART TSTOP {CLOCK}"
@@ -324,7 +335,7 @@ def _values(exposure: Exposure) -> Values:
 
 def _of_ccd(exposure: Exposure, ccd: int, window: tuple[int, int, int, int]) -> Values:
     """Give every keyword of a CCD's own tables; a flag that says what the pipeline did is 1."""
-    made: Values = dict.fromkeys(f"{CCD_SETUP[exposure.kind]} {MOS_STEPS}".split(), 1)
+    made: Values = dict.fromkeys(f"{READ_OUT[exposure.kind]} {MOS_STEPS}".split(), 1)
     made |= _values(exposure) | {"CCDID": ccd, "CCDNODE": 0, "QUADRANT": (ccd - 1) // 3, "EDUID": 0, "EDUMODE": 3}
     made |= dict(zip(("WINDOWX0", "WINDOWY0", "WINDOWDX", "WINDOWDY"), window, strict=True))
     frame_ms = 1000 * exposure.camera.frame_s
