@@ -55,7 +55,7 @@ NEEDED = {
     "numpy": "numpy", "scipy": "scipy", "numba": "numba", "pyarrow": "pyarrow", "cv2": "opencv-python-headless",
     "erfa": "pyerfa", "astropy": "astropy", "isal": "isal",
 }  # fmt: skip
-"""Modules and the packages that hold them; isal reads event lists, astropy writes simulated ones."""
+"""Modules and the packages that hold them; isal reads event lists and packs simulated ones."""
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,8 @@ FLOORS = [
     {"plan.calibrate"},
     {"releases", "releases.changes", "releases.difference", "releases.record"},
     {"releases.make"},
-    {"simulate.detector", "simulate.sky", "simulate.recovery"},  # nothing below knows of simulations
-    {"simulate.events"},
+    {"simulate.detector", "simulate.fitsbytes", "simulate.sky", "simulate.recovery"},  # nothing below knows of these
+    {"simulate.events", "simulate.headers"},
     {"simulate.files"},
     {"simulate.observation"},
     {"simulate"},

@@ -14,7 +14,7 @@ from test_cli import run
 import xscan
 from xscan.simulate import draw_sky, simulate_archive, simulate_observation
 from xscan.simulate.detector import CAMERA
-from xscan.simulate.files import Pointing
+from xscan.simulate.headers import Pointing
 from xscan.simulate.observation import TRUTH
 from xscan.simulate.recovery import compare
 from xscan.simulate.sky import Sky, Source, Transient

@@ -77,7 +77,7 @@ class Faults:
     listed : bool array, shape (k,)
         Whether BADPIXnn names it.
     filtered : float64 array, shape (k, 2), or None
-        Good time of a filter that somebody applied (GTI000nn); None if nobody did.
+        Good time of a filter that somebody applied (a cleaned list, GTInnnmm); None if nobody did.
     """
 
     missing: tuple[int, ...]

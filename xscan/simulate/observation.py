@@ -17,7 +17,8 @@ from xscan.model import CAMERAS
 from xscan.schema import column
 from xscan.simulate.detector import CAMERA
 from xscan.simulate.events import Faults, RawEvents, draw_events, draw_faults
-from xscan.simulate.files import FLAG_EXPRESSION, SUBMODE, Pointing, write_event_list, write_source_list
+from xscan.simulate.files import write_event_list, write_source_list
+from xscan.simulate.headers import FLAG_EXPRESSION, SUBMODE, Pointing
 from xscan.simulate.sky import Sky, draw_sky
 from xscan.sky import TangentPlane
 
