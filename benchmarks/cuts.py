@@ -2,7 +2,7 @@
 
     scripts/cuts FOLDER... [--lengths 1000 2000 3000 5000] [--json FILE]
 
-Every folder holds the event lists of one observation, under any name. They are cut into windows of 1, 2, 3 and 5 ks
+Every folder holds the MOS event lists of one observation, under any name. They are cut into windows of 1, 2, 3 and 5 ks
 one behind the other, from the first event on (a rest of at least half the length is a window too), and left whole
 (length 0); each camera alone and both together, with the source list and without it where there is one. Each is
 searched with the default profile.

@@ -2,10 +2,10 @@
 
     scripts/plants FOLDER... [--seed 1] [--places 10] [--counts 20 40 ...] [--durations 2 20 ...] [--json FILE]
 
-Every folder holds the event lists of one observation. Into a copy of it, all cameras together, one flare is planted
-and the copy is searched with the default profile: 20 to 2,700 counts in 2, 20, 200 and 2000 s, in good and in bad
-time (bad: 100 s with more than 0.5 ct/s of 10-12 keV per list), ten places each. The flare of n counts is the first n
-photons of that of 2,700, so that of the same place more counts are the same counts and some more.
+Every folder holds the MOS event lists of one observation, under any name. Into a copy of it, all cameras together, one
+flare is planted and the copy is searched with the default profile: 20 to 2,700 counts in 2, 20, 200 and 2000 s, in
+good and in bad time (bad: 100 s with more than 0.5 ct/s of 10-12 keV per list), ten places each. The flare of n counts
+is the first n photons of that of 2,700: at the same place more counts are the same ones and some more.
 
 A photon: King profile (core 5", slope 1.5, cut at 300"), even in time, its camera by lot. Every second flare is soft
 (photons per keV as E^-1.5 from 0.3 to 10 keV), the others hard (level from 0.5 to 12 keV). Its CCD and raw pixel
@@ -106,13 +106,17 @@ class Detector:
         self.frames: dict[int, tuple[Floats, Floats]] = {}
         for part in real.parts:
             if part.name.startswith("BADPIX"):
-                for row in part.rows:
-                    y = int(row["RAWY"])
-                    self.bad[int(part.name[6:]), max(int(row["RAWX"]), 0), y : y + max(int(row["YEXTENT"]), 1)] = True
+                self._mark(int(part.name[6:]), part.rows)
             if part.name.startswith("EXPOSU"):
                 order = np.argsort(part.rows["TIME"])
                 frames = tuple(part.rows[name][order].astype(np.float64) for name in ("TIME", "TIMEDEL"))
                 self.frames[int(part.name[6:])] = (frames[0], frames[1])
+
+    def _mark(self, ccd: int, rows: NDArray[np.void]) -> None:
+        """Mark the pixels of a BADPIXnn table; a row is a run toward larger RAWY."""
+        runs = rows["YEXTENT"] if "YEXTENT" in rows.dtype.names else np.ones(len(rows), int)
+        for x, y, run in zip(rows["RAWX"].tolist(), rows["RAWY"].tolist(), runs.tolist()):
+            self.bad[ccd, min(max(x, 0), CCD_PIXELS + 1), max(y, 0) : max(y + run, 0)] = True
 
     def take(self, time: Floats, x: Floats, y: Floats, rng: np.random.Generator) -> tuple[NDArray[np.bool_], Row]:
         """Tell which photons it takes, and their columns."""

@@ -13,7 +13,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-CAMERAS = {"EPN": "PN", "EMOS1": "M1", "EMOS2": "M2"}
+CAMERAS = {"EMOS1": "M1", "EMOS2": "M2"}
 INTERVALS = re.compile(r"(STD)?GTI\d*")
 READ_OUTS = re.compile(r"EXPOSU\d+")
 ROWS = re.compile(rb"NAXIS2  = +\d+")
@@ -90,7 +90,7 @@ def _within(part: Part, window: tuple[float, float] | None) -> NDArray[np.void]:
 
 
 def read_list(path: Path) -> RealList | None:
-    """Read a file; None if it is no event list of an imaging mode of EPIC."""
+    """Read a file; None if it is no event list of MOS with sky pixels."""
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
         content = gzip.decompress(content)
@@ -99,6 +99,9 @@ def read_list(path: Path) -> RealList | None:
     with fits.open(io.BytesIO(content)) as hdus:
         if "EVENTS" not in hdus or not {"X", "Y", "RAWX"} <= set(hdus["EVENTS"].columns.names):
             return None
+        header = hdus["EVENTS"].header
+        if header.get("INSTRUME") not in CAMERAS:
+            return None
         parts = []
         for hdu in hdus:
             at = hdu.fileinfo()
@@ -106,13 +109,11 @@ def read_list(path: Path) -> RealList | None:
             n = hdu.header["NAXIS2"] if dtype.itemsize else 0
             rows = np.frombuffer(content, dtype, n, at["datLoc"]) if n else np.empty(0, dtype)
             parts.append(Part(hdu.name, content[at["hdrLoc"] : at["datLoc"]], rows))
-        header = hdus["EVENTS"].header
-        named = (header["OBS_ID"], CAMERAS[header["INSTRUME"].strip()], header["EXPIDSTR"])
-    return RealList(*(str(text).strip() for text in named), tuple(parts))
+    return RealList(header["OBS_ID"], CAMERAS[header["INSTRUME"]], header["EXPIDSTR"], tuple(parts))
 
 
 def read_lists(folder: Path) -> list[RealList]:
-    """Read the event lists of a folder, known by their headers, in order of camera.
+    """Read the MOS event lists of a folder, known by their headers, in order of camera.
 
     Raises
     ------
@@ -122,7 +123,7 @@ def read_lists(folder: Path) -> list[RealList]:
     files = (path for path in sorted(folder.iterdir()) if path.is_file())
     lists = [found for path in files if (found := read_list(path)) is not None]
     if not lists:
-        raise SystemExit(f"{folder}: no event list; an observation is a folder of its event lists")
+        raise SystemExit(f"{folder}: no event list of MOS; give the folder of an observation's event lists")
     return sorted(lists, key=lambda one: (one.camera, one.exposure))
 
 
