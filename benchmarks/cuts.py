@@ -1,6 +1,6 @@
 """What the search makes of real lists cut into short ones.
 
-    scripts/cuts FOLDER... [--lengths 1000 2000 3000 5000] [--json FILE]
+    scripts/cuts FOLDER... [--lengths 1000 2000 3000 5000] [--shift 0] [--json FILE]
 
 Every folder holds the MOS event lists of one observation, under any name. They are cut into windows of 1, 2, 3 and 5 ks
 one behind the other, from the first event on (a rest of at least half the length is a window too), and left whole
@@ -60,9 +60,10 @@ class Job:
         return f"{self.folder.name} {'+'.join(self.cameras)}{' +sources' if self.with_sources else ''}"
 
 
-def windows(first: float, last: float, length_s: float) -> list[tuple[float, float]]:
-    """Cut a stretch of time into windows; the rest is one if it is at least half as long."""
-    whole = int((last - first) / length_s)
+def windows(first: float, last: float, length_s: float, shift: float = 0.0) -> list[tuple[float, float]]:
+    """Cut a stretch of time into windows, the first ``shift`` lengths late; a rest of half the length is one too."""
+    first += shift * length_s
+    whole = max(int((last - first) / length_s), 0)
     edges = [first + i * length_s for i in range(whole + 1)]
     if last - edges[-1] >= length_s / 2:
         edges.append(last + 1e-3)
@@ -75,7 +76,7 @@ def lists_of(folder: Path) -> tuple[RealList, ...]:
     return tuple(read_lists(folder))
 
 
-def jobs_of(folder: Path, lengths_s: Sequence[float]) -> Iterator[Job]:
+def jobs_of(folder: Path, lengths_s: Sequence[float], shift: float) -> Iterator[Job]:
     """Give every window of every set of lists of an observation; none without an event."""
     lists = lists_of(folder)
     cameras = [one.camera for one in lists]
@@ -85,7 +86,7 @@ def jobs_of(folder: Path, lengths_s: Sequence[float]) -> Iterator[Job]:
             continue
         times = np.concatenate([one.events["TIME"] for one in lists if one.camera in chosen])
         for length_s in lengths_s:
-            for start, stop in windows(float(times.min()), float(times.max()), length_s):
+            for start, stop in windows(float(times.min()), float(times.max()), length_s, shift):
                 if np.any((times >= start) & (times < stop)):
                     yield Job(folder, chosen, with_sources, length_s, (start, stop))
         yield Job(folder, chosen, with_sources, 0.0, None)
@@ -125,9 +126,9 @@ def places(regions: Sequence[Row], apart: bool = True) -> list[list[Row]]:
     return groups
 
 
-def run(folders: Sequence[Path], lengths_s: Sequence[float], processes: int) -> list[Row]:
+def run(folders: Sequence[Path], lengths_s: Sequence[float], shift: float, processes: int) -> list[Row]:
     """Search every window; give one dictionary for each."""
-    jobs = [job for folder in folders for job in jobs_of(folder, lengths_s)]
+    jobs = [job for folder in folders for job in jobs_of(folder, lengths_s, shift)]
     with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(processes) as pool:
         results = []
         for job, runs, regions in pool.map(partial(search, scratch=Path(scratch)), jobs, chunksize=4):
@@ -214,11 +215,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="event lists of one observation")
     parser.add_argument("--lengths", nargs="+", type=float, default=LENGTHS_S, help="of the windows, s")
+    parser.add_argument("--shift", type=float, default=0.0, help="begin so many lengths after the first event")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="where to keep every row of runs and regions")
     args = parser.parse_args()
     started = time.perf_counter()
-    results = run([folder.resolve() for folder in args.folders], args.lengths, args.processes)
+    results = run([folder.resolve() for folder in args.folders], args.lengths, args.shift, args.processes)
     lines = summary(results)
     print("\n".join([*lines, *listing(results)]))
     print(f"\n{len(results)} windows searched in {time.perf_counter() - started:.0f} s by xscan {xscan.__version__}")

@@ -91,6 +91,8 @@ def test_windows_and_their_rest(scripts: SimpleNamespace) -> None:
     assert windows(100.0, 2700.0, 1000.0)[2] == (2100.0, pytest.approx(2700.0, abs=0.01))
     assert windows(100.0, 700.0, 1000.0) == [(100.0, pytest.approx(700.0, abs=0.01))]
     assert windows(100.0, 500.0, 1000.0) == []
+    assert windows(100.0, 2700.0, 1000.0, 0.5)[0] == (600.0, 1600.0)
+    assert windows(100.0, 500.0, 1000.0, 0.5) == []
 
 
 def region(**about: object) -> dict[str, object]:
