@@ -211,6 +211,8 @@ class Photons:
         Energy, eV.
     camera : uint8, shape (n,)
         Index into :data:`CAMERAS`.
+    pixel : uint32, shape (n,)
+        Raw pixel, as in :class:`EventList`.
     """
 
     box: Box
@@ -220,6 +222,7 @@ class Photons:
     y_px: NDArray[np.uint16]
     pi: NDArray[np.uint16]
     camera: NDArray[np.uint8]
+    pixel: NDArray[np.uint32]
 
     def cells(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Give the cell (y, x) of the plane of each event, shape (n,) each."""
