@@ -30,7 +30,7 @@ FLOORS = [
     {"backends", "backends.numpy_", "backends.numba_", "backends.cuda"}
     | {"backends.numba_events", "backends.numba_dropouts", "backends.numba_live"},
     {"subsets", "frames", "background", "detect", "lightcurve", "missions.fitsfile"},
-    {"position", "missions.hotpixels"},
+    {"position", "detector", "missions.hotpixels"},
     {"missions.xmm_list"},
     {"missions.xmm"},
     {"search"},

@@ -255,7 +255,7 @@ def _run(result: ViewResult) -> Row:
 
 
 def _region(det_id: str, obsid: str, subset: int, result: ViewResult, found: Found) -> Row:
-    search, region, place = result.search, found.region, found.place
+    search, region, place, detector = result.search, found.region, found.place, found.detector
     assert search is not None
     voxels, members = search.voxels, region.members
     n, mu, eclipse, t = (column[members] for column in (voxels.n, voxels.mu, voxels.eclipse, voxels.t))
@@ -289,6 +289,13 @@ def _region(det_id: str, obsid: str, subset: int, result: ViewResult, found: Fou
         "n_peak": n_peak,
         "n_eclipse": n_eclipse,
         **{f"n_{camera}": int(count) for camera, count in zip(CAMERAS, found.by_camera, strict=True)},
+        "n_pixels": detector.n_pixels,
+        "n_ccds": detector.n_ccds,
+        "n_readouts": detector.n_readouts,
+        "share_pixel": detector.share_pixel,
+        "share_readout": detector.share_readout,
+        "edge_px": detector.edge_px,
+        **{f"live_{camera}": detector.live.get(camera) for camera in CAMERAS},
         "t_start_s": float(edges[t.min()]),
         "t_stop_s": float(edges[t.max() + 1]),
         "n_max": int(n[best]),
