@@ -143,8 +143,8 @@ def event_list(rng: np.random.Generator, camera: str, n: int, span: float, place
     return EventList(
         info, TangentPlane(1, 1), 850, 0.0, time,
         np.clip(x, 1, 51_840).astype(np.uint16), np.clip(y, 1, 51_840).astype(np.uint16),
-        rng.integers(200, 12_001, n).astype(np.uint16), ccd, rng.choice([0, 1, 2, 16 * 640**2 - 1], n).astype(np.uint32),
-        (T0, T0 + span), {},
+        rng.integers(200, 12_001, n).astype(np.uint16), ccd,
+        rng.choice([0, 1, 2, 16 * 640**2 - 1], n).astype(np.uint32), (T0, T0 + span), {},
     )  # fmt: skip
 
 

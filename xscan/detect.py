@@ -101,9 +101,7 @@ def regions(
     return [_region(label, members, voxels, image, grid) for label, members in enumerate(groups)]
 
 
-def _region(
-    label: int, members: NDArray[np.intp], voxels: Voxels, image: NDArray[np.integer], grid: Grid
-) -> Region:
+def _region(label: int, members: NDArray[np.intp], voxels: Voxels, image: NDArray[np.integer], grid: Grid) -> Region:
     cells = np.unique(voxels.y[members].astype(np.int64) * grid.box.nx + voxels.x[members])
     y, x = np.divmod(cells, grid.box.nx)
     weight = image[y, x].astype(np.float64)

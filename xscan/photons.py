@@ -151,5 +151,13 @@ def sort_photons(
     cell = (y.astype(np.int64) - box.y0) * box.nx + (x.astype(np.int64) - box.x0)
     order = np.lexsort((pixel, pi, camera, y_px, x_px, tick, cell))
     offsets = np.searchsorted(cell[order], np.arange(box.nx * box.ny + 1))
-    columns = (column[order] for column in (tick, x_px, y_px, pi, camera, pixel))
-    return Photons(box, offsets.astype(np.int64), *columns)
+    return Photons(
+        box,
+        offsets.astype(np.int64),
+        tick[order],
+        x_px[order],
+        y_px[order],
+        pi[order],
+        camera[order],
+        pixel[order],
+    )

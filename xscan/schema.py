@@ -187,6 +187,14 @@ REGIONS = pa.schema(
         column("bbox_y1", pa.int32(), "cell", "bounding box: end along Y, exclusive"),
         column("cell_arcsec", pa.float64(), "arcsec", "true side of a cell"),
         column("area_cells", pa.int32(), "cell", "cells with a flagged voxel"),
+        column(
+            "parent",
+            pa.string(),
+            "",
+            "det_id of the brighter region of this view that explains this one: by its wings, or, of an eclipse, because "
+            "the expectation holds its counts; null if it stands for itself",
+            True,
+        ),
         column("kind", pa.string(), "", "peak or eclipse; with profile exod2 also both"),
         column("n_peak", pa.int32(), "", "voxels with too many counts"),
         column("n_eclipse", pa.int32(), "", "voxels with too few counts"),

@@ -27,6 +27,7 @@ from xscan.model import Expectation, Frames, InputFile, Observation, Photons, So
 from xscan.photons import CUT_BY, Gate
 from xscan.position import Place, locate, locate_cells
 from xscan.subsets import Subset, good_intervals, make_subsets
+from xscan.wings import parents
 
 __all__ = ["CameraSeconds", "Found", "Search", "SubsetSearch", "ViewResult", "search_observation"]
 
@@ -80,6 +81,8 @@ class Found:
     counts : int
         Counts of the region's cells in all frames not rejected.
     detector : DetectorFacts
+    parent : int or None
+        Label of the brighter region in whose wings this one lies.
     """
 
     region: Region
@@ -89,6 +92,7 @@ class Found:
     by_camera: NDArray[np.int64]
     counts: int
     detector: DetectorFacts
+    parent: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,18 +289,22 @@ def _describe(search: Search, pi_range: tuple[int, int], shared: _Shared) -> tup
     image = search.images.sum(axis=0)
     by_camera = counts.by_camera(voxels)
     detector = Detector(shared.subset, shared.live, rules, shared.backend)
+    gathered = regions(voxels, image, photons, pi_range, expected, frames, grid, rules)
+    places = [locate(one, voxels, photons, pi_range, expected, frames, grid, plane, rules) for one in gathered]
+    parent = parents(gathered, places, voxels, by_camera, photons, pi_range, expected, grid)
     found = []
-    for region in regions(voxels, image, photons, pi_range, expected, frames, grid, rules):
+    for region, place in zip(gathered, places, strict=True):
         cells = np.unique(voxels.y[region.members].astype(np.int64) * grid.box.nx + voxels.x[region.members])
         found.append(
             Found(
                 region,
-                locate(region, voxels, photons, pi_range, expected, frames, grid, plane, rules),
+                place,
                 locate_cells(region, grid, plane),
                 light_curve(region.box, counts, expected, frames, grid, rules),
                 by_camera[region.members].sum(axis=0),
                 int(image.ravel()[cells].sum()),
                 detector.facts(region, voxels, photons, pi_range, grid),
+                parent[region.label],
             )
         )
     return tuple(found)

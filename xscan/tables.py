@@ -116,8 +116,10 @@ def tabulate(
                 watch(search, result)
             runs.append(always | {"subset": number, "inputs": inputs} | _run(result) | {"seconds_spent": spent})
             for found in result.found:
-                det_id = f"{observation.obsid}_{number}_{result.view.label}_{found.region.label}"
-                regions.append(_region(det_id, observation.obsid, number, result, found))
+                in_view = f"{observation.obsid}_{number}_{result.view.label}"
+                det_id = f"{in_view}_{found.region.label}"
+                parent = None if found.parent is None else f"{in_view}_{found.parent}"
+                regions.append(_region(det_id, observation.obsid, number, result, found) | {"parent": parent})
                 voxels.append(_voxels(det_id, observation.obsid, result, found))
                 curves.append(_curve(det_id, observation.obsid, result, found))
     if not runs:
@@ -143,6 +145,8 @@ def failed_tables(
 def distinct_places(regions: Iterable[Row], most: int) -> list[Row]:
     """Keep of regions at one place (30 arcsec) the most significant: several views see one event.
 
+    Regions in the wings of another (those with a ``parent``) are left out.
+
     Parameters
     ----------
     regions : iterable of dict
@@ -156,7 +160,7 @@ def distinct_places(regions: Iterable[Row], most: int) -> list[Row]:
         Rows of ``regions``, the most significant first.
     """
     kept: list[Row] = []
-    for row in sorted(regions, key=lambda row: row["log10_p_min"]):
+    for row in sorted((row for row in regions if row["parent"] is None), key=lambda row: row["log10_p_min"]):
         same = [other for other in kept if other["obsid"] == row["obsid"]]
         ra, dec = [other["ra_deg"] for other in same], [other["dec_deg"] for other in same]
         if not (separation_arcsec(row["ra_deg"], row["dec_deg"], ra, dec) < SAME_PLACE_ARCSEC).any():
