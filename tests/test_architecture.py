@@ -31,7 +31,7 @@ FLOORS = [
     | {"backends.numba_events", "backends.numba_dropouts", "backends.numba_live"},
     {"subsets", "frames", "background", "detect", "lightcurve", "missions.fitsfile"},
     {"position", "detector", "missions.hotpixels"},
-    {"wings", "missions.xmm_list"},
+    {"wings", "moves", "missions.xmm_list"},
     {"missions.xmm"},
     {"search"},
     {"schema"},

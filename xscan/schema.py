@@ -85,6 +85,7 @@ RUNS = pa.schema(
         column("state", pa.string(), "", "done, empty (no event), skipped (cannot be searched) or failed"),
         column("reason", pa.string(), "", "reason code where the state is not done", True),
         column("message", pa.string(), "", "the sentence for the reason", True),
+        column("remarks", pa.string(), "", "what may be wrong with the regions, sentences joined by '; '", True),
         column("target", pa.string(), "", "OBJECT of the event lists"),
         column("n_regions", pa.int32(), "", "regions found"),
         column("n_voxels", pa.int64(), "", "voxels flagged"),
@@ -191,7 +192,7 @@ REGIONS = pa.schema(
             "parent",
             pa.string(),
             "",
-            "det_id of the brighter region of this view that explains this one: by its wings, or, of an eclipse, because "
+            "det_id of the brighter region of this view that explains this one: by its wings, or an eclipse because "
             "the expectation holds its counts; null if it stands for itself",
             True,
         ),

@@ -24,6 +24,7 @@ from xscan.goodtime import Floats, intersect
 from xscan.grid import Box, Grid, cells_across
 from xscan.lightcurve import LightCurve, light_curve
 from xscan.model import Expectation, Frames, InputFile, Observation, Photons, Sources, Voxels
+from xscan.moves import remark_on_moves
 from xscan.photons import CUT_BY, Gate
 from xscan.position import Place, locate, locate_cells
 from xscan.subsets import Subset, good_intervals, make_subsets
@@ -100,7 +101,7 @@ class ViewResult:
     """What one view of a subset gave.
 
     ``reason`` is None if the view was searched; then ``search`` is there and ``found`` lists its
-    regions, perhaps none.
+    regions, perhaps none. ``remarks`` are sentences on what may be wrong with them.
     """
 
     view: View
@@ -110,6 +111,7 @@ class ViewResult:
     camera_seconds: dict[str, CameraSeconds] = field(default_factory=dict)
     search: Search | None = None
     found: tuple[Found, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +240,10 @@ def _search_view(
     n_rejected = n_events - int(images.sum())  # whose frames are of no kind
     search = Search(grid, frames, counts, images, disks, mask, expected, voxels, n_rejected)
     found = _describe(search, (pi_from, view.pi_hi), shared)
-    return ViewResult(view, None, "", n_events, spent, search, found)
+    remark = None
+    if found:
+        remark = remark_on_moves(shared.photons, (pi_from, view.pi_hi), expected, frames, grid)
+    return ViewResult(view, None, "", n_events, spent, search, found, () if remark is None else (remark,))
 
 
 def _grid(view: View, shared: _Shared) -> Grid:

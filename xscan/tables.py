@@ -237,6 +237,7 @@ def _run(result: ViewResult) -> Row:
         "band_hi_kev": view.hi_kev,
         "n_regions": len(result.found),
         "n_events": result.n_events,
+        "remarks": "; ".join(result.remarks) or None,
     }
     for camera, seconds in result.camera_seconds.items():
         for what in ("good", "bad", "rejected", "lost"):
