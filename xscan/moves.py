@@ -62,17 +62,18 @@ def remark_on_moves(
     n = np.array(list(_images(photons, pi_range, frames, grid, per_part)))
     mu = np.array(list(_expected_images(expected, grid, per_part)))
     n *= mu.sum(axis=0) > 0
-    best = 0, 0, 0, 0
+    best = 0, 0, 0, 0  # the moment at which most cells change is nearest to the true one
     for k in range(1, len(n)):
         change = _change(n[:k].sum(axis=0), n[k:].sum(axis=0), mu[:k].sum(axis=0), mu[k:].sum(axis=0))
-        up, down = (_n_places(change > SIGMA), _n_places(change < -SIGMA))
-        best = max(best, (min(up, down), up, down, k))
-    fewer, up, down, k = best
-    if fewer < PLACES:
+        up, down = _n_places(change > SIGMA), _n_places(change < -SIGMA)
+        if min(up, down) >= PLACES:
+            best = max(best, (int(np.count_nonzero(abs(change) > SIGMA)), up, down, k))
+    n_cells, up, down, k = best
+    if n_cells == 0:
         return None
     moment = grid.frame_edges()[k * per_part]
     return (
-        f"the pointing or the background moved about {moment:.0f} s (mission time, to {per_part * grid.dt_s:.0f} s): "
+        f"the pointing or the background moved about {moment:.0f} s (mission time, +- {per_part * grid.dt_s:.0f} s): "
         f"{up} places turn brighter there and {down} fainter; regions of this view may be steady sources that moved"
     )
 

@@ -12,7 +12,7 @@ from xscan.model import CAMERAS
 
 __all__ = ["CIRCUMSTANCES", "CUTS", "LIGHTCURVES", "REGIONS", "RUNS", "SCHEMAS", "VOXELS", "column"]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 CUTS = {
     "time": "TIME not a finite number",
