@@ -46,29 +46,30 @@ def binned(
     camera: ArrayLike = 0,
     x_px: ArrayLike | None = None,
     y_px: ArrayLike | None = None,
+    pixel: ArrayLike = 1,
 ) -> Photons:
     """Photons in cells of 20 arcsec, in the middle of each unless told; scalars are spread over all of them."""
     n = len(np.atleast_1d(np.asarray(tick)))
-    columns = (tick, x, y, pi, camera)
-    t, cell_x, cell_y, energy, cam = (np.broadcast_to(np.asarray(values), n) for values in columns)
+    columns = (tick, x, y, pi, camera, pixel)
+    t, cell_x, cell_y, energy, cam, raw = (np.broadcast_to(np.asarray(values), n) for values in columns)
     middle = [(np.asarray(cells) + 0.5) * CELL for cells in (cell_x, cell_y)]
     pixels = [m if given is None else np.asarray(given) for m, given in zip(middle, (x_px, y_px), strict=True)]
     return sort_photons(
         t.astype(np.int32), cell_x.astype(np.int16), cell_y.astype(np.int16), *(p.astype(np.uint16) for p in pixels),
-        energy.astype(np.uint16), cam.astype(np.uint8),
+        energy.astype(np.uint16), cam.astype(np.uint8), raw.astype(np.uint32),
     )  # fmt: skip
 
 
 def joined(*several: Photons) -> Photons:
     """All of them together."""
-    columns = [(p.tick, *p.cells()[::-1], p.pi, p.camera, p.x_px, p.y_px) for p in several]
+    columns = [(p.tick, *p.cells()[::-1], p.pi, p.camera, p.x_px, p.y_px, p.pixel) for p in several]
     return binned(*(np.concatenate(parts) for parts in zip(*columns, strict=True)))
 
 
 def chosen(p: Photons, index: NDArray[Any]) -> Photons:
     """Some of them."""
     y, x = p.cells()
-    return binned(*(values[index] for values in (p.tick, x, y, p.pi, p.camera, p.x_px, p.y_px)))
+    return binned(*(values[index] for values in (p.tick, x, y, p.pi, p.camera, p.x_px, p.y_px, p.pixel)))
 
 
 def round_time(time: ArrayLike) -> NDArray[np.float64]:

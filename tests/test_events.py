@@ -143,8 +143,8 @@ def event_list(rng: np.random.Generator, camera: str, n: int, span: float, place
     return EventList(
         info, TangentPlane(1, 1), 850, 0.0, time,
         np.clip(x, 1, 51_840).astype(np.uint16), np.clip(y, 1, 51_840).astype(np.uint16),
-        rng.integers(200, 12_001, n).astype(np.uint16), ccd, rng.integers(0, 3, n).astype(np.uint32),
-        (T0, T0 + span), {},
+        rng.integers(200, 12_001, n).astype(np.uint16), ccd,
+        rng.choice([0, 1, 2, 16 * 640**2 - 1], n).astype(np.uint32), (T0, T0 + span), {},
     )  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def some_gate(rng: np.random.Generator, span: float) -> Gate:
 
 def assert_same_photons(a: Photons, b: Photons) -> None:
     assert a.box == b.box
-    for name in ("offsets", "tick", "x_px", "y_px", "pi", "camera"):
+    for name in ("offsets", "tick", "x_px", "y_px", "pi", "camera", "pixel"):
         left, right = getattr(a, name), getattr(b, name)
         assert left.dtype == right.dtype
         np.testing.assert_array_equal(left, right, err_msg=name)
@@ -329,11 +329,11 @@ def test_photons_keep_what_went_in(seed: int, n: int) -> None:
         rng.integers(0, 50, n).astype(np.int32), rng.integers(3, 9, n).astype(np.int16),
         rng.integers(90, 95, n).astype(np.int16), rng.integers(1, 51_841, n).astype(np.uint16),
         rng.integers(1, 51_841, n).astype(np.uint16), rng.integers(200, 12_001, n).astype(np.uint16),
-        rng.integers(0, 3, n).astype(np.uint8),
+        rng.integers(0, 3, n).astype(np.uint8), rng.integers(0, 16 * 640**2, n).astype(np.uint32),
     )  # fmt: skip
     p = sort_photons(*columns)
     y, x = p.cells()
-    came_out = sorted(zip(*(c.tolist() for c in (p.tick, x, y, p.x_px, p.y_px, p.pi, p.camera)), strict=True))
+    came_out = sorted(zip(*(c.tolist() for c in (p.tick, x, y, p.x_px, p.y_px, p.pi, p.camera, p.pixel)), strict=True))
     assert came_out == sorted(zip(*(c.tolist() for c in columns), strict=True))
     for c in range(p.offsets.size - 1):
         assert (np.diff(p.tick[p.offsets[c] : p.offsets[c + 1]]) >= 0).all()

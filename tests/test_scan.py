@@ -246,7 +246,7 @@ rng = np.random.default_rng(1)
 n, nt = 2_600_000, 20_000
 cells = rng.integers(2, 126, (2, n)).astype(np.int16)
 p = sort_photons(rng.integers(0, nt * 5000, n).astype(np.int32), cells[0], cells[1], *(400 * cells).astype(np.uint16),
-            rng.integers(200, 12000, n).astype(np.uint16), np.zeros(n, np.uint8))
+            rng.integers(200, 12000, n).astype(np.uint16), np.zeros(n, np.uint8), np.ones(n, np.uint32))
 grid = Grid(0.0, 5000, nt, 129, Box(2, 126, 2, 126))
 counts = get_backend("numpy").load(p).bin(grid, 200, 12000)
 frames = Frames(np.zeros(nt, bool), np.zeros(nt, bool), np.ones(nt))

@@ -141,6 +141,8 @@ class Rules:
     """Source disks at true places and scale. EXOD2: cells counted from their left edges."""
     edge_normalised: bool = True
     """Smoothing divides by the part of the kernel inside the box. EXOD2: zero outside."""
+    labels_in_time: bool = True
+    """Regions end in time too, and hold either too many or too few counts. EXOD2: one region per place."""
     fitted_places: bool = True
     """Places fitted to the photons, else centres of cells, ICRS. EXOD2: left edges plus a fixed shift, FK5."""
     float64_lightcurves: bool = True

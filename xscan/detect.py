@@ -1,4 +1,4 @@
-"""Gather flagged voxels into regions."""
+"""Gather flagged voxels into regions: what touches on the sky, and goes on in time."""
 
 from __future__ import annotations
 
@@ -6,24 +6,33 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
 
+from xscan.bayes import poisson_tail
+from xscan.config import Rules
 from xscan.grid import Box, Grid
-from xscan.model import Voxels
+from xscan.model import Expectation, Frames, Photons, Voxels
 
 __all__ = ["Region", "regions"]
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 
+ENDED_P = 1e-3
+"""Poisson tail down to which counts are compatible with a hypothesis: that an event ended, or that it goes on."""
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Touching cells with at least one flagged voxel each.
+    """Flagged voxels that belong together.
 
     Attributes
     ----------
     label : int
-        From 0, in order of x, then y, of the first cell.
+        From 0, in order of x, then y, then t, of the first voxel.
     box : Box
         Bounding box, cells of the whole plane.
     area : int
@@ -42,37 +51,184 @@ class Region:
     members: NDArray[np.intp]
 
 
-def regions(voxels: Voxels, image: NDArray[np.integer], grid: Grid) -> list[Region]:
-    """Label the cells that hold flagged voxels, eight neighbours each.
+def regions(
+    voxels: Voxels,
+    image: NDArray[np.integer],
+    photons: Photons,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    frames: Frames,
+    grid: Grid,
+    rules: Rules,
+) -> list[Region]:
+    """Gather flagged voxels into regions.
+
+    Two voxels belong together if both have too many counts or both too few, their cells touch (eight
+    neighbours, or the same cell), and the event goes on from the one to the other: no frame that was
+    searched lies in between, or the counts of the two cells in those frames do not show that it ended.
+    They show it if they are compatible with what is expected there, and not with the event at the level of
+    the weaker of the two voxels; compatible is a Poisson tail of at least :data:`ENDED_P`. So a long flare
+    that is flagged now and then is one region, and two bursts at one place with a quiet time in between
+    are two. Frames that are rejected say nothing.
 
     Parameters
     ----------
     voxels : Voxels
     image : int array, shape (ny, nx)
         Counts of all frames that were not rejected: the weights of the centroid.
+    photons : Photons
+    pi_range : (int, int)
+        The view's band, eV, the second exclusive.
+    expected : Expectation
+    frames : Frames
     grid : Grid
+    rules : Rules
+        Without ``labels_in_time`` touching cells are one region, whatever the time (EXOD2).
 
     Returns
     -------
     list of Region
         In order of label.
     """
+    if len(voxels) == 0:
+        return []
+    if rules.labels_in_time:
+        of_voxel = _labels_in_time(voxels, photons, pi_range, expected, frames, grid)
+    else:
+        of_voxel = _labels_of_cells(voxels, grid)
+    order = np.argsort(of_voxel, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(of_voxel[order])) + 1)
+    return [_region(label, members, voxels, image, grid) for label, members in enumerate(groups)]
+
+
+def _region(label: int, members: NDArray[np.intp], voxels: Voxels, image: NDArray[np.integer], grid: Grid) -> Region:
+    cells = np.unique(voxels.y[members].astype(np.int64) * grid.box.nx + voxels.x[members])
+    y, x = np.divmod(cells, grid.box.nx)
+    weight = image[y, x].astype(np.float64)
+    if weight.sum() == 0:  # an eclipse may cover cells that never saw a count
+        weight[:] = 1.0
+    box = Box.around(x + grid.box.x0, y + grid.box.y0)
+    x_mean = float((x * weight).sum() / weight.sum()) + grid.box.x0
+    y_mean = float((y * weight).sum() / weight.sum()) + grid.box.y0
+    return Region(label, box, cells.size, x_mean, y_mean, members)
+
+
+def _labels_of_cells(voxels: Voxels, grid: Grid) -> NDArray[np.intp]:
+    """Label the cells that hold flagged voxels, eight neighbours each; give each voxel's label, from 0."""
     ny, nx, _ = grid.shape
     flagged = np.zeros((ny, nx), bool)
     flagged[voxels.y, voxels.x] = True
     # labels run with x slowest, as in EXOD2, whose arrays are (x, y)
-    labels, n_regions = ndimage.label(flagged.T, structure=EIGHT_NEIGHBOURS)
-    labels = labels.T
-    of_voxel = labels[voxels.y, voxels.x]
-    found = []
-    for label in range(1, n_regions + 1):
-        y, x = np.nonzero(labels == label)
-        weight = image[y, x].astype(np.float64)
-        if weight.sum() == 0:  # an eclipse may cover cells that never saw a count
-            weight[:] = 1.0
-        box = Box.around(x + grid.box.x0, y + grid.box.y0)
-        x_mean = float((x * weight).sum() / weight.sum()) + grid.box.x0
-        y_mean = float((y * weight).sum() / weight.sum()) + grid.box.y0
-        members = np.flatnonzero(of_voxel == label)
-        found.append(Region(label - 1, box, x.size, x_mean, y_mean, members))
-    return found
+    labels, _ = ndimage.label(flagged.T, structure=EIGHT_NEIGHBOURS)
+    return np.asarray(labels.T[voxels.y, voxels.x] - 1, np.intp)
+
+
+def _labels_in_time(
+    voxels: Voxels,
+    photons: Photons,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    frames: Frames,
+    grid: Grid,
+) -> NDArray[np.intp]:
+    """Label voxels that touch on the sky and go on in time; give each voxel's label, from 0."""
+    first, then = _successors(voxels, grid)
+    searched = np.concatenate([[0], np.cumsum(~frames.rejected)])
+    adjacent = searched[voxels.t[then]] - searched[voxels.t[first]] <= 1
+    apart = np.flatnonzero(~adjacent)
+    joined = adjacent.copy()
+    if apart.size:
+        gaps = _Gaps(voxels, photons, pi_range, expected, frames, grid)
+        joined[apart] = gaps.show_no_end(first[apart], then[apart])
+    k = len(voxels)
+    links = sparse.coo_array((np.ones(joined.sum(), np.int8), (first[joined], then[joined])), (k, k))
+    n_labels, labels = sparse.csgraph.connected_components(links, directed=False)
+    # number them by their first voxel, x slowest
+    order = np.lexsort((voxels.t, voxels.y, voxels.x))
+    first_of = np.full(n_labels, k)
+    np.minimum.at(first_of, labels[order], np.arange(k))
+    return np.asarray(np.argsort(np.argsort(first_of))[labels], np.intp)
+
+
+def _successors(voxels: Voxels, grid: Grid) -> tuple[Ints, Ints]:
+    """Pair each voxel with the next one of its kind in its own cell and in each touching cell.
+
+    The next is the first that is not earlier; of its own cell, the first that is later.
+    """
+    ny, nx, nt = grid.shape
+    # one row and column of nothing on each side, so that neighbours are neighbours; peaks before eclipses
+    cell = (voxels.y.astype(np.int64) + 1) * (nx + 2) + voxels.x + 1 + voxels.eclipse * np.int64((ny + 2) * (nx + 2))
+    key = cell * nt + voxels.t
+    order = np.argsort(key, kind="stable")
+    in_order, cell_in_order = key[order], cell[order]
+    first, then = [], []
+    for step in ((dy * (nx + 2) + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)):
+        place = np.searchsorted(in_order, key + step * nt, side="right" if step == 0 else "left")
+        place_inside = np.minimum(place, len(order) - 1)
+        found = np.flatnonzero((place < len(order)) & (cell_in_order[place_inside] == cell + step))
+        first.append(found)
+        then.append(order[place[found]])
+    return np.concatenate(first), np.concatenate(then)
+
+
+class _Gaps:
+    """What the flagged cells sent between two flagged voxels, and what was expected of them."""
+
+    def __init__(
+        self,
+        voxels: Voxels,
+        photons: Photons,
+        pi_range: tuple[int, int],
+        expected: Expectation,
+        frames: Frames,
+        grid: Grid,
+    ) -> None:
+        self._voxels, self._nt = voxels, grid.nt
+        cells, self._place = np.unique(voxels.y.astype(np.int64) * grid.box.nx + voxels.x, return_inverse=True)
+        y, x = np.divmod(cells, grid.box.nx)
+        self._template, self._source = expected.template[:, y, x], expected.source[:, y, x]
+        known = ~frames.rejected & (expected.rate + expected.live > 0)
+        kinds = (expected.kind == np.arange(2)[:, None]) & known
+        self._rate, self._live, self._frames = (
+            np.concatenate([np.zeros((2, 1)), np.cumsum(kinds * values, axis=1)], axis=1)
+            for values in (expected.rate, expected.live, 1.0)
+        )
+        index, of_photon = photons.of_cells(y + grid.box.y0, x + grid.box.x0)
+        frame, pi = photons.tick[index] // grid.dt_ms, photons.pi[index]
+        inside = (pi >= pi_range[0]) & (pi < pi_range[1]) & (frame >= 0) & (frame < grid.nt)
+        of_photon, frame = of_photon[inside], frame[inside]
+        counts = known[frame] & (self._template[expected.kind[frame], of_photon] > 0)
+        self._key = of_photon[counts] * grid.nt + frame[counts]
+
+    def show_no_end(self, first: Ints, then: Ints) -> Bools:
+        """Tell whether an event may go on from one voxel to another, shape (k,) each."""
+        voxels = self._voxels
+        one, other = self._place[first], self._place[then]
+        n, mu, n_frames = self._between(one, voxels.t[first], voxels.t[then])
+        n2, mu2, n_frames2 = self._between(other, voxels.t[first], voxels.t[then])
+        n, mu, n_frames = n + n2 * (other != one), mu + mu2 * (other != one), np.maximum(n_frames, n_frames2)
+        excess, ratio = voxels.n - voxels.mu, (voxels.n + 1) / voxels.mu
+        level = np.where(
+            voxels.eclipse[first],
+            mu * np.maximum(ratio[first], ratio[then]),
+            mu + n_frames * np.minimum(excess[first], excess[then]),
+        )
+        searched = np.flatnonzero(mu > 0)
+        n, mu, level, eclipse = n[searched], mu[searched], level[searched], voxels.eclipse[first][searched]
+        goes_on = np.ones(first.size, bool)
+        goes_on[searched] = (poisson_tail(n, mu, eclipse) < ENDED_P) | (poisson_tail(n, level, ~eclipse) >= ENDED_P)
+        return goes_on
+
+    def _between(
+        self, cell: Ints, t_first: NDArray[np.int32], t_then: NDArray[np.int32]
+    ) -> tuple[Ints, Floats, Floats]:
+        """Give counts, expected counts and the number of frames of a cell between two frames."""
+        low, high = np.searchsorted(self._key, [cell * self._nt + t_first + 1, cell * self._nt + t_then])
+        mu, n_frames = np.zeros(cell.size), np.zeros(cell.size)
+        for kind in (0, 1):
+            rate, live, frames = (
+                total[kind, t_then] - total[kind, t_first + 1] for total in (self._rate, self._live, self._frames)
+            )
+            mu += self._template[kind, cell] * rate + self._source[kind, cell] * live
+            n_frames += frames * (self._template[kind, cell] > 0)
+        return high - low, mu, n_frames

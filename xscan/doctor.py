@@ -107,7 +107,7 @@ def _photons(rng: np.random.Generator, grid: Grid, level: np.ndarray) -> Photons
     pixel = np.ones(t.size, np.uint16)
     return sort_photons(
         tick.astype(np.int32), (x + grid.box.x0).astype(np.int16), (y + grid.box.y0).astype(np.int16), pixel, pixel,
-        pixel * 1000, np.zeros(t.size, np.uint8),
+        pixel * 1000, np.zeros(t.size, np.uint8), pixel.astype(np.uint32),
     )  # fmt: skip
 
 

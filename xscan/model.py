@@ -211,6 +211,8 @@ class Photons:
         Energy, eV.
     camera : uint8, shape (n,)
         Index into :data:`CAMERAS`.
+    pixel : uint32, shape (n,)
+        Raw pixel, as in :class:`EventList`.
     """
 
     box: Box
@@ -220,6 +222,7 @@ class Photons:
     y_px: NDArray[np.uint16]
     pi: NDArray[np.uint16]
     camera: NDArray[np.uint8]
+    pixel: NDArray[np.uint32]
 
     def cells(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Give the cell (y, x) of the plane of each event, shape (n,) each."""
@@ -232,10 +235,18 @@ class Photons:
         mine = self.box
         x = np.arange(max(box.x0, mine.x0), min(box.x1, mine.x1))
         y = np.arange(max(box.y0, mine.y0), min(box.y1, mine.y1))
-        cell = ((y[:, None] - mine.y0) * mine.nx + x - mine.x0).ravel()
+        index, number = self.of_cells(np.repeat(y, x.size), np.tile(x, y.size))
+        return index, y[number // max(x.size, 1)], x[number % max(x.size, 1)]
+
+    def of_cells(self, y: NDArray[np.integer], x: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give the places of the events in chosen cells of the plane, within the box, and which cell each is in.
+
+        In the order of the cells given, and of the events in each; shape (k,) each.
+        """
+        cell = (y.astype(np.int64) - self.box.y0) * self.box.nx + x - self.box.x0
         first, n = self.offsets[cell], self.offsets[cell + 1] - self.offsets[cell]
         index = np.repeat(first - np.cumsum(n) + n, n) + np.arange(n.sum())
-        return index, np.repeat(np.repeat(y, x.size), n), np.repeat(np.tile(x, y.size), n)
+        return index, np.repeat(np.arange(cell.size), n)
 
 
 @dataclass(frozen=True, slots=True)

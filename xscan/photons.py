@@ -92,9 +92,10 @@ def merge(
         time_s = events.time[keep]
         tick = np.minimum(ticks_of(time_s, t0), last_tick(t0, t1))  # the range is closed
         camera = np.full(tick.size, CAMERAS.index(events.camera), np.uint8)
-        parts.append((tick, events.x[keep], events.y[keep], events.pi[keep], camera))
-    tick, x_px, y_px, pi, camera = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return sort_photons(tick, cells_of(x_px, n_cells), cells_of(y_px, n_cells), x_px, y_px, pi, camera), removed
+        parts.append((tick, events.x[keep], events.y[keep], events.pi[keep], camera, events.pixel[keep]))
+    tick, x_px, y_px, pi, camera, pixel = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    x, y = cells_of(x_px, n_cells), cells_of(y_px, n_cells)
+    return sort_photons(tick, x, y, x_px, y_px, pi, camera, pixel), removed
 
 
 def band_curve(photons: Photons, pi_range: tuple[int, int], bin_ms: int, end_ms: int) -> NDArray[np.int64]:
@@ -140,13 +141,23 @@ def sort_photons(
     y_px: NDArray[np.uint16],
     pi: NDArray[np.uint16],
     camera: NDArray[np.uint8],
+    pixel: NDArray[np.uint32],
 ) -> Photons:
     """Sort events by cell (x, y: cells of the plane), and by time within a cell, shape (n,) each.
 
-    Ties are broken by place, camera and energy, so that the order of the lists never matters.
+    Ties are broken by place, camera, energy and raw pixel, so that the order of the lists never matters.
     """
     box = Box.around(x, y) if x.size else Box(0, 1, 0, 1)
     cell = (y.astype(np.int64) - box.y0) * box.nx + (x.astype(np.int64) - box.x0)
-    order = np.lexsort((pi, camera, y_px, x_px, tick, cell))
+    order = np.lexsort((pixel, pi, camera, y_px, x_px, tick, cell))
     offsets = np.searchsorted(cell[order], np.arange(box.nx * box.ny + 1))
-    return Photons(box, offsets.astype(np.int64), tick[order], x_px[order], y_px[order], pi[order], camera[order])
+    return Photons(
+        box,
+        offsets.astype(np.int64),
+        tick[order],
+        x_px[order],
+        y_px[order],
+        pi[order],
+        camera[order],
+        pixel[order],
+    )

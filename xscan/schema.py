@@ -12,7 +12,7 @@ from xscan.model import CAMERAS
 
 __all__ = ["CIRCUMSTANCES", "CUTS", "LIGHTCURVES", "REGIONS", "RUNS", "SCHEMAS", "VOXELS", "column"]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 CUTS = {
     "time": "TIME not a finite number",
@@ -85,6 +85,7 @@ RUNS = pa.schema(
         column("state", pa.string(), "", "done, empty (no event), skipped (cannot be searched) or failed"),
         column("reason", pa.string(), "", "reason code where the state is not done", True),
         column("message", pa.string(), "", "the sentence for the reason", True),
+        column("remarks", pa.string(), "", "what may be wrong with the regions, sentences joined by '; '", True),
         column("target", pa.string(), "", "OBJECT of the event lists"),
         column("n_regions", pa.int32(), "", "regions found"),
         column("n_voxels", pa.int64(), "", "voxels flagged"),
@@ -123,6 +124,42 @@ RUNS = pa.schema(
     ]
 )
 
+_PEAK = "of the photons in voxels with too many counts; null if there is none"
+
+_DETECTOR = [
+    column("n_pixels", pa.int32(), "", f"distinct raw pixels (camera, CCD, RAWX, RAWY) {_PEAK}", True),
+    column("n_ccds", pa.int32(), "", f"distinct CCDs {_PEAK}", True),
+    column(
+        "n_readouts",
+        pa.int32(),
+        "",
+        "distinct read-outs, those of all CCDs of a camera at one moment counted once (EXPOSUnn rows, else photons "
+        f"within one frame time) {_PEAK}",
+        True,
+    ),
+    column("share_pixel", pa.float64(), "", f"largest share in one raw pixel {_PEAK}", True),
+    column("share_readout", pa.float64(), "", f"largest share in one read-out of one camera {_PEAK}", True),
+    column(
+        "edge_px",
+        pa.float64(),
+        "pixel",
+        "distance of the median raw position to the edge of the CCD (pn 64 x 200, MOS 600 x 600), on the CCD with most "
+        f"{_PEAK}",
+        True,
+    ),
+    *(
+        column(
+            f"live_{camera}",
+            pa.float64(),
+            "",
+            f"{camera}: live fraction, averaged over the flagged frames, of the CCD that sees most of the place; 0 if "
+            "none ever saw a photon there, null if the camera is absent",
+            True,
+        )
+        for camera in CAMERAS
+    ),
+]
+
 _DET_ID = column("det_id", pa.string(), "", "region identifier: obsid_subset_dt_lo_hi_label")
 
 REGIONS = pa.schema(
@@ -151,12 +188,21 @@ REGIONS = pa.schema(
         column("bbox_y1", pa.int32(), "cell", "bounding box: end along Y, exclusive"),
         column("cell_arcsec", pa.float64(), "arcsec", "true side of a cell"),
         column("area_cells", pa.int32(), "cell", "cells with a flagged voxel"),
-        column("kind", pa.string(), "", "peak, eclipse or both"),
+        column(
+            "parent",
+            pa.string(),
+            "",
+            "det_id of the brighter region of this view that explains this one: by its wings, or an eclipse because "
+            "the expectation holds its counts; null if it stands for itself",
+            True,
+        ),
+        column("kind", pa.string(), "", "peak or eclipse; with profile exod2 also both"),
         column("n_peak", pa.int32(), "", "voxels with too many counts"),
         column("n_eclipse", pa.int32(), "", "voxels with too few counts"),
         column("n_pn", pa.int64(), "count", "counts of pn in the flagged voxels"),
         column("n_m1", pa.int64(), "count", "counts of MOS1 in the flagged voxels"),
         column("n_m2", pa.int64(), "count", "counts of MOS2 in the flagged voxels"),
+        *_DETECTOR,
         column("t_start_s", pa.float64(), "s", f"start of the first flagged frame, {_NOTE}"),
         column("t_stop_s", pa.float64(), "s", f"end of the last flagged frame, {_NOTE}"),
         column("n_max", pa.int64(), "count", "counts of the most significant voxel (largest log10 B)"),

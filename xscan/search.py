@@ -17,16 +17,18 @@ from xscan.background import expectation, source_disks, without_flagged
 from xscan.bayes import Thresholds, thresholds
 from xscan.config import ScanConfig, View
 from xscan.detect import Region, regions
+from xscan.detector import Detector, DetectorFacts
 from xscan.errors import DataError, Reason
 from xscan.frames import HighBackground, LiveTime, bad_intervals, judge_frames, live_time
 from xscan.goodtime import Floats, intersect
 from xscan.grid import Box, Grid, cells_across
 from xscan.lightcurve import LightCurve, light_curve
 from xscan.model import Expectation, Frames, InputFile, Observation, Photons, Sources, Voxels
+from xscan.moves import remark_on_moves
 from xscan.photons import CUT_BY, Gate
 from xscan.position import Place, locate, locate_cells
-from xscan.sky import TangentPlane
 from xscan.subsets import Subset, good_intervals, make_subsets
+from xscan.wings import parents
 
 __all__ = ["CameraSeconds", "Found", "Search", "SubsetSearch", "ViewResult", "search_observation"]
 
@@ -81,6 +83,9 @@ class Found:
         Counts of pn, MOS1 and MOS2 in the flagged voxels.
     counts : int
         Counts of the region's cells in all frames not rejected.
+    detector : DetectorFacts
+    parent : int or None
+        Label of the brighter region in whose wings this one lies.
     """
 
     region: Region
@@ -89,6 +94,8 @@ class Found:
     curve: LightCurve
     by_camera: NDArray[np.int64]
     counts: int
+    detector: DetectorFacts
+    parent: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ class ViewResult:
     """What one view of a subset gave.
 
     ``reason`` is None if the view was searched; then ``search`` is there and ``found`` lists its
-    regions, perhaps none.
+    regions, perhaps none. ``remarks`` are sentences on what may be wrong with them.
     """
 
     view: View
@@ -106,6 +113,7 @@ class ViewResult:
     camera_seconds: dict[str, CameraSeconds] = field(default_factory=dict)
     search: Search | None = None
     found: tuple[Found, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +219,7 @@ def _search_views(shared: _Shared) -> Iterator[ViewResult]:
 def _search_view(
     view: View, grid: Grid, frames: Frames, spent: dict[str, CameraSeconds], disks: Bools, shared: _Shared
 ) -> ViewResult:
-    subset, rules = shared.subset, shared.config.rules
-    plane = subset.lists[0].plane
+    rules = shared.config.rules
     pi_from = view.pi_lo if rules.half_open_band else view.pi_lo + 1
     counts = shared.loaded.bin(grid, pi_from, view.pi_hi)
     n_events = counts.n_events()
@@ -235,8 +242,11 @@ def _search_view(
         expected, voxels = _settled(expected, voxels, images, mask, counts, limits)
     n_rejected = n_events - int(images.sum())  # whose frames are of no kind
     search = Search(grid, frames, counts, images, disks, mask, expected, voxels, n_rejected)
-    found = _describe(search, shared.photons, (pi_from, view.pi_hi), plane, shared.config)
-    return ViewResult(view, None, "", n_events, spent, search, found)
+    found = _describe(search, (pi_from, view.pi_hi), shared)
+    remark = None
+    if found:
+        remark = remark_on_moves(shared.photons, (pi_from, view.pi_hi), expected, frames, grid)
+    return ViewResult(view, None, "", n_events, spent, search, found, () if remark is None else (remark,))
 
 
 def _settled(
@@ -293,26 +303,31 @@ def _camera_seconds(live: Floats, frames: Frames, grid: Grid, good: Floats) -> C
     )
 
 
-def _describe(
-    search: Search, photons: Photons, pi_range: tuple[int, int], plane: TangentPlane, config: ScanConfig
-) -> tuple[Found, ...]:
-    """Gather regions, place them, and extract their light curves."""
-    grid, counts = search.grid, search.counts
-    if len(search.voxels) == 0:
+def _describe(search: Search, pi_range: tuple[int, int], shared: _Shared) -> tuple[Found, ...]:
+    """Gather regions, place them, extract their light curves, and ask where on the detector they were."""
+    grid, counts, voxels, expected, frames = search.grid, search.counts, search.voxels, search.expected, search.frames
+    photons, rules, plane = shared.photons, shared.config.rules, shared.subset.lists[0].plane
+    if len(voxels) == 0:
         return ()
     image = search.images.sum(axis=0)
-    by_camera = counts.by_camera(search.voxels)
+    by_camera = counts.by_camera(voxels)
+    detector = Detector(shared.subset, shared.live, rules, shared.backend)
+    gathered = regions(voxels, image, photons, pi_range, expected, frames, grid, rules)
+    places = [locate(one, voxels, photons, pi_range, expected, frames, grid, plane, rules) for one in gathered]
+    parent = parents(gathered, places, voxels, by_camera, photons, pi_range, expected, grid)
     found = []
-    for region in regions(search.voxels, image, grid):
-        cells = np.unique(
-            search.voxels.y[region.members].astype(np.int64) * grid.box.nx + search.voxels.x[region.members]
-        )
-        total = int(image.ravel()[cells].sum())
-        place = locate(
-            region, search.voxels, photons, pi_range, search.expected, search.frames, grid, plane, config.rules
-        )
-        curve = light_curve(region.box, counts, search.expected, search.frames, grid, config.rules)
+    for region, place in zip(gathered, places, strict=True):
+        cells = np.unique(voxels.y[region.members].astype(np.int64) * grid.box.nx + voxels.x[region.members])
         found.append(
-            Found(region, place, locate_cells(region, grid, plane), curve, by_camera[region.members].sum(axis=0), total)
+            Found(
+                region,
+                place,
+                locate_cells(region, grid, plane),
+                light_curve(region.box, counts, expected, frames, grid, rules),
+                by_camera[region.members].sum(axis=0),
+                int(image.ravel()[cells].sum()),
+                detector.facts(region, voxels, photons, pi_range, grid),
+                parent[region.label],
+            )
         )
     return tuple(found)

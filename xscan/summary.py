@@ -12,6 +12,8 @@ from xscan.tables import Tables, distinct_places
 __all__ = ["MOST_SIGNIFICANT", "Summary", "summarize", "view_label"]
 
 MOST_SIGNIFICANT = 10
+SHARE_REJECTED = 0.01
+"""A larger share of the events in rejected frames is worth a remark."""
 
 Row = Mapping[str, Any]
 
@@ -73,4 +75,9 @@ def _remarks(runs: list[dict[str, Any]]) -> tuple[str, ...]:
     )
     if runs[0]["source_list"] == "absent":
         lines["no source list (P<obsid>EP...OBSMLI): only cells far brighter than the rest are masked"] = None
-    return (*lines, *(f"view {view_label(row)}: {row['state']} ({row['message']})" for row in runs if row["reason"]))
+    rejected = [(row["n_events_rejected"] / row["n_events"], row) for row in runs if row["n_events_rejected"]]
+    share, worst = max(rejected, key=lambda pair: pair[0], default=(0.0, {}))
+    if share > SHARE_REJECTED:
+        lines[f"up to {100 * share:.0f} % of the events lie in rejected frames ({worst['dt_s']:g} s views)"] = None
+    lines |= {f"view {view_label(row)}: {row['state']} ({row['message']})": None for row in runs if row["reason"]}
+    return (*lines, *(f"view {view_label(row)}: {row['remarks']}" for row in runs if row["remarks"]))

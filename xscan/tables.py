@@ -116,8 +116,10 @@ def tabulate(
                 watch(search, result)
             runs.append(always | {"subset": number, "inputs": inputs} | _run(result) | {"seconds_spent": spent})
             for found in result.found:
-                det_id = f"{observation.obsid}_{number}_{result.view.label}_{found.region.label}"
-                regions.append(_region(det_id, observation.obsid, number, result, found))
+                in_view = f"{observation.obsid}_{number}_{result.view.label}"
+                det_id = f"{in_view}_{found.region.label}"
+                parent = None if found.parent is None else f"{in_view}_{found.parent}"
+                regions.append(_region(det_id, observation.obsid, number, result, found) | {"parent": parent})
                 voxels.append(_voxels(det_id, observation.obsid, result, found))
                 curves.append(_curve(det_id, observation.obsid, result, found))
     if not runs:
@@ -143,6 +145,8 @@ def failed_tables(
 def distinct_places(regions: Iterable[Row], most: int) -> list[Row]:
     """Keep of regions at one place (30 arcsec) the most significant: several views see one event.
 
+    Regions in the wings of another (those with a ``parent``) are left out.
+
     Parameters
     ----------
     regions : iterable of dict
@@ -156,7 +160,7 @@ def distinct_places(regions: Iterable[Row], most: int) -> list[Row]:
         Rows of ``regions``, the most significant first.
     """
     kept: list[Row] = []
-    for row in sorted(regions, key=lambda row: row["log10_p_min"]):
+    for row in sorted((row for row in regions if row["parent"] is None), key=lambda row: row["log10_p_min"]):
         same = [other for other in kept if other["obsid"] == row["obsid"]]
         ra, dec = [other["ra_deg"] for other in same], [other["dec_deg"] for other in same]
         if not (separation_arcsec(row["ra_deg"], row["dec_deg"], ra, dec) < SAME_PLACE_ARCSEC).any():
@@ -233,6 +237,7 @@ def _run(result: ViewResult) -> Row:
         "band_hi_kev": view.hi_kev,
         "n_regions": len(result.found),
         "n_events": result.n_events,
+        "remarks": "; ".join(result.remarks) or None,
     }
     for camera, seconds in result.camera_seconds.items():
         for what in ("good", "bad", "rejected", "lost"):
@@ -255,7 +260,7 @@ def _run(result: ViewResult) -> Row:
 
 
 def _region(det_id: str, obsid: str, subset: int, result: ViewResult, found: Found) -> Row:
-    search, region, place = result.search, found.region, found.place
+    search, region, place, detector = result.search, found.region, found.place, found.detector
     assert search is not None
     voxels, members = search.voxels, region.members
     n, mu, eclipse, t = (column[members] for column in (voxels.n, voxels.mu, voxels.eclipse, voxels.t))
@@ -289,6 +294,13 @@ def _region(det_id: str, obsid: str, subset: int, result: ViewResult, found: Fou
         "n_peak": n_peak,
         "n_eclipse": n_eclipse,
         **{f"n_{camera}": int(count) for camera, count in zip(CAMERAS, found.by_camera, strict=True)},
+        "n_pixels": detector.n_pixels,
+        "n_ccds": detector.n_ccds,
+        "n_readouts": detector.n_readouts,
+        "share_pixel": detector.share_pixel,
+        "share_readout": detector.share_readout,
+        "edge_px": detector.edge_px,
+        **{f"live_{camera}": detector.live.get(camera) for camera in CAMERAS},
         "t_start_s": float(edges[t.min()]),
         "t_stop_s": float(edges[t.max() + 1]),
         "n_max": int(n[best]),

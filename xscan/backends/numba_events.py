@@ -93,7 +93,7 @@ def merge(
     counts, ends = np.zeros(n_cells**2, np.int64), starts.copy()
     for events, gate, cut in zip(lists, gates, removed, strict=True):
         _pass_gate(
-            events.time, events.x, events.y, events.pi, events.ccd, CAMERAS.index(events.camera),
+            events.time, events.x, events.y, events.pi, events.ccd, events.pixel, CAMERAS.index(events.camera),
             gate.first, gate.intervals, gate.working, span, to_cell, counts, ends, records, cut,
         )  # fmt: skip
     n = int(counts.sum())
@@ -115,14 +115,15 @@ def merge(
 
 
 def _columns(memory: NDArray[np.uint64], n: int) -> list[NDArray[Any]]:
-    """Lay out tick, x, y, PI and camera of n photons, one after the other, where there is memory for n records."""
+    """Lay out the columns of n photons, one after the other, where there is memory for n records."""
     loose = memory.reshape(-1).view(np.uint8)
-    columns, at = [], 0
-    for kind in (np.int32, np.uint16, np.uint16, np.uint16, np.uint8):
+    columns, at = {}, 0
+    kinds = {"tick": np.int32, "pixel": np.uint32, "x": np.uint16, "y": np.uint16, "pi": np.uint16, "camera": np.uint8}
+    for name, kind in kinds.items():  # the wide ones first, so that all are aligned
         end = at + n * np.dtype(kind).itemsize
-        columns.append(loose[at:end].view(kind))
+        columns[name] = loose[at:end].view(kind)
         at = end
-    return columns
+    return [columns[name] for name in ("tick", "x", "y", "pi", "camera", "pixel")]
 
 
 def band_curve(photons: Photons, pi_range: tuple[int, int], bin_ms: int, end_ms: int) -> NDArray[np.int64]:
@@ -284,14 +285,14 @@ def _count_times(time: Any, span: Any, counts: Any) -> None:
 
 @njit(cache=True)
 def _pass_gate(
-    time: Any, x: Any, y: Any, pi: Any, ccd: Any, camera: int,
+    time: Any, x: Any, y: Any, pi: Any, ccd: Any, pixel: Any, camera: int,
     first: Any, intervals: Any, working: Any, span: Any, to_cell: Any,
     counts: Any, ends: Any, records: Any, removed: Any,
 ) -> None:  # fmt: skip
     """Write the events that pass, by coarse time; ``ends`` says where the next one of each bin goes.
 
-    A record is ``tick << 32 | x << 16 | y`` and ``cell << 16 | camera << 14 | pi``: events of a cell are
-    in order when their records are. ``counts`` are those of the cells.
+    A record is ``tick << 32 | x << 16 | y`` and ``cell << 39 | camera << 37 | pi << 23 | pixel``: events of
+    a cell are in order when their records are. ``counts`` are those of the cells.
     """
     t0, t1, last, shift = span
     n_cells = np.uint64(to_cell[0])
@@ -325,7 +326,8 @@ def _pass_gate(
                 k = np.uint64(ends[bin_of_time])
             counts[cell] += 1
             records[k, 0] = tick << np.uint64(32) | np.uint64(x[i]) << np.uint64(16) | np.uint64(y[i])
-            records[k, 1] = cell << np.uint64(16) | np.uint64(camera << 14 | pi[i])
+            label = np.uint64(camera) << np.uint64(14) | np.uint64(pi[i])
+            records[k, 1] = (cell << np.uint64(16) | label) << np.uint64(23) | np.uint64(pixel[i])
             k += np.uint64(1)
     ends[bin_of_time] = k
     removed[0], removed[1], removed[2] = n_bad, n_idle, n_outside
@@ -344,14 +346,16 @@ def _by_cell(starts: Any, ends: Any, records: Any, place: Any, out: Any) -> None
     """Sort the events of bins of time by cell; ``place`` says where the next one of each goes."""
     for b in range(ends.size):
         for i in range(starts[b], ends[b]):
-            c = records[i, 1] >> np.uint64(16)
+            c = records[i, 1] >> np.uint64(39)
             j = np.uint64(place[c])
             place[c] += 1
             out[j, 0], out[j, 1] = records[i, 0], records[i, 1]
 
 
 @njit(cache=True)
-def _within_cells(offsets: Any, records: Any, spare: Any, tick: Any, x: Any, y: Any, pi: Any, camera: Any) -> None:
+def _within_cells(
+    offsets: Any, records: Any, spare: Any, tick: Any, x: Any, y: Any, pi: Any, camera: Any, pixel: Any
+) -> None:
     """Sort the events of each cell, and unpack them.
 
     They are nearly sorted: insertion does the rest, and in a cell where it would take long, because many
@@ -367,7 +371,8 @@ def _within_cells(offsets: Any, records: Any, spare: Any, tick: Any, x: Any, y: 
             key, label = mine[i, 0], mine[i, 1]
             tick[j] = key >> np.uint64(32)
             x[j], y[j] = key >> np.uint64(16) & np.uint64(0xFFFF), key & np.uint64(0xFFFF)
-            pi[j], camera[j] = label & np.uint64(0x3FFF), label >> np.uint64(14) & np.uint64(3)
+            pixel[j] = label & np.uint64(0x7FFFFF)
+            pi[j], camera[j] = label >> np.uint64(23) & np.uint64(0x3FFF), label >> np.uint64(37) & np.uint64(3)
 
 
 @njit(cache=True, inline="always")

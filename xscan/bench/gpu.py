@@ -119,7 +119,8 @@ def _photons(rng: np.random.Generator, grid: Grid) -> Photons:
     cell, tick = np.divmod(np.sort(rng.integers(0, n_cells * span, n)), span)
     offsets = np.searchsorted(cell, np.arange(n_cells + 1))
     pixel, camera = np.ones(n, np.uint16), np.zeros(n, np.uint8)
-    return Photons(grid.box, offsets.astype(np.int64), tick.astype(np.int32), pixel, pixel, pixel * 1000, camera)
+    columns = (tick.astype(np.int32), pixel, pixel, pixel * 1000, camera, pixel.astype(np.uint32))
+    return Photons(grid.box, offsets.astype(np.int64), *columns)
 
 
 def _quiet(grid: Grid) -> Expectation:

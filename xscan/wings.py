@@ -1,0 +1,225 @@
+"""Tell which regions are made by a brighter one.
+
+A bright source's photons reach beyond its own cells: they make peaks around it. And they are counted in the
+expectation of its own cells, where a quiet time then looks like an eclipse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.bayes import poisson_tail
+from xscan.detect import Region
+from xscan.grid import Grid
+from xscan.model import CAMERAS, Expectation, Photons, Voxels
+from xscan.position import KING_CORE_ARCSEC, KING_SLOPE, Place
+from xscan.sky import SKY_PIXEL_ARCSEC
+
+__all__ = ["parents"]
+
+WINGS = 2.0
+"""Wings may be so many times as strong as the profile says: core radii of 5 and 8 arcsec differ by 1.6 there, slopes
+of 1.5 and 1.4 by 1.7."""
+
+EXPLAINED_P = 1e-4
+"""Counts are explained if their Poisson tail is at least this."""
+
+OWN_MIN = 0.25
+"""At least so much of a source's photons is taken to fall in its flagged cells, however badly it is placed."""
+
+FINE = 5  # points along a side of a cell, at which the profile is evaluated
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A region as a point source: its counts above (or below) the expectation, whole profile, by frame."""
+
+    number: int
+    place: Place
+    core2: Floats
+    shares: Floats
+    strength: Floats  # shape (nt,), 0 where it is not flagged
+
+
+def parents(
+    regions: Sequence[Region],
+    places: Sequence[Place],
+    voxels: Voxels,
+    by_camera: NDArray[np.int64],
+    photons: Photons,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    grid: Grid,
+) -> list[int | None]:
+    """Find for each region of a view the brighter one that makes it.
+
+    A region is in the wings of others if it is flagged only in frames in which they are, and their wings
+    explain its counts: those of each flagged voxel, and those of its cells in all these frames together.
+    The wings are a King profile at the other's place, with its counts above the expectation in its flagged
+    cells, taken :data:`WINGS` times. Its parent is the one with most wings there.
+
+    An eclipse is made by peaks in its cells if each of its voxels is explained by what the cells sent
+    outside the time of these peaks. Its parent is the peak with most counts above the expectation.
+
+    Parameters
+    ----------
+    regions : sequence of Region
+    places : sequence of Place
+        One for each region.
+    voxels : Voxels
+        All flagged voxels of the view.
+    by_camera : int array, shape (k, 3)
+        Counts of each camera in each voxel.
+    photons : Photons
+    pi_range : (int, int)
+        The view's band, eV, the second exclusive.
+    expected : Expectation
+    grid : Grid
+
+    Returns
+    -------
+    list of int or None
+        Label of the parent of each region; None if it stands for itself.
+    """
+    signed = np.where(voxels.eclipse, voxels.mu - voxels.n, voxels.n - voxels.mu)
+    found: list[int | None] = [None] * len(regions)
+    sources: dict[bool, list[_Source]] = {False: [], True: []}
+    totals = [float(signed[region.members].sum()) for region in regions]
+    kinds = [set(voxels.eclipse[region.members].tolist()) for region in regions]
+    one_kind = [i for i, kind in enumerate(kinds) if len(kind) == 1]  # EXOD2's may be of both
+    # peaks first, the brightest first: it is in nobody's wings
+    for i in sorted(one_kind, key=lambda i: (True in kinds[i], -totals[i], i)):
+        eclipse = True in kinds[i]
+        if eclipse:
+            peaks = [source.number for source in sources[False]]
+            found[i] = _shadowing(regions[i], [regions[k] for k in peaks], voxels, photons, pi_range, expected, grid)
+        if found[i] is None:
+            found[i] = _brighter(regions[i], sources[eclipse], voxels, photons, pi_range, expected, grid)
+        if found[i] is None:
+            sources[eclipse].append(_source(i, regions[i], places[i], voxels, signed, by_camera, grid))
+    return found
+
+
+def _source(
+    number: int,
+    region: Region,
+    place: Place,
+    voxels: Voxels,
+    signed: Floats,
+    by_camera: NDArray[np.int64],
+    grid: Grid,
+) -> _Source:
+    members = region.members
+    counts = by_camera[members].sum(axis=0) + 1e-6  # alike where an eclipse left none
+    core2 = np.array([KING_CORE_ARCSEC[camera] ** 2 for camera in CAMERAS])
+    empty = _Source(number, place, core2, counts / counts.sum(), np.zeros(grid.nt))
+    t = voxels.t[members]
+    own = np.zeros(grid.nt)
+    np.add.at(own, t, _fractions(empty, voxels.y[members], voxels.x[members], grid))
+    np.add.at(empty.strength, t, signed[members])
+    empty.strength[t] /= np.maximum(own[t], OWN_MIN)
+    return empty
+
+
+def _fractions(source: _Source, y: NDArray[np.integer], x: NDArray[np.integer], grid: Grid) -> Floats:
+    """Give the share of a source's photons in cells, y and x counted from the box's corner."""
+    step = (np.arange(FINE) + 0.5) / FINE - 0.5
+    px = (grid.to_pixel(x[:, None] + grid.box.x0 + step) - source.place.x_px) * SKY_PIXEL_ARCSEC
+    py = (grid.to_pixel(y[:, None] + grid.box.y0 + step) - source.place.y_px) * SKY_PIXEL_ARCSEC
+    r2 = px[:, None, :, None] ** 2 + py[:, :, None, None] ** 2
+    density = (KING_SLOPE - 1) / (np.pi * source.core2) * (1 + r2 / source.core2) ** -KING_SLOPE
+    return np.asarray((density * source.shares).sum(axis=3).mean(axis=(1, 2)) * grid.cell_arcsec**2)
+
+
+def _brighter(
+    region: Region,
+    sources: Sequence[_Source],
+    voxels: Voxels,
+    photons: Photons,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    grid: Grid,
+) -> int | None:
+    """Give the number of the source with most wings in a region, if the wings of all explain it."""
+    members, nx = region.members, grid.box.nx
+    lit = np.unique(voxels.t[members])
+    at_work = [source for source in sources if (source.strength[lit] > 0).any()]
+    if not at_work or (np.sum([source.strength[lit] for source in at_work], axis=0) <= 0).any():
+        return None
+    cell = voxels.y[members].astype(np.int64) * nx + voxels.x[members]
+    cells, place = np.unique(cell, return_inverse=True)
+    y, x = np.divmod(cells, nx)
+    several = [source.strength * _fractions(source, y, x, grid)[:, None] for source in at_work]
+    wings = np.sum(several, axis=0)
+    t = np.arange(lit[0], lit[-1] + 1)
+    t = t[wings[0, t] > 0]
+    sign = -WINGS if voxels.eclipse[members[0]] else WINGS
+    n, mu = _counts(cells, t, photons, pi_range, expected, grid)
+    mu += sign * float(wings[:, t].sum())
+    mu_voxels = voxels.mu[members] + sign * wings[place, voxels.t[members]]
+    tail = poisson_tail(
+        np.append(voxels.n[members], n),
+        np.maximum(np.append(mu_voxels, mu), 1e-9),
+        voxels.eclipse[members[0]],
+    )
+    if tail.min() < EXPLAINED_P:
+        return None
+    return at_work[int(np.argmax([part[:, lit].sum() for part in several]))].number
+
+
+def _shadowing(
+    region: Region,
+    peaks: Sequence[Region],
+    voxels: Voxels,
+    photons: Photons,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    grid: Grid,
+) -> int | None:
+    """Give the label of the brightest peak in an eclipse's cells, if without peaks there would be no eclipse."""
+    members, nx = region.members, grid.box.nx
+    cell = voxels.y.astype(np.int64) * nx + voxels.x
+    cells = np.unique(cell[members])
+    quiet = np.ones(grid.nt, bool)
+    excess = {}
+    for peak in peaks:
+        here = peak.members[np.isin(cell[peak.members], cells)]
+        if here.size:
+            t = voxels.t[peak.members]
+            quiet[t.min() : t.max() + 1] = False
+            excess[peak.label] = float((voxels.n[here] - voxels.mu[here]).sum())
+    if not excess:
+        return None
+    n, mu = _counts(cells, np.flatnonzero(quiet), photons, pi_range, expected, grid)
+    without = voxels.mu[members] * n / max(mu, 1e-9)
+    if poisson_tail(voxels.n[members], np.maximum(without, 1e-9), True).min() < EXPLAINED_P:
+        return None
+    return max(excess, key=lambda label: (excess[label], -label))
+
+
+def _counts(
+    cells: Ints,
+    t: NDArray[np.integer],
+    photons: Photons,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    grid: Grid,
+) -> tuple[int, float]:
+    """Give counts and expected counts of some cells in those of some frames in which anything is expected."""
+    y, x = np.divmod(cells, grid.box.nx)
+    index, _ = photons.of_cells(y + grid.box.y0, x + grid.box.x0)
+    pi = photons.pi[index]
+    index = index[(pi >= pi_range[0]) & (pi < pi_range[1])]
+    t = t[expected.rate[t] + expected.live[t] > 0]
+    mu = sum(
+        float(expected.row(int(row), int(column), int(column) + 1)[0, t].sum())
+        for row, column in zip(y, x, strict=True)
+    )
+    return int(np.isin(photons.tick[index] // grid.dt_ms, t).sum()), mu
