@@ -26,7 +26,7 @@ REMEDY = "restore it from a copy; docs/operations.md says how to go on without i
 
 _END = b"PAR1"  # of any whole Parquet file
 
-_ROWS_IN_GROUP = {"runs": 2000, "regions": 2000, "voxels": 20_000, "lightcurves": 32}
+_ROWS_IN_GROUP = {"runs": 2000, "inputs": 2000, "regions": 2000, "voxels": 20_000, "lightcurves": 32}
 """One observation is read by reading the row groups that may hold it; a light curve is a long row."""
 
 
