@@ -207,7 +207,9 @@ def _header(curve: Row, region: Row, run: Row) -> list[tuple[str, Any, str]]:
         ("RADESYS", "ICRS", ""),
         ("E_MIN", region["band_lo_kev"], "[keV]"),
         ("E_MAX", region["band_hi_kev"], "[keV]"),
-        ("MJDREFI", int(MJDREF), "[d] MJD of mission time 0, its days"),
+        # both forms, equal: astropy reads only the first, lightkurve the second before the first
+        ("MJDREF", MJDREF, "[d] MJD of mission time 0"),
+        ("MJDREFI", int(MJDREF), "[d] its days"),
         ("MJDREFF", MJDREF % 1, "[d] and the rest"),
         ("TIMESYS", "TDB" if barycentred else "TT", ""),
         ("TIMEUNIT", "s", ""),

@@ -26,7 +26,8 @@ class Summary:
     remarks : tuple of str
         What of a searched observation was not searched, and with what it had to do without.
     best : tuple of dict
-        Rows of ``regions``: the most significant places, :data:`MOST_SIGNIFICANT` at most.
+        Rows of ``regions``, and ``target`` of ``runs``: the most significant places, :data:`MOST_SIGNIFICANT` at
+        most.
     n_views, n_unsearched : int
         Views, and how many of them were not searched.
     n_events, n_bytes : int
@@ -52,7 +53,9 @@ def summarize(tables: Tables, seconds: float) -> Summary:
     return Summary(
         replace(outcome, seconds=seconds),
         _remarks(rows, inputs) if outcome.state == "done" else (),
-        tuple(distinct_places(tables.regions.to_pylist(), MOST_SIGNIFICANT)),
+        tuple(
+            row | {"target": rows[0]["target"]} for row in distinct_places(tables.regions.to_pylist(), MOST_SIGNIFICANT)
+        ),
         len(states),
         sum(state != "done" for state in states),
         sum(info["n_rows"] for info in files.values() if info["role"] == "events"),
