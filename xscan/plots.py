@@ -268,9 +268,7 @@ def counts_band(mu: NDArray[np.float64], sigma: float) -> tuple[NDArray[np.float
     return low, high
 
 
-def draw_lightcurve(
-    figure: Figure, region: Row, curve: Row, flagged: list[Row], title: str, image: Image | None = None
-) -> None:
+def draw_lightcurve(figure: Figure, region: Row, curve: Row, flagged: list[Row], title: str, image: Image) -> None:
     """Draw a region's counts against its expectation; where the event is short, the time around it too.
 
     Parameters
@@ -283,17 +281,14 @@ def draw_lightcurve(
         The region's rows of ``voxels``: their frames are marked, and no others.
     title : str
         What was observed, when.
-    image : Image, optional
-        For a chart of the surroundings.
+    image : Image
+        For the chart of the surroundings.
     """
     n_frames = len(curve["time_s"])
     first, end = _event(flagged, n_frames)
     zoomed = end - first < n_frames / 2
     rows = [["whole", "whole"], ["near", "sky"]] if zoomed else [["whole", "sky"]]
-    if image is None:
-        rows = [[name for name in row if name != "sky"] for row in rows]
-    ratios = {"width_ratios": (3.0, 1.0)} if image is not None else {}
-    axes = figure.subplot_mosaic(rows, **ratios)
+    axes = figure.subplot_mosaic(rows, width_ratios=(3.0, 1.0))
     fine = n_frames <= FINE_FRAMES
     _curve(axes["whole"], region, curve, flagged, slice(0, n_frames), 1 if fine else -(-n_frames // (FINE_FRAMES // 2)))
     near = axes["near"] if zoomed else axes["whole"]
@@ -309,8 +304,7 @@ def draw_lightcurve(
     band = f"{region['band_lo_kev']:g}-{region['band_hi_kev']:g} keV"
     place = f'RA {region["ra_deg"]:.4f}, Dec {region["dec_deg"]:+.4f} +- {region["pos_err_arcsec"]:.1f}"'
     axes["whole"].set_title(f"{title}\n{region['det_id']}: {region['kind']} at {place}, {band}; {_cells(region)}")
-    if image is not None:
-        _chart(axes["sky"], region, image)
+    _chart(axes["sky"], region, image)
     handles, labels = zip(*_legend(axes["whole"], near).items(), strict=True)
     figure.legend(labels, handles, loc="outside lower left", ncol=4, columnspacing=1.2)
 
