@@ -29,7 +29,9 @@ RATE = 0.4  # of a constant source, ct/s
 def gapped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tables, Path]:
     """A constant source in 5 ks with a gap of 2 ks, and a burst at its place at the end; all light curves in FITS."""
     rng = np.random.default_rng(12)
-    steady = with_burst(quiet_list(rng, "m1", 5000.0), rng, int(5000 * RATE), 0.0, 5000.0, CENTRE + int(2 * CELL), CENTRE)
+    steady = with_burst(
+        quiet_list(rng, "m1", 5000.0), rng, int(5000 * RATE), 0.0, 5000.0, CENTRE + int(2 * CELL), CENTRE
+    )
     fake = with_burst(steady, rng, 120, 4500.0, 40.0, CENTRE + int(2 * CELL), CENTRE)
     since = np.asarray(fake.time) - T0
     kept = fake.take(np.flatnonzero((since < GAP[0]) | (since >= GAP[1])))

@@ -288,7 +288,7 @@ def draw_lightcurve(figure: Figure, region: Row, curve: Row, flagged: list[Row],
     first, end = _event(flagged, n_frames)
     zoomed = end - first < n_frames / 2
     rows = [["whole", "whole"], ["near", "sky"]] if zoomed else [["whole", "sky"]]
-    axes = figure.subplot_mosaic(rows, width_ratios=(3.0, 1.0))
+    axes: dict[str, Axes] = figure.subplot_mosaic(rows, width_ratios=(3.0, 1.0))
     fine = n_frames <= FINE_FRAMES
     _curve(axes["whole"], region, curve, flagged, slice(0, n_frames), 1 if fine else -(-n_frames // (FINE_FRAMES // 2)))
     near = axes["near"] if zoomed else axes["whole"]
@@ -359,14 +359,14 @@ def _curve(axes: Axes, region: Row, curve: Row, flagged: list[Row], part: slice,
     for kind in ("peak", "eclipse"):
         frames = np.unique([row["t_index"] for row in flagged if row["kind"] == kind]).astype(int)
         frames = frames[(frames >= part.start) & (frames < part.stop)]
-        style = {"color": COLOUR[kind], "label": f"{kind}: frames flagged", "clip_on": False, "gid": f"flagged {kind}"}
         if frames.size == 0:
             continue
         if together == 1:
-            axes.plot(middle[frames - part.start], n[frames - part.start], "o", markersize=4, **style)
-        else:  # a frame's counts have no place on a curve of several frames
-            top = np.full(frames.size, 1.0)
-            axes.plot((frames + 0.5) * dt, top, "v", markersize=5, transform=axes.get_xaxis_transform(), **style)
+            x, y, where, marker = middle[frames - part.start], n[frames - part.start], axes.transData, "o"
+        else:  # a frame's counts have no place on a curve of several frames: at the top
+            x, y, where, marker = (frames + 0.5) * dt, np.ones(frames.size), axes.get_xaxis_transform(), "v"
+        (dots,) = axes.plot(x, y, marker, color=COLOUR[kind], markersize=4.5, transform=where, clip_on=False)
+        dots.set(label=f"{kind}: frames flagged", gid=f"flagged {kind}")
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, None)
     axes.set_ylabel(f"counts per {dt * together:g} s")
