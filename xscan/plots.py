@@ -406,7 +406,7 @@ def _chart(axes: Axes, region: Row, image: Image) -> None:
     axes.set_xlim(reach, -reach)
     axes.set_ylim(-reach, reach)
     axes.set_aspect("equal")
-    axes.set_title("counts of all frames; box\nand 90 % error circle", fontsize=8.5)
+    axes.set_title("counts of all frames; box,\n90 % error circle, mask (green)", fontsize=8.5)
     axes.set_xlabel("offset in RA (arcsec)")
     axes.set_ylabel("offset in Dec (arcsec)")
 
