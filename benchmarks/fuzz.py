@@ -127,13 +127,12 @@ def attack(seed: int, originals: list[tuple[str, bytes]]) -> tuple[int, str, str
             return seed, "escaped", f"{type(error).__name__}: {error}"
         finally:
             signal.alarm(0)
-    rows = tables.runs.to_pylist()
+    rows, inputs = tables.runs.to_pylist(), tables.inputs.to_pylist()
     reasons = {row["reason"] or row["state"] for row in rows}
-    reasons |= {info["reason"] for row in rows for info in row["inputs"] if info["reason"]}
-    messages = [row["message"] or "" for row in rows]
-    messages += [info["message"] or "" for row in rows for info in row["inputs"]]
+    reasons |= {info["reason"] for info in inputs if info["reason"]}
+    messages = [info["message"] or "" for info in (*rows, *inputs)]
     if "error" in reasons:
-        told = [info for row in rows for info in (row, *row["inputs"]) if info["reason"] == "error"]
+        told = [info for info in (*rows, *inputs) if info["reason"] == "error"]
         return seed, "unforeseen", told[0]["message"]
     if any("\n" in message for message in messages):
         return seed, "unforeseen", "a message of several lines"

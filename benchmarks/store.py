@@ -24,6 +24,7 @@ from xscan.schema import SCHEMAS
 from xscan.store import ResultsWriter, open_results
 from xscan.tables import Provenance, Tables
 
+N_FILES = 4  # three event lists and the source list
 N_VIEWS = 9
 VOXELS_PER_REGION = 3
 ALL_REGIONS_S, ONE_OBSERVATION_S, FILES = 1.0, 0.020, 1000
@@ -37,12 +38,9 @@ def made_up(schema: pa.Schema, n: int, obsid: str, frames: int, rng: np.random.G
 
 def _column(field: pa.Field, n: int, obsid: str, frames: int, rng: np.random.Generator) -> pa.Array:
     kind = field.type
-    if pa.types.is_struct(kind):
-        return pa.StructArray.from_arrays([_column(child, n, obsid, frames, rng) for child in kind], fields=list(kind))
     if pa.types.is_list(kind):
-        length = 4 if pa.types.is_struct(kind.value_type) else frames
-        values = _column(kind.value_field, n * length, obsid, frames, rng)
-        return pa.ListArray.from_arrays(pa.array(np.arange(n + 1) * length, pa.int32()), values, kind)
+        values = _column(kind.value_field, n * frames, obsid, frames, rng)
+        return pa.ListArray.from_arrays(pa.array(np.arange(n + 1) * frames, pa.int32()), values, kind)
     if pa.types.is_string(kind):
         text = [f"{obsid}_{k}" for k in range(n)] if field.name == "det_id" else [obsid] * n
         return pa.array(["done"] * n if field.name == "state" else text, kind)
@@ -58,7 +56,8 @@ def _column(field: pa.Field, n: int, obsid: str, frames: int, rng: np.random.Gen
 def fill(folder: Path, n: int, regions: int, frames: int) -> float:
     """Write the observations in random order; give the wall time, s."""
     rng = np.random.default_rng(1)
-    rows = dict(zip(SCHEMAS, np.array([1, regions, regions * VOXELS_PER_REGION, regions]) * N_VIEWS, strict=True))
+    rows = {"runs": N_VIEWS, "inputs": N_FILES, "regions": regions * N_VIEWS, "lightcurves": regions * N_VIEWS}
+    rows["voxels"] = regions * N_VIEWS * VOXELS_PER_REGION
     started = time.perf_counter()
     with ResultsWriter(folder, Provenance("0", "made up", "0", "0", "none"), {}) as writer:
         for number in rng.permutation(n):

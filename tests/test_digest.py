@@ -24,7 +24,7 @@ def test_every_column_but_the_times_is_in_the_hash(tables: Tables, name: str) ->
     expected = hash_by_observation(tables)
     for column, kind in zip(SCHEMAS[name].names, SCHEMAS[name].types, strict=True):
         rows = tables.table(name).to_pylist()
-        rows[1][column] = different(rows[1][column], kind)
+        rows[-1][column] = different(rows[-1][column], kind)
         changed = replace(tables, **{name: pa.Table.from_pylist(rows, SCHEMAS[name])})
         assert (hash_by_observation(changed) == expected) == (column in CIRCUMSTANCES), column
 
@@ -39,8 +39,6 @@ def different(value: Any, kind: pa.DataType) -> Any:
         return not value
     if isinstance(value, datetime.datetime):
         return value + datetime.timedelta(seconds=1)
-    if isinstance(value, dict):
-        return value | {"reason": "?"}
     if isinstance(value, list):
         return [different(value[0], kind.value_type), *value[1:]]
     return value + 1

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 
 from xscan.bayes import power_of_ten, thresholds
 from xscan.grid import Box, Grid
-from xscan.plots import Image, counts_band, plot_image, plot_lightcurve
+from xscan.plots import Image, counts_band, draw_image, draw_lightcurve
 from xscan.sky import TangentPlane
 
 GRID = Grid(0.0, 5000, 40, 129, Box(60, 70, 60, 68))
+IMAGE = Image(np.ones((8, 10), int), np.zeros((8, 10), bool), GRID, TangentPlane(150.0, 2.0), (0.2, 12.0))
 
 
 def region(number: int, kind: str = "peak", p: float = -12.0, cell: int = 63) -> dict[str, object]:
@@ -18,7 +23,8 @@ def region(number: int, kind: str = "peak", p: float = -12.0, cell: int = 63) ->
         "det_id": f"0999999901_0_5_0.2_12.0_{number}", "obsid": "0999999901", "subset": 0, "label": number,
         "kind": kind, "dt_s": 5.0, "band_lo_kev": 0.2, "band_hi_kev": 12.0, "ra_deg": 150.0 + number, "dec_deg": 2.0,
         "pos_err_arcsec": 1.0, "bbox_x0": cell, "bbox_x1": cell + 1, "bbox_y0": 63, "bbox_y1": 65, "n_max": 9,
-        "mu_at_max": 0.1, "log10_p_min": p, "t_start_s": 50.0, "t_stop_s": 60.0,
+        "mu_at_max": 0.1, "log10_p_min": p, "t_start_s": 50.0, "t_stop_s": 60.0, "x_sky": 25_500.0, "y_sky": 25_700.0,
+        "t_start_utc": "1997-12-31T23:59:46.816",
     }  # fmt: skip
 
 
@@ -33,32 +39,110 @@ def test_bands_are_the_thresholds() -> None:
 
 
 @pytest.mark.parametrize("counts", [0, 1, 300])
-def test_images_of_odd_skies(tmp_path: Path, counts: int) -> None:
+def test_images_of_odd_skies(counts: int) -> None:
     image = Image(np.full((8, 10), counts), np.zeros((8, 10), bool), GRID, TangentPlane(150.0, 2.0), (0.2, 12.0))
     image.mask[2:4, 3:5] = counts == 300
-    path = tmp_path / "new" / "image.png"
-    plot_image(image, [region(k, cell=61 + k % 8) for k in range(14)] if counts else [], "odd", path)
-    assert path.stat().st_size > 5000
+    figure = Figure()
+    draw_image(figure, image, [region(k, cell=61 + k % 8) for k in range(14)] if counts else [], "odd")
+    saved(figure)
 
 
-def test_an_image_of_one_row_of_cells(tmp_path: Path) -> None:
+def test_an_image_of_one_row_of_cells() -> None:
     grid = Grid(0.0, 5000, 40, 129, Box(60, 70, 60, 61))
     image = Image(np.ones((1, 10), int), np.ones((1, 10), bool), grid, TangentPlane(150.0, 2.0), (0.2, 12.0))
-    assert plot_image(image, [], "one row", tmp_path / "row.png").stat().st_size > 5000
+    figure = Figure()
+    draw_image(figure, image, [], "one row")
+    saved(figure)
 
 
-@pytest.mark.parametrize("frames", [1, 3, 40])
-def test_light_curves_of_any_length(tmp_path: Path, frames: int) -> None:
-    curve = {
+def test_the_mask_is_outlined_cell_by_cell() -> None:
+    """One masked cell is a square, as wide as a cell, and in the legend's colour."""
+    image = Image(np.ones((8, 10), int), np.zeros((8, 10), bool), GRID, TangentPlane(150.0, 2.0), (0.2, 12.0))
+    image.mask[2, 3] = True
+    figure = Figure()
+    draw_image(figure, image, [], "one masked cell")
+    (outline,) = figure.axes[0].collections
+    corners = np.unique(np.round(np.concatenate(outline.get_segments()), 9), axis=0)
+    assert len(outline.get_segments()) == len(corners) == 4
+    np.testing.assert_allclose(np.ptp(corners, axis=0) * 60, GRID.cell_arcsec)
+    # cell (x 63, y 62) of the plane; RA grows to the left
+    pixel = np.array([63, 62]) * 51_840 / 129 - 0.5
+    lower_right = corners[(corners[:, 0] == corners[:, 0].max()) & (corners[:, 1] == corners[:, 1].min())][0]
+    np.testing.assert_allclose(lower_right, (pixel - 25_921.0) * 0.05 / 60 * [-1, 1], rtol=1e-6)
+    assert to_rgba(figure.legends[0].get_lines()[-1].get_color()) == tuple(outline.get_color()[0])
+
+
+@pytest.mark.parametrize("frames", [1, 3, 40, 900])
+def test_light_curves_of_any_length(frames: int) -> None:
+    figure = Figure()
+    draw_lightcurve(figure, region(0), lightcurve(frames), flags(0), "any", IMAGE)
+    saved(figure)
+
+
+def test_dots_stand_on_flagged_frames_only() -> None:
+    """Two bursts far apart at one place: two frames are flagged, 288 between and around them are not."""
+    curve = lightcurve(300) | {"n": [9 if k in (5, 295) else 0 for k in range(300)]}
+    figure = Figure()
+    row = region(0) | {"t_start_s": 25.0, "t_stop_s": 1480.0}
+    draw_lightcurve(figure, row, curve, flags(5, 295, best=295), "two bursts", IMAGE)
+    whole, near = (dots(axes, "peak") for axes in figure.axes[:2])
+    np.testing.assert_array_equal(whole, [[5.5 * 5.0, 9], [295.5 * 5.0, 9]])
+    np.testing.assert_array_equal(near, [[295.5 * 5.0, 9]])  # the time around the most significant
+    assert figure.axes[1].get_xlim() == (280 * 5.0, 300 * 5.0)
+    assert "1997-12-31T23:58:56.816 UTC" in figure.axes[1].get_xlabel()
+
+
+def test_peaks_and_eclipses_of_one_region_have_their_own_dots() -> None:
+    figure = Figure()
+    marks = [*flags(3), {"t_index": 8, "kind": "eclipse", "p": 1e-6}]
+    draw_lightcurve(figure, region(0, "both"), lightcurve(40), marks, "both", IMAGE)
+    assert dots(figure.axes[0], "peak")[:, 0].tolist() == [3.5 * 5.0]
+    assert dots(figure.axes[0], "eclipse")[:, 0].tolist() == [8.5 * 5.0]
+
+
+def test_frames_not_searched_have_no_counts() -> None:
+    figure = Figure()
+    draw_lightcurve(figure, region(0), lightcurve(40), flags(1), "gaps", IMAGE)
+    counts = next(patch for patch in figure.axes[0].patches if patch.get_label() == "counts").get_data().values
+    np.testing.assert_array_equal(np.isnan(counts), [k % 7 == 3 for k in range(40)])
+
+
+def test_many_frames_are_drawn_together() -> None:
+    """Gaps are made up for, so that a constant source stays constant."""
+    curve = lightcurve(900) | {"n": [0 if k % 7 == 3 else 2 for k in range(900)]}
+    figure = Figure()
+    draw_lightcurve(figure, region(0), curve, flags(400), "long", IMAGE)
+    shown = next(patch for patch in figure.axes[0].patches if patch.get_label() == "counts").get_data()
+    np.testing.assert_allclose(shown.values, 2 * 5)
+    assert figure.axes[0].get_ylabel() == "counts per 25 s"
+    assert dots(figure.axes[0], "peak")[:, 0].tolist() == [400.5 * 5.0]
+
+
+def lightcurve(frames: int) -> dict[str, object]:
+    return {
         "time_s": [5.0 * k for k in range(frames)],
+        "dt_s": 5.0,
         "n": [k % 3 for k in range(frames)],
         "mu": [None if k % 7 == 3 else 0.5 for k in range(frames)],
         "bad": [k > 20 for k in range(frames)],
         "rejected": [k % 7 == 3 for k in range(frames)],
     }
-    row = region(0) | {"t_start_s": 0.0, "t_stop_s": 5.0}
-    path = plot_lightcurve(row, curve, tmp_path / f"{frames}.png")
-    assert path.stat().st_size > 5000
+
+
+def flags(*frames: int, best: int = 0) -> list[dict[str, object]]:
+    return [{"t_index": frame, "kind": "peak", "p": 1e-9 if frame == best else 1e-7} for frame in frames]
+
+
+def dots(axes: Axes, kind: str) -> np.ndarray:
+    (line,) = [line for line in axes.get_lines() if line.get_gid() == f"flagged {kind}"]
+    return line.get_xydata()
+
+
+def saved(figure: Figure) -> None:
+    FigureCanvasAgg(figure)
+    stream = io.BytesIO()
+    figure.savefig(stream)
+    assert len(stream.getvalue()) > 5000
 
 
 @pytest.mark.parametrize(

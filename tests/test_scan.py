@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,10 @@ def test_shifting_all_times_changes_only_times(tmp_path: Path, busy: list[FakeLi
                     np.testing.assert_array_equal(np.array(value) + shift, b[key])
                 elif key in ("t_start_s", "t_stop_s"):
                     assert value + shift == b[key]
+                elif key in ("t_start_utc", "t_stop_utc"):
+                    assert datetime.fromisoformat(value) + timedelta(seconds=shift) == datetime.fromisoformat(b[key])
+                elif key in ("mjd_start", "mjd_stop"):
+                    assert b[key] == pytest.approx(value + shift / 86_400, abs=1e-10)
                 else:
                     assert value == b[key], (name, key)
 

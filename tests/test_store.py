@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from fake import OBSID
+from astropy.table import Table
+from fake import OBSID, quiet_list, write_list, write_sources
 from stored import PROVENANCE, SETTINGS, check_whole, failed, files, open_writer, parts, renamed, small_parts, tables
 
 import xscan
@@ -52,6 +54,50 @@ def test_what_is_written_is_read(tmp_path: Path, tables: Tables, compacted: bool
             held.table("stars")
         with pytest.raises(KeyError, match="stars"):
             held.table("runs", columns=["stars"])
+
+
+def test_astropy_reads_every_flat_table(tmp_path: Path, tables: Tables) -> None:
+    """The files that are stored, and what we read of them: astropy takes no column that holds rows."""
+    pandas = pytest.importorskip("pandas", reason="astropy reads Parquet with it; it is in the extra `test`")
+    with open_writer(tmp_path) as out:
+        out.write(OBSID, tables)
+        out.write("0999999900", failed("0999999900"))
+    (part,) = parts(tmp_path)
+    for name in ("runs", "inputs", "regions", "voxels"):
+        held = xscan.open_results(tmp_path).table(name)
+        assert not any(pa.types.is_nested(kind) for kind in held.schema.types)
+        table = Table.read(tmp_path / part["files"][name])
+        assert (len(table), table.colnames) == (held.num_rows, held.column_names)
+        for field in held.schema:
+            assert table[field.name].description == field.metadata[b"description"].decode()
+            assert (table[field.name].unit is None) == (not field.metadata[b"unit"])
+        assert table["obsid"].tolist() == held["obsid"].to_pylist()
+        assert pandas.read_parquet(tmp_path / part["files"][name]).shape == held.shape
+    assert Table.read(tmp_path / part["files"]["regions"])["mjd_start"].unit == "d"
+    assert Table.read(tmp_path / part["files"]["inputs"])["camera"].tolist() == ["m1"]
+    assert Table.read(tmp_path / part["files"]["runs"])["reason"].tolist() == ["no_folder", "None", "None"]
+
+
+def test_files_are_told_once(tmp_path: Path) -> None:
+    """Lists that are searched apart, one that cannot be, and a source list: a row each, under each view the same."""
+    rng = np.random.default_rng(8)
+    first = quiet_list(rng, "m1", 600.0)
+    write_list(tmp_path / OBSID, first)
+    write_list(tmp_path / OBSID, replace(quiet_list(rng, "m1", 600.0, exposure="S002").shifted(5000.0)))
+    write_list(tmp_path / OBSID, replace(first, exposure="U003", header={"SUBMODE": "FastTiming"}))
+    write_sources(tmp_path / OBSID, [(150.0, 2.0, 50.0, 0.0, 0.5)])
+    tables = xscan.scan(tmp_path / OBSID, views=["5:0.2-12", "50:0.2-12"])
+    found = [(row["subset"], row["exposure"], row["role"], row["reason"]) for row in tables.inputs.to_pylist()]
+    assert found == [
+        (0, "S001", "events", None),
+        (1, "S002", "events", None),
+        (None, "", "sources", None),
+        (None, "U003", "events", "mode"),
+    ]
+    rows = tables.inputs.drop_columns(["obsid", "subset"]).to_pylist()
+    for run in tables.runs.to_pylist():
+        assert run["inputs"] == [rows[run["subset"]], *rows[2:]]
+    assert "inputs" not in tables.table("runs").column_names
 
 
 def test_units_are_in_the_files(tmp_path: Path, tables: Tables) -> None:
@@ -172,7 +218,7 @@ def test_death_at_any_step_costs_no_finished_observation(
     assert {"replace", "unlink", "fsync", "mkdir"} <= set(done)
     # content is on disk before it has its name, and every part's name before the manifest's
     assert all(done[i - 1] == "fsync" for i, what in enumerate(done) if what == "replace")
-    assert "replace fsync replace" + 4 * " fsync" + " fsync replace fsync unlink" in " ".join(done)
+    assert "replace fsync replace" + len(SCHEMAS) * " fsync" + " fsync replace fsync unlink" in " ".join(done)
     assert len(done) > 50
     for step in range(len(done)):
         folder, finished = tmp_path / f"{step}", []
@@ -383,7 +429,7 @@ def test_the_large_store_is_measured_on_a_small_one() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert "250 observations written" in done.stdout, done.stderr
     lines = dict(line.rsplit("below", 1)[0].rsplit(maxsplit=1) for line in done.stdout.splitlines()[1:])
-    assert len(lines) == 6
+    assert len(lines) == 2 + len(SCHEMAS)
     assert int(lines["files"]) == 3 * len(SCHEMAS) + 3  # parts of 100, 100, 50; the manifest and its company
 
 

@@ -111,8 +111,9 @@ def scan(
     Returns
     -------
     Tables
-        ``runs``, ``regions``, ``voxels`` and ``lightcurves``, pyarrow tables with unit and
-        description on every column.
+        ``runs``, ``inputs``, ``regions``, ``voxels`` and ``lightcurves``, pyarrow tables with unit and
+        description on every column. ``runs`` has one column more than it has in a folder of results: ``inputs``,
+        the files of each row.
 
     Raises
     ------
@@ -155,7 +156,7 @@ def open_results(folder: Path | str) -> Results:
     Returns
     -------
     Results
-        ``.table("regions")`` gives a :class:`pyarrow.Table`; likewise ``runs``, ``voxels`` and
+        ``.table("regions")`` gives a :class:`pyarrow.Table`; likewise ``runs``, ``inputs``, ``voxels`` and
         ``lightcurves``, and ``.table("regions", obsid="0001730201")`` those of one observation.
         ``.observations()`` lists the obsids.
 

@@ -27,6 +27,8 @@ class LightCurve:
         Counts; 0 in rejected frames, which are not searched.
     mu : float64
         Expected counts; 0 where undefined.
+    live : float64
+        Live fraction, all cameras together.
     bad, rejected : bool
         As in :class:`~xscan.model.Frames`.
     """
@@ -34,6 +36,7 @@ class LightCurve:
     time_s: NDArray[np.float64]
     n: NDArray[np.int64]
     mu: NDArray[np.float64]
+    live: NDArray[np.float64]
     bad: NDArray[np.bool_]
     rejected: NDArray[np.bool_]
 
@@ -50,4 +53,4 @@ def light_curve(
     if not rules.float64_lightcurves:
         cells = cells.astype(np.float32)
     mu = cells.sum(axis=0, dtype=cells.dtype).astype(np.float64)
-    return LightCurve(grid.frame_edges()[:-1], n, mu, frames.bad, frames.rejected)
+    return LightCurve(grid.frame_edges()[:-1], n, mu, frames.live, frames.bad, frames.rejected)

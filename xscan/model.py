@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One input file and what became of it; a row of ``runs.inputs``.
+    """One input file and what became of it; a row of ``inputs``.
 
     Attributes
     ----------

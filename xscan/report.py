@@ -13,6 +13,7 @@ from rich.table import Table
 
 from xscan.bayes import power_of_ten
 from xscan.ledger import STATES, Outcome
+from xscan.model import CAMERAS
 from xscan.summary import MOST_SIGNIFICANT, Summary, view_label
 from xscan.tables import distinct_places
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Findings", "print_findings", "print_recovery", "print_status", "status_json"]
 
 WIDTH = 116  # columns that the table takes
+TARGET = 28  # letters of a target's name that are shown
 
 
 class Findings:
@@ -53,14 +55,20 @@ def print_findings(found: Findings, kept: list[Outcome], out: Path) -> None:
         title = (
             f"the {len(found.best)} most significant places, each in its best view, of {found.n_regions} regions{now}"
         )
-        right = ("RA", "Dec", "+-", "n", "expected", "p", "duration")
-        table = _table(title, ("region", "RA", "Dec", "+-", "kind", "n", "expected", "p", "duration"), right)
+        title += "; p of one voxel, before trials"
+        numbers = ("n,\nexpected", "counts\npn m1 m2", "p")
+        names = ("region,\ntarget", "RA, Dec (deg),\nerror", "start\n(UTC)", "kind,\nduration", *numbers)
+        table = _table(title, names, right=numbers)
         for row in found.best:
             table.add_row(
-                row["det_id"], f"{row['ra_deg']:.4f}", f"{row['dec_deg']:+.4f}", f'{row["pos_err_arcsec"]:.1f}"',
-                row["kind"], str(row["n_max"]), f"{row['mu_at_max']:.3g}", power_of_ten(row["log10_p_min"]),
-                f"{row['t_stop_s'] - row['t_start_s']:g} s",
-            )  # fmt: skip
+                f"{row['det_id']}\n{row['target'][:TARGET]}",
+                f'{row["ra_deg"]:.4f} {row["dec_deg"]:+.4f}\n+- {row["pos_err_arcsec"]:.1f}"',
+                _start(row).replace("T", "\n"),
+                f"{row['kind']}\n{row['t_stop_s'] - row['t_start_s']:g} s",
+                f"{row['n_max']}\n{row['mu_at_max']:.3g}",
+                " ".join(str(row[f"n_{camera}"]) for camera in CAMERAS),
+                power_of_ten(row["log10_p_min"]),
+            )
         console.print(table)
     outcomes = [*kept, *found.outcomes]
     n = len(outcomes)
@@ -124,9 +132,17 @@ def _table(title: str, names: tuple[str, ...], right: tuple[str, ...]) -> Table:
     return table
 
 
+def _start(row: dict[str, Any]) -> str:
+    """Give the start of a region, UTC to the second; mission time where UTC is not known."""
+    return row["t_start_utc"][:19] if row["t_start_utc"] else f"{row['t_start_s']:.0f} s"
+
+
 def _line(row: dict[str, Any]) -> str:
     """One region on a narrow terminal."""
+    cameras = ", ".join(f"{camera} {row[f'n_{camera}']}" for camera in CAMERAS if row[f"n_{camera}"])
     return (
-        f'{row["det_id"]}  {row["ra_deg"]:.4f} {row["dec_deg"]:+.4f} +-{row["pos_err_arcsec"]:.1f}"  {row["kind"]}  '
+        f"{row['det_id']} ({row['target']})  {row['ra_deg']:.4f} {row['dec_deg']:+.4f} "
+        f'+-{row["pos_err_arcsec"]:.1f}"  {row["kind"]} {_start(row)}{" UTC" if row["t_start_utc"] else ""}  '
         f"n {row['n_max']}, expected {row['mu_at_max']:.3g}, p {power_of_ten(row['log10_p_min'])}"
+        f"{f' ({cameras})' if cameras else ''}"
     )

@@ -10,7 +10,18 @@ import pyarrow as pa
 
 from xscan.model import CAMERAS
 
-__all__ = ["CIRCUMSTANCES", "CUTS", "LIGHTCURVES", "REGIONS", "RUNS", "SCHEMAS", "VOXELS", "column"]
+__all__ = [
+    "CIRCUMSTANCES",
+    "CUTS",
+    "INPUTS",
+    "LIGHTCURVES",
+    "REGIONS",
+    "RUNS",
+    "RUNS_WITH_INPUTS",
+    "SCHEMAS",
+    "VOXELS",
+    "column",
+]
 
 FORMAT_VERSION = 4
 
@@ -30,6 +41,7 @@ CUTS = {
 """Cuts on events, in the order in which they are applied."""
 
 _NOTE = "mission time (TT, MJDREF 50814, not barycentred)"
+_UTC = "UTC, ISO 8601 to the millisecond; null if not known, as for barycentred times"
 
 
 def column(name: str, kind: pa.DataType, unit: str, description: str, nullable: bool = False) -> pa.Field:
@@ -47,25 +59,23 @@ _VIEW = [
     column("band_hi_kev", pa.float64(), "keV", "upper end of the band, exclusive"),
 ]
 
-_INPUT = pa.struct(
-    [
-        column("file", pa.string(), "", "name of the file"),
-        column("role", pa.string(), "", "events or sources"),
-        column("bytes", pa.int64(), "byte", "size on disk"),
-        column("date", pa.string(), "", "when the pipeline made it, ISO 8601; empty if the file does not say"),
-        column("camera", pa.string(), "", f"{', '.join(CAMERAS)}; empty for a source list"),
-        column("exposure", pa.string(), "", "exposure identifier, such as S003"),
-        column("submode", pa.string(), "", "SUBMODE"),
-        column("filter", pa.string(), "", "FILTER"),
-        column("n_rows", pa.int64(), "", "rows read"),
-        *(
-            column(f"cut_{name}", pa.int64(), "", f"events removed: {meaning}; null if not applied", True)
-            for name, meaning in CUTS.items()
-        ),
-        column("reason", pa.string(), "", "why the file was not used; null if it was", True),
-        column("message", pa.string(), "", "the sentence for the reason, or a remark", True),
-    ]
-)
+_FILE = [
+    column("file", pa.string(), "", "name of the file"),
+    column("role", pa.string(), "", "events or sources"),
+    column("bytes", pa.int64(), "byte", "size on disk"),
+    column("date", pa.string(), "", "when the pipeline made it, ISO 8601; empty if the file does not say"),
+    column("camera", pa.string(), "", f"{', '.join(CAMERAS)}; empty for a source list"),
+    column("exposure", pa.string(), "", "exposure identifier, such as S003"),
+    column("submode", pa.string(), "", "SUBMODE"),
+    column("filter", pa.string(), "", "FILTER"),
+    column("n_rows", pa.int64(), "", "rows read"),
+    *(
+        column(f"cut_{name}", pa.int64(), "", f"events removed: {meaning}; null if not applied", True)
+        for name, meaning in CUTS.items()
+    ),
+    column("reason", pa.string(), "", "why the file was not used; null if it was", True),
+    column("message", pa.string(), "", "the sentence for the reason, or a remark", True),
+]
 
 _CAMERA_SECONDS = [
     column(f"{what}_s_{camera}", pa.float64(), "s", f"{camera}: {meaning}; null if the camera is absent", True)
@@ -99,9 +109,10 @@ RUNS = pa.schema(
         column("n_cells_masked", pa.int32(), "", "cells in the source mask", True),
         column("t_start_s", pa.float64(), "s", f"start of the first frame, {_NOTE}", True),
         column("t_stop_s", pa.float64(), "s", f"end of the last frame, {_NOTE}", True),
+        column("t_start_utc", pa.string(), "", f"start of the first frame, {_UTC}", True),
+        column("t_stop_utc", pa.string(), "", f"end of the last frame, {_UTC}", True),
         *_CAMERA_SECONDS,
         column("source_list", pa.string(), "", "used, absent, or the reason code why it could not be used"),
-        column("inputs", pa.list_(_INPUT), "", "files of the observation and what became of them"),
         column(
             "inputs_digest",
             pa.string(),
@@ -160,6 +171,26 @@ _DETECTOR = [
     ),
 ]
 
+INPUTS = pa.schema(
+    [
+        *_ID,
+        column(
+            "subset",
+            pa.int32(),
+            "",
+            "group of event lists that this one was searched in; null of a source list, which serves all, and of a "
+            "file that was not used",
+            True,
+        ),
+        *_FILE,
+    ]
+)
+
+RUNS_WITH_INPUTS = RUNS.append(
+    column("inputs", pa.list_(pa.struct(_FILE)), "", "files of this row's subset and what became of them")
+)
+"""The rows of ``runs`` as a scan gives them in memory; what is stored is flat (:data:`RUNS`, :data:`INPUTS`)."""
+
 _DET_ID = column("det_id", pa.string(), "", "region identifier: obsid_subset_dt_lo_hi_label")
 
 REGIONS = pa.schema(
@@ -205,6 +236,10 @@ REGIONS = pa.schema(
         *_DETECTOR,
         column("t_start_s", pa.float64(), "s", f"start of the first flagged frame, {_NOTE}"),
         column("t_stop_s", pa.float64(), "s", f"end of the last flagged frame, {_NOTE}"),
+        column("t_start_utc", pa.string(), "", f"start of the first flagged frame, {_UTC}", True),
+        column("t_stop_utc", pa.string(), "", f"end of the last flagged frame, {_UTC}", True),
+        column("mjd_start", pa.float64(), "d", "start of the first flagged frame, MJD (UTC); null where UTC is", True),
+        column("mjd_stop", pa.float64(), "d", "end of the last flagged frame, MJD (UTC); null where UTC is", True),
         column("n_max", pa.int64(), "count", "counts of the most significant voxel (largest log10 B)"),
         column("mu_at_max", pa.float64(), "count", "expected counts of that voxel"),
         column("log10_b_max", pa.float64(), "", "log10 of the Bayes factor of that voxel"),
@@ -243,6 +278,7 @@ LIGHTCURVES = pa.schema(
         _list("time_s", pa.float64(), "s", f"start of each frame, {_NOTE}"),
         _list("n", pa.int32(), "count", "counts in the region's bounding box; 0 in rejected frames"),
         _list("mu", pa.float64(), "count", "expected counts; null where undefined"),
+        _list("live", pa.float32(), "", "live fraction of the frame, all cameras together, dead time included"),
         _list("bad", pa.bool_(), "", "frame of high particle background"),
         _list("rejected", pa.bool_(), "", "frame not searched"),
     ]
@@ -253,7 +289,7 @@ LIGHTCURVES = pa.schema(
 CIRCUMSTANCES = {"xscan_version", "backend", "seconds_read", "seconds_spent", "finished_utc"}
 """Columns that may differ between two runs of the same search."""
 
-SCHEMAS = {"runs": RUNS, "regions": REGIONS, "voxels": VOXELS, "lightcurves": LIGHTCURVES}
+SCHEMAS = {"runs": RUNS, "inputs": INPUTS, "regions": REGIONS, "voxels": VOXELS, "lightcurves": LIGHTCURVES}
 
 
 def markdown() -> str:
@@ -267,18 +303,14 @@ def markdown() -> str:
     ]
     for name, schema in SCHEMAS.items():
         lines += ["", f"## {name}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
-        for field in schema:
-            lines += _markdown_row(field)
-            if field.name == "inputs":
-                for child in field.type.value_type:
-                    lines += _markdown_row(child, "inputs.")
+        lines += [_markdown_row(field) for field in schema]
     return "\n".join(lines)
 
 
-def _markdown_row(field: pa.Field, prefix: str = "") -> list[str]:
-    kind = "list of struct" if field.name == "inputs" else str(field.type).replace("<item: ", " of ").rstrip(">")
+def _markdown_row(field: pa.Field) -> str:
+    kind = str(field.type).replace("<item: ", " of ").rstrip(">")
     unit, meaning = (field.metadata[key].decode() for key in (b"unit", b"description"))
-    return [f"| `{prefix}{field.name}` | {kind}{', nullable' if field.nullable else ''} | {unit} | {meaning} |"]
+    return f"| `{field.name}` | {kind}{', nullable' if field.nullable else ''} | {unit} | {meaning} |"
 
 
 if __name__ == "__main__":

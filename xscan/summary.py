@@ -28,7 +28,8 @@ class Summary:
     remarks : tuple of str
         What of a searched observation was not searched, and with what it had to do without.
     best : tuple of dict
-        Rows of ``regions``: the most significant places, :data:`MOST_SIGNIFICANT` at most.
+        Rows of ``regions``, and ``target`` of ``runs``: the most significant places, :data:`MOST_SIGNIFICANT` at
+        most.
     n_views, n_unsearched : int
         Views, and how many of them were not searched.
     n_events, n_bytes : int
@@ -49,11 +50,14 @@ def summarize(tables: Tables, seconds: float) -> Summary:
     (outcome,) = outcomes(tables.runs).values()
     rows = tables.runs.to_pylist()
     states = [row["state"] for row in rows if row["dt_s"] is not None]  # an observation that failed has no view
-    files = {info["file"]: info for row in rows for info in row["inputs"]}
+    inputs = tables.inputs.to_pylist()
+    files = {info["file"]: info for info in inputs}
     return Summary(
         replace(outcome, seconds=seconds),
-        _remarks(rows) if outcome.state == "done" else (),
-        tuple(distinct_places(tables.regions.to_pylist(), MOST_SIGNIFICANT)),
+        _remarks(rows, inputs) if outcome.state == "done" else (),
+        tuple(
+            row | {"target": rows[0]["target"]} for row in distinct_places(tables.regions.to_pylist(), MOST_SIGNIFICANT)
+        ),
         len(states),
         sum(state != "done" for state in states),
         sum(info["n_rows"] for info in files.values() if info["role"] == "events"),
@@ -66,11 +70,10 @@ def view_label(row: Row) -> str:
     return f"{row['dt_s']:g}:{row['band_lo_kev']:g}-{row['band_hi_kev']:g}"
 
 
-def _remarks(runs: list[dict[str, Any]]) -> tuple[str, ...]:
+def _remarks(runs: list[dict[str, Any]], inputs: list[dict[str, Any]]) -> tuple[str, ...]:
     lines = dict.fromkeys(
         f"{info['file']}: not used ({info['reason']}: {info['message']})" if info["reason"] else info["message"]
-        for row in runs
-        for info in row["inputs"]
+        for info in inputs
         if info["reason"] or info["message"]
     )
     if runs[0]["source_list"] == "absent":

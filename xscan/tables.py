@@ -19,8 +19,9 @@ from xscan.bayes import (
     poisson_tail,
 )
 from xscan.errors import Reason
+from xscan.missiontime import mjd_utc, utc_text
 from xscan.model import CAMERAS, InputFile, Observation
-from xscan.schema import CUTS, LIGHTCURVES, REGIONS, RUNS, SCHEMAS, VOXELS
+from xscan.schema import CUTS, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, SCHEMAS, VOXELS
 from xscan.search import Found, SubsetSearch, ViewResult
 from xscan.sky import separation_arcsec
 
@@ -55,25 +56,27 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The four result tables of one observation, or of many.
+    """The result tables of one observation, or of many.
 
     Attributes
     ----------
-    runs, regions, voxels, lightcurves : pyarrow.Table
-        Columns, units and meanings as in :mod:`xscan.schema`.
+    runs, inputs, regions, voxels, lightcurves : pyarrow.Table
+        Columns, units and meanings as in :mod:`xscan.schema`. Where a scan made it, ``runs`` has one more column,
+        ``inputs``: the files of each row, a list. :meth:`table` gives it without, as it is stored, and the files
+        are rows of ``inputs``.
     """
 
     runs: pa.Table
+    inputs: pa.Table
     regions: pa.Table
     voxels: pa.Table
     lightcurves: pa.Table
 
     def table(self, name: str) -> pa.Table:
-        """Give a table by name."""
+        """Return a table by name, with the columns of its schema: no column holds rows of its own."""
         if name not in SCHEMAS:
             raise KeyError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
-        table: pa.Table = getattr(self, name)
-        return table
+        return getattr(self, name).select(SCHEMAS[name].names)
 
 
 def tabulate(
@@ -98,18 +101,21 @@ def tabulate(
         Shown each view's result while its counts are in memory: for pictures.
     """
     runs: list[Row] = []
+    files: list[Row] = []
     regions: list[Row] = []
     voxels: list[pa.Table] = []
     curves: list[pa.Table] = []
     left_out = [*observation.skipped, *skipped]
-    unused = [_input(info) for info in left_out]
     sources = [_input(observation.source_file, "sources")] if observation.source_file else []
+    common = [*sources, *(_input(info) for info in left_out)]
     always = {"obsid": observation.obsid, "target": observation.target, "source_list": _source_list(observation)}
     started = time.perf_counter()
     for search in searches:
         number = search.subset.number
-        # files read here belong to the row; those that were not used anywhere, to every row
-        inputs = [_input(info) for info in search.files] + sources + unused
+        # the lists searched here belong to the row; the source list and what was not used anywhere, to every row
+        searched = [_input(info) for info in search.files]
+        files += [{"subset": number} | info for info in searched]
+        inputs = searched + common
         for result in search.views:
             spent, started = time.perf_counter() - started, time.perf_counter()
             if watch is not None:
@@ -123,10 +129,12 @@ def tabulate(
                 voxels.append(_voxels(det_id, observation.obsid, result, found))
                 curves.append(_curve(det_id, observation.obsid, result, found))
     if not runs:
-        runs.append(always | {"inputs": sources + unused} | _nothing_searched(left_out))
+        runs.append(always | {"inputs": common} | _nothing_searched(left_out))
+    files += common
     _stamp(runs, provenance, seconds_read)
     return Tables(
-        pa.Table.from_pylist(runs, RUNS),
+        pa.Table.from_pylist(runs, RUNS_WITH_INPUTS),
+        pa.Table.from_pylist([{"obsid": observation.obsid} | info for info in files], INPUTS),
         pa.Table.from_pylist(regions, REGIONS),
         pa.concat_tables([VOXELS.empty_table(), *voxels]),
         pa.concat_tables([LIGHTCURVES.empty_table(), *curves]),
@@ -139,7 +147,8 @@ def failed_tables(
     """Write down an observation that could not be read or searched: one row of ``runs``."""
     row = _empty_run(state, reason, message) | {"obsid": obsid, "target": "", "inputs": [], "source_list": "absent"}
     _stamp([row], provenance, seconds)
-    return Tables(pa.Table.from_pylist([row], RUNS), *(SCHEMAS[name].empty_table() for name in list(SCHEMAS)[1:]))
+    runs = pa.Table.from_pylist([row], RUNS_WITH_INPUTS)
+    return Tables(runs, *(SCHEMAS[name].empty_table() for name in list(SCHEMAS)[1:]))
 
 
 def distinct_places(regions: Iterable[Row], most: int) -> list[Row]:
@@ -256,6 +265,7 @@ def _run(result: ViewResult) -> Row:
             "t_start_s": grid.t0,
             "t_stop_s": float(grid.frame_edges()[-1]),
         }
+        row |= dict(zip(("t_start_utc", "t_stop_utc"), utc_text([row["t_start_s"], row["t_stop_s"]]), strict=True))
     return row
 
 
@@ -269,6 +279,8 @@ def _region(det_id: str, obsid: str, subset: int, result: ViewResult, found: Fou
     n_eclipse = int(np.count_nonzero(eclipse))
     n_peak = len(members) - n_eclipse
     edges = search.grid.frame_edges()
+    span = edges[[t.min(), t.max() + 1]]
+    utc, mjd = utc_text(span), mjd_utc(span)
     return {
         "det_id": det_id,
         "obsid": obsid,
@@ -301,8 +313,12 @@ def _region(det_id: str, obsid: str, subset: int, result: ViewResult, found: Fou
         "share_readout": detector.share_readout,
         "edge_px": detector.edge_px,
         **{f"live_{camera}": detector.live.get(camera) for camera in CAMERAS},
-        "t_start_s": float(edges[t.min()]),
-        "t_stop_s": float(edges[t.max() + 1]),
+        "t_start_s": float(span[0]),
+        "t_stop_s": float(span[1]),
+        "t_start_utc": utc[0],
+        "t_stop_utc": utc[1],
+        "mjd_start": float(mjd[0]) if utc[0] else None,
+        "mjd_stop": float(mjd[1]) if utc[1] else None,
         "n_max": int(n[best]),
         "mu_at_max": float(mu[best]),
         "log10_b_max": float(log10_b[best]),
@@ -339,6 +355,7 @@ def _curve(det_id: str, obsid: str, result: ViewResult, found: Found) -> pa.Tabl
         "time_s": pa.array(curve.time_s),
         "n": pa.array(curve.n.astype(np.int32)),
         "mu": pa.array(curve.mu, mask=curve.mu <= 0),
+        "live": pa.array(curve.live.astype(np.float32)),
         "bad": pa.array(curve.bad),
         "rejected": pa.array(curve.rejected),
     }

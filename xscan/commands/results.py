@@ -36,12 +36,16 @@ def export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: str,
     held = open_results(results)
     if obsid is not None and obsid not in held.observations():
         raise ConfigError(f"{results}: no results of observation {obsid}")
-    for target, name in ((ds9, "regions"), (lightcurves, "lightcurves")):
+    for target, what in ((ds9, "circles"), (lightcurves, "light curves")):
         if target is None:
             continue
-        table = held.table(name, obsid)
+        regions = held.table("regions", obsid)
         try:
-            count = write_ds9(table, target) if name == "regions" else len(write_lightcurves(table, target, kind))
+            if what == "circles":
+                count = write_ds9(regions, target)
+            else:
+                curves, runs = held.table("lightcurves", obsid), held.table("runs", obsid)
+                count = len(write_lightcurves(curves, regions, runs, target, kind))
         except OSError as error:
             raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
-        typer.echo(f"{count} {'regions' if name == 'regions' else 'light curves'} written to {target}")
+        typer.echo(f"{count} {what} written to {target}")

@@ -50,9 +50,6 @@ def _feed(hasher: Any, values: pa.Array) -> None:
     if pa.types.is_list(kind):
         hasher.update(_bytes(pc.fill_null(pc.list_value_length(values), 0)))
         _feed(hasher, values.flatten())
-    elif pa.types.is_struct(kind):
-        for child in values.flatten():
-            _feed(hasher, child)
     elif pa.types.is_string(kind):
         hasher.update(_bytes(pc.fill_null(pc.binary_length(values), 0)))
         hasher.update("".join(values.drop_null().to_pylist()).encode())

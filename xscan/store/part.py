@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
@@ -26,7 +27,7 @@ REMEDY = "restore it from a copy; docs/operations.md says how to go on without i
 
 _END = b"PAR1"  # of any whole Parquet file
 
-_ROWS_IN_GROUP = {"runs": 2000, "regions": 2000, "voxels": 20_000, "lightcurves": 32}
+_ROWS_IN_GROUP = {"runs": 2000, "inputs": 2000, "regions": 2000, "voxels": 20_000, "lightcurves": 32}
 """One observation is read by reading the row groups that may hold it; a light curve is a long row."""
 
 
@@ -148,9 +149,27 @@ def by_obsid(table: pa.Table) -> pa.Table:
 
 def _write(folder: Path, name: str, table: pa.Table) -> str:
     sink = pa.BufferOutputStream()
+    table = table.replace_schema_metadata(_told_to_astropy(table))
     # dictionaries make such columns larger and slower, strings included (measured)
     pq.write_table(table, sink, compression="zstd", use_dictionary=False, row_group_size=_ROWS_IN_GROUP[name])
     content = sink.getvalue()
     file = f"{name}/part-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
     write_whole(folder / file, content)
     return file
+
+
+def _told_to_astropy(table: pa.Table) -> dict[str, str]:
+    """Give what astropy's Table looks for in a Parquet file: units, descriptions, and how long texts are.
+
+    It measures texts itself where it is not told, and fails at the first null.
+    """
+    columns = [
+        {"name": field.name, **{key.decode(): text.decode() for key, text in field.metadata.items() if text}}
+        for field in table.schema
+    ]
+    told = {"table_meta_yaml": json.dumps({"datatype": columns})}  # JSON is YAML
+    for field in table.schema:
+        if pa.types.is_string(field.type):
+            longest = pc.max(pc.utf8_length(table[field.name])).as_py() or 0
+            told[f"table::len::{field.name}"] = str(max(longest, len("None")))  # what it makes of a null
+    return told

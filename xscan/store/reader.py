@@ -46,7 +46,7 @@ class Results:
         Parameters
         ----------
         name : str
-            ``runs``, ``regions``, ``voxels`` or ``lightcurves``.
+            ``runs``, ``inputs``, ``regions``, ``voxels`` or ``lightcurves``.
         obsid : str, optional
             Only this observation; default all.
         columns : sequence of str, optional

@@ -23,7 +23,7 @@ _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")  # soon removed: what co
 def stage(folder: Path, obsid: str, tables: Tables) -> None:
     """Commit one observation; any process may, and the file's appearance is the commit.
 
-    All four tables are in one file, Arrow streams one after the other in the order of
+    All tables are in one file, Arrow streams one after the other in the order of
     :data:`xscan.schema.SCHEMAS`, and their SHA-256: one write to bring to disk, and nothing that could be
     there in part, or spoilt, without being noticed.
 

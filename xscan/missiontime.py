@@ -1,0 +1,84 @@
+"""Convert mission time to UTC and MJD, with leap seconds.
+
+ERFA's own table of leap seconds is used, so nothing is asked of a network; a leap second that is announced after the
+installed ERFA was made needs a newer one.
+"""
+
+from __future__ import annotations
+
+import erfa
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xscan.model import MJDREF
+
+__all__ = ["mjd_utc", "utc_text"]
+
+_DAY_S = 86_400.0
+_MJD_0 = 2_400_000.5  # JD of MJD 0
+
+Floats = NDArray[np.float64]
+
+
+def utc_text(time_s: ArrayLike, time_system: str = "TT", barycentred: bool = False) -> list[str | None]:
+    """Return UTC of mission times as ISO 8601 text, to the millisecond.
+
+    Parameters
+    ----------
+    time_s : array_like of float, shape (n,)
+        Mission time, s since MJDREF 50814.
+    time_system : str
+        ``TT`` or ``TDB``, the system that mission time is counted in.
+    barycentred : bool
+        Whether times are those of arrival at the barycentre of the solar system.
+
+    Returns
+    -------
+    list of str or None, length n
+        As ``2000-03-12T04:05:06.789``; a leap second is ``23:59:60``. None where the time is not finite, and
+        everywhere if times are barycentred or not in TT: UTC at the spacecraft is then not known.
+    """
+    time, known = _known(time_s, time_system, barycentred)
+    texts: list[str | None] = [None] * known.size
+    year, month, day, clock, _ = erfa.ufunc.d2dtf(b"UTC", 3, *_utc(time[known]))
+    moments = zip(year, month, day, clock["h"], clock["m"], clock["s"], clock["f"], strict=True)
+    for place, moment in zip(np.flatnonzero(known).tolist(), moments, strict=True):
+        texts[place] = "{:04d}-{:02d}-{:02d}T{:02d}:{:02d}:{:02d}.{:03d}".format(*moment)
+    return texts
+
+
+def mjd_utc(time_s: ArrayLike, time_system: str = "TT", barycentred: bool = False) -> Floats:
+    """Return MJD (UTC) of mission times.
+
+    A day that ends with a leap second is 86,401 s long, as in astropy, so that no two moments share an MJD.
+
+    Parameters
+    ----------
+    time_s, time_system, barycentred
+        As in :func:`utc_text`.
+
+    Returns
+    -------
+    float64, shape (n,)
+        Days; NaN where :func:`utc_text` gives None.
+    """
+    time, known = _known(time_s, time_system, barycentred)
+    mjd = np.full(known.size, np.nan)
+    day, rest = _utc(time[known])
+    mjd[known] = (day - _MJD_0) + rest
+    return mjd
+
+
+def _known(time_s: ArrayLike, time_system: str, barycentred: bool) -> tuple[Floats, NDArray[np.bool_]]:
+    """Give the times, and for which of them UTC is known."""
+    time = np.atleast_1d(np.asarray(time_s, np.float64))
+    return time, np.isfinite(time) & (time_system == "TT" and not barycentred)
+
+
+def _utc(time_s: Floats) -> tuple[Floats, Floats]:
+    """Give UTC as a Julian date in two parts."""
+    whole = np.floor(time_s / _DAY_S)
+    # plain ufuncs: they return a status where erfa's own functions warn of dates some years after it was made
+    tai_1, tai_2, _ = erfa.ufunc.tttai(_MJD_0 + MJDREF + whole, (time_s - whole * _DAY_S) / _DAY_S)
+    utc_1, utc_2, _ = erfa.ufunc.taiutc(tai_1, tai_2)
+    return utc_1, utc_2
