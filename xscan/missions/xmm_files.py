@@ -190,7 +190,7 @@ def _lists(paths: Sequence[Path]) -> list[ListFile]:
 
 def _in_order(lists: Iterable[ListFile]) -> tuple[ListFile, ...]:
     """Give the list of an exposure first that is to be read unless it is damaged: the pipeline's, else the longest."""
-    return tuple(sorted(lists, key=lambda one: (one.rows > 0, -one.rows, one.path)))
+    return tuple(sorted(lists, key=lambda one: (one.rows > 0, one.same if one.rows else (), -one.rows, one.path)))
 
 
 def _named(path: Path) -> ListFile | None:

@@ -177,7 +177,7 @@ def _allowed_span(
         return span
     start, stop = np.concatenate(stated).T
     wide = union(start - GOOD_TIME_MARGIN_S, stop + GOOD_TIME_MARGIN_S)
-    if (span[0] >= wide[0, 0] and span[1] <= wide[-1, 1]) or np.mean(_inside(sample.time, wide)) < MOST:
+    if _inside(np.array(span), wide).all() or np.mean(_inside(sample.time, wide)) < MOST:
         return span
     allowed = time[_inside(time, wide)]
     return (float(allowed.min()), float(allowed.max())) if allowed.size else span
