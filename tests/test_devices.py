@@ -334,3 +334,28 @@ def test_without_numba(machine: Machine, caplog: pytest.LogCaptureFixture) -> No
 
 
 # ---- xscan doctor
+
+
+HOMELESS = """
+import os, sys
+from numba.core.caching import CacheImpl
+CacheImpl._locator_classes = [one for one in CacheImpl._locator_classes if "InTree" not in one.__name__]
+from xscan import doctor
+from xscan.backends import get_backend
+backend = get_backend("numba")
+print(backend.name, os.environ["NUMBA_CACHE_DIR"], dict(doctor._places())["numba keeps code in"], sep="\\n")
+"""
+
+
+def test_numba_is_given_a_folder_where_it_cannot_keep_code(tmp_path: Path) -> None:
+    """An installation that cannot be written, and no home: Numba refuses to compile there."""
+    nowhere = "/proc/nobody"
+    home = {"HOME": nowhere, "XDG_CACHE_HOME": nowhere, "TMPDIR": str(tmp_path)}
+    env = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | home
+    done = subprocess.run([sys.executable, "-c", HOMELESS], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    name, folder, told = done.stdout.splitlines()
+    assert (name, folder) == ("numba", str(tmp_path / f"xscan-numba-{os.getuid()}"))
+    assert Path(folder).stat().st_mode & 0o777 == 0o700
+    assert told.startswith(folder)
+    assert told.endswith("(neither its own folder nor a home can be written)")
