@@ -38,7 +38,7 @@ _FEWEST = 10  # events by which a table can be judged, or that can speak against
 _NONE = 0.01  # a table that holds less of a CCD's events is not theirs
 _COVERED = 0.99  # of the events in good time lie within a read-out frame, or next to one
 _BETWEEN = 0.999  # of them lie between the first and the last
-_SAMPLE = 1 << 14  # events by which tables are judged
+_SAMPLE = 1 << 13  # events by which tables are judged
 
 _CCD_TABLE = re.compile(r"(STDGTI|EXPOSU|BADPIX)(\d\d)")
 _FILTER = re.compile(r"GTI(\d{3})(\d\d)")
@@ -50,16 +50,22 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Time (s) and CCD of every k-th event of a list: enough to judge its tables by, shape (m,) each."""
+    """Times (s) of every k-th event of a list, all of them and by CCD: enough to judge its tables by."""
 
     time: Floats
-    ccd: NDArray[np.uint8]
+    by_ccd: dict[int, Floats]
 
     @classmethod
     def of(cls, time: Floats, ccd: NDArray[np.uint8]) -> Sample:
         """Take every k-th event."""
         step = max(time.size // _SAMPLE, 1)
-        return cls(time[::step], ccd[::step])
+        time, ccd = time[::step], ccd[::step]
+        present = np.flatnonzero(np.bincount(ccd)).tolist()
+        return cls(time, {number: time[ccd == number] for number in present})
+
+    def of_ccd(self, ccd: int) -> Floats:
+        """Give the times of one CCD, s."""
+        return self.by_ccd.get(ccd, np.empty(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +147,7 @@ def read_good_time(
     filters = {table.name: _intervals(table, system) for table in tables if _FILTER.fullmatch(table.name)}
     span = _allowed_span([*pipeline.values(), *filters.values()], time, sample, span)
     exposures = ccd_tables(tables, "EXPOSU")
-    present = sorted(np.unique(sample.ccd).tolist())
+    present = sorted(sample.by_ccd)
     chosen = _Choice(tables, header, pipeline, filters, sample, present, system)
     numbers = sorted(pipeline.keys() | exposures.keys() | chosen.filtered() | (set(present) if filters else set()))
     near = np.array([[span[0] - GOOD_TIME_MARGIN_S, span[1] + GOOD_TIME_MARGIN_S]])
@@ -215,7 +221,7 @@ class _Choice:
 
     def intervals(self, ccd: int) -> Floats | None:
         """Give the good time of a CCD; None if no table of it is believed."""
-        time = self.sample.time[self.sample.ccd == ccd]
+        time = self.sample.of_ccd(ccd)
         told = self._told.get(ccd)
         if told is not None and self._holds_some(time, told, f"the filter of CCD {ccd} that the keywords name"):
             return told
@@ -309,7 +315,7 @@ class Subspace:
         self._header = header
         self._axes: dict[str, list[str]] = {}
         components = {1}
-        for keyword in header:
+        for keyword in (name for name in header if "DS" in name):
             match = _SUBSPACE.fullmatch(keyword)
             if match is None:
                 continue
@@ -417,7 +423,7 @@ def _with_frames(
 ) -> tuple[dict[int, GoodTime], list[str]]:
     """Add to good time the read-out frames that are believed."""
     judged = {
-        ccd: _judge(of_ccd, sample.time[sample.ccd == ccd], good[ccd].intervals)
+        ccd: _judge(of_ccd, sample.of_ccd(ccd), good[ccd].intervals)
         for ccd, of_ccd in frames.items()
         if of_ccd.curve is not None
     }
@@ -452,7 +458,7 @@ def _judge(frames: _Frames, time: Floats, intervals: Floats) -> tuple[int, int, 
 def _outside(good: dict[int, GoodTime], sample: Sample) -> list[str]:
     """Say so where many events lie outside the good time that is believed."""
     n = sum(
-        int(np.count_nonzero(~_inside(sample.time[sample.ccd == ccd], one.intervals)))
+        int(np.count_nonzero(~_inside(sample.of_ccd(ccd), one.intervals)))
         for ccd, one in good.items()
         if len(one.intervals)
     )
