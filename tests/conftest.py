@@ -53,6 +53,11 @@ def real_observation() -> Path:
 
 
 @pytest.fixture
+def real_clean_observation() -> Path:
+    return _shared("data/xmm-clean/0201903501")
+
+
+@pytest.fixture
 def golden() -> Path:
     return _shared("golden/exod2")
 

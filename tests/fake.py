@@ -96,6 +96,7 @@ class FakeList:
     primary: Mapping[str, Any] = field(default_factory=dict)
     gti: Mapping[int, Sequence[tuple[float, float]]] = field(default_factory=dict)
     narrow_gti: Mapping[int, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    filters: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     exposures: Mapping[int, tuple[ArrayLike, ArrayLike, ArrayLike]] = field(default_factory=dict)
     bad_pixels: Mapping[int, Sequence[tuple[int, int, int]]] = field(default_factory=dict)
     drop_columns: Sequence[str] = ()
@@ -115,6 +116,7 @@ class FakeList:
             time=np.asarray(self.time) + seconds,
             gti=move(self.gti),
             narrow_gti=move(self.narrow_gti),
+            filters=move(self.filters),
             exposures={k: (np.asarray(t) + seconds, d, f) for k, (t, d, f) in self.exposures.items()},
         )
 
@@ -160,10 +162,11 @@ def hdus(fake: FakeList) -> fits.HDUList:
         for key in [key for key, value in header.items() if value == "REMOVE"]:
             del header[key]
     tables = [primary, events]
-    for prefix, sets in (("STDGTI", fake.gti), ("GTI000", fake.narrow_gti)):
-        for ccd, spans in sets.items():
-            start, stop = np.array(spans, float).reshape(-1, 2).T
-            tables.append(_table(f"{prefix}{ccd:02d}", {"START": (start, "D"), "STOP": (stop, "D")}))
+    tables += [_good_time(f"STDGTI{ccd:02d}", spans) for ccd, spans in fake.gti.items()]
+    tables += [_good_time(name, spans) for name, spans in fake.filters.items()]
+    for component, (ccd, spans) in enumerate(fake.narrow_gti.items()):  # as evselect writes them
+        tables.append(_good_time(f"GTI{component:03d}06", spans))
+        tables[-1].header["CCDID"] = ccd
     for ccd, (middle, length, fraction) in fake.exposures.items():
         columns = {"TIME": (middle, "D"), "TIMEDEL": (length, "E"), "FRACEXP": (fraction, "E")}
         tables.append(_table(f"EXPOSU{ccd:02d}", columns))
@@ -172,6 +175,11 @@ def hdus(fake: FakeList) -> fits.HDUList:
         columns = {"RAWX": (rawx, "I"), "RAWY": (rawy, "I"), "TYPE": (rawx * 0, "I"), "YEXTENT": (run, "I")}
         tables.append(_table(f"BADPIX{ccd:02d}", columns))
     return fits.HDUList(tables)
+
+
+def _good_time(name: str, spans: Sequence[tuple[float, float]]) -> fits.BinTableHDU:
+    start, stop = np.array(spans, float).reshape(-1, 2).T
+    return _table(name, {"START": (start, "D"), "STOP": (stop, "D")})
 
 
 def _table(name: str, columns: Mapping[str, tuple[ArrayLike, str]]) -> fits.BinTableHDU:

@@ -17,7 +17,7 @@ from machine import CudaError, FakeDriver, Machine, distribution, fake_cupy, mac
 
 from xscan import doctor
 from xscan.api import read, recipe
-from xscan.backends import get_backend, nvidia
+from xscan.backends import get_backend, nvidia, spare
 from xscan.backends.device import DeviceLost, OutOfMemory
 from xscan.errors import DeviceError
 
@@ -102,17 +102,17 @@ def test_cupy_is_given_a_folder_where_it_cannot_keep_code(machine: Machine, tmp_
     assert get_backend("cuda").name == "cuda"
     assert os.environ["CUPY_CACHE_DIR"] == str(tmp_path / "cache")
     access = os.access
-    machine.patch.setattr(nvidia.os, "access", lambda place, mode: place != tmp_path and access(place, mode))
-    machine.patch.setattr(nvidia.tempfile, "tempdir", str(tmp_path / "tmp"))
+    machine.patch.setattr(spare.os, "access", lambda place, mode: place != tmp_path and access(place, mode))
+    machine.patch.setattr(spare.tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    spare = tmp_path / "tmp" / f"xscan-cupy-{os.getuid()}"
+    folder = tmp_path / "tmp" / f"xscan-cupy-{os.getuid()}"
     told = dict(doctor.diagnose().facts)
-    assert told["cupy keeps code in"] == f"{tmp_path / 'cache'} (cannot be written: {spare} instead)"
+    assert told["cupy keeps code in"] == f"{tmp_path / 'cache'} (cannot be written: {folder} instead)"
     assert get_backend("cuda").name == "cuda"
-    assert os.environ["CUPY_CACHE_DIR"] == str(spare)
-    assert spare.stat().st_mode & 0o777 == 0o700
-    spare.chmod(0o777)  # somebody else's
-    assert nvidia.spare_cache() != spare
+    assert os.environ["CUPY_CACHE_DIR"] == str(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)  # somebody else's
+    assert spare.spare_cache("cupy") != folder
 
 
 @pytest.mark.parametrize("home", ["locked", "nobody's"])
@@ -124,7 +124,7 @@ def test_a_home_that_cannot_be_looked_into(machine: Machine, tmp_path: Path, hom
     if home == "nobody's":  # a user without a name and without HOME
         machine.patch.setattr(os.path, "expanduser", lambda path: path)
         assert nvidia.cupy_cache() == Path("~/.cupy/kernel_cache")
-        assert nvidia.can_be_written(nvidia.cupy_cache())
+        assert spare.can_be_written(nvidia.cupy_cache())
         return
     (tmp_path / "home").mkdir()
     machine.patch.setenv("HOME", str(tmp_path / "home" / "user"))
@@ -132,9 +132,9 @@ def test_a_home_that_cannot_be_looked_into(machine: Machine, tmp_path: Path, hom
     closed = str(tmp_path / "home") + "/"
     machine.patch.setattr(os.path, "exists", lambda place: not str(place).startswith(closed) and exists(place))
     machine.patch.setattr(os, "access", lambda place, mode: str(place) + "/" != closed and access(place, mode))
-    assert not nvidia.can_be_written(nvidia.cupy_cache())
+    assert not spare.can_be_written(nvidia.cupy_cache())
     assert get_backend("cuda").name == "cuda"
-    assert Path(os.environ.pop("CUPY_CACHE_DIR")) == nvidia.spare_cache()
+    assert Path(os.environ.pop("CUPY_CACHE_DIR")) == spare.spare_cache("cupy")
 
 
 def test_a_cupy_that_cannot_be_imported(machine: Machine) -> None:
@@ -334,3 +334,28 @@ def test_without_numba(machine: Machine, caplog: pytest.LogCaptureFixture) -> No
 
 
 # ---- xscan doctor
+
+
+HOMELESS = """
+import os, sys
+from numba.core.caching import CacheImpl
+CacheImpl._locator_classes = [one for one in CacheImpl._locator_classes if "InTree" not in one.__name__]
+from xscan import doctor
+from xscan.backends import get_backend
+backend = get_backend("numba")
+print(backend.name, os.environ["NUMBA_CACHE_DIR"], dict(doctor._places())["numba keeps code in"], sep="\\n")
+"""
+
+
+def test_numba_is_given_a_folder_where_it_cannot_keep_code(tmp_path: Path) -> None:
+    """An installation that cannot be written, and no home: Numba refuses to compile there."""
+    nowhere = "/proc/nobody"
+    home = {"HOME": nowhere, "XDG_CACHE_HOME": nowhere, "TMPDIR": str(tmp_path)}
+    env = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | home
+    done = subprocess.run([sys.executable, "-c", HOMELESS], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    name, folder, told = done.stdout.splitlines()
+    assert (name, folder) == ("numba", str(tmp_path / f"xscan-numba-{os.getuid()}"))
+    assert Path(folder).stat().st_mode & 0o777 == 0o700
+    assert told.startswith(folder)
+    assert told.endswith("(neither its own folder nor a home can be written)")

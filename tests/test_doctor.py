@@ -10,7 +10,7 @@ from cuda_on_cpu import CpuDevice
 from machine import CudaError, FakeDriver, Machine, fake_cupy, machine
 
 from xscan import doctor
-from xscan.backends import nvidia
+from xscan.backends import nvidia, spare
 from xscan.commands.doctor import doctor as doctor_command
 from xscan.errors import ConfigError
 
@@ -85,7 +85,7 @@ def test_doctor_sees_through_a_backend_that_is_wrong(machine: Machine) -> None:
 def test_doctor_says_where_code_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "new" / "cache"
     assert doctor._writable(folder) == str(folder)
-    monkeypatch.setattr(nvidia.os, "access", lambda place, mode: place != tmp_path)
+    monkeypatch.setattr(spare.os, "access", lambda place, mode: place != tmp_path)
     assert doctor._writable(folder).endswith("(cannot be written: every process compiles anew)")
 
 

@@ -12,6 +12,7 @@ from xscan.config import View, load_config
 from xscan.errors import ConfigError, DeviceError
 from xscan.missions import xmm
 from xscan.missions.hotpixels import HotPixels
+from xscan.missions.xmm_files import Place, places
 from xscan.model import Observation
 from xscan.runner import LOST_REMEDY
 from xscan.scanner import Order, Recipe
@@ -48,9 +49,14 @@ def recipe(
     return order(profile, config, views, hot_pixels, backend).recipe()
 
 
+Paths = Path | str | Sequence[Path | str]
+"""The folder of an observation, one event list, or several of them."""
+
+
 def read(
-    folder: Path | str,
+    folder: Paths,
     *,
+    sources: Path | str | None = None,
     profile: str = "default",
     config: Path | str | None = None,
     hot_pixels: Path | str | None = None,
@@ -59,8 +65,11 @@ def read(
 
     Parameters
     ----------
-    folder : path
-        ``<obsid>/`` or ``<obsid>/pps/`` with the PPS files of one XMM-Newton observation.
+    folder : path or sequence of path
+        ``<obsid>/`` or ``<obsid>/pps/`` with the event lists of one XMM-Newton observation; or one event list, or
+        several.
+    sources : path, optional
+        Source list (OBSMLI) to use in place of the folder's.
     profile, config, hot_pixels
         As in :func:`scan`; they decide the cuts.
 
@@ -74,17 +83,30 @@ def read(
     Raises
     ------
     DataError
-        If there is no such folder or no event list in it.
+        If there is no such folder or no event list in it, or files are of several observations.
     ConfigError
         If the profile, the configuration or the hot-pixel tables are wrong.
     """
     settings = recipe(profile, config, hot_pixels=hot_pixels, backend="numpy")
-    return xmm.read(Path(folder), settings.config, settings.hot_pixels, cpu_backend())  # no device reads files
+    place = _one_place(folder, sources)
+    return xmm.read(place, settings.config, settings.hot_pixels, cpu_backend())  # no device reads files
+
+
+def _one_place(paths: Paths, sources: Path | str | None) -> Place:
+    several = [paths] if isinstance(paths, (Path, str)) else list(paths)
+    if not several:
+        raise ConfigError("no file to read: give a folder, or event lists")
+    found = places([Path(path) for path in several], Path(sources) if sources is not None else None)
+    if len(found) > 1:
+        names = ", ".join(place.name for place in found)
+        raise ConfigError(f"these are {len(found)} observations ({names}); give those of one")
+    return found[0]
 
 
 def scan(
-    observation: Observation | Path | str,
+    observation: Observation | Paths,
     *,
+    sources: Path | str | None = None,
     views: Sequence[View | str] = (),
     profile: str = "default",
     config: Path | str | None = None,
@@ -95,8 +117,10 @@ def scan(
 
     Parameters
     ----------
-    observation : Observation or path
-        From :func:`read` with the same profile, config and hot_pixels, or a folder.
+    observation : Observation, path or sequence of path
+        From :func:`read` with the same profile, config and hot_pixels; or a folder or event lists, as there.
+    sources : path, optional
+        Source list (OBSMLI) to use in place of the folder's; only with a folder or event lists.
     views : sequence of View or str
         Frame length and band, as ``"5:0.2-12"`` (s, keV); default: the profile's nine.
     profile : str
@@ -132,7 +156,10 @@ def scan(
     settings = recipe(profile, config, views, hot_pixels, backend)
     started = time.perf_counter()
     if not isinstance(observation, Observation):
-        observation = xmm.read(Path(observation), settings.config, settings.hot_pixels, settings.backend)
+        place = _one_place(observation, sources)
+        observation = xmm.read(place, settings.config, settings.hot_pixels, settings.backend)
+    elif sources is not None:
+        raise ConfigError(f"{observation.obsid} was read already; give sources to read()")
     elif observation.settings != xmm.reading_digest(settings.config, settings.hot_pixels):
         raise ConfigError(
             f"{observation.obsid} was read with other settings; give read() and scan() the same profile, "

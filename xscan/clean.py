@@ -241,6 +241,10 @@ class Kept:
         """All of them."""
         return tuple(getattr(self, column.name) for column in fields(self))
 
+    def only(self, index: slice | Bools) -> Kept:
+        """Give those of chosen events."""
+        return Kept(self.time[index], self.x[index], self.y[index], self.pi[index], self.ccd[index], self.pixel[index])
+
     def grown(self, capacity: int, n: int) -> Kept:
         """Give larger buffers that hold the first n events."""
         larger = Kept.empty(capacity)

@@ -122,8 +122,15 @@ def _app(
 
 @app.command()
 def scan(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="<obsid>/ or <obsid>/pps/ of PPS files.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="FOLDER|FILE...", help="<obsid>/ or <obsid>/pps/ of event lists, or event lists."),
+    ],
     out: Out = Path("results"),
+    sources: Annotated[
+        Path | None,
+        typer.Option("--sources", metavar="FILE", help="Source list (OBSMLI), in place of the folder's."),
+    ] = None,
     profile: Profile = "default",
     config: Config = None,
     view: Views = None,
@@ -131,7 +138,11 @@ def scan(
     hot_pixels: Hot = None,
     plot: Plot = False,
 ) -> None:
-    """Search one observation.
+    """Search an observation: its folder, or its event lists.
+
+    A folder's lists are known by their pipeline (PPS) names; without any, and
+    for files given here, by their headers. Files of one OBS_ID are one
+    observation; several are searched one after the other.
 
     Exit codes: 0 searched, whether or not anything was found; 1 nothing of it
     could be searched; 2 wrong usage or configuration; 3 no usable device.
@@ -140,7 +151,7 @@ def scan(
     from xscan.commands import archive as command
 
     settings = order(profile, config, view or (), hot_pixels, backend)
-    raise typer.Exit(command.scan(folder, out, settings, plot))
+    raise typer.Exit(command.scan(paths, sources, out, settings, plot))
 
 
 @app.command()

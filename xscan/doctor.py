@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from xscan.backends import BACKENDS, Backend, get_backend
 from xscan.backends.numpy_ import NumpyBackend
-from xscan.backends.nvidia import can_be_written, cupy_builds, cupy_cache, dotted, find_driver, load_cupy, spare_cache
+from xscan.backends.nvidia import cupy_builds, cupy_cache, dotted, find_driver, load_cupy
+from xscan.backends.spare import SPARE, can_be_written, load_numba, spare_cache
 from xscan.bayes import thresholds
 from xscan.bench.machine import describe_machine, describe_versions
 from xscan.errors import DeviceError
@@ -138,14 +140,15 @@ def _places() -> list[tuple[str, str]]:
     machine = describe_machine()
     facts = [("cpu", f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB")]
     try:
-        from xscan.backends.numba_ import cache_folder
-
-        facts.append(("numba keeps code in", _writable(cache_folder())))
+        kept_in = _writable(load_numba().cache_folder())
+        moved = SPARE.format(library="numba") in os.environ.get("NUMBA_CACHE_DIR", "")
+        why = " (neither its own folder nor a home can be written)" if moved else ""
+        facts.append(("numba keeps code in", kept_in + why))
     except (ImportError, OSError, RuntimeError):  # as in get_backend
         pass
     if cupy_builds():
         place = cupy_cache()
-        instead = "" if can_be_written(place) else f" (cannot be written: {spare_cache()} instead)"
+        instead = "" if can_be_written(place) else f" (cannot be written: {spare_cache('cupy')} instead)"
         facts.append(("cupy keeps code in", f"{place}{instead}"))
     return facts
 

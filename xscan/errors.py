@@ -37,13 +37,17 @@ class Reason(StrEnum):
     NO_EVENTS_TABLE = "no_events_table"  # no EVENTS extension, or a needed column is missing or odd
     NO_SOURCE_TABLE = "no_source_table"  # a source list without the columns of one
     CONTRADICTORY = "contradictory"  # the header names another observation or instrument than the file
+    OTHER_TELESCOPE = "other_telescope"  # TELESCOP or INSTRUME name another telescope or instrument than EPIC
+    OTHER_TIME_SYSTEM = (
+        "other_time_system"  # times that cannot be converted exactly, or of another system than the others'
+    )
     NO_TANGENT_PLANE = "no_tangent_plane"  # no usable REF?CRVL / REF?CRPX / REF?CDLT
     NO_EVENTS = "no_events"  # no event is left after the cuts
     NO_GOOD_TIME = "no_good_time"  # its good-time tables are empty, or all its events have one time
     MODE = "mode"  # a submode that is not searched (timing, small window, unknown)
     FILTER = "filter"  # filter wheel closed, calibration lamp, or blocked
     DUPLICATE = "duplicate"  # the same exposure is in the folder twice
-    TIME_SPAN = "time_span"  # times span more than two orbits of XMM-Newton
+    TIME_SPAN = "time_span"  # a tenth of its times or more are further than two orbits from the others
     # lists beside each other
     OTHER_PLANE = "other_plane"  # its tangent plane is not that of the other lists
     NOT_CHOSEN = "not_chosen"  # another list of the same camera shares more time with the others

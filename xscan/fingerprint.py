@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from xscan.backends.cuda_source import kernel_text
-from xscan.missions.xmm import files_of
+from xscan.missions.xmm_files import Files, Place, files_of
 
 __all__ = ["BYSTANDERS", "code_digest", "inputs_digest", "other_files"]
 
@@ -43,7 +43,7 @@ _HEAD = 5760  # two blocks of a plain FITS file: its first header, with the date
 _TAIL = 8  # of a gzip file: the checksum and length of what is in it
 
 
-def inputs_digest(folder: Path) -> str:
+def inputs_digest(place: Place) -> str:
     """Fingerprint of the files of an observation that a search reads: names, sizes, and samples of their bytes.
 
     The samples are what a pipeline cannot make anew without changing: of a compressed file the
@@ -51,8 +51,8 @@ def inputs_digest(folder: Path) -> str:
 
     Parameters
     ----------
-    folder : Path
-        ``<obsid>/`` or ``<obsid>/pps/``.
+    place : Path or Files
+        ``<obsid>/`` or ``<obsid>/pps/``, or the files themselves.
 
     Returns
     -------
@@ -62,9 +62,10 @@ def inputs_digest(folder: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        paths = files_of(folder)
+        paths = files_of(place)
         for path in paths:
-            digest.update(os.fsencode(f"{path.relative_to(folder).as_posix()} {path.stat().st_size} "))
+            name = path.name if isinstance(place, Files) else path.relative_to(place).as_posix()
+            digest.update(os.fsencode(f"{name} {path.stat().st_size} "))
             digest.update(_sample(path))
     except OSError:  # reading it will tell what is wrong
         return ""

@@ -104,7 +104,7 @@ class EventList:
     telapse_s : float
         TELAPSE of the header, s; 0 if absent. Real headers overstate it.
     time : float64, shape (n,)
-        s, mission time (TT, MJDREF 50814, not barycentred); in the order of the file.
+        s, mission time (since MJD 50814, in ``time_system``); in the order of the file.
     x, y : uint16, shape (n,)
         Sky pixels, 1..51840.
     pi : uint16, shape (n,)
@@ -114,9 +114,16 @@ class EventList:
     pixel : uint32, shape (n,)
         Raw pixel (CCD, RAWX, RAWY), as :func:`xscan.clean.pixel_number` numbers it; 0 beyond any detector.
     event_span : (float, float)
-        First and last TIME after the cuts in PI and PATTERN alone, s.
+        First and last TIME after the cuts in PI and PATTERN alone, s; without times far from all others.
     good_time : dict of int to GoodTime
         By CCD; empty if the list states none.
+    time_system : str
+        ``TT`` or ``TDB``.
+    barycentred : bool
+        True if times are at the barycentre of the solar system.
+    pi_filter : (int, int) or None
+        Lowest and highest PI that somebody left in the list, eV, if its data subspace keywords state less than
+        200..12000. Without 10-12 keV no time can look bad.
     """
 
     info: InputFile
@@ -131,6 +138,9 @@ class EventList:
     pixel: NDArray[np.uint32]
     event_span: tuple[float, float]
     good_time: dict[int, GoodTime]
+    time_system: str = "TT"
+    barycentred: bool = False
+    pi_filter: tuple[int, int] | None = None
 
     @property
     def camera(self) -> str:

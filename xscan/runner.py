@@ -13,6 +13,7 @@ from xscan.backends.device import DeviceLost
 from xscan.errors import DeviceError, Reason, XscanError
 from xscan.fingerprint import inputs_digest, other_files
 from xscan.ledger import Outcome
+from xscan.missions.xmm_files import Files, Place
 from xscan.scanner import Reading, Recipe, failure, read_folder, search_reading
 from xscan.store import ResultsWriter
 from xscan.summary import Summary, summarize
@@ -36,8 +37,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-Task = tuple[str | None, Path]
-"""Obsid, if known, and folder of an observation."""
+Task = tuple[str | None, Place]
+"""Obsid, if known, and folder or files of an observation."""
 
 LOST_REMEDY = "see nvidia-smi and dmesg, then run the same command again"
 """What to do when a GPU stops answering."""
@@ -48,15 +49,15 @@ Heard = Callable[[Summary], None]
 
 def name_of(task: Task) -> str:
     """Give what an observation is called before it is read."""
-    obsid, folder = task
-    return obsid or folder.name or "unnamed"
+    obsid, place = task
+    return obsid or place.name or "unnamed"
 
 
-def files_now(folder: Path) -> str:
+def files_now(place: Place) -> str:
     """Give the fingerprint of an observation's files; empty also where some of what was fetched is missing."""
     from xscan.archives.marker import is_whole
 
-    return inputs_digest(folder) if is_whole(folder) else ""
+    return inputs_digest(place) if isinstance(place, Files) or is_whole(place) else ""
 
 
 def unfinished(

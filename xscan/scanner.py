@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from xscan import __version__
 from xscan.backends import Backend, get_backend
@@ -15,7 +14,8 @@ from xscan.config import ScanConfig
 from xscan.errors import DataError, MachineError, Reason, is_shortage
 from xscan.fingerprint import code_digest, inputs_digest
 from xscan.missions.hotpixels import HotPixels
-from xscan.missions.xmm import observation_name, read
+from xscan.missions.xmm import read
+from xscan.missions.xmm_files import Place, observation_name
 from xscan.model import Observation
 from xscan.search import SubsetSearch, ViewResult, search_observation
 from xscan.tables import Provenance, Tables, failed_tables, tabulate
@@ -106,13 +106,13 @@ class Reading:
     message: str = ""
 
 
-def read_folder(folder: Path, recipe: Recipe, obsid: str | None = None) -> Reading:
+def read_folder(place: Place, recipe: Recipe, obsid: str | None = None) -> Reading:
     """Read and clean one observation; trouble with it is told, not raised.
 
     Parameters
     ----------
-    folder : Path
-        ``<obsid>/`` or ``<obsid>/pps/``.
+    place : Path or Files
+        ``<obsid>/`` or ``<obsid>/pps/``, or the files themselves.
     recipe : Recipe
     obsid : str, optional
         What the caller calls the observation; else the folder's files say it.
@@ -123,14 +123,14 @@ def read_folder(folder: Path, recipe: Recipe, obsid: str | None = None) -> Readi
         If the machine lacks what any observation needs.
     """
     started = time.perf_counter()
-    provenance = replace(recipe.provenance(), inputs_digest=inputs_digest(folder))
-    name = obsid or folder.name or "unnamed"
+    provenance = replace(recipe.provenance(), inputs_digest=inputs_digest(place))
+    name = obsid or place.name or "unnamed"
     try:
-        name = obsid or observation_name(folder)
-        observation = read(folder, recipe.config, recipe.hot_pixels, recipe.backend)
+        name = obsid or observation_name(place)
+        observation = read(place, recipe.config, recipe.hot_pixels, recipe.backend)
         if observation.obsid != (obsid or observation.obsid):
             raise DataError(
-                Reason.CONTRADICTORY, f"{folder}: holds observation {observation.obsid}; give {obsid} its own folder"
+                Reason.CONTRADICTORY, f"{place}: holds observation {observation.obsid}; give {obsid} its own folder"
             )
     except Exception as error:  # one observation's trouble must not stop the others
         reason, message = _why(name, error)
@@ -189,10 +189,10 @@ def failure(reading: Reading, error: Exception, seconds: float) -> Tables:
 
 
 def scan_folder(
-    folder: Path, recipe: Recipe, obsid: str | None = None, watch: Watch | None = None
+    place: Place, recipe: Recipe, obsid: str | None = None, watch: Watch | None = None
 ) -> tuple[str, Tables]:
     """Read and search one observation: its obsid, and its tables; as the two functions above."""
-    reading = read_folder(folder, recipe, obsid)
+    reading = read_folder(place, recipe, obsid)
     return reading.obsid, search_reading(reading, recipe, watch)
 
 

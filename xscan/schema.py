@@ -26,7 +26,7 @@ __all__ = [
 FORMAT_VERSION = 4
 
 CUTS = {
-    "time": "TIME not a finite number",
+    "time": "TIME not a finite number, or days from all others",
     "pi": "PI outside 200..12000 eV",
     "pattern": "PATTERN above 4 (pn) or 12 (MOS)",
     "flag": "FLAG says bad, by the list's own XMMEA expression",

@@ -74,14 +74,15 @@ def make_subsets(lists: tuple[EventList, ...], rules: Rules) -> tuple[list[Subse
     while queue:
         left: list[EventList] = []
         for group in _overlapping(queue):
-            group, odd = _same_plane(group)
-            skipped += odd
+            for alike in (_same_time_system, _same_plane):
+                group, odd = alike(group)
+                skipped += odd
             picked = _best(group) if rules.best_exposures else _longest(group)
             rest = [events for events in group if events not in picked]
             t0 = max(time_span(events)[0] for events in picked)
             t1 = min(time_span(events)[1] for events in picked)
             if t1 <= t0 and len(picked) == 1:
-                why = "all its events have one time, and it states no good time"
+                why = "all its events have one time, and it states no good time: there is nothing to search"
                 skipped.append(_skip(picked[0], Reason.NO_GOOD_TIME, why))
             elif t1 <= t0:
                 skipped += [
@@ -118,9 +119,36 @@ def _overlapping(lists: list[EventList]) -> list[list[EventList]]:
     return groups
 
 
+def _anchor(group: list[EventList]) -> EventList:
+    """Give the list with most good time: the others must be like it."""
+    return max(group, key=lambda events: (_seconds(good_intervals(events)), events.info.file))
+
+
+def _same_time_system(group: list[EventList]) -> tuple[list[EventList], list[InputFile]]:
+    """Keep the lists whose times mean the same as those of the one with most good time."""
+
+    def system(events: EventList) -> tuple[str, bool]:
+        return events.time_system, events.barycentred
+
+    ours = system(_anchor(group))
+    same = [events for events in group if system(events) == ours]
+    odd = [
+        _skip(
+            events, Reason.OTHER_TIME_SYSTEM, f"its times are {_told(*system(events))}, those of others {_told(*ours)}"
+        )
+        for events in group
+        if system(events) != ours
+    ]
+    return same, odd
+
+
+def _told(scale: str, barycentred: bool) -> str:
+    return f"{scale} at {'the barycentre' if barycentred else 'the satellite'}"
+
+
 def _same_plane(group: list[EventList]) -> tuple[list[EventList], list[InputFile]]:
     """Keep the lists that share the tangent plane of the one with most good time."""
-    anchor = max(group, key=lambda events: (_seconds(good_intervals(events)), events.info.file)).plane
+    anchor = _anchor(group).plane
     same, odd = [], []
     for events in group:
         apart = float(separation_arcsec(anchor.ra_deg, anchor.dec_deg, events.plane.ra_deg, events.plane.dec_deg))

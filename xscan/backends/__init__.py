@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xscan.backends.spare import load_numba
 from xscan.bayes import Thresholds
 from xscan.clean import Cuts, Kept, PixelMask, RawEvents, Span
 from xscan.dropouts import CcdSilences
@@ -165,13 +166,14 @@ def _numpy() -> Backend:
 
 def _numba() -> Backend:
     try:
-        from xscan.backends.numba_ import NumbaBackend
+        numba = load_numba()
     except (ImportError, OSError, RuntimeError) as error:  # OSError: its library; RuntimeError: its cache
         raise DeviceError(
             f"the numba backend does not work here: {error}; install numba, or set NUMBA_CACHE_DIR to a "
             f"folder that can be written"
         ) from None
-    return NumbaBackend()
+    backend: Backend = numba.NumbaBackend()
+    return backend
 
 
 def _cuda() -> Backend:

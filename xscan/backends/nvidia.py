@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import stat
-import tempfile
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import distributions
@@ -16,12 +14,12 @@ from types import ModuleType
 from typing import Any
 
 from xscan.backends.device import Device
+from xscan.backends.spare import can_be_written, spare_cache
 from xscan.errors import DeviceError
 
 __all__ = [
     "Driver",
     "Gpu",
-    "can_be_written",
     "cupy_builds",
     "cupy_cache",
     "device_is_there",
@@ -29,7 +27,6 @@ __all__ = [
     "find_driver",
     "load_cupy",
     "open_device",
-    "spare_cache",
     "visible_devices",
 ]
 
@@ -138,30 +135,13 @@ def cupy_cache() -> Path:
     return Path(os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache"))  # "~" if nobody's
 
 
-def can_be_written(folder: Path) -> bool:
-    """Say whether files can be put into a folder, or it can be made."""
-    # os.path.exists: what may not be looked at is not there
-    there = next((place for place in (folder, *folder.parents) if os.path.exists(place)), Path())
-    return os.access(there, os.W_OK)
-
-
-def spare_cache() -> Path:
-    """Make a folder for compiled code that all processes of this user share, and nobody else can write to."""
-    folder = Path(tempfile.gettempdir(), f"xscan-cupy-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    held = folder.lstat()
-    if not stat.S_ISDIR(held.st_mode) or held.st_uid != os.getuid() or held.st_mode & 0o022:
-        return Path(tempfile.mkdtemp(prefix="xscan-cupy-"))  # somebody else's
-    return folder
-
-
 def load_cupy() -> ModuleType:
     """Import :mod:`xscan.backends.cupy_`.
 
     CuPy does not even begin where it cannot keep compiled code: it is given a folder of this user's.
     """
     if not can_be_written(cupy_cache()):
-        os.environ["CUPY_CACHE_DIR"] = str(spare_cache())
+        os.environ["CUPY_CACHE_DIR"] = str(spare_cache("cupy"))
     return import_module("xscan.backends.cupy_")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from xscan.crew import Crew, work
 from xscan.errors import ConfigError, Reason
 from xscan.interrupt import Interrupted, interruptible
 from xscan.ledger import Outcome, read_ledger
+from xscan.missions.xmm_files import places
 from xscan.obslist import Obslist
 from xscan.progress import Reporter
 from xscan.releases.record import is_release
@@ -31,9 +32,10 @@ NOT_HERE = (Reason.NO_FOLDER, Reason.NO_EVENT_LISTS, Reason.ARCHIVE_TROUBLE, Rea
 """An observation that failed for one of these was never here: it is asked for again."""
 
 
-def scan(folder: Path, out: Path, order: Order, plot: bool) -> int:
-    """Search one observation; return the exit code."""
-    return _search([(None, folder)], folder, out, order, Crew(), Reporter(total=1), None, plot, False)
+def scan(paths: Sequence[Path], sources: Path | None, out: Path, order: Order, plot: bool) -> int:
+    """Search the observations of which these are folders and event lists; return the exit code."""
+    tasks: list[Task] = [(None, place) for place in places(paths, sources)]
+    return _search(tasks, Path(), out, order, Crew(), Reporter(total=len(tasks)), None, plot, False)
 
 
 def archive(

@@ -9,7 +9,7 @@ and inflating into it is a quarter cheaper than into fresh memory.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -30,6 +30,8 @@ _MOST_INTEGER = 2.0**62
 _MOST_BYTES = 1 << 40  # a larger table is a damaged keyword
 MOST = 999  # axes or columns, says the standard
 _CARD = 80
+_AGAIN = "copy it again, or fetch it again"
+_DAMAGED = "the header is damaged; take another copy of the file"
 _FORMAT = re.compile(r"(\d*)([LXBIJKAEDCMPQ])")
 _QUOTED = re.compile(r"'((?:[^']|'')*)'")
 _DTYPES = {"L": "S1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
@@ -194,7 +196,8 @@ class Table:
             raise DataError(
                 Reason.NO_EVENTS_TABLE,
                 f"{self.file}: column {name} of {self.name} has format "
-                f"{self.header.text(f'TFORM{column.number}')}, not one number a row; download the file again",
+                f"{self.header.text(f'TFORM{column.number}')}, not one number a row; take the list as "
+                f"SAS or the pipeline made it",
             )
         if self.rows == 0:
             return np.empty(0, column.dtype)
@@ -212,8 +215,8 @@ class Table:
                 known = ", ".join(self._places)
                 raise DataError(
                     Reason.NO_EVENTS_TABLE,
-                    f"{self.file}: the table {self.name} has no column {name} (found {known or 'none'}); "
-                    f"download the file again",
+                    f"{self.file}: the table {self.name} has no column {name} (found {known or 'none'}); the tool that "
+                    f"made the file left it out: SAS's evselect keeps all columns",
                 )
             offset, letter, number = self._places[name]
             scale, zero = (self.header.number(f"{key}{number}") for key in ("TSCAL", "TZERO"))
@@ -221,7 +224,7 @@ class Table:
                 raise DataError(
                     Reason.NO_EVENTS_TABLE,
                     f"{self.file}: column {name} of {self.name} has TSCAL {scale} and TZERO {zero}, no numbers "
-                    f"to scale by; download the file again",
+                    f"to scale by; {_DAMAGED}",
                 )
             self._columns[name] = _Column(
                 number, offset, np.dtype(_DTYPES.get(letter, "S1")), scale or 1.0, zero or 0.0
@@ -236,11 +239,14 @@ class StreamedTable:
     ----------
     head : Table
         Name, header, columns and number of rows; without the rows.
+    n_bytes : int
+        Size of what stands behind the header.
     """
 
     def __init__(self, head: Table, source: _Source, n_bytes: int) -> None:
         self.head = head
         self._source = source
+        self.n_bytes = n_bytes
         self._left = n_bytes
 
     def whole(self) -> Table:
@@ -290,7 +296,7 @@ class StreamedTable:
             raise DataError(
                 Reason.UNREADABLE,
                 f"{head.file}: the table {head.name} should end at byte {at + self._left}, the file does at {at}; "
-                f"it is cut short, download it again",
+                f"it is cut short; {_AGAIN}",
             )
 
 
@@ -321,14 +327,12 @@ class _Source:
                 filled += got
         except _BROKEN_GZIP as error:
             whole = "is cut short" if isinstance(error, EOFError) else f"is corrupt ({error})"
-            raise DataError(
-                Reason.UNREADABLE, f"{self.file}: the gzip stream {whole}; download the file again"
-            ) from None
+            raise DataError(Reason.UNREADABLE, f"{self.file}: the gzip stream {whole}; {_AGAIN}") from None
         self.at += filled
         return filled
 
 
-def stream_tables(path: Path) -> Iterator[StreamedTable]:
+def stream_tables(path: Path) -> Generator[StreamedTable, None, None]:
     """Go through the extensions of a FITS file, gzip or plain, the primary header first.
 
     What is not read of a table is passed over when the next one is asked for; at the end the checksum
@@ -344,8 +348,9 @@ def stream_tables(path: Path) -> Iterator[StreamedTable]:
         block = _block(source)
         if not block.startswith(b"SIMPLE  ="):
             looks = block[:200].lstrip().lower()
-            what = "an HTML page" if looks.startswith((b"<!doctype", b"<html", b"<?xml")) else "no FITS file"
-            raise DataError(Reason.UNREADABLE, f"{path.name}: this is {what}; download the file again")
+            page = looks.startswith((b"<!doctype", b"<html", b"<?xml"))
+            what = "an HTML page, which a server sent in place of the file" if page else "no FITS file"
+            raise DataError(Reason.UNREADABLE, f"{path.name}: this is {what}; {_AGAIN if page else 'take it away'}")
         while block.startswith((b"SIMPLE  =", b"XTENSION")):
             table = _read_head(source, block)
             yield table
@@ -381,7 +386,7 @@ def _read_head(source: _Source, block: bytes) -> StreamedTable:
         if len(blocks[-1]) < _BLOCK:
             raise DataError(
                 Reason.UNREADABLE,
-                f"{source.file}: a header at byte {start} has no END; the file is cut short, download it again",
+                f"{source.file}: a header at byte {start} has no END; the file is cut short; {_AGAIN}",
             )
     file, header = source.file, Header(b"".join(blocks))
     axes = [_size(header, file, f"NAXIS{i + 1}") for i in range(_size(header, file, "NAXIS", MOST))]
@@ -390,13 +395,11 @@ def _read_head(source: _Source, block: bytes) -> StreamedTable:
         size *= axis
     size += _size(header, file, "PCOUNT")
     if size > _MOST_BYTES:
-        raise DataError(Reason.UNREADABLE, f"{file}: a table of {size} bytes cannot be; download the file again")
+        raise DataError(Reason.UNREADABLE, f"{file}: a table of {size} bytes cannot be; {_DAMAGED}")
     name = header.text("EXTNAME").upper() if start else "PRIMARY"
     is_table = header.text("XTENSION") == "BINTABLE" and len(axes) == 2
     if is_table and header.get("BITPIX") != 8:
-        raise DataError(
-            Reason.UNREADABLE, f"{file}: BITPIX of a table is {header.get('BITPIX')!r}, not 8; download the file again"
-        )
+        raise DataError(Reason.UNREADABLE, f"{file}: BITPIX of a table is {header.get('BITPIX')!r}, not 8; {_DAMAGED}")
     columns = _columns(header, file, axes[0]) if is_table else {}
     head = Table(file, name, header, axes[1] if is_table else 0, axes[0] if is_table else 0, columns)
     return StreamedTable(head, source, size)
@@ -406,9 +409,7 @@ def _size(header: Header, file: str, keyword: str, most: int = 1 << 40) -> int:
     value = header.get(keyword, 0)
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or abs(value) > most or (value < 0 and keyword != "BITPIX"):
-        raise DataError(
-            Reason.UNREADABLE, f"{file}: the keyword {keyword} is {value!r}, no size; download the file again"
-        )
+        raise DataError(Reason.UNREADABLE, f"{file}: the keyword {keyword} is {value!r}, no size; {_DAMAGED}")
     return value
 
 
@@ -418,7 +419,7 @@ def _columns(header: Header, file: str, row_bytes: int) -> dict[str, tuple[int, 
     for number in range(1, _size(header, file, "TFIELDS", MOST) + 1):
         match = _FORMAT.match(header.text(f"TFORM{number}"))
         if match is None:
-            raise DataError(Reason.UNREADABLE, f"{file}: TFORM{number} is missing or odd; download the file again")
+            raise DataError(Reason.UNREADABLE, f"{file}: TFORM{number} is missing or odd; {_DAMAGED}")
         count = int(match[1]) if match[1] else 1
         letter = match[2] if count == 1 else "A"  # a vector is skipped like a string
         columns.setdefault(header.text(f"TTYPE{number}").upper(), (offset, letter, number))
@@ -426,6 +427,6 @@ def _columns(header: Header, file: str, row_bytes: int) -> dict[str, tuple[int, 
     if offset != row_bytes:
         raise DataError(
             Reason.UNREADABLE,
-            f"{file}: the columns take {offset} bytes, a row has {row_bytes}; download the file again",
+            f"{file}: the columns take {offset} bytes, a row has {row_bytes}; {_DAMAGED}",
         )
     return columns

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from xscan.backends import Backend
-from xscan.clean import Cuts, FlagCut, PixelMask, RawEvents, Selection, gather, make_cuts
+from xscan.clean import Cuts, FlagCut, Kept, PixelMask, RawEvents, Selection, Span, gather, make_cuts
 from xscan.config import ScanConfig
 from xscan.errors import DataError, Reason
-from xscan.goodtime import intersect, union
 from xscan.missions.fitsfile import Header, Table, stream_tables
 from xscan.missions.hotpixels import HotPixels
-from xscan.model import EventList, GoodTime, InputFile
+from xscan.missions.xmm_goodtime import MAX_SPAN_S, MOST, Stated, ccd_tables, main_span, pi_filter, read_good_time
+from xscan.missions.xmm_time import INSTRUMENTS, TimeSystem, check_telescope, read_time_system
+from xscan.model import EventList, InputFile
 from xscan.sky import PLANE_TOLERANCE_ARCSEC, SKY_PIXEL_ARCSEC, TangentPlane, separation_arcsec
 
 __all__ = ["ListError", "read_event_list"]
@@ -26,15 +25,17 @@ MODES = {
     "mos": ("PrimeFullWindow", "PrimePartialRFS", *(f"PrimePartialW{i}" for i in range(2, 7))),
 }
 CLOSED_FILTERS = ("CalClosed", "Closed", "CalThin", "CalMedium", "CalThick", "Blocked")
-INSTRUMENTS = {"EPN": "pn", "EMOS1": "m1", "EMOS2": "m2"}
-
-MAX_SPAN_S = 2 * 172_800.0
-"""Longest time range taken for one exposure: two orbits."""
-
-GOOD_TIME_MARGIN_S = 600.0
-"""Good time this far beyond the first and last event is believed."""
-
-_CCD_TABLE = re.compile(r"(STDGTI|EXPOSU|BADPIX|GTI000)(\d\d)")
+CUT_BY = {
+    "time": "TIME is no number, or days from all others",
+    "pi": "PI is outside 200..12000 eV",
+    "pattern": "PATTERN is above 4 (pn) or 12 (MOS)",
+    "flag": "FLAG says bad",
+    "detector": "bad columns and borders of pn, the central CCD of MOS in window modes",
+    "hot_pixel": "the user's hot pixels",
+    "bad_pixel": "BADPIXnn",
+    "null_xy": "X and Y give no place; attcalc writes them",
+}
+"""What each cut took events for, as a message says it."""
 
 
 class ListError(DataError):
@@ -82,19 +83,25 @@ def read_event_list(
                 continue
             events, primary = streamed.head, tables[0].header
             info = _identify(info, events, primary)
+            check_telescope(info.file, events.header, primary)
             _check_identity(info, events.header, obsid)
             _check_mode(info)
+            system = read_time_system(events, primary)
             plane = _tangent_plane(primary, events, info.file)
             cuts, remarks = _cuts(info, events, primary, config, hot_pixels)
-            info = dataclasses.replace(info, message="; ".join(remarks))
+            remarks += system.remarks
             parts = (_raw_events(part) for part in streamed.parts())
             selection = gather(parts, events.rows, cuts, backend.select)
         if selection is None:
             names = ", ".join(table.name for table in tables[1:]) or "no extension"
             raise DataError(
-                Reason.NO_EVENTS_TABLE, f"{path.name}: no EVENTS extension (found {names}); expected a PPS event list"
+                Reason.NO_EVENTS_TABLE,
+                f"{path.name}: no EVENTS extension (found {names}): this is no event list; take it out of the folder",
             )
-        made = _finish(info, events, plane, selection, tables, config, backend)
+        info, kept, span = _drop(info, selection, tables, system, config, backend)
+        made = _finish(info, remarks, events, plane, system, kept, span, tables, config, backend)
+    except ListError:
+        raise
     except DataError as error:
         raise ListError(info, error) from None
     return made, events.header.text("OBJECT") or primary.text("OBJECT")
@@ -115,14 +122,13 @@ def _identify(info: InputFile, events: Table, primary: Header) -> InputFile:
 
 def _check_identity(info: InputFile, header: Header, obsid: str) -> None:
     """The header must not contradict the name of the file."""
-    for keyword, ours, theirs in (
-        ("OBS_ID", obsid, header.text("OBS_ID") or obsid),
-        ("INSTRUME", info.camera, INSTRUMENTS.get(header.text("INSTRUME"), header.text("INSTRUME") or info.camera)),
-    ):
+    camera = INSTRUMENTS.get(header.text("INSTRUME").upper(), info.camera)
+    for keyword, ours, theirs in (("OBS_ID", obsid, header.text("OBS_ID") or obsid), ("INSTRUME", info.camera, camera)):
         if ours != theirs:
             raise DataError(
                 Reason.CONTRADICTORY,
-                f"{info.file}: {keyword} is {header.text(keyword)}, the file's name says {ours}; download it again",
+                f"{info.file}: {keyword} is {header.text(keyword)}, the file's name says {ours}: one of them is wrong; "
+                f"rename the file, or fetch it anew",
             )
 
 
@@ -151,47 +157,98 @@ def _cuts(
     return make_cuts(info.camera, info.submode, flags, hot, (null[0], null[1]), config), remarks
 
 
+def _drop(
+    info: InputFile,
+    selection: Selection,
+    tables: list[Table],
+    system: TimeSystem,
+    config: ScanConfig,
+    backend: Backend,
+) -> tuple[InputFile, Kept, Span]:
+    """Take out events by what stands behind them in the file, and those whose times are days from all others.
+
+    Give what was cut, the events that are left with mission times, and their first and last.
+    """
+    kept, cuts = selection.kept, selection.cuts
+    own = _own_bad_pixels(tables) if config.rules.own_bad_pixels else None
+    n, bad_pixel, null_xy = backend.drop(kept, selection.n, own)
+    cuts = cuts | ({} if own is None else {"bad_pixel": bad_pixel}) | {"null_xy": null_xy}
+    info = dataclasses.replace(info, cuts=cuts)
+    if selection.span is None or n == 0:
+        raise ListError(info, DataError(Reason.NO_EVENTS, f"{info.file}: {_what_took_most(info.n_rows, cuts)}"))
+    kept = kept.only(np.s_[:n])
+    first, last = selection.span
+    if system.shift_s:
+        kept.time[:] += system.shift_s
+        first, last = first + system.shift_s, last + system.shift_s
+    if last - first <= MAX_SPAN_S:
+        return info, kept, (first, last)
+    first, last, share = main_span(kept.time)
+    if share < MOST:
+        raise ListError(
+            info,
+            DataError(
+                Reason.TIME_SPAN,
+                f"{info.file}: only {share:.0%} of its times lie within two orbits ({MAX_SPAN_S:.0f} s) of each other: "
+                f"several exposures in one list, or TIME is damaged; split it, as with evselect "
+                f"expression='TIME in [{first:.0f}:{last:.0f}]'",
+            ),
+        )
+    near = (kept.time >= first) & (kept.time <= last)
+    info = dataclasses.replace(info, cuts=cuts | {"time": cuts["time"] + int(np.count_nonzero(~near))})
+    return info, kept.only(near), (first, last)
+
+
+def _what_took_most(rows: int, cuts: dict[str, int]) -> str:
+    if rows == 0:
+        return "the list has no events"
+    most = max(cuts, key=lambda name: cuts[name])
+    return f"none of {rows} events is left after the cuts; most went by cut_{most}: {cuts[most]} ({CUT_BY[most]})"
+
+
 def _finish(
     info: InputFile,
+    remarks: list[str],
     events: Table,
     plane: TangentPlane,
-    selection: Selection,
+    system: TimeSystem,
+    kept: Kept,
+    span: Span,
     tables: list[Table],
     config: ScanConfig,
     backend: Backend,
 ) -> EventList:
-    """Apply what stands behind the events: bad pixels and good time."""
-    header, kept, span = events.header, selection.kept, selection.span
-    own = _own_bad_pixels(tables) if config.rules.own_bad_pixels else None
-    n, bad_pixel, null_xy = backend.drop(kept, selection.n, own)
-    cuts = selection.cuts | ({} if own is None else {"bad_pixel": bad_pixel}) | {"null_xy": null_xy}
-    if span is None or n == 0:
-        raise DataError(Reason.NO_EVENTS, f"{info.file}: none of {events.rows} events is left after the cuts")
-    if span[1] - span[0] > MAX_SPAN_S:
-        raise DataError(
-            Reason.TIME_SPAN,
-            f"{info.file}: the times span {span[1] - span[0]:.0f} s, longer than two orbits of "
-            f"XMM-Newton; the TIME column is damaged, download the file again",
-        )
-    good_time = _good_time(tables, header, span, backend) if config.rules.good_time else {}
-    if good_time and not any(len(good.intervals) for good in good_time.values()):
-        raise DataError(
-            Reason.NO_GOOD_TIME,
-            f"{info.file}: its good-time tables (STDGTInn, GTI000nn) hold no time near its events",
-        )
+    """Add what the tables behind the events say of time."""
+    header = events.header
+    stated = Stated({}, span)
+    if config.rules.good_time:
+        try:
+            stated = read_good_time(tables, header, system, kept.time, kept.ccd, span, backend)
+        except DataError as error:
+            raise ListError(info, error) from None
+    if stated.good_time and not any(len(good.intervals) for good in stated.good_time.values()):
+        why = f"{info.file}: its good-time tables (STDGTInn, GTInnnmm) are empty: whatever filtered it left no time"
+        raise ListError(info, DataError(Reason.NO_GOOD_TIME, why))
+    left = pi_filter(header, kept.pi)
+    remarks = [*remarks, *stated.remarks]
+    if left is not None:
+        remarks.append(f"the list holds PI {left[0]}..{left[1]} eV only (its DS keywords)")
     return EventList(
-        info=dataclasses.replace(info, cuts=cuts),
+        info=dataclasses.replace(info, message=f"{info.file}: {'; '.join(remarks)}" if remarks else ""),
         plane=plane,
         revolution=_whole(header.number("REVOLUT") or tables[0].header.number("REVOLUT")),
         telapse_s=header.number("TELAPSE") or 0.0,
-        time=kept.time[:n],
-        x=kept.x[:n],
-        y=kept.y[:n],
-        pi=kept.pi[:n],
-        ccd=kept.ccd[:n],
-        pixel=kept.pixel[:n],
-        event_span=span,
-        good_time=good_time,
+        time=kept.time,
+        x=kept.x,
+        y=kept.y,
+        pi=kept.pi,
+        ccd=kept.ccd,
+        pixel=kept.pixel,
+        event_span=stated.span,
+        good_time=stated.good_time,
+        time_system=system.scale,
+        barycentred=system.barycentred,
+        pi_filter=left,
     )
 
 
@@ -209,7 +266,7 @@ def _tangent_plane(primary: Header, events: Table, file: str) -> TangentPlane:
         raise DataError(
             Reason.NO_TANGENT_PLANE,
             f"{file}: no tangent plane (REFXCRVL, REFXCRPX, REFXCDLT and their Y twins) "
-            f"in the primary or EVENTS header; download the file again",
+            f"in the primary or EVENTS header; SAS's attcalc writes it",
         )
     ra, dec, crpix_x, crpix_y, step_x, step_y = planes[0]
     step = SKY_PIXEL_ARCSEC / 3600
@@ -224,14 +281,22 @@ def _tangent_plane(primary: Header, events: Table, file: str) -> TangentPlane:
             Reason.NO_TANGENT_PLANE,
             f"{file}: contradictory tangent plane: reference point {ra:g}, {dec:g} deg at pixel "
             f"{crpix_x:g}, {crpix_y:g}, steps {step_x:g}, {step_y:g} deg"
-            + ("; other keywords name another reference point" if apart else ""),
+            + ("; other keywords name another reference point" if apart else "")
+            + "; SAS's attcalc writes X, Y and these keywords anew",
         )
     return TangentPlane(ra, dec, crpix_x, step_y)
 
 
 def _raw_events(events: Table) -> RawEvents:
+    time = events.column("TIME", "f")
+    if time.dtype.itemsize < 8:
+        raise DataError(
+            Reason.NO_EVENTS_TABLE,
+            f"{events.file}: column TIME has single precision: its times are rounded to some 8 s; take the list as it "
+            f"was before that",
+        )
     return RawEvents(
-        time=events.column("TIME", "f"),
+        time=time,
         rawx=events.column("RAWX", "iu"),
         rawy=events.column("RAWY", "iu"),
         x=events.column("X", "iu"),
@@ -255,71 +320,13 @@ def _flag_cut(header: Header, camera: str, config: ScanConfig) -> tuple[FlagCut 
     return FlagCut.standard(camera), remarks
 
 
-def _ccd_tables(tables: Iterable[Table], prefix: str) -> dict[int, Table]:
-    """Find the tables named by CCD, such as STDGTI01; the first of each name."""
-    found: dict[int, Table] = {}
-    for table in tables:
-        match = _CCD_TABLE.fullmatch(table.name)
-        if match and match[1] == prefix and 1 <= int(match[2]) <= 12:
-            found.setdefault(int(match[2]), table)
-    return found
-
-
 def _own_bad_pixels(tables: list[Table]) -> PixelMask:
     mask = PixelMask()
-    for ccd, table in _ccd_tables(tables, "BADPIX").items():
+    for ccd, table in ccd_tables(tables, "BADPIX").items():
         if "RAWX" in table and "RAWY" in table:
             run = table.column("YEXTENT", "iu") if "YEXTENT" in table else 1
             mask.add(ccd, table.column("RAWX", "iu"), table.column("RAWY", "iu"), run)
     return mask
-
-
-def _good_time(tables: list[Table], header: Header, span: tuple[float, float], backend: Backend) -> dict[int, GoodTime]:
-    """Find each CCD's good-time intervals and read-out frames.
-
-    A list that somebody filtered carries the intervals of that filter as GTI000nn; the STDGTInn
-    beside them are those of the pipeline and too wide. nn is the CCD, unless the header's data
-    subspace (DSTYPn, DSVALn, DSREFn) names another table for it. Intervals that reach far beyond
-    the events are cut: they would stretch the time range without saying anything.
-    """
-    by_name = {table.name: table for table in tables}
-    stated = _ccd_tables(tables, "STDGTI") | _ccd_tables(tables, "GTI000")
-    for ccd, name in _data_subspace(header).items():
-        if name in by_name and not name.startswith("STDGTI"):
-            stated[ccd] = by_name[name]
-    near = np.array([[span[0] - GOOD_TIME_MARGIN_S, span[1] + GOOD_TIME_MARGIN_S]])
-    exposures = _ccd_tables(tables, "EXPOSU")
-    good = {}
-    for ccd in sorted(stated.keys() | exposures.keys()):
-        table, frames = stated.get(ccd), None
-        if table is None:  # read-out frames without intervals: as long as there were events
-            intervals = np.array([span])
-        else:
-            intervals = intersect(union(table.column("START", "f"), table.column("STOP", "f")), near)
-        exposure = exposures.get(ccd)
-        if exposure is not None and "TIME" in exposure and "TIMEDEL" in exposure:
-            frames = backend.live_curve(
-                exposure.column("TIME", "f"),
-                exposure.column("TIMEDEL", "f"),
-                exposure.column("FRACEXP", "f") if "FRACEXP" in exposure else np.ones(exposure.rows),
-            )
-        good[ccd] = GoodTime(intervals, frames)
-    return good
-
-
-def _data_subspace(header: Header) -> dict[int, str]:
-    """Map CCD to the name of its good-time table, as the data subspace keywords say."""
-    columns = {header.text(key): key[5:] for key in header if key.startswith("DSTYP")}
-    if "CCDNR" not in columns or "TIME" not in columns:
-        return {}
-    ccd_number, time_number = columns["CCDNR"], columns["TIME"]
-    tables = {}
-    for component in ["", *(str(i) for i in range(2, 64))]:
-        ccd = _whole(header.number(f"{component}DSVAL{ccd_number}"))
-        name = header.text(f"{component}DSREF{time_number}").lstrip(":").upper()
-        if ccd is not None and name:
-            tables[ccd] = name
-    return tables
 
 
 def _whole(value: float | None) -> int | None:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from xscan.missions.xmm import files_of
+from xscan.missions.xmm_files import files_of
 
 __all__ = ["choose", "stock"]
 
