@@ -135,7 +135,11 @@ def compress(data: bytes, name: str, seconds: int) -> bytes:
     for point in _flush_points(data):
         parts += [deflate.compress(view[last:point]), deflate.flush(isal_zlib.Z_SYNC_FLUSH)]
         last = point
-    parts += [deflate.compress(view[last:]), deflate.flush(), struct.pack("<2I", isal_zlib.crc32(data), len(data))]
+    parts += [
+        deflate.compress(view[last:]),
+        deflate.flush(),
+        struct.pack("<2I", isal_zlib.crc32(data), len(data) % (1 << 32)),
+    ]
     return b"".join(parts)
 
 
