@@ -90,19 +90,20 @@ def write_lightcurves(lightcurves: pa.Table, regions: pa.Table, runs: pa.Table, 
     for curve in lightcurves.to_pylist():
         path = folder / f"{curve['det_id']}.{kind}"
         region = region_of[curve["det_id"]]
+        run = run_of[region["obsid"], region["subset"]]
         if kind == "csv":
-            _write_csv(curve, region, path)
+            _write_csv(curve, run, path)
         else:
-            _write_fits(curve, region, run_of[region["obsid"], region["subset"]], path)
+            _write_fits(curve, region, run, path)
         paths.append(path)
     return paths
 
 
-def _write_csv(curve: Row, region: Row, path: Path) -> None:
-    barycentred = region["t_start_utc"] is None
+def _write_csv(curve: Row, run: Row, path: Path) -> None:
+    clock = run["timesys"], run["timeref"] == "SOLARSYSTEM"
     columns = curve | _bayes_factors(curve)
-    columns["utc"] = utc_text(curve["time_s"], barycentred=barycentred)
-    columns["mjd"] = _blank(mjd_utc(curve["time_s"], barycentred=barycentred))
+    columns["utc"] = utc_text(curve["time_s"], *clock)
+    columns["mjd"] = _blank(mjd_utc(curve["time_s"], *clock))
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(_CSV_COLUMNS)
@@ -194,7 +195,7 @@ def _header(curve: Row, region: Row, run: Row) -> list[tuple[str, Any, str]]:
     """Give what all extensions say: of what the light curve is, and what its times mean."""
     cameras = [_INSTRUMENT[camera] for camera in CAMERAS if run[f"good_s_{camera}"] is not None]
     start, stop = curve["time_s"][0], curve["time_s"][-1] + curve["dt_s"]
-    barycentred = region["t_start_utc"] is None
+    clock = run["timesys"], run["timeref"] == "SOLARSYSTEM"
     cards: list[tuple[str, Any, str]] = [
         ("TELESCOP", "XMM", ""),
         ("INSTRUME", cameras[0] if len(cameras) == 1 else "EPIC", ""),
@@ -211,15 +212,15 @@ def _header(curve: Row, region: Row, run: Row) -> list[tuple[str, Any, str]]:
         ("MJDREF", MJDREF, "[d] MJD of mission time 0"),
         ("MJDREFI", int(MJDREF), "[d] its days"),
         ("MJDREFF", MJDREF % 1, "[d] and the rest"),
-        ("TIMESYS", "TDB" if barycentred else "TT", ""),
+        ("TIMESYS", run["timesys"], ""),
         ("TIMEUNIT", "s", ""),
-        ("TIMEREF", "SOLARSYSTEM" if barycentred else "LOCAL", "" if barycentred else "not barycentred"),
+        ("TIMEREF", run["timeref"], "" if clock[1] else "not barycentred"),
         ("TIMEZERO", 0.0, "[s] to be added to TIME"),
         ("TSTART", start, "[s] start of the first frame"),
         ("TSTOP", stop, "[s] end of the last frame"),
     ]
-    if not barycentred:
-        dates, days = utc_text([start, stop]), mjd_utc([start, stop]).tolist()
+    dates, days = utc_text([start, stop], *clock), mjd_utc([start, stop], *clock).tolist()
+    if dates[0] is not None:
         for name, date, day in zip(("OBS", "END"), dates, days, strict=True):
             cards += [(f"DATE-{name}", date, "UTC"), (f"MJD-{name}", day, "[d] the same, MJD (UTC)")]
     return [*cards, ("CREATOR", f"xscan {run['xscan_version']}", "")]

@@ -40,7 +40,7 @@ CUTS = {
 }
 """Cuts on events, in the order in which they are applied."""
 
-_NOTE = "mission time (TT, MJDREF 50814, not barycentred)"
+_NOTE = "mission time (since MJD 50814, by timesys and timeref of runs)"
 _UTC = "UTC, ISO 8601 to the millisecond; null if not known, as for barycentred times"
 
 
@@ -109,6 +109,8 @@ RUNS = pa.schema(
         column("n_cells_masked", pa.int32(), "", "cells in the source mask", True),
         column("t_start_s", pa.float64(), "s", f"start of the first frame, {_NOTE}", True),
         column("t_stop_s", pa.float64(), "s", f"end of the last frame, {_NOTE}", True),
+        column("timesys", pa.string(), "", "TIMESYS of mission time: TT, or TDB", True),
+        column("timeref", pa.string(), "", "TIMEREF of mission time: LOCAL, or SOLARSYSTEM if barycentred", True),
         column("t_start_utc", pa.string(), "", f"start of the first frame, {_UTC}", True),
         column("t_stop_utc", pa.string(), "", f"end of the last frame, {_UTC}", True),
         *_CAMERA_SECONDS,
@@ -298,8 +300,9 @@ def markdown() -> str:
         "# Tables",
         "",
         "Written by `scripts/tables-doc` from `xscan/schema.py`; unit and description also stand in each column's",
-        "metadata. Times are mission time: seconds (TT) since MJDREF 50814, not barycentred. `x`, `y` and `bbox` are",
-        "cells of the whole plane, the same for every view of one cell size.",
+        "metadata. Times are mission time: seconds since MJD 50814, in TT at the satellite unless `timesys` and",
+        "`timeref` of `runs` say else. `x`, `y` and `bbox` are cells of the whole plane, the same for every view of one",
+        "cell size.",
     ]
     for name, schema in SCHEMAS.items():
         lines += ["", f"## {name}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]

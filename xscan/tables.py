@@ -28,6 +28,7 @@ from xscan.sky import separation_arcsec
 __all__ = ["Provenance", "Tables", "distinct_places", "failed_tables", "tabulate"]
 
 Row = dict[str, Any]
+Clock = tuple[str, bool]  # the system that mission time is counted in, and whether it is barycentred
 
 SAME_PLACE_ARCSEC = 30.0
 
@@ -116,16 +117,17 @@ def tabulate(
         searched = [_input(info) for info in search.files]
         files += [{"subset": number} | info for info in searched]
         inputs = searched + common
+        clock = search.subset.lists[0].time_system, search.subset.lists[0].barycentred
         for result in search.views:
             spent, started = time.perf_counter() - started, time.perf_counter()
             if watch is not None:
                 watch(search, result)
-            runs.append(always | {"subset": number, "inputs": inputs} | _run(result) | {"seconds_spent": spent})
+            runs.append(always | {"subset": number, "inputs": inputs} | _run(result, clock) | {"seconds_spent": spent})
             for found in result.found:
                 in_view = f"{observation.obsid}_{number}_{result.view.label}"
                 det_id = f"{in_view}_{found.region.label}"
                 parent = None if found.parent is None else f"{in_view}_{found.parent}"
-                regions.append(_region(det_id, observation.obsid, number, result, found) | {"parent": parent})
+                regions.append(_region(det_id, observation.obsid, number, result, found, clock) | {"parent": parent})
                 voxels.append(_voxels(det_id, observation.obsid, result, found))
                 curves.append(_curve(det_id, observation.obsid, result, found))
     if not runs:
@@ -236,7 +238,7 @@ def _source_list(observation: Observation) -> str:
     return observation.source_file.reason or "used"
 
 
-def _run(result: ViewResult) -> Row:
+def _run(result: ViewResult, clock: Clock) -> Row:
     view, search = result.view, result.search
     state = "done" if result.reason is None else "empty" if result.reason is Reason.EMPTY_BAND else "skipped"
     row = _empty_run(state, result.reason, result.message)
@@ -265,11 +267,13 @@ def _run(result: ViewResult) -> Row:
             "t_start_s": grid.t0,
             "t_stop_s": float(grid.frame_edges()[-1]),
         }
-        row |= dict(zip(("t_start_utc", "t_stop_utc"), utc_text([row["t_start_s"], row["t_stop_s"]]), strict=True))
+        utc = utc_text([row["t_start_s"], row["t_stop_s"]], *clock)
+        row |= {"timesys": clock[0], "timeref": "SOLARSYSTEM" if clock[1] else "LOCAL"}
+        row |= dict(zip(("t_start_utc", "t_stop_utc"), utc, strict=True))
     return row
 
 
-def _region(det_id: str, obsid: str, subset: int, result: ViewResult, found: Found) -> Row:
+def _region(det_id: str, obsid: str, subset: int, result: ViewResult, found: Found, clock: Clock) -> Row:
     search, region, place, detector = result.search, found.region, found.place, found.detector
     assert search is not None
     voxels, members = search.voxels, region.members
@@ -280,7 +284,7 @@ def _region(det_id: str, obsid: str, subset: int, result: ViewResult, found: Fou
     n_peak = len(members) - n_eclipse
     edges = search.grid.frame_edges()
     span = edges[[t.min(), t.max() + 1]]
-    utc, mjd = utc_text(span), mjd_utc(span)
+    utc, mjd = utc_text(span, *clock), mjd_utc(span, *clock)
     return {
         "det_id": det_id,
         "obsid": obsid,
