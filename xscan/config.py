@@ -17,7 +17,7 @@ from typing import Any
 
 from xscan.errors import ConfigError
 
-__all__ = ["PROFILES", "Rules", "ScanConfig", "View", "load_config"]
+__all__ = ["PROFILES", "SIGMA_MIN", "Rules", "ScanConfig", "View", "load_config"]
 
 PROFILES = ("default", "exod2")
 
@@ -25,6 +25,7 @@ BAND_KEV = (0.2, 12.0)
 """Events outside are cut before everything."""
 
 DT_MAX_S = 1e6
+SIGMA_MIN = 0.5
 
 _VIEW = re.compile(r"\s*([^:\s]+)\s*:\s*([^-\s]+)\s*-\s*([^-\s]+)\s*")
 
@@ -187,8 +188,8 @@ class ScanConfig:
         for label in labels:
             if labels.count(label) > 1:
                 raise ConfigError(f"the view {label} is asked for twice; give each view once")
-        if not 0.5 <= self.sigma <= 10:
-            raise ConfigError(f"search.sigma is {self.sigma:g}; it must lie between 0.5 and 10")
+        if not SIGMA_MIN <= self.sigma <= 10:
+            raise ConfigError(f"search.sigma is {self.sigma:g}; it must lie between {SIGMA_MIN:g} and 10")
         if not 1 <= self.cell_arcsec <= 600:
             raise ConfigError(f"search.cell_arcsec is {self.cell_arcsec:g}; it must lie between 1 and 600")
         if not 0 <= self.pn_singles_below_kev <= 12:

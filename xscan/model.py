@@ -316,6 +316,11 @@ class Expectation:
         counted = self.live + self.rate > 0
         return int(sum(cells[kind] * np.count_nonzero(counted & (self.kind == kind)) for kind in (0, 1)))
 
+    def within(self, cells: Bools) -> Expectation:
+        """Return the expectation of the chosen cells (bool, shape (ny, nx)) alone; that of others is undefined."""
+        template, source = (np.where(cells, factor, 0.0) for factor in (self.template, self.source))
+        return replace(self, template=template, source=source)
+
     def without_sources(self) -> Expectation:
         """Give the expectation of the background alone."""
         return replace(self, source=np.zeros_like(self.source))

@@ -301,8 +301,8 @@ def markdown() -> str:
         "",
         "Written by `scripts/tables-doc` from `xscan/schema.py`; unit and description also stand in each column's",
         "metadata. Times are mission time: seconds since MJD 50814, in TT at the satellite unless `timesys` and",
-        "`timeref` of `runs` say else. `x`, `y` and `bbox` are cells of the whole plane, the same for every view of one",
-        "cell size.",
+        "`timeref` of `runs` say else. `x`, `y` and `bbox` are cells of the whole plane, the same for every view of",
+        "one cell size.",
     ]
     for name, schema in SCHEMAS.items():
         lines += ["", f"## {name}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]

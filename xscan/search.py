@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from xscan.backends import Backend, Counts, Loaded
 from xscan.background import expectation, source_disks, without_flagged
-from xscan.bayes import Thresholds, thresholds
-from xscan.config import ScanConfig, View
+from xscan.bayes import thresholds
+from xscan.config import SIGMA_MIN, ScanConfig, View
 from xscan.detect import Region, regions
 from xscan.detector import Detector, DetectorFacts
 from xscan.errors import DataError, Reason
@@ -36,6 +36,7 @@ __all__ = ["CameraSeconds", "Found", "Search", "SubsetSearch", "ViewResult", "se
 Bools = NDArray[np.bool_]
 
 SETTLE_ROUNDS = 5
+MANY_FRAMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +237,7 @@ def _search_view(
             f"try longer frames or a wider band"
         )
         return ViewResult(view, Reason.NO_BACKGROUND, message, n_events, spent)
-    limits = thresholds(shared.config.sigma, counts.n_max())
-    voxels = counts.flag(expected, limits)
-    if rules.local_background:
-        expected, voxels = _settled(expected, voxels, images, mask, counts, limits)
+    expected, voxels = _flagged(expected, images, mask, counts, shared.config)
     n_rejected = n_events - int(images.sum())  # whose frames are of no kind
     search = Search(grid, frames, counts, images, disks, mask, expected, voxels, n_rejected)
     found = _describe(search, (pi_from, view.pi_hi), shared)
@@ -249,21 +247,25 @@ def _search_view(
     return ViewResult(view, None, "", n_events, spent, search, found, () if remark is None else (remark,))
 
 
-def _settled(
-    expected: Expectation,
-    voxels: Voxels,
-    images: NDArray[np.int64],
-    mask: Bools,
-    counts: Counts,
-    limits: Thresholds,
+def _flagged(
+    expected: Expectation, images: NDArray[np.int64], mask: Bools, counts: Counts, config: ScanConfig
 ) -> tuple[Expectation, Voxels]:
-    """Fit constant sources without what is flagged, and flag again, until neither changes."""
-    for _ in range(SETTLE_ROUNDS):
-        again = without_flagged(expected, images, mask, voxels)
-        if np.array_equal(again.source, expected.source):
-            break
-        expected, voxels = again, counts.flag(again, limits)
-    return expected, voxels
+    """Flag voxels; what stands out is left out of the constant sources first, until these stay as they are.
+
+    What stands out is flagged at a sigma less where there are so many frames that a few of them, left out by
+    chance, do not matter: a slow flare whose frames only just fail to be flagged would hold itself down.
+    """
+    n_max = counts.n_max()
+    limits = thresholds(config.sigma, n_max)
+    if config.rules.local_background:
+        many = np.count_nonzero(expected.live) >= MANY_FRAMES
+        out = thresholds(max(config.sigma - 1, SIGMA_MIN), n_max) if many else limits
+        for _ in range(SETTLE_ROUNDS):
+            again = without_flagged(expected, images, mask, counts.flag(expected.within(mask), out))
+            if np.array_equal(again.source, expected.source):
+                break
+            expected = again
+    return expected, counts.flag(expected, limits)
 
 
 def _grid(view: View, shared: _Shared) -> Grid:
