@@ -20,6 +20,9 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 ENDED_P = 1e-3
 """Poisson tail down to which counts are compatible with a hypothesis: that an event ended, or that it goes on."""
 
+STILL = 0.25
+"""An event goes on while it may have so much of the strength of its flagged frames, which are its best."""
+
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -66,10 +69,10 @@ def regions(
     Two voxels belong together if both have too many counts or both too few, their cells touch (eight
     neighbours, or the same cell), and the event goes on from the one to the other: no frame that was
     searched lies in between, or the counts of the two cells in those frames do not show that it ended.
-    They show it if they are compatible with what is expected there, and not with the event at the level of
-    the weaker of the two voxels; compatible is a Poisson tail of at least :data:`ENDED_P`. So a long flare
-    that is flagged now and then is one region, and two bursts at one place with a quiet time in between
-    are two. Frames that are rejected say nothing.
+    They show it if they are compatible with what is expected there, and not with an event of
+    :data:`STILL` times the strength it has in the weaker of the two voxels; compatible is a Poisson tail
+    of at least :data:`ENDED_P`. So a long flare that is flagged now and then is one region, and two bursts
+    at one place with a quiet time in between are two. Frames that are rejected say nothing.
 
     Parameters
     ----------
@@ -153,7 +156,8 @@ def _labels_in_time(
 def _successors(voxels: Voxels, grid: Grid) -> tuple[Ints, Ints]:
     """Pair each voxel with the next one of its kind in its own cell and in each touching cell.
 
-    The next is the first that is not earlier; of its own cell, the first that is later.
+    The next is the first that is not earlier; of its own cell, the first that is later. Where the own
+    cell's next one comes no later than a touching cell's, it is the one to be paired with that.
     """
     ny, nx, nt = grid.shape
     # one row and column of nothing on each side, so that neighbours are neighbours; peaks before eclipses
@@ -162,12 +166,20 @@ def _successors(voxels: Voxels, grid: Grid) -> tuple[Ints, Ints]:
     order = np.argsort(key, kind="stable")
     in_order, cell_in_order = key[order], cell[order]
     first, then = [], []
-    for step in ((dy * (nx + 2) + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)):
+    t_own = np.full(len(order), nt)  # frame of the next one of the own cell
+    steps = [dy * (nx + 2) + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    for step in sorted(steps, key=abs):  # the own cell first
         place = np.searchsorted(in_order, key + step * nt, side="right" if step == 0 else "left")
         place_inside = np.minimum(place, len(order) - 1)
         found = np.flatnonzero((place < len(order)) & (cell_in_order[place_inside] == cell + step))
+        other = order[place[found]]
+        if step == 0:
+            t_own[found] = voxels.t[other]
+        else:
+            last = voxels.t[other] < t_own[found]
+            found, other = found[last], other[last]
         first.append(found)
-        then.append(order[place[found]])
+        then.append(other)
     return np.concatenate(first), np.concatenate(then)
 
 
@@ -207,12 +219,10 @@ class _Gaps:
         n, mu, n_frames = self._between(one, voxels.t[first], voxels.t[then])
         n2, mu2, n_frames2 = self._between(other, voxels.t[first], voxels.t[then])
         n, mu, n_frames = n + n2 * (other != one), mu + mu2 * (other != one), np.maximum(n_frames, n_frames2)
-        excess, ratio = voxels.n - voxels.mu, (voxels.n + 1) / voxels.mu
-        level = np.where(
-            voxels.eclipse[first],
-            mu * np.maximum(ratio[first], ratio[then]),
-            mu + n_frames * np.minimum(excess[first], excess[then]),
-        )
+        # too many: counts a frame above the expectation; too few: the part of it that is missing
+        strength = np.where(voxels.eclipse, 1 - (voxels.n + 1) / voxels.mu, voxels.n - voxels.mu)
+        still = STILL * np.minimum(strength[first], strength[then])
+        level = np.where(voxels.eclipse[first], mu * (1 - still), mu + n_frames * still)
         searched = np.flatnonzero(mu > 0)
         n, mu, level, eclipse = n[searched], mu[searched], level[searched], voxels.eclipse[first][searched]
         goes_on = np.ones(first.size, bool)
