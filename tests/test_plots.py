@@ -24,7 +24,7 @@ def region(number: int, kind: str = "peak", p: float = -12.0, cell: int = 63) ->
         "kind": kind, "dt_s": 5.0, "band_lo_kev": 0.2, "band_hi_kev": 12.0, "ra_deg": 150.0 + number, "dec_deg": 2.0,
         "pos_err_arcsec": 1.0, "bbox_x0": cell, "bbox_x1": cell + 1, "bbox_y0": 63, "bbox_y1": 65, "n_max": 9,
         "mu_at_max": 0.1, "log10_p_min": p, "t_start_s": 50.0, "t_stop_s": 60.0, "x_sky": 25_500.0, "y_sky": 25_700.0,
-        "t_start_utc": "1997-12-31T23:59:46.816",
+        "t_start_utc": "1997-12-31T23:59:46.816", "parent": None,
     }  # fmt: skip
 
 

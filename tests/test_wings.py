@@ -27,8 +27,6 @@ def alone(result: ViewResult) -> list[int]:
 @pytest.mark.parametrize("counts", [400, 1000, 2700])
 @pytest.mark.parametrize(("core", "width"), [(5.0, 2.0), (8.0, 2.0), (5.0, 60.0)])
 def test_a_burst_is_one_region_with_its_wings(counts: int, core: float, width: float) -> None:
-    """2,700 counts in 2 ks also make an eclipse of all other time where the source is masked."""
-    children = 0
     for seed in range(8):
         rng = np.random.default_rng(seed)
         place = tuple(rng.uniform(CENTRE - 5000, CENTRE + 5000, 2).tolist())
@@ -39,9 +37,6 @@ def test_a_burst_is_one_region_with_its_wings(counts: int, core: float, width: f
             assert result.search is not None
             assert not result.search.voxels.eclipse[result.found[label].region.members].any()
             assert {found.parent for found in result.found} <= {None, label}
-            children += len(result.found) - 1
-    if counts == 2700:
-        assert children > 0
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -28,7 +28,10 @@ PLACE_PX = 3600  # 3 arcmin: all but 3 % of a source of 5 arcsec core
 PLACE_SHARE = 0.05  # such a disk's share of the field
 CROWDED_P = 1e-4  # Poisson: of the twenty disks of a field, the brightest is by chance as bright in 1 of 500 bins
 SOME_S = 1e-3  # a CCD that was live for less was not
-LIVE_MIN = 0.5  # a frame with less live time in a CCD is rejected; a CCD with less is not working
+LIVE_MIN = (
+    0.5  # a frame is rejected where a CCD was live for less of the best one's time; a CCD with less does not work
+)
+BEST_MIN = 0.1  # a frame is rejected where none was live for so much of it
 
 Bools = NDArray[np.bool_]
 
@@ -97,6 +100,10 @@ def judge_frames(
 ) -> tuple[Frames, dict[str, Floats]]:
     """Judge the frames of one frame length, the same for all bands.
 
+    A frame is rejected where a working CCD was live for less than half as long as the best one: its part of the
+    field would be expected to send what it could not. How long the best one was live does not matter, down to a
+    tenth of the frame: that is the frame's live fraction.
+
     Parameters
     ----------
     subset : Subset
@@ -128,15 +135,19 @@ def judge_frames(
     # without bright cells: a burst in one camera must not decide what its live time weighs
     n_faint = [sum(ccd.n_faint for (place, _), ccd in live.items() if place == i) for i in range(len(subset.lists))]
     weights = np.array(n_faint) / sum(n_faint) if any(n_faint) else np.full(len(n_faint), 1 / len(n_faint))
+    part: list[Floats] = []  # of what each CCD is usually live for in a frame
     for i, events in enumerate(subset.lists):
         per_ccd = []
         for (place, _), ccd in live.items():
             if place == i:
                 per_ccd.append(backend.live_seconds(edges, ccd.good))
-                rejected |= per_ccd[-1] < LIVE_MIN * grid.dt_s * ccd.usual_fraction
+                part.append(per_ccd[-1] / (grid.dt_s * ccd.usual_fraction))
         mean = np.mean(per_ccd, axis=0) if per_ccd else np.zeros(grid.nt)
         seconds[events.camera] = seconds.get(events.camera, 0.0) + mean
         fraction += mean / grid.dt_s * weights[i]
+    if part:
+        best = np.max(part, axis=0)
+        rejected = (best < BEST_MIN) | (np.min(part, axis=0) < LIVE_MIN * best)
     return Frames(bad, rejected, fraction), seconds
 
 

@@ -227,7 +227,7 @@ def _search_view(
     if n_events == 0:
         return ViewResult(view, Reason.EMPTY_BAND, f"no event in the view {view}", camera_seconds=spent)
     if frames.rejected.all():
-        message = f"all {grid.nt} frames were rejected: a CCD was always dead or silent for more than half of one"
+        message = f"all {grid.nt} frames were rejected: in each a CCD was dead or silent while others were taking data, or all were"
         return ViewResult(view, Reason.NO_LIVE_FRAME, message, n_events, spent)
     images = counts.images(frames.kind())
     expected, mask = expectation(images, counts, frames, disks, rules)
