@@ -21,7 +21,7 @@ FLOORS = [
     {"config", "sky", "sizes"},
     {"grid", "bayes", "clean"},
     {"model"},
-    {"goodtime", "photons"},
+    {"goodtime", "photons", "psf", "exposure"},
     {"dropouts"},
     {"backends.arguments", "backends.division"},
     {"backends.device", "backends.cuda_source"},

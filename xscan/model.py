@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from xscan.clean import PixelMask
 from xscan.errors import Reason
 from xscan.grid import Box
 from xscan.sky import TangentPlane
@@ -117,6 +118,8 @@ class EventList:
         First and last TIME after the cuts in PI and PATTERN alone, s.
     good_time : dict of int to GoodTime
         By CCD; empty if the list states none.
+    bad_pixels : tuple of PixelMask
+        Pixels whose events were cut.
     """
 
     info: InputFile
@@ -131,6 +134,7 @@ class EventList:
     pixel: NDArray[np.uint32]
     event_span: tuple[float, float]
     good_time: dict[int, GoodTime]
+    bad_pixels: tuple[PixelMask, ...] = ()
 
     @property
     def camera(self) -> str:

@@ -8,6 +8,7 @@ A place outside the region and its neighbouring cells is not believed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,26 +16,36 @@ from numpy.typing import NDArray
 
 from xscan.config import Rules
 from xscan.detect import Region
+from xscan.exposure import Detector, Holes, beyond
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
+from xscan.psf import KING_SLOPE, cores_arcsec, king
 from xscan.sky import SKY_PIXEL_ARCSEC, TangentPlane
 
-__all__ = ["KING_CORE_ARCSEC", "KING_SLOPE", "Place", "fit_place", "locate"]
+__all__ = ["RADIUS_ARCSEC", "Place", "Spots", "fit_place", "locate", "locate_cells", "place_source"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.uint8]
 
-KING_CORE_ARCSEC = {"pn": 6.6, "m1": 4.9, "m2": 4.9}
-KING_SLOPE = 1.5  # the power of _king is written for it
-"""King profile ``(1 + (r / core)**2)**-slope``: round numbers of the right order, not read from a calibration file."""
+RADIUS_ARCSEC = 45.0
+"""Events this far from the first guess take part."""
+
+WIDER = 1.2
+WIDER_SPREAD = 0.4
+"""How much wider images are than published on axis, and the spread of that, before the photons are asked."""
+
+HIDDEN_MAX = 4.0
+"""So many times the photons seen may be lost in holes: else a source behind one could be of any strength."""
 
 PHOTONS_MIN = 3.0
-FEW_PHOTONS = 2.0
-HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, profile and chip gaps decide
-ITERATIONS = 200
-SETTLED_ARCSEC = 1e-3
+FEW_PHOTONS = 4.0
+HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, profile and neighbours decide
+ITERATIONS = 400
+SETTLED = 1e-3  # arcsec, and relative for the width
 STARTS = 40
-GUESSED_WITH = 2000  # photons: the start need not be exact
-MARGIN_CELLS = 2  # events this far from the region's box take part
+GRID_ARCSEC = (-16.0, -8.0, 0.0, 8.0, 16.0)
+GUESSED_WITH = 500  # photons: the start need not be exact
+RECENTRED_ARCSEC = 15.0
 DENSITY_MIN = 1e-6  # 1/arcsec^2: background where none is expected
 
 
@@ -59,6 +70,34 @@ class Place:
     error_arcsec: float
 
 
+@dataclass(frozen=True, slots=True)
+class Spots:
+    """Events near a source, shape (n,) each.
+
+    Attributes
+    ----------
+    x, y : float64
+        arcsec on the tangent plane, from its reference point.
+    camera : uint8
+        Index into :data:`~xscan.model.CAMERAS`.
+    core : float64
+        Core of the published profile of slope 1.5, arcsec.
+    background : float64
+        Density of this camera's events expected without the source, 1/arcsec^2, > 0.
+    """
+
+    x: Floats
+    y: Floats
+    camera: Ints
+    core: Floats
+    background: Floats
+
+    def within(self, x: float, y: float, radius: float) -> Spots:
+        """Give those within a radius of a place."""
+        near = (self.x - x) ** 2 + (self.y - y) ** 2 < radius**2
+        return Spots(*(getattr(self, name)[near] for name in self.__slots__))
+
+
 def locate_cells(region: Region, grid: Grid, plane: TangentPlane) -> Place:
     """Give the place of a region's count-weighted centroid of cells.
 
@@ -79,6 +118,7 @@ def locate(
     grid: Grid,
     plane: TangentPlane,
     rules: Rules,
+    detectors: Sequence[Detector] = (),
 ) -> Place:
     """Give a region's place on the sky, fitted to its photons.
 
@@ -95,6 +135,8 @@ def locate(
     grid : Grid
     plane : TangentPlane
     rules : Rules
+    detectors : sequence of Detector
+        Where each camera sees nothing; a camera that is not among them is taken to see everything.
 
     Returns
     -------
@@ -109,10 +151,9 @@ def locate(
     flagged[voxels.t[region.members]] = True
     chosen = ~flagged & ~frames.rejected if eclipse else flagged
     hidden = voxels.y[region.members] * np.int64(grid.box.nx) + voxels.x[region.members] if eclipse else None
-    x, y, camera, density = _events_near(region, photons, pi_range, expected, chosen, grid, hidden)
+    spots = _spots_near(region, photons, pi_range, expected, chosen, grid, plane, hidden)
     start = ((cells.x_px - plane.crpix) * SKY_PIXEL_ARCSEC, (cells.y_px - plane.crpix) * SKY_PIXEL_ARCSEC)
-    x_arcsec, y_arcsec = ((pixel - plane.crpix) * SKY_PIXEL_ARCSEC for pixel in (x, y))
-    fit = fit_place(x_arcsec, y_arcsec, camera, density, start)
+    fit = place_source(spots, start, detectors)
     if fit is None:
         return cells
     x_px, y_px = plane.crpix + fit[0] / SKY_PIXEL_ARCSEC, plane.crpix + fit[1] / SKY_PIXEL_ARCSEC
@@ -125,53 +166,100 @@ def locate(
     return Place(x_px, y_px, float(ra), float(dec), error)
 
 
-def _events_near(
+def _spots_near(
     region: Region,
     photons: Photons,
     pi_range: tuple[int, int],
     expected: Expectation,
     chosen: NDArray[np.bool_],
     grid: Grid,
+    plane: TangentPlane,
     hidden: NDArray[np.int64] | None,
-) -> tuple[Floats, Floats, NDArray[np.uint8], Floats]:
-    """Give sky pixels, camera and expected density (1/arcsec^2) of the events near a region.
+) -> Spots:
+    """Give the events near a region in the frames chosen.
 
     ``hidden`` are the cells (y * nx + x) of a source that is eclipsed: there only the background is
-    expected, so that its own photons place it; its neighbours' are expected where they fall.
+    expected, so that its own photons place it; its neighbours' are expected where they fall. Each camera
+    is taken to send the share of the expected events that it sends of all events here.
     """
     box, whole = region.box, grid.box
+    cells = int(RADIUS_ARCSEC / grid.cell_arcsec) + 1
     margin = Box(
-        max(box.x0 - MARGIN_CELLS, whole.x0),
-        min(box.x1 + MARGIN_CELLS, whole.x1),
-        max(box.y0 - MARGIN_CELLS, whole.y0),
-        min(box.y1 + MARGIN_CELLS, whole.y1),
+        max(box.x0 - cells, whole.x0),
+        min(box.x1 + cells, whole.x1),
+        max(box.y0 - cells, whole.y0),
+        min(box.y1 + cells, whole.y1),
     )
     index, y, x = photons.within(margin)
+    in_band = (photons.pi[index] >= pi_range[0]) & (photons.pi[index] < pi_range[1])
+    sent = np.bincount(photons.camera[index[in_band]], minlength=len(CAMERAS))
+    share = sent / max(int(sent.sum()), 1)
     frame = photons.tick[index] // grid.dt_ms
-    keep = (frame >= 0) & (frame < grid.nt)
-    keep &= chosen[np.where(keep, frame, 0)] & (photons.pi[index] >= pi_range[0]) & (photons.pi[index] < pi_range[1])
+    keep = in_band & (frame >= 0) & (frame < grid.nt)
+    keep &= chosen[np.where(keep, frame, 0)]
     index, frame, y, x = index[keep], frame[keep], y[keep] - whole.y0, x[keep] - whole.x0
     mu = expected.at(y, x, frame)
     if hidden is not None:
         its_own = np.isin(y * np.int64(grid.box.nx) + x, hidden)
         mu = np.where(its_own, expected.without_sources().at(y, x, frame), mu)
-    density = np.maximum(mu / grid.cell_arcsec**2, DENSITY_MIN)
-    return photons.x_px[index].astype(float), photons.y_px[index].astype(float), photons.camera[index], density
+    camera = photons.camera[index]
+    density = np.maximum(mu * share[camera] / grid.cell_arcsec**2, DENSITY_MIN)
+    px, py = ((column[index] - plane.crpix) * SKY_PIXEL_ARCSEC for column in (photons.x_px, photons.y_px))
+    middle = ((float(grid.to_pixel(centre)) - plane.crpix) * SKY_PIXEL_ARCSEC for centre in (region.x, region.y))
+    off_axis_arcmin = float(np.hypot(*middle)) / 60  # REF?CRVL is RA_PNT, DEC_PNT in the archive's lists
+    return Spots(px, py, camera, cores_arcsec(camera, photons.pi[index], off_axis_arcmin), density)
 
 
-def fit_place(
-    x: Floats, y: Floats, camera: NDArray[np.uint8], background: Floats, start: tuple[float, float]
+def place_source(
+    spots: Spots, guess: tuple[float, float], detectors: Sequence[Detector]
 ) -> tuple[float, float, float] | None:
+    """Find the most likely place of a source among events: a start, then :func:`fit_place` on the circle around it."""
+    if len(spots.x) < PHOTONS_MIN:
+        return None
+    middle, holes = guess, _holes_around(guess, spots, detectors)
+    start = _likeliest(spots, holes, guess)
+    if (start[0] - guess[0]) ** 2 + (start[1] - guess[1]) ** 2 > RECENTRED_ARCSEC**2:
+        middle, holes = start, _holes_around(start, spots, detectors)
+    return fit_place(spots.within(*middle, RADIUS_ARCSEC), holes, start)
+
+
+def _holes_around(middle: tuple[float, float], spots: Spots, detectors: Sequence[Detector]) -> Holes:
+    """Give all places without events of the cameras that sent some: within the circle, and all beyond it."""
+    cameras = np.unique(spots.camera).tolist()
+    parts = [beyond(*middle, RADIUS_ARCSEC, number) for number in cameras]
+    parts += [one.holes(*middle, RADIUS_ARCSEC) for one in detectors if CAMERAS.index(one.camera) in cameras]
+    return Holes.joined(parts)
+
+
+def _likeliest(spots: Spots, holes: Holes, guess: tuple[float, float]) -> tuple[float, float]:
+    """Choose the most likely of a guess, places around it and those of some events, arcsec."""
+    n_cameras, step = len(CAMERAS), max(len(spots.x) // STARTS, 1)
+    around = [(guess[0] + dx, guess[1] + dy) for dx in GRID_ARCSEC for dy in GRID_ARCSEC]
+    places = np.array([guess, *around, *zip(spots.x[::step].tolist(), spots.y[::step].tolist(), strict=True)])
+    some = slice(None, None, 1 + len(spots.x) // GUESSED_WITH)
+    x, y, camera, core2 = spots.x[some], spots.y[some], spots.camera[some], (spots.core * WIDER)[some] ** 2
+    near = 1 + ((x - places[:, :1]) ** 2 + (y - places[:, 1:]) ** 2) / core2
+    n = np.bincount(spots.camera, minlength=n_cameras)
+    strength = np.tile(n / 2, (len(places), 1))
+    mean_core2 = np.bincount(spots.camera, (spots.core * WIDER) ** 2, n_cameras) / np.maximum(n, 1)
+    for number in np.unique(holes.camera).tolist():  # what falls into holes must be sent too
+        mine = holes.camera == number
+        away2 = (holes.x[mine] - places[:, :1]) ** 2 + (holes.y[mine] - places[:, 1:]) ** 2
+        missed = (king(1 + away2 / mean_core2[number], mean_core2[number]) * holes.area[mine]).sum(axis=1)
+        strength[:, number] /= np.maximum(1 - missed, 1 / (1 + HIDDEN_MAX))
+    density = strength[:, camera] * king(near, core2) + spots.background[some]
+    best = places[int(np.argmax(np.log(density).sum(axis=1)))]
+    return float(best[0]), float(best[1])
+
+
+def fit_place(spots: Spots, holes: Holes, start: tuple[float, float]) -> tuple[float, float, float] | None:
     """Fit the place of a point source to photons.
 
     Parameters
     ----------
-    x, y : float64, shape (n,)
-        Places of the events, arcsec on the tangent plane.
-    camera : uint8, shape (n,)
-        Index into :data:`~xscan.model.CAMERAS`.
-    background : float64, shape (n,)
-        Density of events expected without the source at each event's place, 1/arcsec^2, > 0.
+    spots : Spots
+    holes : Holes
+        Where there could be no event, with what lies beyond the events' circle.
     start : (float, float)
         A first guess, arcsec.
 
@@ -182,83 +270,139 @@ def fit_place(
 
     Notes
     -----
-    Maximum of the extended likelihood ``sum log(s f(r_i) + b_i) - s`` over place and strength s, by
-    expectation maximisation: f is a two-dimensional t distribution, for which each step is a weighted
-    mean. Steps start from the guess and from the most likely of the events. The error comes
-    from the curvature of the likelihood at its maximum, averaged with what is expected of so many
-    photons: a handful may happen to lie close together. Its variance is raised by
-    ``1 + FEW_PHOTONS / s``, chosen so that offsets over errors of made-up sources are Rayleigh-distributed;
-    tests/test_position.py holds that from 20 photons on, and their median and tail for 10.
+    Maximum of the extended likelihood, over place, width and one strength s for each camera, of
+    ``sum log(s f(r_i) + b_i) - s (1 - integral of f over the holes)``, by expectation maximisation: f is a
+    two-dimensional t distribution, for which each step is a weighted mean, and the photons that fell into
+    holes are added where they are expected. The width is one factor on all published cores; its prior is
+    about normal in the logarithm, written without one.
+
+    The error comes from the curvature of the likelihood at its maximum, averaged with what is expected of
+    so many photons and these holes: a handful may happen to lie close together. Its variance is raised by
+    ``1 + FEW_PHOTONS / s``. Both were chosen so that offsets over errors of made-up sources are
+    Rayleigh-distributed, whatever their width (scripts/positions, tests/test_position.py).
     """
-    n = len(x)
-    if n < PHOTONS_MIN:
+    if len(spots.x) < PHOTONS_MIN:
         return None
-    core2 = np.array([KING_CORE_ARCSEC[name] ** 2 for name in CAMERAS])[camera]
-    step = max(n // STARTS, 1)
-    guesses = [start, *zip(x[::step].tolist(), y[::step].tolist(), strict=True)]
-    strength = max(n - 1.0, 1.0) / 2
-    some = slice(None, None, 1 + n // GUESSED_WITH)
-    likelihoods = _log_likelihoods(x[some], y[some], core2[some], background[some], np.array(guesses), strength)
-    px, py = guesses[int(np.argmax(likelihoods))]
-    moved = np.inf
+    n_cameras = len(CAMERAS)
+    n = np.maximum(np.bincount(spots.camera, minlength=n_cameras), 1)
+    core2 = spots.core**2
+    hole_core2 = (np.bincount(spots.camera, core2, n_cameras) / n)[holes.camera]
+    seen = hole_core2 > 0  # of a camera without events here, holes say nothing
+    holes, hole_core2 = Holes(*(getattr(holes, name)[seen] for name in Holes.__slots__)), hole_core2[seen]
+    strength = n / 2
+    (px, py), width = start, WIDER
     for _ in range(ITERATIONS):
-        near = 1 + ((x - px) ** 2 + (y - py) ** 2) / core2
-        source = strength * _king(near, core2)
-        member = source / (source + background)
-        weight = member / (near * core2)
-        strength = float(member.sum())
-        if strength < PHOTONS_MIN / 2:
+        near, f = _profile(spots, px, py, width, core2)
+        source = strength[spots.camera] * f
+        member = source / (source + spots.background)
+        hole_near, hole_f = _profile(holes, px, py, width, hole_core2)
+        missed = strength[holes.camera] * hole_f * holes.area
+        sent, gone = (np.bincount(c, v, n_cameras) for c, v in ((spots.camera, member), (holes.camera, missed)))
+        missed *= np.minimum(1.0, HIDDEN_MAX * sent / np.maximum(gone, DENSITY_MIN))[holes.camera]
+        total = float(member.sum()) + float(missed.sum())
+        if float(member.sum()) < PHOTONS_MIN / 2:
             return None
-        total = weight.sum()  # not a dot product: BLAS would start threads for it
-        qx, qy = float((weight * x).sum() / total), float((weight * y).sum() / total)
-        moved = float(np.hypot(qx - px, qy - py))
-        px, py = qx, qy
-        if moved < SETTLED_ARCSEC:
+        weight, hole_weight = member / (near * core2), missed / (hole_near * hole_core2)
+        weights = weight.sum() + hole_weight.sum()  # no dot products: BLAS would start threads for them
+        qx = float(((weight * spots.x).sum() + (hole_weight * holes.x).sum()) / weights)
+        qy = float(((weight * spots.y).sum() + (hole_weight * holes.y).sum()) / weights)
+        spread = 2 * KING_SLOPE * float((member * (1 - 1 / near)).sum() + (missed * (1 - 1 / hole_near)).sum())
+        spread -= (width / WIDER - WIDER / width) / 2 / WIDER_SPREAD**2
+        grown = width * float(np.sqrt(max(spread / (2 * total), 0.25)))
+        moved = max(float(np.hypot(qx - px, qy - py)), abs(grown / width - 1))
+        px, py, width = qx, qy, grown
+        strength = np.bincount(spots.camera, member, n_cameras) + np.bincount(holes.camera, missed, n_cameras)
+        if moved < SETTLED:
             break
-    if moved >= SETTLED_ARCSEC:
+    if moved >= SETTLED:
         return None
-    error = _error(x - px, y - py, core2, background, strength)
+    error = _error(spots, core2, holes, hole_core2, (px, py, width), strength)
     return None if error is None else (px, py, error)
 
 
-def _king(near: Floats, core2: Floats) -> Floats:
-    """Density, 1/arcsec^2, where ``1 + (r / core)**2`` is ``near``; its integral is 1.
-
-    The power of 3/2 is made of a product and a root, which every processor rounds alike; ``**`` need not be.
-    """
-    return np.asarray((KING_SLOPE - 1) / (np.pi * core2) / (near * np.sqrt(near)))
-
-
-def _log_likelihoods(x: Floats, y: Floats, core2: Floats, b: Floats, places: Floats, strength: float) -> Floats:
-    """Give the log likelihood of a source at each of some places, shape (m, 2), up to a constant."""
-    near = 1 + ((x - places[:, :1]) ** 2 + (y - places[:, 1:]) ** 2) / core2
-    return np.asarray(np.log(strength * _king(near, core2) + b).sum(axis=1))
+def _profile(spots: Spots | Holes, px: float, py: float, width: float, core2: Floats) -> tuple[Floats, Floats]:
+    """Give ``1 + (r / core)**2`` and the density, 1/arcsec^2, of a source at a place."""
+    wide2 = width * width * core2
+    near = 1 + ((spots.x - px) ** 2 + (spots.y - py) ** 2) / wide2
+    return near, king(near, wide2)
 
 
-def _error(dx: Floats, dy: Floats, core2: Floats, b: Floats, strength: float) -> float | None:
-    """Give the error along each axis from the curvature of the likelihood in (x, y, strength)."""
-    near = 1 + (dx**2 + dy**2) / core2
-    f = _king(near, core2)
-    total = strength * f + b
-    # first and second derivatives of f by place
-    slope = 2 * KING_SLOPE / (near * core2)
-    fx, fy = f * slope * dx, f * slope * dy
-    bend = slope * (2 * (KING_SLOPE + 1) / (near * core2))
-    fxx, fyy, fxy = f * (bend * dx * dx - slope), f * (bend * dy * dy - slope), f * bend * dx * dy
+def _error(
+    spots: Spots,
+    core2: Floats,
+    holes: Holes,
+    hole_core2: Floats,
+    fitted: tuple[float, float, float],
+    strength: Floats,
+) -> float | None:
+    """Give the error along each axis from the information on x, y, log width and the log strengths."""
+    n_cameras, width = len(CAMERAS), fitted[2]
+    f, slopes, bends = _derivatives(spots, core2, fitted)
+    source = strength[spots.camera] * f
+    member = source / (source + spots.background)
+    hole_f, hole_slopes, hole_bends = _derivatives(holes, hole_core2, fitted)
+    missed = strength[holes.camera] * hole_f * holes.area
 
-    def term(second: Floats, one: Floats, two: Floats) -> float:
-        return float((second / total - one * two / total**2).sum())
+    def by_camera(which: Spots | Holes, values: Floats) -> Floats:
+        return np.bincount(which.camera, values, n_cameras)
 
-    s = strength
-    xx, yy = term(s * fxx, s * fx, s * fx), term(s * fyy, s * fy, s * fy)
-    xy, xs, ys = term(s * fxy, s * fx, s * fy), term(fx, s * fx, f), term(fy, s * fy, f)
-    hessian = -np.array([[xx, xy, xs], [xy, yy, ys], [xs, ys, term(0 * f, f, f)]])
-    if np.linalg.eigvalsh(hessian)[0] <= 0:
+    live = by_camera(spots, member)
+    observed, expected = np.empty((3, 3)), np.empty((3, 3))
+    for i in range(3):
+        for j in range(i + 1):
+            lost = missed * hole_slopes[i] * hole_slopes[j]
+            observed[i, j] = observed[j, i] = (member * (member * slopes[i] * slopes[j] - bends[i][j])).sum() - (
+                missed * hole_bends[i][j]
+            ).sum()
+            expected[i, j] = expected[j, i] = -lost.sum()
+    at_place = 2 * KING_SLOPE * (KING_SLOPE - 1) / (KING_SLOPE + 1) / (width * width)
+    whole = at_place * float((strength * by_camera(spots, member / core2) / np.maximum(live, DENSITY_MIN)).sum())
+    expected[0, 0] += whole
+    expected[1, 1] += whole
+    expected[2, 2] += 4 * (KING_SLOPE - 1) / (KING_SLOPE + 1) * float(strength.sum())
+    prior = (width / WIDER + WIDER / width) / 2 / WIDER_SPREAD**2
+    in_holes = np.array([by_camera(holes, missed * slope) for slope in hole_slopes])
+    among = np.array([by_camera(spots, (member - member * member) * slope) for slope in slopes])
+    variances = []
+    for information, cross, own in (
+        (observed, among + in_holes, by_camera(spots, member * member)),
+        (expected, in_holes, strength - by_camera(holes, missed)),
+    ):
+        information[2, 2] += prior
+        for camera in np.flatnonzero(live > DENSITY_MIN).tolist():
+            information -= cross[:, camera, None] * cross[:, camera] / own[camera]
+        variances.append(_mean_variance(information))
+    if min(variances) <= 0:
         return None
-    variance = np.linalg.inv(hessian)
-    observed = 2 / (variance[0, 0] + variance[1, 1])
-    expected = 2 * KING_SLOPE * (KING_SLOPE - 1) / (KING_SLOPE + 1) * strength * float(np.mean(1 / core2))
-    return float(np.sqrt(2 / (observed + expected) * (1 + FEW_PHOTONS / strength)))
+    both = 2 / (1 / variances[0] + 1 / variances[1])
+    return float(np.sqrt(both * (1 + FEW_PHOTONS / live.sum())))
+
+
+def _derivatives(
+    spots: Spots | Holes, core2: Floats, fitted: tuple[float, float, float]
+) -> tuple[Floats, list[Floats], list[list[Floats]]]:
+    """Give f, and its first and second derivatives by x, y and log width over f."""
+    px, py, width = fitted
+    near, f = _profile(spots, px, py, width, core2)
+    dx, dy = spots.x - px, spots.y - py
+    rise = 2 * KING_SLOPE / (near * width * width * core2)
+    bend = rise * (2 * (KING_SLOPE + 1) / (near * width * width * core2))
+    wide = 2 * KING_SLOPE * (1 - 1 / near) - 2
+    slopes = [rise * dx, rise * dy, wide]
+    turn = wide - 2 / near
+    xx, yy, xy = bend * dx * dx - rise, bend * dy * dy - rise, bend * dx * dy
+    xw, yw, ww = rise * dx * turn, rise * dy * turn, wide * wide - 4 * KING_SLOPE * (1 - 1 / near) / near
+    return f, slopes, [[xx, xy, xw], [xy, yy, yw], [xw, yw, ww]]
+
+
+def _mean_variance(information: Floats) -> float:
+    """Give the mean variance along x and y from the information on x, y and width; 0 unless it is positive definite."""
+    (xx, xy, xw), (_, yy, yw), (_, _, ww) = information.tolist()
+    if ww <= 0:
+        return 0.0
+    xx, yy, xy = xx - xw * xw / ww, yy - yw * yw / ww, xy - xw * yw / ww
+    determinant = xx * yy - xy * xy
+    return (xx + yy) / 2 / determinant if xx > 0 and determinant > 0 else 0.0
 
 
 def _locate_exod2(region: Region, grid: Grid, plane: TangentPlane) -> Place:

@@ -18,6 +18,7 @@ from xscan.bayes import thresholds
 from xscan.config import ScanConfig, View
 from xscan.detect import Region, regions
 from xscan.errors import DataError, Reason
+from xscan.exposure import Detector
 from xscan.frames import HighBackground, LiveTime, bad_intervals, judge_frames, live_time
 from xscan.goodtime import Floats, intersect
 from xscan.grid import Box, Grid, cells_across
@@ -143,8 +144,17 @@ def _search_subset(subset: Subset, observation: Observation, config: ScanConfig,
     high = bad_intervals(subset, photons, backend)
     box = photons.box if config.rules.one_box else None
     loaded = backend.load(photons)
-    shared = _Shared(subset, photons, n_photons, high, live, loaded, observation.sources, box, config, backend)
+    detectors = _detectors(subset, config)
+    shared = _Shared(
+        subset, photons, n_photons, high, live, loaded, observation.sources, box, detectors, config, backend
+    )
     return SubsetSearch(subset, files, _search_views(shared))
+
+
+def _detectors(subset: Subset, config: ScanConfig) -> tuple[Detector, ...]:
+    """Learn where each camera sees nothing, as far as its events tell."""
+    lists = subset.lists if config.rules.fitted_places else ()
+    return tuple(made for made in map(Detector.of, lists) if made is not None)
 
 
 def _photons(
@@ -182,6 +192,7 @@ class _Shared:
     loaded: Loaded
     sources: Sources | None
     box: Box | None  # None if each view has its own
+    detectors: tuple[Detector, ...]
     config: ScanConfig
     backend: Backend
 
@@ -232,7 +243,7 @@ def _search_view(
     voxels = counts.flag(expected, thresholds(shared.config.sigma, counts.n_max()))
     n_rejected = n_events - int(images.sum())  # whose frames are of no kind
     search = Search(grid, frames, counts, images, disks, mask, expected, voxels, n_rejected)
-    found = _describe(search, shared.photons, (pi_from, view.pi_hi), plane, shared.config)
+    found = _describe(search, shared.photons, (pi_from, view.pi_hi), plane, shared.detectors, shared.config)
     return ViewResult(view, None, "", n_events, spent, search, found)
 
 
@@ -276,7 +287,12 @@ def _camera_seconds(live: Floats, frames: Frames, grid: Grid, good: Floats) -> C
 
 
 def _describe(
-    search: Search, photons: Photons, pi_range: tuple[int, int], plane: TangentPlane, config: ScanConfig
+    search: Search,
+    photons: Photons,
+    pi_range: tuple[int, int],
+    plane: TangentPlane,
+    detectors: tuple[Detector, ...],
+    config: ScanConfig,
 ) -> tuple[Found, ...]:
     """Gather regions, place them, and extract their light curves."""
     grid, counts = search.grid, search.counts
@@ -291,7 +307,16 @@ def _describe(
         )
         total = int(image.ravel()[cells].sum())
         place = locate(
-            region, search.voxels, photons, pi_range, search.expected, search.frames, grid, plane, config.rules
+            region,
+            search.voxels,
+            photons,
+            pi_range,
+            search.expected,
+            search.frames,
+            grid,
+            plane,
+            config.rules,
+            detectors,
         )
         curve = light_curve(region.box, counts, search.expected, search.frames, grid, config.rules)
         found.append(

@@ -94,7 +94,7 @@ def read_event_list(
             raise DataError(
                 Reason.NO_EVENTS_TABLE, f"{path.name}: no EVENTS extension (found {names}); expected a PPS event list"
             )
-        made = _finish(info, events, plane, selection, tables, config, backend)
+        made = _finish(info, events, plane, selection, tables, cuts.hot, config, backend)
     except DataError as error:
         raise ListError(info, error) from None
     return made, events.header.text("OBJECT") or primary.text("OBJECT")
@@ -157,6 +157,7 @@ def _finish(
     plane: TangentPlane,
     selection: Selection,
     tables: list[Table],
+    hot: PixelMask | None,
     config: ScanConfig,
     backend: Backend,
 ) -> EventList:
@@ -192,6 +193,7 @@ def _finish(
         pixel=kept.pixel[:n],
         event_span=span,
         good_time=good_time,
+        bad_pixels=tuple(mask for mask in (own, hot) if mask is not None),
     )
 
 
