@@ -33,6 +33,8 @@ HALF_ARCSEC = 80.0
 POSITION_ANGLE_DEG = 37.0
 CORES = (4.0, 9.0)
 SLOPES = (1.4, 1.6)
+SENT = 8  # photons sent for each that should be detected: holes take the rest
+BELIEVED_ARCSEC = 30.0  # a cell and its neighbours, as xscan.position.locate
 
 
 @dataclass(frozen=True)
@@ -87,55 +89,59 @@ def choose_place(rng: np.random.Generator, field: Field, where: str) -> tuple[fl
     camera = field.camera
     number = int(rng.choice([c.number for c in camera.ccds]))
     chip = next(c for c in camera.ccds if c.number == number)
-    off = rng.uniform(-10, 10)
-    along = rng.uniform(0.15, 0.85) * chip.rows * camera.pixel_arcsec
-    if where == "column":
-        rawx = int(rng.choice(field.columns[field.columns[:, 0] == number, 1]))
-        column = chip.columns - rawx if chip.flip else rawx - 1
-        u = chip.u0 + (column + 0.5) * camera.pixel_arcsec + off
-    else:
-        u = chip.u0 + chip.columns * camera.pixel_arcsec * int(rng.integers(0, 2)) + off
-    x, y = camera.rotation(POSITION_ANGLE_DEG) @ np.array([u, chip.v0 + along])
-    return float(x), float(y)
+    while True:
+        off, v = rng.uniform(-10, 10), chip.v0 + rng.uniform(0.15, 0.85) * chip.rows * camera.pixel_arcsec
+        if where == "column":
+            rawx = int(rng.choice(field.columns[field.columns[:, 0] == number, 1]))
+            column = chip.columns - rawx if chip.flip else rawx - 1
+            u = chip.u0 + (column + 0.5) * camera.pixel_arcsec
+        else:
+            u = chip.u0 + chip.columns * camera.pixel_arcsec * int(rng.integers(0, 2))
+        sides = camera.locate(u + np.array([-30.0, 30.0]), np.array([v, v]))[0]
+        if (sides > 0).all():  # no outer edge of the camera
+            x, y = camera.rotation(POSITION_ANGLE_DEG) @ np.array([u + off, v])
+            return float(x), float(y)
+        number = int(rng.choice([c.number for c in camera.ccds]))
+        chip = next(c for c in camera.ccds if c.number == number)
 
 
 def draw(
     rng: np.random.Generator, counts: float, where: str, names: tuple[str, ...], fields: dict[str, Field]
 ) -> tuple[float, float, Spots]:
-    """Draw a source and its events, before holes take theirs ``counts`` of the source on average."""
+    """Draw a source and its events: on average ``counts`` of the source are detected."""
     x0, y0 = (0.0, 0.0) if where == "open" else choose_place(rng, fields[str(rng.choice(names))], where)
+    share = np.array([SHARE[name] for name in names])
+    share /= share.sum()
     core, slope = rng.uniform(*CORES), rng.uniform(*SLOPES)
-    total = sum(SHARE[name] for name in names)
-    parts = []
-    for name in names:
-        share = SHARE[name] / total
-        n, m = rng.poisson(counts * share), rng.poisson(BACKGROUND * share * (2 * HALF_ARCSEC) ** 2)
-        radius = core * np.sqrt(rng.random(n) ** (1 / (1 - slope)) - 1)
-        angle = rng.uniform(0, 2 * np.pi, n)
-        x = x0 + np.concatenate([radius * np.cos(angle), rng.uniform(-HALF_ARCSEC, HALF_ARCSEC, m)])
-        y = y0 + np.concatenate([radius * np.sin(angle), rng.uniform(-HALF_ARCSEC, HALF_ARCSEC, m)])
-        if where != "open":
-            live, x, y = fields[name].seen(rng, x, y)
-            x, y = x[live], y[live]
-        inside = (abs(x - x0) < HALF_ARCSEC) & (abs(y - y0) < HALF_ARCSEC)
-        camera = np.full(int(inside.sum()), CAMERAS.index(name), np.uint8)
-        pi = np.clip(rng.lognormal(np.log(1200), 0.6, camera.size), 200, 8000).astype(np.int64)
-        off_axis_arcmin = float(np.hypot(x0, y0)) / 60
-        density = np.full(camera.size, BACKGROUND * share)
-        parts.append((x[inside], y[inside], camera, cores_arcsec(camera, pi, off_axis_arcmin), density))
-    return x0, y0, Spots(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    n, m = SENT * counts, rng.poisson(BACKGROUND * (2 * HALF_ARCSEC) ** 2)
+    radius = core * np.sqrt(rng.random(n) ** (1 / (1 - slope)) - 1)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    x = x0 + np.concatenate([radius * np.cos(angle), rng.uniform(-HALF_ARCSEC, HALF_ARCSEC, m)])
+    y = y0 + np.concatenate([radius * np.sin(angle), rng.uniform(-HALF_ARCSEC, HALF_ARCSEC, m)])
+    which = rng.choice(len(names), n + m, p=share)
+    live = np.ones(n + m, bool)
+    for number, name in enumerate(names if where != "open" else ()):
+        mine = which == number
+        live[mine], x[mine], y[mine] = fields[name].seen(rng, x[mine], y[mine])
+    live[:n] &= np.cumsum(live[:n]) <= rng.poisson(counts)
+    live &= (abs(x - x0) < HALF_ARCSEC) & (abs(y - y0) < HALF_ARCSEC)
+    camera = np.array([CAMERAS.index(name) for name in names], np.uint8)[which[live]]
+    pi = np.clip(rng.lognormal(np.log(1200), 0.6, camera.size), 200, 8000).astype(np.int64)
+    cores = cores_arcsec(camera, pi, float(np.hypot(x0, y0)) / 60)
+    return x0, y0, Spots(x[live], y[live], camera, cores, BACKGROUND * share[which[live]])
 
 
 def measure(
-    rng: np.random.Generator, n: int, counts: float, where: str, names: tuple[str, ...], fields: dict[str, Field]
+    rng: np.random.Generator, n: int, counts: int, where: str, names: tuple[str, ...], fields: dict[str, Field]
 ) -> tuple[Floats, Floats, int]:
-    """Give offsets and errors of n sources, and how many have no place."""
+    """Give offsets and errors of n sources, and how many have no place near the cell that holds them."""
     known = () if where in ("open", "blind") else tuple(fields[name].learnt for name in names)
     found, lost = [], 0
     for _ in range(n):
         x0, y0, spots = draw(rng, counts, "gap" if where == "blind" else where, names, fields)
-        guess = (x0 + rng.uniform(-8, 8), y0 + rng.uniform(-8, 8))
-        fit = place_source(spots, guess, known)
+        cell = (x0 + rng.uniform(-10, 10), y0 + rng.uniform(-10, 10))
+        bounds = tuple(middle + side * BELIEVED_ARCSEC for middle in cell for side in (-1, 1))
+        fit = place_source(spots, cell, bounds, known)
         if fit is None:
             lost += 1
         else:

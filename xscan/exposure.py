@@ -202,7 +202,7 @@ def _fit_map(number: int, camera: str, pixel: Ints, x: Ints, y: Ints, crpix: flo
 
 
 def _ends(raw: Ints, last: int) -> tuple[int, int]:
-    """Give the first and last row or column that gives events: a CCD's own, unless too many events are missing there."""
+    """Give the first and last row or column that gives events: a CCD's own, unless many are missing there."""
     first_seen, last_seen = int(raw.min()), int(raw.max())
     per_row = raw.size / max(last_seen - first_seen, 1)
     low = first_seen if (first_seen - 1) * per_row > EDGE_EVENTS else min(first_seen, 1)

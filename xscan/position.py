@@ -26,6 +26,7 @@ __all__ = ["RADIUS_ARCSEC", "Place", "Spots", "fit_place", "locate", "locate_cel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.uint8]
+Bounds = tuple[float, float, float, float]
 
 RADIUS_ARCSEC = 45.0
 """Events this far from the first guess take part."""
@@ -39,6 +40,7 @@ HIDDEN_MAX = 4.0
 
 PHOTONS_MIN = 3.0
 FEW_PHOTONS = 4.0
+MISFIT_PHOTONS = 50.0
 HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, profile and neighbours decide
 ITERATIONS = 400
 SETTLED = 1e-3  # arcsec, and relative for the width
@@ -153,14 +155,13 @@ def locate(
     hidden = voxels.y[region.members] * np.int64(grid.box.nx) + voxels.x[region.members] if eclipse else None
     spots = _spots_near(region, photons, pi_range, expected, chosen, grid, plane, hidden)
     start = ((cells.x_px - plane.crpix) * SKY_PIXEL_ARCSEC, (cells.y_px - plane.crpix) * SKY_PIXEL_ARCSEC)
-    fit = place_source(spots, start, detectors)
+    low_x, high_x = grid.to_pixel([region.box.x0 - 1.5, region.box.x1 + 0.5])
+    low_y, high_y = grid.to_pixel([region.box.y0 - 1.5, region.box.y1 + 0.5])
+    bounds = ((float(edge) - plane.crpix) * SKY_PIXEL_ARCSEC for edge in (low_x, high_x, low_y, high_y))
+    fit = place_source(spots, start, tuple(bounds), detectors)
     if fit is None:
         return cells
     x_px, y_px = plane.crpix + fit[0] / SKY_PIXEL_ARCSEC, plane.crpix + fit[1] / SKY_PIXEL_ARCSEC
-    low_x, high_x = grid.to_pixel([region.box.x0 - 1.5, region.box.x1 + 0.5])
-    low_y, high_y = grid.to_pixel([region.box.y0 - 1.5, region.box.y1 + 0.5])
-    if not (low_x <= x_px <= high_x and low_y <= y_px <= high_y):
-        return cells  # the photons of something else nearby
     ra, dec = plane.to_icrs(x_px, y_px)
     error = float(np.hypot(fit[2], HIDDEN_ERROR_ARCSEC)) if eclipse else fit[2]
     return Place(x_px, y_px, float(ra), float(dec), error)
@@ -204,23 +205,43 @@ def _spots_near(
         mu = np.where(its_own, expected.without_sources().at(y, x, frame), mu)
     camera = photons.camera[index]
     density = np.maximum(mu * share[camera] / grid.cell_arcsec**2, DENSITY_MIN)
-    px, py = ((column[index] - plane.crpix) * SKY_PIXEL_ARCSEC for column in (photons.x_px, photons.y_px))
+    px, py = ((column[index].astype(float) - plane.crpix) * SKY_PIXEL_ARCSEC for column in (photons.x_px, photons.y_px))
     middle = ((float(grid.to_pixel(centre)) - plane.crpix) * SKY_PIXEL_ARCSEC for centre in (region.x, region.y))
     off_axis_arcmin = float(np.hypot(*middle)) / 60  # REF?CRVL is RA_PNT, DEC_PNT in the archive's lists
     return Spots(px, py, camera, cores_arcsec(camera, photons.pi[index], off_axis_arcmin), density)
 
 
 def place_source(
-    spots: Spots, guess: tuple[float, float], detectors: Sequence[Detector]
+    spots: Spots, guess: tuple[float, float], believed: Bounds, detectors: Sequence[Detector]
 ) -> tuple[float, float, float] | None:
-    """Find the most likely place of a source among events: a start, then :func:`fit_place` on the circle around it."""
+    """Find the most likely place of a source among events: a start, then :func:`fit_place` on a circle of events.
+
+    Parameters
+    ----------
+    spots : Spots
+    guess : (float, float)
+        arcsec.
+    believed : (float, float, float, float)
+        Smallest and largest x, smallest and largest y of a place that is believed, arcsec.
+    detectors : sequence of Detector
+
+    Returns
+    -------
+    (x, y, error) or None
+        As :func:`fit_place`; None also for the place of something else nearby.
+    """
     if len(spots.x) < PHOTONS_MIN:
         return None
     middle, holes = guess, _holes_around(guess, spots, detectors)
-    start = _likeliest(spots, holes, guess)
+    start = _likeliest(spots, holes, guess, believed)
     if (start[0] - guess[0]) ** 2 + (start[1] - guess[1]) ** 2 > RECENTRED_ARCSEC**2:
         middle, holes = start, _holes_around(start, spots, detectors)
-    return fit_place(spots.within(*middle, RADIUS_ARCSEC), holes, start)
+    fit = fit_place(spots.within(*middle, RADIUS_ARCSEC), holes, start)
+    return fit if fit is not None and _inside(*fit[:2], believed) else None
+
+
+def _inside(x: float, y: float, bounds: Bounds) -> bool:
+    return bounds[0] <= x <= bounds[1] and bounds[2] <= y <= bounds[3]
 
 
 def _holes_around(middle: tuple[float, float], spots: Spots, detectors: Sequence[Detector]) -> Holes:
@@ -231,11 +252,13 @@ def _holes_around(middle: tuple[float, float], spots: Spots, detectors: Sequence
     return Holes.joined(parts)
 
 
-def _likeliest(spots: Spots, holes: Holes, guess: tuple[float, float]) -> tuple[float, float]:
-    """Choose the most likely of a guess, places around it and those of some events, arcsec."""
-    n_cameras, step = len(CAMERAS), max(len(spots.x) // STARTS, 1)
+def _likeliest(spots: Spots, holes: Holes, guess: tuple[float, float], believed: Bounds) -> tuple[float, float]:
+    """Choose the most likely of a guess and, where they are believed, places around it and those of some events."""
+    n_cameras = len(CAMERAS)
+    events = [(x, y) for x, y in zip(spots.x.tolist(), spots.y.tolist(), strict=True) if _inside(x, y, believed)]
     around = [(guess[0] + dx, guess[1] + dy) for dx in GRID_ARCSEC for dy in GRID_ARCSEC]
-    places = np.array([guess, *around, *zip(spots.x[::step].tolist(), spots.y[::step].tolist(), strict=True)])
+    around = [place for place in around if _inside(*place, believed)]
+    places = np.array([guess, *around, *events[:: max(len(events) // STARTS, 1)]])
     some = slice(None, None, 1 + len(spots.x) // GUESSED_WITH)
     x, y, camera, core2 = spots.x[some], spots.y[some], spots.camera[some], (spots.core * WIDER)[some] ** 2
     near = 1 + ((x - places[:, :1]) ** 2 + (y - places[:, 1:]) ** 2) / core2
@@ -277,9 +300,11 @@ def fit_place(spots: Spots, holes: Holes, start: tuple[float, float]) -> tuple[f
     about normal in the logarithm, written without one.
 
     The error comes from the curvature of the likelihood at its maximum, averaged with what is expected of
-    so many photons and these holes: a handful may happen to lie close together. Its variance is raised by
-    ``1 + FEW_PHOTONS / s``. Both were chosen so that offsets over errors of made-up sources are
-    Rayleigh-distributed, whatever their width (scripts/positions, tests/test_position.py).
+    so many photons and these holes: a handful may happen to lie close together. Its variance is multiplied by
+    how much more the photons pull the place about than the profile lets them (the sandwich estimator over
+    the curvature), held to 1 by ``MISFIT_PHOTONS`` photons, and by ``1 + FEW_PHOTONS / s``. These
+    were chosen so that offsets over errors of made-up sources are Rayleigh-distributed, whatever their width
+    (scripts/positions, tests/test_position.py).
     """
     if len(spots.x) < PHOTONS_MIN:
         return None
@@ -289,7 +314,7 @@ def fit_place(spots: Spots, holes: Holes, start: tuple[float, float]) -> tuple[f
     hole_core2 = (np.bincount(spots.camera, core2, n_cameras) / n)[holes.camera]
     seen = hole_core2 > 0  # of a camera without events here, holes say nothing
     holes, hole_core2 = Holes(*(getattr(holes, name)[seen] for name in Holes.__slots__)), hole_core2[seen]
-    strength = n / 2
+    strength: Floats = n / 2
     (px, py), width = start, WIDER
     for _ in range(ITERATIONS):
         near, f = _profile(spots, px, py, width, core2)
@@ -314,7 +339,7 @@ def fit_place(spots: Spots, holes: Holes, start: tuple[float, float]) -> tuple[f
         strength = np.bincount(spots.camera, member, n_cameras) + np.bincount(holes.camera, missed, n_cameras)
         if moved < SETTLED:
             break
-    if moved >= SETTLED:
+    else:
         return None
     error = _error(spots, core2, holes, hole_core2, (px, py, width), strength)
     return None if error is None else (px, py, error)
@@ -344,7 +369,7 @@ def _error(
     missed = strength[holes.camera] * hole_f * holes.area
 
     def by_camera(which: Spots | Holes, values: Floats) -> Floats:
-        return np.bincount(which.camera, values, n_cameras)
+        return np.asarray(np.bincount(which.camera, values, n_cameras), float)
 
     live = by_camera(spots, member)
     observed, expected = np.empty((3, 3)), np.empty((3, 3))
@@ -362,20 +387,31 @@ def _error(
     expected[2, 2] += 4 * (KING_SLOPE - 1) / (KING_SLOPE + 1) * float(strength.sum())
     prior = (width / WIDER + WIDER / width) / 2 / WIDER_SPREAD**2
     in_holes = np.array([by_camera(holes, missed * slope) for slope in hole_slopes])
-    among = np.array([by_camera(spots, (member - member * member) * slope) for slope in slopes])
-    variances = []
-    for information, cross, own in (
-        (observed, among + in_holes, by_camera(spots, member * member)),
-        (expected, in_holes, strength - by_camera(holes, missed)),
+    cross_observed = np.array([by_camera(spots, (member * member - member) * slope) for slope in slopes]) - in_holes
+    own, own_expected = by_camera(spots, member * member), strength - by_camera(holes, missed)
+    present = np.flatnonzero(live > DENSITY_MIN)
+    for information, cross, of_strength in (
+        (observed, cross_observed, own),
+        (expected, -in_holes, own_expected),
     ):
         information[2, 2] += prior
-        for camera in np.flatnonzero(live > DENSITY_MIN).tolist():
-            information -= cross[:, camera, None] * cross[:, camera] / own[camera]
-        variances.append(_mean_variance(information))
-    if min(variances) <= 0:
+        for camera in present.tolist():
+            information -= cross[:, camera, None] * cross[:, camera] / of_strength[camera]
+    variances = _variances(observed), _variances(expected)
+    if variances[0] is None or variances[1] is None:
         return None
-    both = 2 / (1 / variances[0] + 1 / variances[1])
-    return float(np.sqrt(both * (1 + FEW_PHOTONS / live.sum())))
+    # each photon's pull on the place, free of what strength and width take up
+    freed = np.zeros_like(in_holes)
+    freed[:, present] = cross_observed[:, present] / own[present]
+    pulls = [member * (slope - free[spots.camera]) for slope, free in zip(slopes, freed, strict=True)]
+    pull_x, pull_y = (pulls[i] - observed[i, 2] / observed[2, 2] * pulls[2] for i in range(2))
+    xx, yy, xy = variances[0]
+    moves_x, moves_y = xx * pull_x + xy * pull_y, xy * pull_x + yy * pull_y
+    scatter = float((moves_x * moves_x + moves_y * moves_y).sum()) / (xx + yy)
+    n = float(live.sum())
+    misfit = (n * scatter + MISFIT_PHOTONS) / (n + MISFIT_PHOTONS)
+    both = 2 / (2 / (xx + yy) + 2 / (variances[1][0] + variances[1][1]))
+    return float(np.sqrt(both * misfit * (1 + FEW_PHOTONS / n)))
 
 
 def _derivatives(
@@ -395,14 +431,14 @@ def _derivatives(
     return f, slopes, [[xx, xy, xw], [xy, yy, yw], [xw, yw, ww]]
 
 
-def _mean_variance(information: Floats) -> float:
-    """Give the mean variance along x and y from the information on x, y and width; 0 unless it is positive definite."""
+def _variances(information: Floats) -> tuple[float, float, float] | None:
+    """Give variance of x, of y, and covariance from the information on x, y and width; None if they are not fixed."""
     (xx, xy, xw), (_, yy, yw), (_, _, ww) = information.tolist()
     if ww <= 0:
-        return 0.0
+        return None
     xx, yy, xy = xx - xw * xw / ww, yy - yw * yw / ww, xy - xw * yw / ww
     determinant = xx * yy - xy * xy
-    return (xx + yy) / 2 / determinant if xx > 0 and determinant > 0 else 0.0
+    return (yy / determinant, xx / determinant, -xy / determinant) if xx > 0 and determinant > 0 else None
 
 
 def _locate_exod2(region: Region, grid: Grid, plane: TangentPlane) -> Place:
