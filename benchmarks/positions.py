@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from xscan.clean import PixelMask, pixel_number
+from xscan.clean import PN_BAD_COLUMNS, PixelMask, pixel_number
 from xscan.exposure import Detector
 from xscan.model import CAMERAS, EventList, InputFile
 from xscan.position import Spots, place_source
@@ -62,6 +62,8 @@ def make_field(rng: np.random.Generator, name: str, n_events: int = 20_000) -> F
     chip = camera.ccds[0]
     numbers = np.array([c.number for c in camera.ccds])
     columns = np.stack([np.repeat(numbers, 4), rng.integers(6, chip.columns - 5, 4 * numbers.size)], axis=1)
+    if name == "pn":
+        columns = np.concatenate([columns, PN_BAD_COLUMNS])
     bad.add(columns[:, 0], columns[:, 1], columns[:, 0] * 0 + 1, chip.rows)
     bad.add(
         rng.choice(numbers, 100), rng.integers(1, chip.columns + 1, 100), rng.integers(1, chip.rows + 1, 100),

@@ -6,7 +6,7 @@ Where each CCD lies on the sky is learnt from the events, which carry both their
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ RESIDUAL_MAX_ARCSEC = {"pn": 4.1, "m1": 1.1, "m2": 1.1}  # a pixel
 EDGE_EVENTS = 10.0  # where so many events are due beyond the outermost, the CCD ends there
 NEIGHBOURS_DUE = 10.0
 
-RING_GROWTH, RINGS = 1.5, 10
+RING_GROWTH, RINGS = 2.0, 6
 COS15, COS45, COS75 = 0.9659258262890683, 0.7071067811865476, 0.25881904510252074
 RING_X = np.array([COS15, COS45, COS75, -COS75, -COS45, -COS15, -COS15, -COS45, -COS75, COS75, COS45, COS15])
 RING_Y = np.roll(RING_X, 3)  # twelve points of a circle
@@ -58,6 +58,10 @@ class Holes:
         """Give all of several, at least one."""
         names = cls.__slots__
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def every(self, step: int) -> Holes:
+        """Give one of so many, and their areas so many times."""
+        return Holes(self.x[::step], self.y[::step], self.area[::step] * step, self.camera[::step])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ class Detector:
     ccds: tuple[CcdMap, ...]
     bad: tuple[PixelMask, ...]
     bad_reach: int
+    _asked: dict[tuple[float, float, float], Holes] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, events: EventList) -> Detector | None:
@@ -133,7 +138,12 @@ class Detector:
         return cls(events.camera, tuple(maps), bad, _bad_reach(bad, pixel, events.camera)) if maps else None
 
     def holes(self, x: float, y: float, radius: float) -> Holes:
-        """Find what is not seen within a radius of a place, arcsec."""
+        """Find what is not seen within a radius of a place, arcsec; what was found once is kept."""
+        if (x, y, radius) not in self._asked:
+            self._asked[x, y, radius] = self._holes(x, y, radius)
+        return self._asked[x, y, radius]
+
+    def _holes(self, x: float, y: float, radius: float) -> Holes:
         step = STEP_ARCSEC[self.camera]
         side = np.arange(-int(radius / step), int(radius / step) + 1) * step
         dx, dy = np.tile(side, side.size), np.repeat(side, side.size)
@@ -212,10 +222,12 @@ def _ends(raw: Ints, last: int) -> tuple[int, int]:
 
 def _reaches(ccd: CcdMap, x: float, y: float, radius: float) -> bool:
     """Tell whether a CCD may come within a radius of a place."""
-    rawx, rawy = ccd.raw(np.array([x]), np.array([y]))
-    reach = radius * float(np.abs(ccd.to_raw).sum(axis=1).max())
-    x0, x1, y0, y1 = ccd.limits
-    return bool(x0 - reach <= rawx[0] <= x1 + reach and y0 - reach <= rawy[0] <= y1 + reach)
+    dx, dy = x - float(ccd.middle[2]), y - float(ccd.middle[3])
+    (a, b), (c, d) = ccd.to_raw.tolist()
+    rawx, rawy = float(ccd.middle[0]) + a * dx + b * dy, float(ccd.middle[1]) + c * dx + d * dy
+    reach = radius * max(abs(a) + abs(b), abs(c) + abs(d))
+    x0, x1, y0, y1 = ccd.limits.tolist()
+    return x0 - reach <= rawx <= x1 + reach and y0 - reach <= rawy <= y1 + reach
 
 
 def _is_bad(masks: tuple[PixelMask, ...], number: Ints, reach: int) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ A place outside the region and its neighbouring cells is not believed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,11 +44,13 @@ FEW_PHOTONS = 4.0
 MISFIT_PHOTONS = 50.0
 HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, profile and neighbours decide
 ITERATIONS = 400
+LEAP = 1.6  # steps of expectation maximisation are short: so many at once
 SETTLED = 1e-3  # arcsec, and relative for the width
-STARTS = 40
+STARTS = 25
 GRID_ARCSEC = (-16.0, -8.0, 0.0, 8.0, 16.0)
-GUESSED_WITH = 500  # photons: the start need not be exact
-RECENTRED_ARCSEC = 15.0
+GUESSED_WITH = 300  # events, and holes: the start need not be exact
+MIDDLES_ARCSEC = 8.0
+RECENTRED_ARCSEC = 20.0
 DENSITY_MIN = 1e-6  # 1/arcsec^2: background where none is expected
 
 
@@ -98,6 +101,10 @@ class Spots:
         """Give those within a radius of a place."""
         near = (self.x - x) ** 2 + (self.y - y) ** 2 < radius**2
         return Spots(*(getattr(self, name)[near] for name in self.__slots__))
+
+    def every(self, step: int) -> Spots:
+        """Give one of so many."""
+        return Spots(*(getattr(self, name)[::step] for name in self.__slots__))
 
 
 def locate_cells(region: Region, grid: Grid, plane: TangentPlane) -> Place:
@@ -157,8 +164,8 @@ def locate(
     start = ((cells.x_px - plane.crpix) * SKY_PIXEL_ARCSEC, (cells.y_px - plane.crpix) * SKY_PIXEL_ARCSEC)
     low_x, high_x = grid.to_pixel([region.box.x0 - 1.5, region.box.x1 + 0.5])
     low_y, high_y = grid.to_pixel([region.box.y0 - 1.5, region.box.y1 + 0.5])
-    bounds = ((float(edge) - plane.crpix) * SKY_PIXEL_ARCSEC for edge in (low_x, high_x, low_y, high_y))
-    fit = place_source(spots, start, tuple(bounds), detectors)
+    x0, x1, y0, y1 = ((float(edge) - plane.crpix) * SKY_PIXEL_ARCSEC for edge in (low_x, high_x, low_y, high_y))
+    fit = place_source(spots, start, (x0, x1, y0, y1), detectors)
     if fit is None:
         return cells
     x_px, y_px = plane.crpix + fit[0] / SKY_PIXEL_ARCSEC, plane.crpix + fit[1] / SKY_PIXEL_ARCSEC
@@ -206,8 +213,8 @@ def _spots_near(
     camera = photons.camera[index]
     density = np.maximum(mu * share[camera] / grid.cell_arcsec**2, DENSITY_MIN)
     px, py = ((column[index].astype(float) - plane.crpix) * SKY_PIXEL_ARCSEC for column in (photons.x_px, photons.y_px))
-    middle = ((float(grid.to_pixel(centre)) - plane.crpix) * SKY_PIXEL_ARCSEC for centre in (region.x, region.y))
-    off_axis_arcmin = float(np.hypot(*middle)) / 60  # REF?CRVL is RA_PNT, DEC_PNT in the archive's lists
+    middle = [(float(grid.to_pixel(centre)) - plane.crpix) * SKY_PIXEL_ARCSEC for centre in (region.x, region.y)]
+    off_axis_arcmin = math.hypot(*middle) / 60  # REF?CRVL is RA_PNT, DEC_PNT in the archive's lists
     return Spots(px, py, camera, cores_arcsec(camera, photons.pi[index], off_axis_arcmin), density)
 
 
@@ -232,12 +239,18 @@ def place_source(
     """
     if len(spots.x) < PHOTONS_MIN:
         return None
-    middle, holes = guess, _holes_around(guess, spots, detectors)
+    middle = _rounded(guess)  # views that find the same source ask for the same holes
+    holes = _holes_around(middle, spots, detectors)
     start = _likeliest(spots, holes, guess, believed)
-    if (start[0] - guess[0]) ** 2 + (start[1] - guess[1]) ** 2 > RECENTRED_ARCSEC**2:
-        middle, holes = start, _holes_around(start, spots, detectors)
+    if (start[0] - middle[0]) ** 2 + (start[1] - middle[1]) ** 2 > RECENTRED_ARCSEC**2:
+        middle = _rounded(start)
+        holes = _holes_around(middle, spots, detectors)
     fit = fit_place(spots.within(*middle, RADIUS_ARCSEC), holes, start)
     return fit if fit is not None and _inside(*fit[:2], believed) else None
+
+
+def _rounded(place: tuple[float, float]) -> tuple[float, float]:
+    return MIDDLES_ARCSEC * round(place[0] / MIDDLES_ARCSEC), MIDDLES_ARCSEC * round(place[1] / MIDDLES_ARCSEC)
 
 
 def _inside(x: float, y: float, bounds: Bounds) -> bool:
@@ -258,19 +271,18 @@ def _likeliest(spots: Spots, holes: Holes, guess: tuple[float, float], believed:
     events = [(x, y) for x, y in zip(spots.x.tolist(), spots.y.tolist(), strict=True) if _inside(x, y, believed)]
     around = [(guess[0] + dx, guess[1] + dy) for dx in GRID_ARCSEC for dy in GRID_ARCSEC]
     around = [place for place in around if _inside(*place, believed)]
-    places = np.array([guess, *around, *events[:: max(len(events) // STARTS, 1)]])
-    some = slice(None, None, 1 + len(spots.x) // GUESSED_WITH)
-    x, y, camera, core2 = spots.x[some], spots.y[some], spots.camera[some], (spots.core * WIDER)[some] ** 2
-    near = 1 + ((x - places[:, :1]) ** 2 + (y - places[:, 1:]) ** 2) / core2
-    n = np.bincount(spots.camera, minlength=n_cameras)
-    strength = np.tile(n / 2, (len(places), 1))
-    mean_core2 = np.bincount(spots.camera, (spots.core * WIDER) ** 2, n_cameras) / np.maximum(n, 1)
-    for number in np.unique(holes.camera).tolist():  # what falls into holes must be sent too
-        mine = holes.camera == number
-        away2 = (holes.x[mine] - places[:, :1]) ** 2 + (holes.y[mine] - places[:, 1:]) ** 2
-        missed = (king(1 + away2 / mean_core2[number], mean_core2[number]) * holes.area[mine]).sum(axis=1)
-        strength[:, number] /= np.maximum(1 - missed, 1 / (1 + HIDDEN_MAX))
-    density = strength[:, camera] * king(near, core2) + spots.background[some]
+    places = np.array([guess, *around, *events[:: 1 + len(events) // STARTS]])
+    some, few = 1 + len(spots.x) // GUESSED_WITH, 1 + len(holes.x) // GUESSED_WITH
+    points = _Points.of(spots.every(some), holes.every(few))
+    x, y = places[:, :1], places[:, 1:]
+    f = _density((points.x - x) ** 2 + (points.y - y) ** 2, WIDER * WIDER * points.core2)
+    strength = np.tile(np.bincount(spots.camera, minlength=n_cameras) / 2, (len(places), 1))
+    for camera in range(n_cameras):  # what falls into holes must be sent too
+        mine = points.group == camera + n_cameras
+        missed = (f[:, mine] * points.area[mine]).sum(axis=1)
+        strength[:, camera] /= np.maximum(1 - missed, 1 / (1 + HIDDEN_MAX))
+    mine = points.group < n_cameras
+    density = strength[:, points.group[mine]] * f[:, mine] + points.background[mine]
     best = places[int(np.argmax(np.log(density).sum(axis=1)))]
     return float(best[0]), float(best[1])
 
@@ -308,127 +320,161 @@ def fit_place(spots: Spots, holes: Holes, start: tuple[float, float]) -> tuple[f
     """
     if len(spots.x) < PHOTONS_MIN:
         return None
-    n_cameras = len(CAMERAS)
-    n = np.maximum(np.bincount(spots.camera, minlength=n_cameras), 1)
-    core2 = spots.core**2
-    hole_core2 = (np.bincount(spots.camera, core2, n_cameras) / n)[holes.camera]
-    seen = hole_core2 > 0  # of a camera without events here, holes say nothing
-    holes, hole_core2 = Holes(*(getattr(holes, name)[seen] for name in Holes.__slots__)), hole_core2[seen]
-    strength: Floats = n / 2
-    (px, py), width = start, WIDER
+    points = _Points.of(spots, holes)
+    (px, py), width, n_cameras = start, WIDER, len(CAMERAS)
+    strength = np.bincount(spots.camera, minlength=n_cameras) / 2
     for _ in range(ITERATIONS):
-        near, f = _profile(spots, px, py, width, core2)
-        source = strength[spots.camera] * f
-        member = source / (source + spots.background)
-        hole_near, hole_f = _profile(holes, px, py, width, hole_core2)
-        missed = strength[holes.camera] * hole_f * holes.area
-        sent, gone = (np.bincount(c, v, n_cameras) for c, v in ((spots.camera, member), (holes.camera, missed)))
-        missed *= np.minimum(1.0, HIDDEN_MAX * sent / np.maximum(gone, DENSITY_MIN))[holes.camera]
-        total = float(member.sum()) + float(missed.sum())
-        if float(member.sum()) < PHOTONS_MIN / 2:
+        r2, wide2 = (points.x - px) ** 2 + (points.y - py) ** 2, width * width * points.core2
+        member = points.members(strength, _density(r2, wide2))
+        sent, missed = np.bincount(points.group, member, 2 * n_cameras).reshape(2, n_cameras)
+        if float(sent.sum()) < PHOTONS_MIN / 2:
             return None
-        weight, hole_weight = member / (near * core2), missed / (hole_near * hole_core2)
-        weights = weight.sum() + hole_weight.sum()  # no dot products: BLAS would start threads for them
-        qx = float(((weight * spots.x).sum() + (hole_weight * holes.x).sum()) / weights)
-        qy = float(((weight * spots.y).sum() + (hole_weight * holes.y).sum()) / weights)
-        spread = 2 * KING_SLOPE * float((member * (1 - 1 / near)).sum() + (missed * (1 - 1 / hole_near)).sum())
+        seen = np.minimum(1.0, HIDDEN_MAX * sent / np.maximum(missed, DENSITY_MIN))
+        if seen.min() < 1:
+            member[len(spots.x) :] *= seen[holes.camera]
+        strength = sent + seen * missed
+        weight = member / (r2 + wide2)
+        weights = float(weight.sum())  # no dot products: BLAS would start threads for them
+        qx, qy = float((weight * points.x).sum()) / weights, float((weight * points.y).sum()) / weights
+        spread = 2 * KING_SLOPE * float((weight * r2).sum())
         spread -= (width / WIDER - WIDER / width) / 2 / WIDER_SPREAD**2
-        grown = width * float(np.sqrt(max(spread / (2 * total), 0.25)))
-        moved = max(float(np.hypot(qx - px, qy - py)), abs(grown / width - 1))
-        px, py, width = qx, qy, grown
-        strength = np.bincount(spots.camera, member, n_cameras) + np.bincount(holes.camera, missed, n_cameras)
+        growth = math.sqrt(max(spread / (2 * float(strength.sum())), 0.25))
+        step_x, step_y, grown = LEAP * (qx - px), LEAP * (qy - py), LEAP * (growth - 1)
+        px, py, width = px + step_x, py + step_y, width * (1 + grown)
+        moved = max(abs(step_x), abs(step_y), abs(grown))
         if moved < SETTLED:
             break
     else:
         return None
-    error = _error(spots, core2, holes, hole_core2, (px, py, width), strength)
+    error = _error(points, (px, py, width), strength)
     return None if error is None else (px, py, error)
 
 
-def _profile(spots: Spots | Holes, px: float, py: float, width: float, core2: Floats) -> tuple[Floats, Floats]:
-    """Give ``1 + (r / core)**2`` and the density, 1/arcsec^2, of a source at a place."""
-    wide2 = width * width * core2
-    near = 1 + ((spots.x - px) ** 2 + (spots.y - py) ** 2) / wide2
-    return near, king(near, wide2)
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """Events, then places without events, shape (n + k,) each.
+
+    Attributes
+    ----------
+    x, y : float64
+    core2 : float64
+        Square of the published core, arcsec^2; for holes the mean of their camera's events.
+    group : int64
+        Number of the camera, plus the number of cameras for holes.
+    area : float64
+        1 for events; of holes, arcsec^2.
+    event : float64
+        1 for events, 0 for holes.
+    background : float64
+        Of events; 1 for holes.
+    """
+
+    x: Floats
+    y: Floats
+    core2: Floats
+    group: NDArray[np.int64]
+    area: Floats
+    event: Floats
+    background: Floats
+
+    @classmethod
+    def of(cls, spots: Spots, holes: Holes) -> _Points:
+        n, n_cameras = len(spots.x), len(CAMERAS)
+        core2 = spots.core**2
+        counts = np.maximum(np.bincount(spots.camera, minlength=n_cameras), 1)
+        mean = np.bincount(spots.camera, core2, n_cameras) / counts
+        mean[mean == 0] = 1.0  # a camera without events: its holes count for nothing
+        none, one = np.zeros(len(holes.x)), np.ones(n)
+        return cls(
+            np.concatenate([spots.x, holes.x]),
+            np.concatenate([spots.y, holes.y]),
+            np.concatenate([core2, mean[holes.camera]]),
+            np.concatenate([spots.camera.astype(np.int64), holes.camera.astype(np.int64) + n_cameras]),
+            np.concatenate([one, holes.area]),
+            np.concatenate([one, none]),
+            np.concatenate([spots.background, none + 1]),
+        )
+
+    def members(self, strength: Floats, density: Floats) -> Floats:
+        """Give the probability that an event is the source's, and the source's photons expected in each hole."""
+        source = np.tile(strength, 2)[self.group] * density
+        return np.asarray(source * self.area / (source * self.event + self.background))
 
 
-def _error(
-    spots: Spots,
-    core2: Floats,
-    holes: Holes,
-    hole_core2: Floats,
-    fitted: tuple[float, float, float],
-    strength: Floats,
-) -> float | None:
+def _density(r2: Floats, wide2: Floats) -> Floats:
+    """Give a source's density, 1/arcsec^2, for squares of distance and of core."""
+    return king(1 + r2 / wide2, wide2)
+
+
+def _error(points: _Points, fitted: tuple[float, float, float], strength: Floats) -> float | None:
     """Give the error along each axis from the information on x, y, log width and the log strengths."""
     n_cameras, width = len(CAMERAS), fitted[2]
-    f, slopes, bends = _derivatives(spots, core2, fitted)
-    source = strength[spots.camera] * f
-    member = source / (source + spots.background)
-    hole_f, hole_slopes, hole_bends = _derivatives(holes, hole_core2, fitted)
-    missed = strength[holes.camera] * hole_f * holes.area
+    f, slopes, bends = _derivatives(points, fitted)
+    member = points.members(strength, f)
+    event = points.event
 
-    def by_camera(which: Spots | Holes, values: Floats) -> Floats:
-        return np.asarray(np.bincount(which.camera, values, n_cameras), float)
+    def by_camera(values: Floats) -> tuple[Floats, Floats]:
+        """Sums over events and over holes."""
+        sums = np.asarray(np.bincount(points.group, values, 2 * n_cameras), float)
+        return sums[:n_cameras], sums[n_cameras:]
 
-    live = by_camera(spots, member)
+    live, missed = by_camera(member)
     observed, expected = np.empty((3, 3)), np.empty((3, 3))
+    seen, unseen = member * member * event, member * (1 - event)
     for i in range(3):
         for j in range(i + 1):
-            lost = missed * hole_slopes[i] * hole_slopes[j]
-            observed[i, j] = observed[j, i] = (member * (member * slopes[i] * slopes[j] - bends[i][j])).sum() - (
-                missed * hole_bends[i][j]
-            ).sum()
-            expected[i, j] = expected[j, i] = -lost.sum()
+            product = slopes[i] * slopes[j]
+            observed[i, j] = observed[j, i] = (seen * product - member * bends[i][j]).sum()
+            expected[i, j] = expected[j, i] = -(unseen * product).sum()
     at_place = 2 * KING_SLOPE * (KING_SLOPE - 1) / (KING_SLOPE + 1) / (width * width)
-    whole = at_place * float((strength * by_camera(spots, member / core2) / np.maximum(live, DENSITY_MIN)).sum())
+    whole = at_place * float((strength * by_camera(member / points.core2)[0] / np.maximum(live, DENSITY_MIN)).sum())
     expected[0, 0] += whole
     expected[1, 1] += whole
     expected[2, 2] += 4 * (KING_SLOPE - 1) / (KING_SLOPE + 1) * float(strength.sum())
-    prior = (width / WIDER + WIDER / width) / 2 / WIDER_SPREAD**2
-    in_holes = np.array([by_camera(holes, missed * slope) for slope in hole_slopes])
-    cross_observed = np.array([by_camera(spots, (member * member - member) * slope) for slope in slopes]) - in_holes
-    own, own_expected = by_camera(spots, member * member), strength - by_camera(holes, missed)
+    both = [by_camera(member * slope) for slope in slopes]
+    in_holes = -np.array([holes for _, holes in both])
+    with_strength = in_holes + np.array([by_camera(seen * slope)[0] for slope in slopes])
+    with_strength -= np.array([events for events, _ in both])
+    own = by_camera(seen)[0]
     present = np.flatnonzero(live > DENSITY_MIN)
-    for information, cross, of_strength in (
-        (observed, cross_observed, own),
-        (expected, -in_holes, own_expected),
-    ):
+    prior = (width / WIDER + WIDER / width) / 2 / WIDER_SPREAD**2
+    for information, cross, of_strength in ((observed, with_strength, own), (expected, in_holes, strength - missed)):
         information[2, 2] += prior
         for camera in present.tolist():
             information -= cross[:, camera, None] * cross[:, camera] / of_strength[camera]
-    variances = _variances(observed), _variances(expected)
-    if variances[0] is None or variances[1] is None:
+    told, due = _variances(observed), _variances(expected)
+    if told is None or due is None:
         return None
-    # each photon's pull on the place, free of what strength and width take up
+    # each event's pull on the place, free of what strength and width take up
     freed = np.zeros_like(in_holes)
-    freed[:, present] = cross_observed[:, present] / own[present]
-    pulls = [member * (slope - free[spots.camera]) for slope, free in zip(slopes, freed, strict=True)]
+    freed[:, present] = with_strength[:, present] / own[present]
+    freed = np.concatenate([freed, freed], axis=1)
+    pulls = [member * event * (slope - free[points.group]) for slope, free in zip(slopes, freed, strict=True)]
     pull_x, pull_y = (pulls[i] - observed[i, 2] / observed[2, 2] * pulls[2] for i in range(2))
-    xx, yy, xy = variances[0]
+    xx, yy, xy = told
     moves_x, moves_y = xx * pull_x + xy * pull_y, xy * pull_x + yy * pull_y
     scatter = float((moves_x * moves_x + moves_y * moves_y).sum()) / (xx + yy)
     n = float(live.sum())
     misfit = (n * scatter + MISFIT_PHOTONS) / (n + MISFIT_PHOTONS)
-    both = 2 / (2 / (xx + yy) + 2 / (variances[1][0] + variances[1][1]))
-    return float(np.sqrt(both * misfit * (1 + FEW_PHOTONS / n)))
+    variance = 2 / (2 / (xx + yy) + 2 / (due[0] + due[1]))
+    return math.sqrt(variance * misfit * (1 + FEW_PHOTONS / n))
 
 
 def _derivatives(
-    spots: Spots | Holes, core2: Floats, fitted: tuple[float, float, float]
+    points: _Points, fitted: tuple[float, float, float]
 ) -> tuple[Floats, list[Floats], list[list[Floats]]]:
     """Give f, and its first and second derivatives by x, y and log width over f."""
     px, py, width = fitted
-    near, f = _profile(spots, px, py, width, core2)
-    dx, dy = spots.x - px, spots.y - py
-    rise = 2 * KING_SLOPE / (near * width * width * core2)
-    bend = rise * (2 * (KING_SLOPE + 1) / (near * width * width * core2))
-    wide = 2 * KING_SLOPE * (1 - 1 / near) - 2
-    slopes = [rise * dx, rise * dy, wide]
-    turn = wide - 2 / near
+    dx, dy, wide2 = points.x - px, points.y - py, width * width * points.core2
+    r2 = dx * dx + dy * dy
+    outside = r2 / (r2 + wide2)  # 0 at the place, 1 far away
+    rise = 2 * KING_SLOPE / (r2 + wide2)
+    bend = rise * (2 * (KING_SLOPE + 1) / (r2 + wide2))
+    wide = 2 * KING_SLOPE * outside - 2
+    turn = wide - 2 * (1 - outside)
     xx, yy, xy = bend * dx * dx - rise, bend * dy * dy - rise, bend * dx * dy
-    xw, yw, ww = rise * dx * turn, rise * dy * turn, wide * wide - 4 * KING_SLOPE * (1 - 1 / near) / near
-    return f, slopes, [[xx, xy, xw], [xy, yy, yw], [xw, yw, ww]]
+    xw, yw, ww = rise * dx * turn, rise * dy * turn, wide * wide - 4 * KING_SLOPE * outside * (1 - outside)
+    return _density(r2, wide2), [rise * dx, rise * dy, wide], [[xx, xy, xw], [xy, yy, yw], [xw, yw, ww]]
 
 
 def _variances(information: Floats) -> tuple[float, float, float] | None:
