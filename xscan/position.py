@@ -41,7 +41,7 @@ HIDDEN_MAX = 4.0
 
 PHOTONS_MIN = 3.0
 FEW_PHOTONS = 4.0
-MISFIT_PHOTONS = 50.0
+MISFIT_PHOTONS = 150.0
 HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, profile and neighbours decide
 ITERATIONS = 400
 LEAP = 1.6  # steps of expectation maximisation are short: so many at once

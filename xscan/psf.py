@@ -31,9 +31,9 @@ XRT1_XPSF_0005 and XRT2_XPSF_0005. Measured up to 12 arcmin off axis (Calibratio
 CAL_getPSFmap).
 """
 
-ENERGY_MAX_KEV = 8.0
+ENERGY_MAX_KEV = 6.0
 OFF_AXIS_MAX_ARCMIN = 12.0
-"""Beyond these the straight lines are not followed: they lead to cores near 0 and slopes near 1."""
+"""Beyond these the straight lines are not followed: they lead to cores of one arcsec and slopes near 1."""
 
 
 def published(camera: str, energy_kev: Floats, off_axis_arcmin: float) -> tuple[Floats, Floats]:
