@@ -21,7 +21,7 @@ FLOORS = [
     {"config", "sky", "sizes"},
     {"grid", "bayes", "clean"},
     {"model"},
-    {"goodtime", "missiontime", "photons"},
+    {"goodtime", "missiontime", "photons", "psf", "exposure"},
     {"dropouts"},
     {"backends.arguments", "backends.division"},
     {"backends.device", "backends.cuda_source", "backends.spare"},

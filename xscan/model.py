@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from xscan.clean import PixelMask
 from xscan.errors import Reason
 from xscan.grid import Box
 from xscan.sky import TangentPlane
@@ -124,6 +125,8 @@ class EventList:
     pi_filter : (int, int) or None
         Lowest and highest PI that somebody left in the list, eV, if its data subspace keywords state less than
         200..12000. Without 10-12 keV no time can look bad.
+    bad_pixels : tuple of PixelMask
+        Pixels whose events were cut.
     """
 
     info: InputFile
@@ -141,6 +144,7 @@ class EventList:
     time_system: str = "TT"
     barycentred: bool = False
     pi_filter: tuple[int, int] | None = None
+    bad_pixels: tuple[PixelMask, ...] = ()
 
     @property
     def camera(self) -> str:

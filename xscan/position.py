@@ -8,6 +8,8 @@ A place outside the region and its neighbouring cells is not believed.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,26 +17,40 @@ from numpy.typing import NDArray
 
 from xscan.config import Rules
 from xscan.detect import Region
+from xscan.exposure import CameraMap, Holes, beyond
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
+from xscan.psf import KING_SLOPE, cores_arcsec, king
 from xscan.sky import SKY_PIXEL_ARCSEC, TangentPlane
 
-__all__ = ["KING_CORE_ARCSEC", "KING_SLOPE", "Place", "fit_place", "locate"]
+__all__ = ["RADIUS_ARCSEC", "Place", "Spots", "fit_place", "locate", "locate_cells", "place_source"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.uint8]
+Bounds = tuple[float, float, float, float]
 
-KING_CORE_ARCSEC = {"pn": 6.6, "m1": 4.9, "m2": 4.9}
-KING_SLOPE = 1.5  # the power of _king is written for it
-"""King profile ``(1 + (r / core)**2)**-slope``: round numbers of the right order, not read from a calibration file."""
+RADIUS_ARCSEC = 45.0
+"""Events this far from the first guess take part."""
+
+WIDER = 1.2
+WIDER_SPREAD = 0.4
+"""How much wider images are than published on axis, and the spread of that, before the photons are asked."""
+
+HIDDEN_MAX = 4.0
+"""So many times the photons seen may be lost in holes: else a source behind one could be of any strength."""
 
 PHOTONS_MIN = 3.0
-FEW_PHOTONS = 2.0
-HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, profile and chip gaps decide
-ITERATIONS = 200
-SETTLED_ARCSEC = 1e-3
-STARTS = 40
-GUESSED_WITH = 2000  # photons: the start need not be exact
-MARGIN_CELLS = 2  # events this far from the region's box take part
+FEW_PHOTONS = 4.0
+MISFIT_PHOTONS = 150.0
+HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, profile and neighbours decide
+ITERATIONS = 400
+LEAP = 1.6  # steps of expectation maximisation are short: so many at once
+SETTLED = 1e-3  # arcsec, and relative for the width
+STARTS = 25
+GRID_ARCSEC = (-16.0, -8.0, 0.0, 8.0, 16.0)
+GUESSED_WITH = 300  # events, and holes: the start need not be exact
+MIDDLES_ARCSEC = 8.0
+RECENTRED_ARCSEC = 20.0
 DENSITY_MIN = 1e-6  # 1/arcsec^2: background where none is expected
 
 
@@ -59,6 +75,38 @@ class Place:
     error_arcsec: float
 
 
+@dataclass(frozen=True, slots=True)
+class Spots:
+    """Events near a source, shape (n,) each.
+
+    Attributes
+    ----------
+    x, y : float64
+        arcsec on the tangent plane, from its reference point.
+    camera : uint8
+        Index into :data:`~xscan.model.CAMERAS`.
+    core : float64
+        Core of the published profile of slope 1.5, arcsec.
+    background : float64
+        Density of this camera's events expected without the source, 1/arcsec^2, > 0.
+    """
+
+    x: Floats
+    y: Floats
+    camera: Ints
+    core: Floats
+    background: Floats
+
+    def within(self, x: float, y: float, radius: float) -> Spots:
+        """Give those within a radius of a place."""
+        near = (self.x - x) ** 2 + (self.y - y) ** 2 < radius**2
+        return Spots(*(getattr(self, name)[near] for name in self.__slots__))
+
+    def every(self, step: int) -> Spots:
+        """Give one of so many."""
+        return Spots(*(getattr(self, name)[::step] for name in self.__slots__))
+
+
 def locate_cells(region: Region, grid: Grid, plane: TangentPlane) -> Place:
     """Give the place of a region's count-weighted centroid of cells.
 
@@ -79,6 +127,7 @@ def locate(
     grid: Grid,
     plane: TangentPlane,
     rules: Rules,
+    maps: Sequence[CameraMap] = (),
 ) -> Place:
     """Give a region's place on the sky, fitted to its photons.
 
@@ -95,6 +144,8 @@ def locate(
     grid : Grid
     plane : TangentPlane
     rules : Rules
+    maps : sequence of CameraMap
+        Where each camera sees nothing; a camera that is not among them is taken to see everything.
 
     Returns
     -------
@@ -109,69 +160,141 @@ def locate(
     flagged[voxels.t[region.members]] = True
     chosen = ~flagged & ~frames.rejected if eclipse else flagged
     hidden = voxels.y[region.members] * np.int64(grid.box.nx) + voxels.x[region.members] if eclipse else None
-    x, y, camera, density = _events_near(region, photons, pi_range, expected, chosen, grid, hidden)
+    spots = _spots_near(region, photons, pi_range, expected, chosen, grid, plane, hidden)
     start = ((cells.x_px - plane.crpix) * SKY_PIXEL_ARCSEC, (cells.y_px - plane.crpix) * SKY_PIXEL_ARCSEC)
-    x_arcsec, y_arcsec = ((pixel - plane.crpix) * SKY_PIXEL_ARCSEC for pixel in (x, y))
-    fit = fit_place(x_arcsec, y_arcsec, camera, density, start)
+    low_x, high_x = grid.to_pixel([region.box.x0 - 1.5, region.box.x1 + 0.5])
+    low_y, high_y = grid.to_pixel([region.box.y0 - 1.5, region.box.y1 + 0.5])
+    x0, x1, y0, y1 = ((float(edge) - plane.crpix) * SKY_PIXEL_ARCSEC for edge in (low_x, high_x, low_y, high_y))
+    fit = place_source(spots, start, (x0, x1, y0, y1), maps)
     if fit is None:
         return cells
     x_px, y_px = plane.crpix + fit[0] / SKY_PIXEL_ARCSEC, plane.crpix + fit[1] / SKY_PIXEL_ARCSEC
-    low_x, high_x = grid.to_pixel([region.box.x0 - 1.5, region.box.x1 + 0.5])
-    low_y, high_y = grid.to_pixel([region.box.y0 - 1.5, region.box.y1 + 0.5])
-    if not (low_x <= x_px <= high_x and low_y <= y_px <= high_y):
-        return cells  # the photons of something else nearby
     ra, dec = plane.to_icrs(x_px, y_px)
     error = float(np.hypot(fit[2], HIDDEN_ERROR_ARCSEC)) if eclipse else fit[2]
     return Place(x_px, y_px, float(ra), float(dec), error)
 
 
-def _events_near(
+def _spots_near(
     region: Region,
     photons: Photons,
     pi_range: tuple[int, int],
     expected: Expectation,
     chosen: NDArray[np.bool_],
     grid: Grid,
+    plane: TangentPlane,
     hidden: NDArray[np.int64] | None,
-) -> tuple[Floats, Floats, NDArray[np.uint8], Floats]:
-    """Give sky pixels, camera and expected density (1/arcsec^2) of the events near a region.
+) -> Spots:
+    """Give the events near a region in the frames chosen.
 
     ``hidden`` are the cells (y * nx + x) of a source that is eclipsed: there only the background is
-    expected, so that its own photons place it; its neighbours' are expected where they fall.
+    expected, so that its own photons place it; its neighbours' are expected where they fall. Each camera
+    is taken to send the share of the expected events that it sends of all events here.
     """
     box, whole = region.box, grid.box
+    cells = int(RADIUS_ARCSEC / grid.cell_arcsec) + 1
     margin = Box(
-        max(box.x0 - MARGIN_CELLS, whole.x0),
-        min(box.x1 + MARGIN_CELLS, whole.x1),
-        max(box.y0 - MARGIN_CELLS, whole.y0),
-        min(box.y1 + MARGIN_CELLS, whole.y1),
+        max(box.x0 - cells, whole.x0),
+        min(box.x1 + cells, whole.x1),
+        max(box.y0 - cells, whole.y0),
+        min(box.y1 + cells, whole.y1),
     )
     index, y, x = photons.within(margin)
+    in_band = (photons.pi[index] >= pi_range[0]) & (photons.pi[index] < pi_range[1])
+    sent = np.bincount(photons.camera[index[in_band]], minlength=len(CAMERAS))
+    share = sent / max(int(sent.sum()), 1)
     frame = photons.tick[index] // grid.dt_ms
-    keep = (frame >= 0) & (frame < grid.nt)
-    keep &= chosen[np.where(keep, frame, 0)] & (photons.pi[index] >= pi_range[0]) & (photons.pi[index] < pi_range[1])
+    keep = in_band & (frame >= 0) & (frame < grid.nt)
+    keep &= chosen[np.where(keep, frame, 0)]
     index, frame, y, x = index[keep], frame[keep], y[keep] - whole.y0, x[keep] - whole.x0
     mu = expected.at(y, x, frame)
     if hidden is not None:
         its_own = np.isin(y * np.int64(grid.box.nx) + x, hidden)
         mu = np.where(its_own, expected.without_sources().at(y, x, frame), mu)
-    density = np.maximum(mu / grid.cell_arcsec**2, DENSITY_MIN)
-    return photons.x_px[index].astype(float), photons.y_px[index].astype(float), photons.camera[index], density
+    camera = photons.camera[index]
+    density = np.maximum(mu * share[camera] / grid.cell_arcsec**2, DENSITY_MIN)
+    px, py = ((column[index].astype(float) - plane.crpix) * SKY_PIXEL_ARCSEC for column in (photons.x_px, photons.y_px))
+    middle = [(float(grid.to_pixel(centre)) - plane.crpix) * SKY_PIXEL_ARCSEC for centre in (region.x, region.y)]
+    off_axis_arcmin = math.hypot(*middle) / 60  # REF?CRVL is RA_PNT, DEC_PNT in the archive's lists
+    return Spots(px, py, camera, cores_arcsec(camera, photons.pi[index], off_axis_arcmin), density)
 
 
-def fit_place(
-    x: Floats, y: Floats, camera: NDArray[np.uint8], background: Floats, start: tuple[float, float]
+def place_source(
+    spots: Spots, guess: tuple[float, float], believed: Bounds, maps: Sequence[CameraMap]
 ) -> tuple[float, float, float] | None:
+    """Find the most likely place of a source among events: a start, then :func:`fit_place` on a circle of events.
+
+    Parameters
+    ----------
+    spots : Spots
+    guess : (float, float)
+        arcsec.
+    believed : (float, float, float, float)
+        Smallest and largest x, smallest and largest y of a place that is believed, arcsec.
+    maps : sequence of CameraMap
+
+    Returns
+    -------
+    (x, y, error) or None
+        As :func:`fit_place`; None also for the place of something else nearby.
+    """
+    if len(spots.x) < PHOTONS_MIN:
+        return None
+    middle = _rounded(guess)  # views that find the same source ask for the same holes
+    holes = _holes_around(middle, spots, maps)
+    start = _likeliest(spots, holes, guess, believed)
+    if (start[0] - middle[0]) ** 2 + (start[1] - middle[1]) ** 2 > RECENTRED_ARCSEC**2:
+        middle = _rounded(start)
+        holes = _holes_around(middle, spots, maps)
+    fit = fit_place(spots.within(*middle, RADIUS_ARCSEC), holes, start)
+    return fit if fit is not None and _inside(*fit[:2], believed) else None
+
+
+def _rounded(place: tuple[float, float]) -> tuple[float, float]:
+    return MIDDLES_ARCSEC * round(place[0] / MIDDLES_ARCSEC), MIDDLES_ARCSEC * round(place[1] / MIDDLES_ARCSEC)
+
+
+def _inside(x: float, y: float, bounds: Bounds) -> bool:
+    return bounds[0] <= x <= bounds[1] and bounds[2] <= y <= bounds[3]
+
+
+def _holes_around(middle: tuple[float, float], spots: Spots, maps: Sequence[CameraMap]) -> Holes:
+    """Give all places without events of the cameras that sent some: within the circle, and all beyond it."""
+    cameras = np.unique(spots.camera).tolist()
+    parts = [beyond(*middle, RADIUS_ARCSEC, number) for number in cameras]
+    parts += [one.holes(*middle, RADIUS_ARCSEC) for one in maps if CAMERAS.index(one.camera) in cameras]
+    return Holes.joined(parts)
+
+
+def _likeliest(spots: Spots, holes: Holes, guess: tuple[float, float], believed: Bounds) -> tuple[float, float]:
+    """Choose the most likely of a guess and, where they are believed, places around it and those of some events."""
+    n_cameras = len(CAMERAS)
+    events = [(x, y) for x, y in zip(spots.x.tolist(), spots.y.tolist(), strict=True) if _inside(x, y, believed)]
+    around = [(guess[0] + dx, guess[1] + dy) for dx in GRID_ARCSEC for dy in GRID_ARCSEC]
+    around = [place for place in around if _inside(*place, believed)]
+    places = np.array([guess, *around, *events[:: 1 + len(events) // STARTS]])
+    some, few = 1 + len(spots.x) // GUESSED_WITH, 1 + len(holes.x) // GUESSED_WITH
+    points = _Points.of(spots.every(some), holes.every(few))
+    x, y = places[:, :1], places[:, 1:]
+    f = _density((points.x - x) ** 2 + (points.y - y) ** 2, WIDER * WIDER * points.core2)
+    strength = np.tile(np.bincount(spots.camera, minlength=n_cameras) / 2, (len(places), 1))
+    for camera in range(n_cameras):  # what falls into holes must be sent too
+        mine = points.group == camera + n_cameras
+        missed = (f[:, mine] * points.area[mine]).sum(axis=1)
+        strength[:, camera] /= np.maximum(1 - missed, 1 / (1 + HIDDEN_MAX))
+    mine = points.group < n_cameras
+    density = strength[:, points.group[mine]] * f[:, mine] + points.background[mine]
+    best = places[int(np.argmax(np.log(density).sum(axis=1)))]
+    return float(best[0]), float(best[1])
+
+
+def fit_place(spots: Spots, holes: Holes, start: tuple[float, float]) -> tuple[float, float, float] | None:
     """Fit the place of a point source to photons.
 
     Parameters
     ----------
-    x, y : float64, shape (n,)
-        Places of the events, arcsec on the tangent plane.
-    camera : uint8, shape (n,)
-        Index into :data:`~xscan.model.CAMERAS`.
-    background : float64, shape (n,)
-        Density of events expected without the source at each event's place, 1/arcsec^2, > 0.
+    spots : Spots
+    holes : Holes
+        Where there could be no event, with what lies beyond the events' circle.
     start : (float, float)
         A first guess, arcsec.
 
@@ -182,83 +305,186 @@ def fit_place(
 
     Notes
     -----
-    Maximum of the extended likelihood ``sum log(s f(r_i) + b_i) - s`` over place and strength s, by
-    expectation maximisation: f is a two-dimensional t distribution, for which each step is a weighted
-    mean. Steps start from the guess and from the most likely of the events. The error comes
-    from the curvature of the likelihood at its maximum, averaged with what is expected of so many
-    photons: a handful may happen to lie close together. Its variance is raised by
-    ``1 + FEW_PHOTONS / s``, chosen so that offsets over errors of made-up sources are Rayleigh-distributed;
-    tests/test_position.py holds that from 20 photons on, and their median and tail for 10.
+    Maximum of the extended likelihood, over place, width and one strength s for each camera, of
+    ``sum log(s f(r_i) + b_i) - s (1 - integral of f over the holes)``, by expectation maximisation: f is a
+    two-dimensional t distribution, for which each step is a weighted mean, and the photons that fell into
+    holes are added where they are expected. The width is one factor on all published cores; its prior is
+    about normal in the logarithm, written without one.
+
+    The error comes from the curvature of the likelihood at its maximum, averaged with what is expected of
+    so many photons and these holes: a handful may happen to lie close together. Its variance is multiplied by
+    how much more the photons pull the place about than the profile lets them (the sandwich estimator over
+    the curvature), held to 1 by ``MISFIT_PHOTONS`` photons, and by ``1 + FEW_PHOTONS / s``. These
+    were chosen so that offsets over errors of made-up sources are Rayleigh-distributed, whatever their width
+    (scripts/positions, tests/test_position.py).
     """
-    n = len(x)
-    if n < PHOTONS_MIN:
+    if len(spots.x) < PHOTONS_MIN:
         return None
-    core2 = np.array([KING_CORE_ARCSEC[name] ** 2 for name in CAMERAS])[camera]
-    step = max(n // STARTS, 1)
-    guesses = [start, *zip(x[::step].tolist(), y[::step].tolist(), strict=True)]
-    strength = max(n - 1.0, 1.0) / 2
-    some = slice(None, None, 1 + n // GUESSED_WITH)
-    likelihoods = _log_likelihoods(x[some], y[some], core2[some], background[some], np.array(guesses), strength)
-    px, py = guesses[int(np.argmax(likelihoods))]
-    moved = np.inf
+    points = _Points.of(spots, holes)
+    (px, py), width, n_cameras = start, WIDER, len(CAMERAS)
+    strength = np.bincount(spots.camera, minlength=n_cameras) / 2
     for _ in range(ITERATIONS):
-        near = 1 + ((x - px) ** 2 + (y - py) ** 2) / core2
-        source = strength * _king(near, core2)
-        member = source / (source + background)
-        weight = member / (near * core2)
-        strength = float(member.sum())
-        if strength < PHOTONS_MIN / 2:
+        r2, wide2 = (points.x - px) ** 2 + (points.y - py) ** 2, width * width * points.core2
+        member = points.members(strength, _density(r2, wide2))
+        sent, missed = np.bincount(points.group, member, 2 * n_cameras).reshape(2, n_cameras)
+        if float(sent.sum()) < PHOTONS_MIN / 2:
             return None
-        total = weight.sum()  # not a dot product: BLAS would start threads for it
-        qx, qy = float((weight * x).sum() / total), float((weight * y).sum() / total)
-        moved = float(np.hypot(qx - px, qy - py))
-        px, py = qx, qy
-        if moved < SETTLED_ARCSEC:
+        seen = np.minimum(1.0, HIDDEN_MAX * sent / np.maximum(missed, DENSITY_MIN))
+        if seen.min() < 1:
+            member[len(spots.x) :] *= seen[holes.camera]
+        strength = sent + seen * missed
+        weight = member / (r2 + wide2)
+        weights = float(weight.sum())  # no dot products: BLAS would start threads for them
+        qx, qy = float((weight * points.x).sum()) / weights, float((weight * points.y).sum()) / weights
+        spread = 2 * KING_SLOPE * float((weight * r2).sum())
+        spread -= (width / WIDER - WIDER / width) / 2 / WIDER_SPREAD**2
+        growth = math.sqrt(max(spread / (2 * float(strength.sum())), 0.25))
+        step_x, step_y, grown = LEAP * (qx - px), LEAP * (qy - py), LEAP * (growth - 1)
+        px, py, width = px + step_x, py + step_y, width * (1 + grown)
+        moved = max(abs(step_x), abs(step_y), abs(grown))
+        if moved < SETTLED:
             break
-    if moved >= SETTLED_ARCSEC:
+    else:
         return None
-    error = _error(x - px, y - py, core2, background, strength)
+    error = _error(points, (px, py, width), strength)
     return None if error is None else (px, py, error)
 
 
-def _king(near: Floats, core2: Floats) -> Floats:
-    """Density, 1/arcsec^2, where ``1 + (r / core)**2`` is ``near``; its integral is 1.
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """Events, then places without events, shape (n + k,) each.
 
-    The power of 3/2 is made of a product and a root, which every processor rounds alike; ``**`` need not be.
+    Attributes
+    ----------
+    x, y : float64
+    core2 : float64
+        Square of the published core, arcsec^2; for holes the mean of their camera's events.
+    group : int64
+        Number of the camera, plus the number of cameras for holes.
+    area : float64
+        1 for events; of holes, arcsec^2.
+    event : float64
+        1 for events, 0 for holes.
+    background : float64
+        Of events; 1 for holes.
     """
-    return np.asarray((KING_SLOPE - 1) / (np.pi * core2) / (near * np.sqrt(near)))
+
+    x: Floats
+    y: Floats
+    core2: Floats
+    group: NDArray[np.int64]
+    area: Floats
+    event: Floats
+    background: Floats
+
+    @classmethod
+    def of(cls, spots: Spots, holes: Holes) -> _Points:
+        n, n_cameras = len(spots.x), len(CAMERAS)
+        core2 = spots.core**2
+        counts = np.maximum(np.bincount(spots.camera, minlength=n_cameras), 1)
+        mean = np.bincount(spots.camera, core2, n_cameras) / counts
+        mean[mean == 0] = 1.0  # a camera without events: its holes count for nothing
+        none, one = np.zeros(len(holes.x)), np.ones(n)
+        return cls(
+            np.concatenate([spots.x, holes.x]),
+            np.concatenate([spots.y, holes.y]),
+            np.concatenate([core2, mean[holes.camera]]),
+            np.concatenate([spots.camera.astype(np.int64), holes.camera.astype(np.int64) + n_cameras]),
+            np.concatenate([one, holes.area]),
+            np.concatenate([one, none]),
+            np.concatenate([spots.background, none + 1]),
+        )
+
+    def members(self, strength: Floats, density: Floats) -> Floats:
+        """Give the probability that an event is the source's, and the source's photons expected in each hole."""
+        source = np.tile(strength, 2)[self.group] * density
+        return np.asarray(source * self.area / (source * self.event + self.background))
 
 
-def _log_likelihoods(x: Floats, y: Floats, core2: Floats, b: Floats, places: Floats, strength: float) -> Floats:
-    """Give the log likelihood of a source at each of some places, shape (m, 2), up to a constant."""
-    near = 1 + ((x - places[:, :1]) ** 2 + (y - places[:, 1:]) ** 2) / core2
-    return np.asarray(np.log(strength * _king(near, core2) + b).sum(axis=1))
+def _density(r2: Floats, wide2: Floats) -> Floats:
+    """Give a source's density, 1/arcsec^2, for squares of distance and of core."""
+    return king(1 + r2 / wide2, wide2)
 
 
-def _error(dx: Floats, dy: Floats, core2: Floats, b: Floats, strength: float) -> float | None:
-    """Give the error along each axis from the curvature of the likelihood in (x, y, strength)."""
-    near = 1 + (dx**2 + dy**2) / core2
-    f = _king(near, core2)
-    total = strength * f + b
-    # first and second derivatives of f by place
-    slope = 2 * KING_SLOPE / (near * core2)
-    fx, fy = f * slope * dx, f * slope * dy
-    bend = slope * (2 * (KING_SLOPE + 1) / (near * core2))
-    fxx, fyy, fxy = f * (bend * dx * dx - slope), f * (bend * dy * dy - slope), f * bend * dx * dy
+def _error(points: _Points, fitted: tuple[float, float, float], strength: Floats) -> float | None:
+    """Give the error along each axis from the information on x, y, log width and the log strengths."""
+    n_cameras, width = len(CAMERAS), fitted[2]
+    f, slopes, bends = _derivatives(points, fitted)
+    member = points.members(strength, f)
+    event = points.event
 
-    def term(second: Floats, one: Floats, two: Floats) -> float:
-        return float((second / total - one * two / total**2).sum())
+    def by_camera(values: Floats) -> tuple[Floats, Floats]:
+        """Sums over events and over holes."""
+        sums = np.asarray(np.bincount(points.group, values, 2 * n_cameras), float)
+        return sums[:n_cameras], sums[n_cameras:]
 
-    s = strength
-    xx, yy = term(s * fxx, s * fx, s * fx), term(s * fyy, s * fy, s * fy)
-    xy, xs, ys = term(s * fxy, s * fx, s * fy), term(fx, s * fx, f), term(fy, s * fy, f)
-    hessian = -np.array([[xx, xy, xs], [xy, yy, ys], [xs, ys, term(0 * f, f, f)]])
-    if np.linalg.eigvalsh(hessian)[0] <= 0:
+    live, missed = by_camera(member)
+    observed, expected = np.empty((3, 3)), np.empty((3, 3))
+    seen, unseen = member * member * event, member * (1 - event)
+    for i in range(3):
+        for j in range(i + 1):
+            product = slopes[i] * slopes[j]
+            observed[i, j] = observed[j, i] = (seen * product - member * bends[i][j]).sum()
+            expected[i, j] = expected[j, i] = -(unseen * product).sum()
+    at_place = 2 * KING_SLOPE * (KING_SLOPE - 1) / (KING_SLOPE + 1) / (width * width)
+    whole = at_place * float((strength * by_camera(member / points.core2)[0] / np.maximum(live, DENSITY_MIN)).sum())
+    expected[0, 0] += whole
+    expected[1, 1] += whole
+    expected[2, 2] += 4 * (KING_SLOPE - 1) / (KING_SLOPE + 1) * float(strength.sum())
+    both = [by_camera(member * slope) for slope in slopes]
+    in_holes = -np.array([holes for _, holes in both])
+    with_strength = in_holes + np.array([by_camera(seen * slope)[0] for slope in slopes])
+    with_strength -= np.array([events for events, _ in both])
+    own = by_camera(seen)[0]
+    present = np.flatnonzero(live > DENSITY_MIN)
+    prior = (width / WIDER + WIDER / width) / 2 / WIDER_SPREAD**2
+    for information, cross, of_strength in ((observed, with_strength, own), (expected, in_holes, strength - missed)):
+        information[2, 2] += prior
+        for camera in present.tolist():
+            information -= cross[:, camera, None] * cross[:, camera] / of_strength[camera]
+    told, due = _variances(observed), _variances(expected)
+    if told is None or due is None:
         return None
-    variance = np.linalg.inv(hessian)
-    observed = 2 / (variance[0, 0] + variance[1, 1])
-    expected = 2 * KING_SLOPE * (KING_SLOPE - 1) / (KING_SLOPE + 1) * strength * float(np.mean(1 / core2))
-    return float(np.sqrt(2 / (observed + expected) * (1 + FEW_PHOTONS / strength)))
+    # each event's pull on the place, free of what strength and width take up
+    freed = np.zeros_like(in_holes)
+    freed[:, present] = with_strength[:, present] / own[present]
+    freed = np.concatenate([freed, freed], axis=1)
+    pulls = [member * event * (slope - free[points.group]) for slope, free in zip(slopes, freed, strict=True)]
+    pull_x, pull_y = (pulls[i] - observed[i, 2] / observed[2, 2] * pulls[2] for i in range(2))
+    xx, yy, xy = told
+    moves_x, moves_y = xx * pull_x + xy * pull_y, xy * pull_x + yy * pull_y
+    scatter = float((moves_x * moves_x + moves_y * moves_y).sum()) / (xx + yy)
+    n = float(live.sum())
+    misfit = (n * scatter + MISFIT_PHOTONS) / (n + MISFIT_PHOTONS)
+    variance = 2 / (2 / (xx + yy) + 2 / (due[0] + due[1]))
+    return math.sqrt(variance * misfit * (1 + FEW_PHOTONS / n))
+
+
+def _derivatives(
+    points: _Points, fitted: tuple[float, float, float]
+) -> tuple[Floats, list[Floats], list[list[Floats]]]:
+    """Give f, and its first and second derivatives by x, y and log width over f."""
+    px, py, width = fitted
+    dx, dy, wide2 = points.x - px, points.y - py, width * width * points.core2
+    r2 = dx * dx + dy * dy
+    outside = r2 / (r2 + wide2)  # 0 at the place, 1 far away
+    rise = 2 * KING_SLOPE / (r2 + wide2)
+    bend = rise * (2 * (KING_SLOPE + 1) / (r2 + wide2))
+    wide = 2 * KING_SLOPE * outside - 2
+    turn = wide - 2 * (1 - outside)
+    xx, yy, xy = bend * dx * dx - rise, bend * dy * dy - rise, bend * dx * dy
+    xw, yw, ww = rise * dx * turn, rise * dy * turn, wide * wide - 4 * KING_SLOPE * outside * (1 - outside)
+    return _density(r2, wide2), [rise * dx, rise * dy, wide], [[xx, xy, xw], [xy, yy, yw], [xw, yw, ww]]
+
+
+def _variances(information: Floats) -> tuple[float, float, float] | None:
+    """Give variance of x, of y, and covariance from the information on x, y and width; None if they are not fixed."""
+    (xx, xy, xw), (_, yy, yw), (_, _, ww) = information.tolist()
+    if ww <= 0:
+        return None
+    xx, yy, xy = xx - xw * xw / ww, yy - yw * yw / ww, xy - xw * yw / ww
+    determinant = xx * yy - xy * xy
+    return (yy / determinant, xx / determinant, -xy / determinant) if xx > 0 and determinant > 0 else None
 
 
 def _locate_exod2(region: Region, grid: Grid, plane: TangentPlane) -> Place:

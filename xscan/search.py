@@ -6,8 +6,9 @@ Reads like the method: group the lists, judge time, bin, build the expectation, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from xscan.config import SIGMA_MIN, ScanConfig, View
 from xscan.detect import Region, regions
 from xscan.detector import Detector, DetectorFacts
 from xscan.errors import DataError, Reason
+from xscan.exposure import CameraMap
 from xscan.frames import HighBackground, LiveTime, bad_intervals, judge_frames, live_time
 from xscan.goodtime import Floats, intersect
 from xscan.grid import Box, Grid, cells_across
@@ -154,8 +156,15 @@ def _search_subset(subset: Subset, observation: Observation, config: ScanConfig,
     high = bad_intervals(subset, photons, backend)
     box = photons.box if config.rules.one_box else None
     loaded = backend.load(photons)
-    shared = _Shared(subset, photons, high, live, loaded, observation.sources, box, config, backend)
+    maps = cache(lambda: _camera_maps(subset, config))
+    shared = _Shared(subset, photons, high, live, loaded, observation.sources, box, maps, config, backend)
     return SubsetSearch(subset, files, _search_views(shared))
+
+
+def _camera_maps(subset: Subset, config: ScanConfig) -> tuple[CameraMap, ...]:
+    """Learn where each camera sees nothing, as far as its events tell."""
+    lists = subset.lists if config.rules.fitted_places else ()
+    return tuple(made for made in map(CameraMap.of, lists) if made is not None)
 
 
 def _photons(
@@ -191,6 +200,7 @@ class _Shared:
     loaded: Loaded
     sources: Sources | None
     box: Box | None  # None if each view has its own
+    maps: Callable[[], tuple[CameraMap, ...]]  # made when the first region asks for them
     config: ScanConfig
     backend: Backend
 
@@ -227,7 +237,7 @@ def _search_view(
     if n_events == 0:
         return ViewResult(view, Reason.EMPTY_BAND, f"no event in the view {view}", camera_seconds=spent)
     if frames.rejected.all():
-        message = f"all {grid.nt} frames were rejected: in each a CCD was dead or silent while others were taking data, or all were"
+        message = f"all {grid.nt} frames were rejected: in each of them a CCD was dead or silent, or all were"
         return ViewResult(view, Reason.NO_LIVE_FRAME, message, n_events, spent)
     images = counts.images(frames.kind())
     expected, mask = expectation(images, counts, frames, disks, rules)
@@ -315,7 +325,9 @@ def _describe(search: Search, pi_range: tuple[int, int], shared: _Shared) -> tup
     by_camera = counts.by_camera(voxels)
     detector = Detector(shared.subset, shared.live, rules, shared.backend)
     gathered = regions(voxels, image, photons, pi_range, expected, frames, grid, rules)
-    places = [locate(one, voxels, photons, pi_range, expected, frames, grid, plane, rules) for one in gathered]
+    places = [
+        locate(one, voxels, photons, pi_range, expected, frames, grid, plane, rules, shared.maps()) for one in gathered
+    ]
     parent = parents(gathered, places, voxels, by_camera, photons, pi_range, expected, grid)
     found = []
     for region, place in zip(gathered, places, strict=True):

@@ -16,7 +16,8 @@ from xscan.bayes import poisson_tail
 from xscan.detect import Region
 from xscan.grid import Grid
 from xscan.model import CAMERAS, Expectation, Photons, Voxels
-from xscan.position import KING_CORE_ARCSEC, KING_SLOPE, Place
+from xscan.position import Place
+from xscan.psf import KING_SLOPE, cores_arcsec
 from xscan.sky import SKY_PIXEL_ARCSEC
 
 __all__ = ["parents"]
@@ -24,6 +25,9 @@ __all__ = ["parents"]
 WINGS = 2.0
 """Wings may be so many times as strong as the profile says: core radii of 5 and 8 arcsec differ by 1.6 there, slopes
 of 1.5 and 1.4 by 1.7."""
+
+USUAL_EV = 1500
+"""Energy at which the core of the wings' profile is taken."""
 
 EXPLAINED_P = 1e-4
 """Counts are explained if their Poisson tail is at least this."""
@@ -118,7 +122,8 @@ def _source(
 ) -> _Source:
     members = region.members
     counts = by_camera[members].sum(axis=0) + 1e-6  # alike where an eclipse left none
-    core2 = np.array([KING_CORE_ARCSEC[camera] ** 2 for camera in CAMERAS])
+    on_axis = cores_arcsec(np.arange(len(CAMERAS), dtype=np.uint8), np.full(len(CAMERAS), USUAL_EV), 0.0)
+    core2 = on_axis**2
     empty = _Source(number, place, core2, counts / counts.sum(), np.zeros(grid.nt))
     t = voxels.t[members]
     own = np.zeros(grid.nt)

@@ -98,8 +98,10 @@ def read_event_list(
                 Reason.NO_EVENTS_TABLE,
                 f"{path.name}: no EVENTS extension (found {names}): this is no event list; take it out of the folder",
             )
-        info, kept, span = _drop(info, selection, tables, system, config, backend)
-        made = _finish(info, remarks, events, plane, system, kept, span, tables, config, backend)
+        own = _own_bad_pixels(tables) if config.rules.own_bad_pixels else None
+        info, kept, span = _drop(info, selection, own, system, backend)
+        bad_pixels = tuple(mask for mask in (own, cuts.hot) if mask is not None)
+        made = _finish(info, remarks, events, plane, system, kept, span, tables, bad_pixels, config, backend)
     except ListError:
         raise
     except DataError as error:
@@ -160,9 +162,8 @@ def _cuts(
 def _drop(
     info: InputFile,
     selection: Selection,
-    tables: list[Table],
+    own: PixelMask | None,
     system: TimeSystem,
-    config: ScanConfig,
     backend: Backend,
 ) -> tuple[InputFile, Kept, Span]:
     """Take out events by what stands behind them in the file, and those whose times are days from all others.
@@ -170,7 +171,6 @@ def _drop(
     Give what was cut, the events that are left with mission times, and their first and last.
     """
     kept, cuts = selection.kept, selection.cuts
-    own = _own_bad_pixels(tables) if config.rules.own_bad_pixels else None
     n, bad_pixel, null_xy = backend.drop(kept, selection.n, own)
     cuts = cuts | ({} if own is None else {"bad_pixel": bad_pixel}) | {"null_xy": null_xy}
     info = dataclasses.replace(info, cuts=cuts)
@@ -215,6 +215,7 @@ def _finish(
     kept: Kept,
     span: Span,
     tables: list[Table],
+    bad_pixels: tuple[PixelMask, ...],
     config: ScanConfig,
     backend: Backend,
 ) -> EventList:
@@ -249,6 +250,7 @@ def _finish(
         time_system=system.scale,
         barycentred=system.barycentred,
         pi_filter=left,
+        bad_pixels=bad_pixels,
     )
 
 
