@@ -101,12 +101,14 @@ def test_real_lists_have_no_events_in_holes_and_the_usual_many_elsewhere(real_ob
         assert detector is not None
         assert all(ccd.residual_arcsec < 0.45 for ccd in detector.ccds)
         x, y = ((values.astype(float) - events.plane.crpix) * 0.05 for values in (events.x, events.y))
-        in_holes = area = 0.0
+        in_holes = hole_area = elsewhere = area = 0.0
         for at in rng.choice(x.size, 40, replace=False):
             holes = detector.holes(float(x[at]), float(y[at]), 40.0)
             near = (x - x[at]) ** 2 + (y - y[at]) ** 2 < 39**2
             apart2 = (x[near][:, None] - holes.x) ** 2 + (y[near][:, None] - holes.y) ** 2
             in_holes += np.count_nonzero(apart2.min(axis=1, initial=np.inf) < 0.3**2)
-            area += holes.area.size * np.pi * 0.3**2
-        density = x.size / 2.2e6  # events per arcsec^2 of the field
-        assert in_holes < 0.25 * density * area
+            hole_area += holes.x.size * np.pi * 0.3**2
+            elsewhere += np.count_nonzero(near)
+            area += np.pi * 39**2 - holes.area.sum()
+        assert hole_area > 100
+        assert in_holes / hole_area < 0.1 * elsewhere / area
