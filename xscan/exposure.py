@@ -15,16 +15,16 @@ from xscan.clean import PN_BAD_COLUMNS, PixelMask
 from xscan.model import CAMERAS, EventList
 from xscan.sky import SKY_PIXEL_ARCSEC
 
-__all__ = ["CameraMap", "CcdMap", "Holes", "beyond"]
+__all__ = ["PIXEL_ARCSEC", "CameraMap", "CcdMap", "Holes", "beyond"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 COLUMNS_ROWS = {"pn": (64, 200), "m1": (600, 600), "m2": (600, 600)}
-STEP_ARCSEC = {"pn": 2.05, "m1": 1.1, "m2": 1.1}  # of the points tried: half a pixel of pn, one of MOS
+PIXEL_ARCSEC = {"pn": 4.1, "m1": 1.1, "m2": 1.1}
+STEP_ARCSEC = {"pn": 2.05, "m1": 1.1, "m2": 1.1}  # of the points tried
 SAMPLE = 20_000  # events of a list from which its maps are learnt
 CCD_EVENTS_MIN = 10
-RESIDUAL_MAX_ARCSEC = {"pn": 4.1, "m1": 1.1, "m2": 1.1}  # a pixel
 EDGE_EVENTS = 10.0  # where so many events are due beyond the outermost, the CCD ends there
 NEIGHBOURS_DUE = 10.0
 
@@ -126,7 +126,7 @@ class CameraMap:
             if np.count_nonzero(mine) < CCD_EVENTS_MIN:
                 continue
             made = _fit_map(number, events.camera, pixel[mine], x[mine], y[mine], events.plane.crpix)
-            if made is None or made.residual_arcsec > RESIDUAL_MAX_ARCSEC[events.camera]:
+            if made is None or made.residual_arcsec > PIXEL_ARCSEC[events.camera]:
                 return None
             maps.append(made)
         bad = events.bad_pixels

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from xscan.config import Rules
 from xscan.detect import Region
-from xscan.exposure import CameraMap, Holes, beyond
+from xscan.exposure import PIXEL_ARCSEC, CameraMap, Holes, beyond
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
 from xscan.psf import KING_SLOPE, cores_arcsec, king
@@ -42,6 +42,7 @@ HIDDEN_MAX = 4.0
 PHOTONS_MIN = 3.0
 FEW_PHOTONS = 4.0
 MISFIT_PHOTONS = 150.0
+HOLE_ERROR = 0.2
 HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, profile and neighbours decide
 ITERATIONS = 400
 LEAP = 1.6  # steps of expectation maximisation are short: so many at once
@@ -457,7 +458,20 @@ def _error(points: _Points, fitted: tuple[float, float, float], strength: Floats
     n = float(live.sum())
     misfit = (n * scatter + MISFIT_PHOTONS) / (n + MISFIT_PHOTONS)
     variance = 2 / (2 / (xx + yy) + 2 / (due[0] + due[1]))
-    return math.sqrt(variance * misfit * (1 + FEW_PHOTONS / n))
+    return math.sqrt(variance * misfit * (1 + FEW_PHOTONS / n) + _pixel_error(points, fitted, member) ** 2)
+
+
+def _pixel_error(points: _Points, fitted: tuple[float, float, float], member: Floats) -> float:
+    """Give what holes add because an event's place within its pixel is random, arcsec.
+
+    The profile is fitted as if places were known; the mistake is of the order of pixel^2 / core, and holes
+    leave it unbalanced. It is noticed with thousands of photons, and pn's large pixels.
+    """
+    px, py, width = fitted
+    near = (points.event == 0) & ((points.x - px) ** 2 + (points.y - py) ** 2 < RADIUS_ARCSEC**2)
+    pixel2 = np.array([PIXEL_ARCSEC[camera] ** 2 for camera in CAMERAS])[points.group[near] % len(CAMERAS)]
+    lost = float((member[near] * pixel2 / np.sqrt(points.core2[near])).sum()) / width
+    return HOLE_ERROR * lost / float((member * points.event).sum())
 
 
 def _derivatives(
