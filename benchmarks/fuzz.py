@@ -38,6 +38,19 @@ KEYWORDS = [
     *("NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT", "TFIELDS", "BITPIX", "NAXIS", "EXTNAME", "XTENSION", "END", "SIMPLE"),
     *("TFORM1", "TFORM2", "TFORM9", "TTYPE1", "TNULL6", "TSCAL6", "TZERO6", "TSCAL1", "TZERO9"),
     *("REFXCRVL", "REFYCRVL", "REFXCRPX", "REFXCDLT", "DSREF2", "DSVAL1", "XMMEA_EM", "XMMEA_EP"),
+    *(
+        "MJDREF",
+        "TIMEZERO",
+        "TIMESYS",
+        "TIMEREF",
+        "TUNIT1",
+        "TUNIT2",
+        "2DSVAL1",
+        "DSTYP1",
+        "DSTYP2",
+        "CCDID",
+        "EXPIDSTR",
+    ),
     *("SUBMODE", "FILTER", "INSTRUME", "OBS_ID", "REVOLUT", "TELAPSE"),
 ]
 

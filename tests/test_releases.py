@@ -368,7 +368,7 @@ def test_only_reprocess_writes_into_a_release(made: tuple[Archive, Releases]) ->
     releases.make("a", LISTED[:1])
     before = sorted((path.name, path.stat().st_mtime_ns) for path in (releases.folder / "a").rglob("*"))
     with pytest.raises(ConfigError, match="a is a release, which only xscan reprocess writes; choose another --out"):
-        scan(archive.data / LISTED[0], releases.folder / "a", order(views=["50:0.2-12"]), plot=False)
+        scan([archive.data / LISTED[0]], None, releases.folder / "a", order(views=["50:0.2-12"]), plot=False)
     assert sorted((path.name, path.stat().st_mtime_ns) for path in (releases.folder / "a").rglob("*")) == before
 
 

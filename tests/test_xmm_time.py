@@ -85,6 +85,8 @@ def refused(folder: Path, fake: FakeList, tables: dict[str, dict[str, object]] |
         ({"EVENTS": {"TIMEUNIT": "d"}}, "TIMEUNIT is 'd'"),
         ({"EVENTS": {"MJDREF": "yesterday"}}, "MJDREF is 'yesterday'"),
         ({"EVENTS": {"MJDREF": 50_814.0, "MJDREFI": 55_197}}, r"MJDREF is not MJDREFI \+ MJDREFF"),
+        ({"EVENTS": {"MJDREF": 0.0}}, "times are around -4.256e.09 s of mission time"),
+        ({"EVENTS": {"MJDREF": 50_814.0, "TIMEZERO": 1e300}}, "times are around 1e.300 s"),
         ({"STDGTI02": {"TUNIT2": "ms"}}, "TUNIT2 .* is 'ms'.*STDGTI02"),
         ({"STDGTI02": {"TIMESYS": "UTC"}}, "TIMESYS is UTC.*STDGTI02"),
     ],

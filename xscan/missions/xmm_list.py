@@ -25,6 +25,12 @@ MODES = {
     "mos": ("PrimeFullWindow", "PrimePartialRFS", *(f"PrimePartialW{i}" for i in range(2, 7))),
 }
 CLOSED_FILTERS = ("CalClosed", "Closed", "CalThin", "CalMedium", "CalThick", "Blocked")
+LAUNCH_S = 6.1e7
+"""Mission time at which XMM-Newton was launched, 10 December 1999."""
+
+NEVER_S = 3e9
+"""Mission time that it will not see, in 2093."""
+
 CUT_BY = {
     "time": "TIME is no number, or days from all others",
     "pi": "PI is outside 200..12000 eV",
@@ -181,6 +187,13 @@ def _drop(
     if system.shift_s:
         kept.time[:] += system.shift_s
         first, last = first + system.shift_s, last + system.shift_s
+        middle = float(np.median(kept.time))
+        if not LAUNCH_S < middle < NEVER_S:
+            why = (
+                f"{info.file}: with MJDREF and TIMEZERO as they stand its times are around {middle:.4g} s of mission "
+                f"time, when XMM-Newton did not observe; correct these keywords"
+            )
+            raise ListError(info, DataError(Reason.OTHER_TIME_SYSTEM, why))
     if last - first <= MAX_SPAN_S:
         return info, kept, (first, last)
     first, last, share = main_span(kept.time)
