@@ -79,7 +79,7 @@ def make_field(rng: np.random.Generator, name: str, n_events: int = 20_000) -> F
     events = EventList(
         InputFile("made up", 0, camera=name), TangentPlane(150.0, 2.0), None, 0.0, one,
         x[kept].astype(np.uint16), y[kept].astype(np.uint16), one.astype(np.uint16), ccd[kept].astype(np.uint8),
-        pixel[kept].astype(np.uint32), (0.0, 1.0), {}, (bad,),
+        pixel[kept].astype(np.uint32), (0.0, 1.0), {}, bad_pixels=(bad,),
     )  # fmt: skip
     learnt = CameraMap.of(events)
     assert learnt is not None
