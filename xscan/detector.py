@@ -69,6 +69,7 @@ class Detector:
 
     def __init__(self, subset: Subset, live: LiveTime, rules: Rules, backend: Backend) -> None:
         self._subset, self._live, self._rules, self._backend = subset, live, rules, backend
+        self._readouts: dict[tuple[int, int], Floats] = {}  # when each began, by camera and CCD
 
     def facts(
         self, region: Region, voxels: Voxels, photons: Photons, pi_range: tuple[int, int], grid: Grid
@@ -116,11 +117,10 @@ class Detector:
 
     def _in_readouts(self, camera: int, photons: Photons, index: Ints, grid: Grid) -> Ints:
         """Count the photons of a camera in each of its read-outs."""
-        lists = [events for events in self._subset.lists if events.camera == CAMERAS[camera]]
-        frame_s = _frame_s(lists[0])
+        frame_s = self._frame_s(camera)
         time = grid.t0 + (photons.tick[index] + 0.5) / 1000
         ccd = _ccd(photons.pixel[index].astype(np.int64))
-        tables = {number: _readout_starts(lists, number, frame_s) for number in np.unique(ccd).tolist()}
+        tables = {number: self._readout_starts(camera, number) for number in np.unique(ccd).tolist()}
         reach = frame_s  # without tables: photons within a frame time may be of one read-out
         if all(starts.size for starts in tables.values()):
             reach = frame_s / 2  # the CCDs of one read-out differ by hundredths of a second
@@ -136,6 +136,27 @@ class Detector:
                 begun = moment
             counts[-1] += 1
         return np.array(counts, np.int64)
+
+    def _lists(self, camera: int) -> list[EventList]:
+        return [events for events in self._subset.lists if events.camera == CAMERAS[camera]]
+
+    def _frame_s(self, camera: int) -> float:
+        """Give the time between two read-outs of a camera, s."""
+        submode = self._lists(camera)[0].info.submode
+        return PN_FRAME_S.get(submode, PN_FRAME_S["PrimeFullWindow"]) if CAMERAS[camera] == "pn" else MOS_FRAME_S
+
+    def _readout_starts(self, camera: int, ccd: int) -> Floats:
+        """Give when each read-out of a CCD began, as far as EXPOSUnn says; none if its rows are no read-outs."""
+        if (camera, ccd) not in self._readouts:
+            found = [np.empty(0)]
+            for events in self._lists(camera):
+                good = events.good_time.get(ccd)
+                if good is not None and good.exposures is not None:
+                    start, stop = good.exposures[0, 0::2], good.exposures[0, 1::2]
+                    if (stop - start).mean() < READOUT_ROW * self._frame_s(camera):
+                        found.append(start)
+            self._readouts[camera, ccd] = np.sort(np.concatenate(found))
+        return self._readouts[camera, ccd]
 
     def _live_fractions(self, frames: NDArray[np.int32], photons: Photons, index: Ints, grid: Grid) -> dict[str, float]:
         """Give each camera's live fraction in some frames, on the CCD that saw most of the given photons."""
@@ -164,23 +185,6 @@ class Detector:
 def _ccd(pixel: Ints) -> Ints:
     """Undo :func:`xscan.clean.pixel_number`."""
     return pixel // PixelMask.SIZE**2
-
-
-def _frame_s(events: EventList) -> float:
-    """Give the time between two read-outs of a list's camera, s."""
-    return PN_FRAME_S.get(events.info.submode, PN_FRAME_S["PrimeFullWindow"]) if events.camera == "pn" else MOS_FRAME_S
-
-
-def _readout_starts(lists: list[EventList], ccd: int, frame_s: float) -> Floats:
-    """Give when each read-out of a CCD began, as far as EXPOSUnn says; none if its rows are no read-outs."""
-    found = [np.empty(0)]
-    for events in lists:
-        good = events.good_time.get(ccd)
-        if good is not None and good.exposures is not None:
-            start, stop = good.exposures[0, 0::2], good.exposures[0, 1::2]
-            if np.median(stop - start) < READOUT_ROW * frame_s:
-                found.append(start)
-    return np.sort(np.concatenate(found))
 
 
 def _to_edge(camera: str, pixel: Ints) -> float:
