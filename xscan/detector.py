@@ -88,16 +88,17 @@ class Detector:
         """
         members = region.members
         cell = voxels.y[members].astype(np.int64) * grid.box.nx + voxels.x[members]
-        cells = np.unique(cell)
+        cells = cell[np.append(True, np.diff(cell) > 0)]  # voxels are in order of their cells
         y, x = np.divmod(cells, grid.box.nx)
         index, place = photons.of_cells(y + grid.box.y0, x + grid.box.x0)
         live = self._live_fractions(np.unique(voxels.t[members]), photons, index, grid)
-        peak = ~voxels.eclipse[members]
-        if not peak.any():
+        peak = np.flatnonzero(~voxels.eclipse[members])
+        if peak.size == 0:
             return DetectorFacts(None, None, None, None, None, None, live)
         frame, pi = photons.tick[index] // grid.dt_ms, photons.pi[index]
-        flagged = np.isin(cells[place] * grid.nt + frame, cell[peak] * grid.nt + voxels.t[members][peak])
-        index = index[flagged & (frame >= 0) & (frame < grid.nt) & (pi >= pi_range[0]) & (pi < pi_range[1])]
+        inside = (frame >= 0) & (frame < grid.nt) & (pi >= pi_range[0]) & (pi < pi_range[1])
+        voxel, wanted = cells[place] * grid.nt + frame, cell[peak] * grid.nt + voxels.t[members[peak]]
+        index = index[inside & (wanted[np.minimum(np.searchsorted(wanted, voxel), wanted.size - 1)] == voxel)]
         camera, pixel = photons.camera[index].astype(np.int64), photons.pixel[index].astype(np.int64)
         _, in_pixel = np.unique(camera << 32 | pixel, return_counts=True)
         ccds, in_ccd = np.unique(camera << 32 | _ccd(pixel), return_counts=True)
@@ -160,26 +161,28 @@ class Detector:
 
     def _live_fractions(self, frames: NDArray[np.int32], photons: Photons, index: Ints, grid: Grid) -> dict[str, float]:
         """Give each camera's live fraction in some frames, on the CCD that saw most of the given photons."""
+        edges_at = np.union1d(frames, frames + 1)
+        edges: Floats = np.asarray(grid.t0 + edges_at * grid.dt_s, np.float64)
+        first = np.searchsorted(edges_at, frames)
+        camera, ccd = photons.camera[index], _ccd(photons.pixel[index].astype(np.int64))
         fractions = {}
         for events in self._subset.lists:
-            mine = index[photons.camera[index] == CAMERAS.index(events.camera)]
+            mine = ccd[camera == CAMERAS.index(events.camera)]
             fractions[events.camera] = 0.0
             if mine.size:
-                ccd, n = np.unique(_ccd(photons.pixel[mine].astype(np.int64)), return_counts=True)
-                fractions[events.camera] = self._live_fraction(events.camera, int(ccd[np.argmax(n)]), frames, grid)
+                seconds = self._live_seconds(events.camera, int(np.argmax(np.bincount(mine))), edges)[first]
+                fractions[events.camera] = round(float(np.minimum(seconds / grid.dt_s, 1.0).mean()), 6)
         return fractions
 
-    def _live_fraction(self, camera: str, ccd: int, frames: NDArray[np.int32], grid: Grid) -> float:
+    def _live_seconds(self, camera: str, ccd: int, edges: Floats) -> Floats:
+        """Give the live time of a CCD between edges, s."""
         if not self._rules.live_time_rejection:  # no live time is kept
-            return 1.0
-        edges = grid.frame_edges()
-        wanted = np.union1d(frames, frames + 1)
-        seconds = np.zeros(frames.size)
+            return np.diff(edges)
+        seconds = np.zeros(edges.size - 1)
         for place, events in enumerate(self._subset.lists):
             if events.camera == camera and (place, ccd) in self._live:
-                between = self._backend.live_seconds(edges[wanted], self._live[place, ccd].good)
-                seconds += between[np.searchsorted(wanted, frames)]
-        return float(np.minimum(seconds / grid.dt_s, 1.0).mean())
+                seconds += self._backend.live_seconds(edges, self._live[place, ccd].good)
+        return seconds
 
 
 def _ccd(pixel: Ints) -> Ints:
@@ -191,6 +194,6 @@ def _to_edge(camera: str, pixel: Ints) -> float:
     """Give the distance of the median raw position to the edge of its CCD, pixels."""
     rawx = pixel // PixelMask.SIZE % PixelMask.SIZE - PixelMask.MARGIN
     rawy = pixel % PixelMask.SIZE - PixelMask.MARGIN
-    x, y = float(np.median(rawx)), float(np.median(rawy))
+    x, y = (float(column[(column.size - 1) // 2] + column[column.size // 2]) / 2 for column in np.sort([rawx, rawy]))
     columns, rows = PIXELS[camera]
     return min(x - 1, columns - x, y - 1, rows - y)

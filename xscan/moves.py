@@ -12,7 +12,7 @@ from xscan.model import Expectation, Frames, Photons
 
 __all__ = ["remark_on_moves"]
 
-PARTS = 12
+PARTS = 8
 """Parts of the time range; the moment is looked for between them."""
 
 CELL_MIN_ARCSEC = 4.0
@@ -89,14 +89,13 @@ def _images(photons: Photons, pi_range: tuple[int, int], frames: Frames, grid: G
     """Count the photons of each part of the time, shape (parts, ny, nx)."""
     whole, box = photons.box, grid.box
     n_cells = whole.ny * whole.nx
-    cell = np.repeat(np.arange(n_cells, dtype=np.int32), np.diff(photons.offsets))
-    inside = (photons.pi >= pi_range[0]) & (photons.pi < pi_range[1])
-    inside &= (photons.tick >= 0) & (photons.tick < grid.nt * grid.dt_ms)
-    if frames.rejected.any():
-        inside &= ~frames.rejected[np.clip(photons.tick // grid.dt_ms, 0, grid.nt - 1)]
-    part = photons.tick // (per_part * grid.dt_ms)
+    index = np.flatnonzero((photons.pi >= pi_range[0]) & (photons.pi < pi_range[1]))
+    cell = np.repeat(np.arange(n_cells), np.diff(photons.offsets))[index]
+    frame = photons.tick[index] // grid.dt_ms
+    inside = (frame >= 0) & (frame < grid.nt)
+    inside &= ~frames.rejected[np.where(inside, frame, 0)]
     n_parts = -(-grid.nt // per_part)
-    n = np.bincount((part * n_cells + cell)[inside], minlength=n_parts * n_cells)
+    n = np.bincount((frame // per_part * n_cells + cell)[inside], minlength=n_parts * n_cells)
     n = n.reshape(n_parts, whole.ny, whole.nx)
     return np.asarray(n[:, box.y0 - whole.y0 : box.y1 - whole.y0, box.x0 - whole.x0 : box.x1 - whole.x0])
 
