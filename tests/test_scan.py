@@ -27,6 +27,7 @@ from xscan.model import Photons
 from xscan.scanner import scan_folder
 from xscan.search import search_observation
 from xscan.sky import separation_arcsec
+from xscan.summary import summarize
 
 VIEWS = ["5:0.2-12", "50:0.2-2", "200:0.2-12"]
 SECONDS = 2000.0
@@ -190,7 +191,14 @@ def test_columns_of_the_tables(tmp_path: Path, busy: list[FakeList]) -> None:
         mine = [voxel for voxel in voxels if voxel["det_id"] == row["det_id"]]
         assert len(mine) == row["n_peak"] + row["n_eclipse"]
         assert min(voxel["p"] for voxel in mine) == row["p_min"]
-        assert sum(voxel["n"] for voxel in mine) == row["n_pn"] + row["n_m1"] + row["n_m2"]
+        n_photons = row["n_pn"] + row["n_m1"] + row["n_m2"]
+        assert sum(voxel["n"] for voxel in mine) == n_photons
+        assert 1 <= row["n_ccds"] <= row["n_pixels"] <= n_photons
+        assert 1 / row["n_readouts"] <= row["share_readout"] <= 1
+        assert 1 / row["n_pixels"] <= row["share_pixel"] <= 1
+        assert 0 <= row["edge_px"] <= 300
+        assert {row[f"live_{camera}"] for camera in ("pn", "m1", "m2")} == {1.0}
+        assert row["parent"] is None
         assert all(row["bbox_x0"] <= voxel["x"] < row["bbox_x1"] for voxel in mine)
         curve = curves[row["det_id"]]
         assert len({len(curve[name]) for name in ("time_s", "n", "mu", "bad", "rejected")}) == 1
@@ -300,6 +308,9 @@ def test_live_time_by_hand(tmp_path: Path, rng: np.random.Generator) -> None:
     assert run["n_events_rejected"] == 0
     assert run["n_voxels_searched"] % 20 == 0
     assert run["source_list"] == "absent"
+    remark = "up to 2 % of the events lie in rejected frames (100 s views)"
+    assert remark in summarize(xscan.scan(folder, views=["5:0.2-12", "100:0.2-12"]), 1.0).remarks
+    assert not any("rejected" in line for line in summarize(xscan.scan(folder, views=["5:0.2-12"]), 1.0).remarks)
 
 
 def test_frames_of_high_background_are_not_rejected(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -69,6 +69,7 @@ class Detector:
 
     def __init__(self, subset: Subset, live: LiveTime, rules: Rules, backend: Backend) -> None:
         self._subset, self._live, self._rules, self._backend = subset, live, rules, backend
+        self._readouts: dict[tuple[int, int], Floats] = {}  # when each began, by camera and CCD
 
     def facts(
         self, region: Region, voxels: Voxels, photons: Photons, pi_range: tuple[int, int], grid: Grid
@@ -87,16 +88,17 @@ class Detector:
         """
         members = region.members
         cell = voxels.y[members].astype(np.int64) * grid.box.nx + voxels.x[members]
-        cells = np.unique(cell)
+        cells = cell[np.append(True, np.diff(cell) > 0)]  # voxels are in order of their cells
         y, x = np.divmod(cells, grid.box.nx)
         index, place = photons.of_cells(y + grid.box.y0, x + grid.box.x0)
         live = self._live_fractions(np.unique(voxels.t[members]), photons, index, grid)
-        peak = ~voxels.eclipse[members]
-        if not peak.any():
+        peak = np.flatnonzero(~voxels.eclipse[members])
+        if peak.size == 0:
             return DetectorFacts(None, None, None, None, None, None, live)
         frame, pi = photons.tick[index] // grid.dt_ms, photons.pi[index]
-        flagged = np.isin(cells[place] * grid.nt + frame, cell[peak] * grid.nt + voxels.t[members][peak])
-        index = index[flagged & (frame >= 0) & (frame < grid.nt) & (pi >= pi_range[0]) & (pi < pi_range[1])]
+        inside = (frame >= 0) & (frame < grid.nt) & (pi >= pi_range[0]) & (pi < pi_range[1])
+        voxel, wanted = cells[place] * grid.nt + frame, cell[peak] * grid.nt + voxels.t[members[peak]]
+        index = index[inside & (wanted[np.minimum(np.searchsorted(wanted, voxel), wanted.size - 1)] == voxel)]
         camera, pixel = photons.camera[index].astype(np.int64), photons.pixel[index].astype(np.int64)
         _, in_pixel = np.unique(camera << 32 | pixel, return_counts=True)
         ccds, in_ccd = np.unique(camera << 32 | _ccd(pixel), return_counts=True)
@@ -116,11 +118,10 @@ class Detector:
 
     def _in_readouts(self, camera: int, photons: Photons, index: Ints, grid: Grid) -> Ints:
         """Count the photons of a camera in each of its read-outs."""
-        lists = [events for events in self._subset.lists if events.camera == CAMERAS[camera]]
-        frame_s = _frame_s(lists[0])
+        frame_s = self._frame_s(camera)
         time = grid.t0 + (photons.tick[index] + 0.5) / 1000
         ccd = _ccd(photons.pixel[index].astype(np.int64))
-        tables = {number: _readout_starts(lists, number, frame_s) for number in np.unique(ccd).tolist()}
+        tables = {number: self._readout_starts(camera, number) for number in np.unique(ccd).tolist()}
         reach = frame_s  # without tables: photons within a frame time may be of one read-out
         if all(starts.size for starts in tables.values()):
             reach = frame_s / 2  # the CCDs of one read-out differ by hundredths of a second
@@ -137,28 +138,51 @@ class Detector:
             counts[-1] += 1
         return np.array(counts, np.int64)
 
+    def _lists(self, camera: int) -> list[EventList]:
+        return [events for events in self._subset.lists if events.camera == CAMERAS[camera]]
+
+    def _frame_s(self, camera: int) -> float:
+        """Give the time between two read-outs of a camera, s."""
+        submode = self._lists(camera)[0].info.submode
+        return PN_FRAME_S.get(submode, PN_FRAME_S["PrimeFullWindow"]) if CAMERAS[camera] == "pn" else MOS_FRAME_S
+
+    def _readout_starts(self, camera: int, ccd: int) -> Floats:
+        """Give when each read-out of a CCD began, as far as EXPOSUnn says; none if its rows are no read-outs."""
+        if (camera, ccd) not in self._readouts:
+            found = [np.empty(0)]
+            for events in self._lists(camera):
+                good = events.good_time.get(ccd)
+                if good is not None and good.exposures is not None:
+                    start, stop = good.exposures[0, 0::2], good.exposures[0, 1::2]
+                    if (stop - start).mean() < READOUT_ROW * self._frame_s(camera):
+                        found.append(start)
+            self._readouts[camera, ccd] = np.sort(np.concatenate(found))
+        return self._readouts[camera, ccd]
+
     def _live_fractions(self, frames: NDArray[np.int32], photons: Photons, index: Ints, grid: Grid) -> dict[str, float]:
         """Give each camera's live fraction in some frames, on the CCD that saw most of the given photons."""
+        edges_at = np.union1d(frames, frames + 1)
+        edges: Floats = np.asarray(grid.t0 + edges_at * grid.dt_s, np.float64)
+        first = np.searchsorted(edges_at, frames)
+        camera, ccd = photons.camera[index], _ccd(photons.pixel[index].astype(np.int64))
         fractions = {}
         for events in self._subset.lists:
-            mine = index[photons.camera[index] == CAMERAS.index(events.camera)]
+            mine = ccd[camera == CAMERAS.index(events.camera)]
             fractions[events.camera] = 0.0
             if mine.size:
-                ccd, n = np.unique(_ccd(photons.pixel[mine].astype(np.int64)), return_counts=True)
-                fractions[events.camera] = self._live_fraction(events.camera, int(ccd[np.argmax(n)]), frames, grid)
+                seconds = self._live_seconds(events.camera, int(np.argmax(np.bincount(mine))), edges)[first]
+                fractions[events.camera] = round(float(np.minimum(seconds / grid.dt_s, 1.0).mean()), 6)
         return fractions
 
-    def _live_fraction(self, camera: str, ccd: int, frames: NDArray[np.int32], grid: Grid) -> float:
+    def _live_seconds(self, camera: str, ccd: int, edges: Floats) -> Floats:
+        """Give the live time of a CCD between edges, s."""
         if not self._rules.live_time_rejection:  # no live time is kept
-            return 1.0
-        edges = grid.frame_edges()
-        wanted = np.union1d(frames, frames + 1)
-        seconds = np.zeros(frames.size)
+            return np.diff(edges)
+        seconds = np.zeros(edges.size - 1)
         for place, events in enumerate(self._subset.lists):
             if events.camera == camera and (place, ccd) in self._live:
-                between = self._backend.live_seconds(edges[wanted], self._live[place, ccd].good)
-                seconds += between[np.searchsorted(wanted, frames)]
-        return float(np.minimum(seconds / grid.dt_s, 1.0).mean())
+                seconds += self._backend.live_seconds(edges, self._live[place, ccd].good)
+        return seconds
 
 
 def _ccd(pixel: Ints) -> Ints:
@@ -166,27 +190,10 @@ def _ccd(pixel: Ints) -> Ints:
     return pixel // PixelMask.SIZE**2
 
 
-def _frame_s(events: EventList) -> float:
-    """Give the time between two read-outs of a list's camera, s."""
-    return PN_FRAME_S.get(events.info.submode, PN_FRAME_S["PrimeFullWindow"]) if events.camera == "pn" else MOS_FRAME_S
-
-
-def _readout_starts(lists: list[EventList], ccd: int, frame_s: float) -> Floats:
-    """Give when each read-out of a CCD began, as far as EXPOSUnn says; none if its rows are no read-outs."""
-    found = [np.empty(0)]
-    for events in lists:
-        good = events.good_time.get(ccd)
-        if good is not None and good.exposures is not None:
-            start, stop = good.exposures[0, 0::2], good.exposures[0, 1::2]
-            if np.median(stop - start) < READOUT_ROW * frame_s:
-                found.append(start)
-    return np.sort(np.concatenate(found))
-
-
 def _to_edge(camera: str, pixel: Ints) -> float:
     """Give the distance of the median raw position to the edge of its CCD, pixels."""
     rawx = pixel // PixelMask.SIZE % PixelMask.SIZE - PixelMask.MARGIN
     rawy = pixel % PixelMask.SIZE - PixelMask.MARGIN
-    x, y = float(np.median(rawx)), float(np.median(rawy))
+    x, y = (float(column[(column.size - 1) // 2] + column[column.size // 2]) / 2 for column in np.sort([rawx, rawy]))
     columns, rows = PIXELS[camera]
     return min(x - 1, columns - x, y - 1, rows - y)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
@@ -14,8 +12,11 @@ from xscan.model import Expectation, Frames, Photons
 
 __all__ = ["remark_on_moves"]
 
-PARTS = 16
+PARTS = 8
 """Parts of the time range; the moment is looked for between them."""
+
+CELL_MIN_ARCSEC = 4.0
+"""Smaller cells hold too few counts each to be judged."""
 
 COUNTS_MIN = 2.0
 """A cell is judged where so many counts are expected before and after."""
@@ -58,61 +59,68 @@ def remark_on_moves(
         A sentence with the moment; None if at no moment :data:`PLACES` places turn brighter and as many
         fainter.
     """
+    if grid.cell_arcsec < CELL_MIN_ARCSEC:
+        return None
     per_part = -(-grid.nt // PARTS)
-    n = np.array(list(_images(photons, pi_range, frames, grid, per_part)))
-    mu = np.array(list(_expected_images(expected, grid, per_part)))
-    n *= mu.sum(axis=0) > 0
+    mu = _expected_images(expected, grid, per_part)
+    known = mu.sum(axis=0) > 0
+    n = np.cumsum(_images(photons, pi_range, frames, grid, per_part)[:, known], axis=0)
+    mu = np.cumsum(mu[:, known], axis=0)
+    changed = np.zeros(known.shape)
     best = 0, 0, 0, 0  # the moment at which most cells change is nearest to the true one
     for k in range(1, len(n)):
-        change = _change(n[:k].sum(axis=0), n[k:].sum(axis=0), mu[:k].sum(axis=0), mu[k:].sum(axis=0))
-        up, down = _n_places(change > SIGMA), _n_places(change < -SIGMA)
-        if min(up, down) >= PLACES:
-            best = max(best, (int(np.count_nonzero(abs(change) > SIGMA)), up, down, k))
+        changed[known] = _change(n[k - 1], n[-1], mu[k - 1] / mu[-1])
+        n_changed = int(np.count_nonzero(abs(changed) > SIGMA))
+        if n_changed >= max(2 * PLACES, best[0]):
+            up, down = _n_places(changed > SIGMA), _n_places(changed < -SIGMA)
+            if min(up, down) >= PLACES:
+                best = n_changed, up, down, k
     n_cells, up, down, k = best
     if n_cells == 0:
         return None
     moment = grid.frame_edges()[k * per_part]
     return (
         f"the pointing or the background moved about {moment:.0f} s (mission time, +- {per_part * grid.dt_s:.0f} s): "
-        f"{up} places turn brighter there and {down} fainter; regions of this view may be steady sources that moved"
+        f"{up} places turn brighter there and {down} fainter; regions may be steady sources that moved"
     )
 
 
-def _images(photons: Photons, pi_range: tuple[int, int], frames: Frames, grid: Grid, per_part: int) -> Iterator[Ints]:
-    """Count the photons of each part of the time, shape (ny, nx) each."""
-    ny, nx, nt = grid.shape
-    y, x = photons.cells()
-    frame = photons.tick // grid.dt_ms
-    inside = (photons.pi >= pi_range[0]) & (photons.pi < pi_range[1]) & (frame >= 0) & (frame < nt)
-    inside &= (x >= grid.box.x0) & (x < grid.box.x1) & (y >= grid.box.y0) & (y < grid.box.y1)
+def _images(photons: Photons, pi_range: tuple[int, int], frames: Frames, grid: Grid, per_part: int) -> Ints:
+    """Count the photons of each part of the time, shape (parts, ny, nx)."""
+    whole, box = photons.box, grid.box
+    n_cells = whole.ny * whole.nx
+    index = np.flatnonzero((photons.pi >= pi_range[0]) & (photons.pi < pi_range[1]))
+    cell = np.repeat(np.arange(n_cells), np.diff(photons.offsets))[index]
+    frame = photons.tick[index] // grid.dt_ms
+    inside = (frame >= 0) & (frame < grid.nt)
     inside &= ~frames.rejected[np.where(inside, frame, 0)]
-    cell = (y[inside] - grid.box.y0) * nx + x[inside] - grid.box.x0
-    part = frame[inside] // per_part
-    for k in range(-(-nt // per_part)):
-        yield np.bincount(cell[part == k], minlength=ny * nx).reshape(ny, nx)
+    n_parts = -(-grid.nt // per_part)
+    n = np.bincount((frame // per_part * n_cells + cell)[inside], minlength=n_parts * n_cells)
+    n = n.reshape(n_parts, whole.ny, whole.nx)
+    return np.asarray(n[:, box.y0 - whole.y0 : box.y1 - whole.y0, box.x0 - whole.x0 : box.x1 - whole.x0])
 
 
-def _expected_images(expected: Expectation, grid: Grid, per_part: int) -> Iterator[Floats]:
-    """Sum the expected counts of each part of the time, shape (ny, nx) each."""
-    for first in range(0, grid.nt, per_part):
-        part = slice(first, first + per_part)
-        mu = np.zeros(grid.shape[:2])
-        for kind in (0, 1):
-            chosen = expected.kind[part] == kind
-            mu += expected.template[kind] * expected.rate[part][chosen].sum()
-            mu += expected.source[kind] * expected.live[part][chosen].sum()
-        yield mu
+def _expected_images(expected: Expectation, grid: Grid, per_part: int) -> Floats:
+    """Sum the expected counts of each part of the time, shape (parts, ny, nx)."""
+    first = np.arange(0, grid.nt, per_part)
+    mu = np.zeros((first.size, *grid.shape[:2]))
+    for kind in (0, 1):
+        chosen = expected.kind == kind
+        if chosen.any():
+            rate, live = (np.add.reduceat(values * chosen, first) for values in (expected.rate, expected.live))
+            mu += expected.template[kind] * rate[:, None, None] + expected.source[kind] * live[:, None, None]
+    return mu
 
 
-def _change(before: Ints, after: Ints, mu_before: Floats, mu_after: Floats) -> Floats:
+def _change(before: Ints, total: Ints, share: Floats) -> Floats:
     """Give by how many sigma each cell turned brighter, its own counts in all given; 0 where there are too few."""
-    share = (before + after) / np.maximum(mu_before + mu_after, 1e-9)
-    due_before, due_after = mu_before * share, mu_after * share
-    judged = np.minimum(due_before, due_after) >= COUNTS_MIN
-    ratio = np.zeros(before.shape)
-    for n, due in ((before, due_before), (after, due_after)):
-        ratio[judged] += 2 * special.xlogy(n[judged], n[judged] / due[judged])
-    return np.asarray(np.sign(after - due_after) * np.sqrt(np.maximum(ratio, 0)))
+    change = np.zeros(total.shape)
+    due = total * share
+    judged = np.flatnonzero(np.minimum(due, total - due) >= COUNTS_MIN)
+    n, due, total = before[judged], due[judged], total[judged]
+    ratio = special.xlogy(n, n / due) + special.xlogy(total - n, (total - n) / (total - due))
+    change[judged] = np.sign(due - n) * np.sqrt(np.maximum(2 * ratio, 0))
+    return change
 
 
 def _n_places(changed: NDArray[np.bool_]) -> int:

@@ -157,7 +157,8 @@ def _search_subset(subset: Subset, observation: Observation, config: ScanConfig,
     box = photons.box if config.rules.one_box else None
     loaded = backend.load(photons)
     maps = cache(lambda: _camera_maps(subset, config))
-    shared = _Shared(subset, photons, high, live, loaded, observation.sources, box, maps, config, backend)
+    detector = Detector(subset, live, config.rules, backend)
+    shared = _Shared(subset, photons, high, live, detector, loaded, observation.sources, box, maps, config, backend)
     return SubsetSearch(subset, files, _search_views(shared))
 
 
@@ -197,12 +198,14 @@ class _Shared:
     photons: Photons
     high: HighBackground
     live: LiveTime
+    detector: Detector
     loaded: Loaded
     sources: Sources | None
     box: Box | None  # None if each view has its own
     maps: Callable[[], tuple[CameraMap, ...]]  # made when the first region asks for them
     config: ScanConfig
     backend: Backend
+    moves: dict[tuple[int, int], str | None] = field(default_factory=dict)  # by band
 
 
 def _search_views(shared: _Shared) -> Iterator[ViewResult]:
@@ -251,9 +254,7 @@ def _search_view(
     n_rejected = n_events - int(images.sum())  # whose frames are of no kind
     search = Search(grid, frames, counts, images, disks, mask, expected, voxels, n_rejected)
     found = _describe(search, (pi_from, view.pi_hi), shared)
-    remark = None
-    if found:
-        remark = remark_on_moves(shared.photons, (pi_from, view.pi_hi), expected, frames, grid)
+    remark = _remark(search, found, (pi_from, view.pi_hi), shared)
     return ViewResult(view, None, "", n_events, spent, search, found, () if remark is None else (remark,))
 
 
@@ -276,6 +277,15 @@ def _flagged(
                 break
             expected = again
     return expected, counts.flag(expected, limits)
+
+
+def _remark(search: Search, found: tuple[Found, ...], pi_range: tuple[int, int], shared: _Shared) -> str | None:
+    """Say whether the field moved, where several regions may come of it; judged once for each band."""
+    if sum(one.parent is None for one in found) < 2:
+        return None
+    if pi_range not in shared.moves:
+        shared.moves[pi_range] = remark_on_moves(shared.photons, pi_range, search.expected, search.frames, search.grid)
+    return shared.moves[pi_range]
 
 
 def _grid(view: View, shared: _Shared) -> Grid:
@@ -323,7 +333,6 @@ def _describe(search: Search, pi_range: tuple[int, int], shared: _Shared) -> tup
         return ()
     image = search.images.sum(axis=0)
     by_camera = counts.by_camera(voxels)
-    detector = Detector(shared.subset, shared.live, rules, shared.backend)
     gathered = regions(voxels, image, photons, pi_range, expected, frames, grid, rules)
     places = [
         locate(one, voxels, photons, pi_range, expected, frames, grid, plane, rules, shared.maps()) for one in gathered
@@ -340,7 +349,7 @@ def _describe(search: Search, pi_range: tuple[int, int], shared: _Shared) -> tup
                 light_curve(region.box, counts, expected, frames, grid, rules),
                 by_camera[region.members].sum(axis=0),
                 int(image.ravel()[cells].sum()),
-                detector.facts(region, voxels, photons, pi_range, grid),
+                shared.detector.facts(region, voxels, photons, pi_range, grid),
                 parent[region.label],
             )
         )
