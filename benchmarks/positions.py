@@ -1,9 +1,10 @@
 """Whether places are as good as their errors say: offsets over errors of made-up sources.
 
     scripts/positions [--n 300] [--seed 3001] [--counts 20 60 200 800 2700] [--where open gap ...] [--cameras all m1 pn]
+                      [--cores 4 9]
 
-Sources have King profiles whose core (4 to 9 arcsec) and slope (1.4 to 1.6) are drawn and not told, on a flat
-background, on maps of the simulator with bad columns and pixels. ``open``: no hole anywhere. ``gap`` and
+Sources have King profiles whose core (--cores, arcsec) and slope (1.4 to 1.6) are drawn and not told, on a flat
+background, on detectors of the simulator with bad columns and pixels. ``open``: no hole anywhere. ``gap`` and
 ``column``: the source lies within 10 arcsec of a gap between CCDs, or of a bad column. ``blind``: as gap, and the fit
 knows of no holes. Offsets over errors should follow a Rayleigh distribution.
 """
@@ -31,7 +32,6 @@ SHARE = {"pn": 0.58, "m1": 0.21, "m2": 0.21}
 BACKGROUND = 1e-3  # events per arcsec^2, all cameras together
 HALF_ARCSEC = 80.0
 POSITION_ANGLE_DEG = 37.0
-CORES = (4.0, 9.0)
 SLOPES = (1.4, 1.6)
 SENT = 8  # photons sent for each that should be detected: holes take the rest
 BELIEVED_ARCSEC = 30.0  # a cell and its neighbours, as xscan.position.locate
@@ -108,13 +108,18 @@ def choose_place(rng: np.random.Generator, field: Field, where: str) -> tuple[fl
 
 
 def draw(
-    rng: np.random.Generator, counts: float, where: str, names: tuple[str, ...], fields: dict[str, Field]
+    rng: np.random.Generator,
+    counts: int,
+    where: str,
+    names: tuple[str, ...],
+    fields: dict[str, Field],
+    cores: tuple[float, float],
 ) -> tuple[float, float, Spots]:
     """Draw a source and its events: on average ``counts`` of the source are detected."""
     x0, y0 = (0.0, 0.0) if where == "open" else choose_place(rng, fields[str(rng.choice(names))], where)
     share = np.array([SHARE[name] for name in names])
     share /= share.sum()
-    core, slope = rng.uniform(*CORES), rng.uniform(*SLOPES)
+    core, slope = rng.uniform(*cores), rng.uniform(*SLOPES)
     n, m = SENT * counts, rng.poisson(BACKGROUND * (2 * HALF_ARCSEC) ** 2)
     radius = core * np.sqrt(rng.random(n) ** (1 / (1 - slope)) - 1)
     angle = rng.uniform(0, 2 * np.pi, n)
@@ -134,13 +139,19 @@ def draw(
 
 
 def measure(
-    rng: np.random.Generator, n: int, counts: int, where: str, names: tuple[str, ...], fields: dict[str, Field]
+    rng: np.random.Generator,
+    n: int,
+    counts: int,
+    where: str,
+    names: tuple[str, ...],
+    fields: dict[str, Field],
+    cores: tuple[float, float] = (4.0, 9.0),
 ) -> tuple[Floats, Floats, int]:
     """Give offsets and errors of n sources, and how many have no place near the cell that holds them."""
     known = () if where in ("open", "blind") else tuple(fields[name].learnt for name in names)
     found, lost = [], 0
     for _ in range(n):
-        x0, y0, spots = draw(rng, counts, "gap" if where == "blind" else where, names, fields)
+        x0, y0, spots = draw(rng, counts, "gap" if where == "blind" else where, names, fields, cores)
         cell = (x0 + rng.uniform(-10, 10), y0 + rng.uniform(-10, 10))
         bounds = tuple(middle + side * BELIEVED_ARCSEC for middle in cell for side in (-1, 1))
         fit = place_source(spots, cell, bounds, known)
@@ -160,16 +171,19 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[20, 60, 200, 800, 2700])
     parser.add_argument("--where", nargs="+", default=["open", "gap", "column", "blind"])
     parser.add_argument("--cameras", nargs="+", default=["all", "m1", "pn"])
+    parser.add_argument("--cores", type=float, nargs=2, default=[4.0, 9.0], help="smallest and largest, arcsec")
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
     fields = {name: make_field(rng, name) for name in CAMERAS}
-    print(f"seed {args.seed}, {args.n} sources a line; ratio: median offset/error over a Rayleigh's (1.177)")
+    low, high = args.cores
+    print(f"seed {args.seed}, {args.n} sources a line, cores {low:g} to {high:g} arcsec")
+    print("ratio: median offset/error over a Rayleigh's (1.177)")
     print("where    cameras  counts  no place  offset/arcsec  ratio  rms    > 3.5    KS p")
     for where in args.where:
         for cameras in args.cameras:
             names = CAMERAS if cameras == "all" else (cameras,)
             for counts in args.counts:
-                offset, error, lost = measure(rng, args.n, counts, where, names, fields)
+                offset, error, lost = measure(rng, args.n, counts, where, names, fields, (low, high))
                 ratio = offset / error
                 print(
                     f"{where:8s} {cameras:7s} {counts:7d} {lost:9d} {np.median(offset):14.2f} "

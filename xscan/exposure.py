@@ -22,7 +22,9 @@ Ints = NDArray[np.int64]
 
 COLUMNS_ROWS = {"pn": (64, 200), "m1": (600, 600), "m2": (600, 600)}
 PIXEL_ARCSEC = {"pn": 4.1, "m1": 1.1, "m2": 1.1}
-STEP_ARCSEC = {"pn": 2.05, "m1": 1.1, "m2": 1.1}  # of the points tried
+STEP_ARCSEC = {"pn": 2.05, "m1": 1.1, "m2": 1.1}  # of the points tried near the middle; farther out twice that
+FINE_ARCSEC = 24.0
+MERGED_ARCSEC = (2.2, 6.6)  # points that share a square are one, near the middle and farther out
 SAMPLE = 20_000  # events of a list from which its maps are learnt
 CCD_EVENTS_MIN = 10
 EDGE_EVENTS = 10.0  # where so many events are due beyond the outermost, the CCD ends there
@@ -145,16 +147,23 @@ class CameraMap:
 
     def _holes(self, x: float, y: float, radius: float) -> Holes:
         step = STEP_ARCSEC[self.camera]
-        side = np.arange(-int(radius / step), int(radius / step) + 1) * step
-        dx, dy = np.tile(side, side.size), np.repeat(side, side.size)
-        inside = dx * dx + dy * dy < radius * radius
-        px, py = x + dx[inside], y + dy[inside]
+        near = min(radius, FINE_ARCSEC)
+        parts = [self._dark(x, y, 0.0, near, step), self._dark(x, y, near, radius, 2 * step)]
+        merged = [_merged(px, py, area, size) for (px, py, area), size in zip(parts, MERGED_ARCSEC, strict=True)]
+        px, py, area = (np.concatenate(columns) for columns in zip(*merged, strict=True))
+        return Holes(px, py, area, np.full(px.size, CAMERAS.index(self.camera), np.uint8))
+
+    def _dark(self, x: float, y: float, inner: float, outer: float, step: float) -> tuple[Floats, Floats, float]:
+        """Find the points of a grid in a ring around a place that are not seen, and the area of each."""
+        side = np.arange(-int(outer / step), int(outer / step) + 1) * step
+        r2 = side * side + (side * side)[:, None]
+        row, column = np.nonzero((r2 < outer * outer) & (r2 >= inner * inner))
+        px, py = x + side[column], y + side[row]
         dark = np.ones(px.size, bool)
         for ccd in self.ccds:
-            if _reaches(ccd, x, y, radius):
+            if _reaches(ccd, x, y, outer):
                 dark &= ~self._seen(ccd, px, py)
-        px, py = px[dark], py[dark]
-        return Holes(px, py, np.full(px.size, step * step), np.full(px.size, CAMERAS.index(self.camera), np.uint8))
+        return px[dark], py[dark], step * step
 
     def _seen(self, ccd: CcdMap, x: Floats, y: Floats) -> NDArray[np.bool_]:
         rawx, rawy = (np.rint(raw).astype(np.int64) for raw in ccd.raw(x, y))
@@ -177,6 +186,18 @@ def beyond(x: float, y: float, radius: float, camera: int) -> Holes:
     area = 2 * np.pi * (outer - inner) * middle / RING_X.size
     px, py = x + (middle[:, None] * RING_X).ravel(), y + (middle[:, None] * RING_Y).ravel()
     return Holes(px, py, np.repeat(area, RING_X.size), np.full(px.size, camera, np.uint8))
+
+
+def _merged(x: Floats, y: Floats, area: float, size: float) -> tuple[Floats, Floats, Floats]:
+    """Put points that share a square of some size together: their middle, and their area."""
+    if x.size == 0:
+        return x, y, x
+    column, row = (np.floor((at - at.min()) / size).astype(np.int64) for at in (x, y))
+    square = row * (int(column.max()) + 1) + column
+    n = np.bincount(square)
+    some = n > 0
+    n = n[some]
+    return np.bincount(square, x)[some] / n, np.bincount(square, y)[some] / n, n * area
 
 
 def _fit_map(number: int, camera: str, pixel: Ints, x: Ints, y: Ints, crpix: float) -> CcdMap | None:

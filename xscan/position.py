@@ -46,7 +46,7 @@ HOLE_ERROR = 0.2
 HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, profile and neighbours decide
 ITERATIONS = 400
 LEAP = 1.6  # steps of expectation maximisation are short: so many at once
-SETTLED = 1e-3  # arcsec, and relative for the width
+SETTLED = 3e-3  # arcsec, and relative for the width
 STARTS = 25
 GRID_ARCSEC = (-16.0, -8.0, 0.0, 8.0, 16.0)
 GUESSED_WITH = 300  # events, and holes: the start need not be exact
@@ -269,10 +269,12 @@ def _holes_around(middle: tuple[float, float], spots: Spots, maps: Sequence[Came
 def _likeliest(spots: Spots, holes: Holes, guess: tuple[float, float], believed: Bounds) -> tuple[float, float]:
     """Choose the most likely of a guess and, where they are believed, places around it and those of some events."""
     n_cameras = len(CAMERAS)
-    events = [(x, y) for x, y in zip(spots.x.tolist(), spots.y.tolist(), strict=True) if _inside(x, y, believed)]
+    x0, x1, y0, y1 = believed
+    inside = np.flatnonzero((spots.x >= x0) & (spots.x <= x1) & (spots.y >= y0) & (spots.y <= y1))
+    inside = inside[:: 1 + inside.size // STARTS]
     around = [(guess[0] + dx, guess[1] + dy) for dx in GRID_ARCSEC for dy in GRID_ARCSEC]
     around = [place for place in around if _inside(*place, believed)]
-    places = np.array([guess, *around, *events[:: 1 + len(events) // STARTS]])
+    places = np.concatenate([[guess, *around], np.stack([spots.x[inside], spots.y[inside]], axis=1)])
     some, few = 1 + len(spots.x) // GUESSED_WITH, 1 + len(holes.x) // GUESSED_WITH
     points = _Points.of(spots.every(some), holes.every(few))
     x, y = places[:, :1], places[:, 1:]
