@@ -243,7 +243,9 @@ def _search_view(
     voxels = counts.flag(expected, thresholds(shared.config.sigma, counts.n_max()))
     n_rejected = n_events - int(images.sum())  # whose frames are of no kind
     search = Search(grid, frames, counts, images, disks, mask, expected, voxels, n_rejected)
-    found = _describe(search, shared.photons, (pi_from, view.pi_hi), plane, shared.detectors, shared.config)
+    found = _describe(
+        search, shared.photons, (pi_from, view.pi_hi), plane, shared.detectors, shared.config, shared.backend
+    )
     return ViewResult(view, None, "", n_events, spent, search, found)
 
 
@@ -293,6 +295,7 @@ def _describe(
     plane: TangentPlane,
     detectors: tuple[Detector, ...],
     config: ScanConfig,
+    backend: Backend,
 ) -> tuple[Found, ...]:
     """Gather regions, place them, and extract their light curves."""
     grid, counts = search.grid, search.counts
@@ -307,17 +310,9 @@ def _describe(
         )
         total = int(image.ravel()[cells].sum())
         place = locate(
-            region,
-            search.voxels,
-            photons,
-            pi_range,
-            search.expected,
-            search.frames,
-            grid,
-            plane,
-            config.rules,
-            detectors,
-        )
+            region, search.voxels, photons, pi_range, search.expected, search.frames, grid, plane, config.rules,
+            detectors, backend.settle,
+        )  # fmt: skip
         curve = light_curve(region.box, counts, search.expected, search.frames, grid, config.rules)
         found.append(
             Found(region, place, locate_cells(region, grid, plane), curve, by_camera[region.members].sum(axis=0), total)
