@@ -8,13 +8,15 @@ from fake import binned, joined
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from xscan.backends import Backend, get_backend
 from xscan.config import Rules
 from xscan.detect import Region
 from xscan.exposure import Holes, beyond
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
-from xscan.position import RADIUS_ARCSEC, WIDER, WIDER_SPREAD, Spots, fit_place, locate, locate_cells, place_source
-from xscan.psf import KING_SLOPE, cores_arcsec, king
+from xscan.pointfit import WIDER, WIDER_SPREAD, Points, Spots, density
+from xscan.position import RADIUS_ARCSEC, fit_place, locate, locate_cells, place_source
+from xscan.psf import KING_SLOPE, cores_arcsec
 from xscan.sky import TangentPlane, separation_arcsec
 
 Floats = NDArray[np.float64]
@@ -36,8 +38,8 @@ def draw(
     angle = rng.uniform(0, 2 * np.pi, n)
     px = np.concatenate([x + radius * np.cos(angle), rng.uniform(-HALF, HALF, m)])
     py = np.concatenate([y + radius * np.sin(angle), rng.uniform(-HALF, HALF, m)])
-    density = np.maximum(background, 0.1) / 100**2 * SHARE[camera]
-    return Spots(px, py, camera, cores_arcsec(camera, np.full(n + m, 1200), 3.0), density)
+    expected = np.maximum(background, 0.1) / 100**2 * SHARE[camera]
+    return Spots(px, py, camera, cores_arcsec(camera, np.full(n + m, 1200), 3.0), expected)
 
 
 def place(spots: Spots, guess: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float, float] | None:
@@ -96,12 +98,13 @@ def test_the_fit_is_the_maximum_of_the_likelihood(rng: np.random.Generator) -> N
 
     def minus_log_likelihood(p: Floats) -> float:
         width, strength = np.exp(p[2]), np.exp(p[3:])
+        extent2 = np.where(holes.area < 100, holes.area / (2 * np.pi), 0.0)
         f = [
-            king(1 + ((at.x - p[0]) ** 2 + (at.y - p[1]) ** 2) / (width**2 * core2), width**2 * core2)
-            for at, core2 in ((spots, spots.core**2), (holes, mean2))
+            density((at.x - p[0]) ** 2 + (at.y - p[1]) ** 2 + more, width**2 * core2)
+            for at, core2, more in ((spots, spots.core**2, 0.0), (holes, mean2, extent2))
         ]
         seen = strength.sum() - (strength[holes.camera] * f[1] * holes.area).sum()
-        prior = ((width / WIDER) + (WIDER / width) - 2) / 2 / WIDER_SPREAD**2
+        prior = ((width / WIDER) + (WIDER / width)) / 2 / WIDER_SPREAD**2
         return float(seen + prior - np.log(strength[spots.camera] * f[0] + spots.background).sum())
 
     start = np.array([3.0, -4.0, 0.0, *np.log(40 * SHARE)])
@@ -111,6 +114,21 @@ def test_the_fit_is_the_maximum_of_the_likelihood(rng: np.random.Generator) -> N
     fit = fit_place(spots, holes, (0.0, 0.0))
     assert fit is not None
     assert fit[:2] == pytest.approx(best.x[:2], abs=0.02)
+
+
+def test_every_backend_settles_on_the_same_place(backend: Backend, rng: np.random.Generator) -> None:
+    numpy = get_backend("numpy")
+    for counts in (3, 20, 400):
+        for _ in range(5):
+            spots = draw(rng, counts, 10).within(0.0, 0.0, RADIUS_ARCSEC)
+            strip = np.arange(-30.0, 30.0, 2.0)
+            gap = [Holes(strip * 0 + 5, strip, strip * 0 + 30, np.full(strip.size, c, np.uint8)) for c in range(3)]
+            points = Points.of(spots, Holes.joined([*gap, *(beyond(0.0, 0.0, RADIUS_ARCSEC, c) for c in range(3))]))
+            one, other = numpy.settle(points, (2.0, 3.0)), backend.settle(points, (2.0, 3.0))
+            assert (one is None) == (other is None)
+            if one is not None and other is not None:
+                assert one[:3] == other[:3]
+                np.testing.assert_array_equal(one[3], other[3])
 
 
 def test_few_photons_say_nothing(rng: np.random.Generator) -> None:

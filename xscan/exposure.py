@@ -155,7 +155,7 @@ class CameraMap:
 
     def _dark(self, x: float, y: float, inner: float, outer: float, step: float) -> tuple[Floats, Floats, float]:
         """Find the points of a grid in a ring around a place that are not seen, and the area of each."""
-        side = np.arange(-int(outer / step), int(outer / step) + 1) * step
+        side = np.asarray(np.arange(-int(outer / step), int(outer / step) + 1) * step, np.float64)
         r2 = side * side + (side * side)[:, None]
         row, column = np.nonzero((r2 < outer * outer) & (r2 >= inner * inner))
         px, py = x + side[column], y + side[row]
@@ -197,7 +197,8 @@ def _merged(x: Floats, y: Floats, area: float, size: float) -> tuple[Floats, Flo
     n = np.bincount(square)
     some = n > 0
     n = n[some]
-    return np.bincount(square, x)[some] / n, np.bincount(square, y)[some] / n, n * area
+    middle_x, middle_y = (np.bincount(square, at)[some] / n for at in (x, y))
+    return middle_x, middle_y, np.asarray(n * area, np.float64)
 
 
 def _fit_map(number: int, camera: str, pixel: Ints, x: Ints, y: Ints, crpix: float) -> CcdMap | None:

@@ -20,10 +20,22 @@ from xscan.detect import Region
 from xscan.exposure import PIXEL_ARCSEC, CameraMap, Holes, beyond
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
-from xscan.psf import KING_SLOPE, cores_arcsec, king
+from xscan.pointfit import (
+    DENSITY_MIN,
+    HIDDEN_MAX,
+    PHOTONS_MIN,
+    WIDER,
+    WIDER_SPREAD,
+    Points,
+    Settle,
+    Spots,
+    density,
+    settle,
+)
+from xscan.psf import KING_SLOPE, cores_arcsec
 from xscan.sky import SKY_PIXEL_ARCSEC, TangentPlane
 
-__all__ = ["RADIUS_ARCSEC", "Place", "Spots", "fit_place", "locate", "locate_cells", "place_source"]
+__all__ = ["RADIUS_ARCSEC", "Place", "fit_place", "locate", "locate_cells", "place_source"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.uint8]
@@ -32,27 +44,15 @@ Bounds = tuple[float, float, float, float]
 RADIUS_ARCSEC = 45.0
 """Events this far from the first guess take part."""
 
-WIDER = 1.2
-WIDER_SPREAD = 0.4
-"""How much wider images are than published on axis, and the spread of that, before the photons are asked."""
-
-HIDDEN_MAX = 4.0
-"""So many times the photons seen may be lost in holes: else a source behind one could be of any strength."""
-
-PHOTONS_MIN = 3.0
 FEW_PHOTONS = 4.0
 MISFIT_PHOTONS = 150.0
 HOLE_ERROR = 0.2
 HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, profile and neighbours decide
-ITERATIONS = 400
-LEAP = 1.6  # steps of expectation maximisation are short: so many at once
-SETTLED = 3e-3  # arcsec, and relative for the width
 STARTS = 25
 GRID_ARCSEC = (-16.0, -8.0, 0.0, 8.0, 16.0)
 GUESSED_WITH = 300  # events, and holes: the start need not be exact
 MIDDLES_ARCSEC = 8.0
 RECENTRED_ARCSEC = 20.0
-DENSITY_MIN = 1e-6  # 1/arcsec^2: background where none is expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,38 +76,6 @@ class Place:
     error_arcsec: float
 
 
-@dataclass(frozen=True, slots=True)
-class Spots:
-    """Events near a source, shape (n,) each.
-
-    Attributes
-    ----------
-    x, y : float64
-        arcsec on the tangent plane, from its reference point.
-    camera : uint8
-        Index into :data:`~xscan.model.CAMERAS`.
-    core : float64
-        Core of the published profile of slope 1.5, arcsec.
-    background : float64
-        Density of this camera's events expected without the source, 1/arcsec^2, > 0.
-    """
-
-    x: Floats
-    y: Floats
-    camera: Ints
-    core: Floats
-    background: Floats
-
-    def within(self, x: float, y: float, radius: float) -> Spots:
-        """Give those within a radius of a place."""
-        near = (self.x - x) ** 2 + (self.y - y) ** 2 < radius**2
-        return Spots(*(getattr(self, name)[near] for name in self.__slots__))
-
-    def every(self, step: int) -> Spots:
-        """Give one of so many."""
-        return Spots(*(getattr(self, name)[::step] for name in self.__slots__))
-
-
 def locate_cells(region: Region, grid: Grid, plane: TangentPlane) -> Place:
     """Give the place of a region's count-weighted centroid of cells.
 
@@ -129,6 +97,7 @@ def locate(
     plane: TangentPlane,
     rules: Rules,
     maps: Sequence[CameraMap] = (),
+    settle: Settle = settle,
 ) -> Place:
     """Give a region's place on the sky, fitted to its photons.
 
@@ -147,6 +116,8 @@ def locate(
     rules : Rules
     maps : sequence of CameraMap
         Where each camera sees nothing; a camera that is not among them is taken to see everything.
+    settle : callable
+        :func:`xscan.pointfit.settle`, or a backend's.
 
     Returns
     -------
@@ -166,7 +137,7 @@ def locate(
     low_x, high_x = grid.to_pixel([region.box.x0 - 1.5, region.box.x1 + 0.5])
     low_y, high_y = grid.to_pixel([region.box.y0 - 1.5, region.box.y1 + 0.5])
     x0, x1, y0, y1 = ((float(edge) - plane.crpix) * SKY_PIXEL_ARCSEC for edge in (low_x, high_x, low_y, high_y))
-    fit = place_source(spots, start, (x0, x1, y0, y1), maps)
+    fit = place_source(spots, start, (x0, x1, y0, y1), maps, settle)
     if fit is None:
         return cells
     x_px, y_px = plane.crpix + fit[0] / SKY_PIXEL_ARCSEC, plane.crpix + fit[1] / SKY_PIXEL_ARCSEC
@@ -212,15 +183,19 @@ def _spots_near(
         its_own = np.isin(y * np.int64(grid.box.nx) + x, hidden)
         mu = np.where(its_own, expected.without_sources().at(y, x, frame), mu)
     camera = photons.camera[index]
-    density = np.maximum(mu * share[camera] / grid.cell_arcsec**2, DENSITY_MIN)
+    background = np.maximum(mu * share[camera] / grid.cell_arcsec**2, DENSITY_MIN)
     px, py = ((column[index].astype(float) - plane.crpix) * SKY_PIXEL_ARCSEC for column in (photons.x_px, photons.y_px))
     middle = [(float(grid.to_pixel(centre)) - plane.crpix) * SKY_PIXEL_ARCSEC for centre in (region.x, region.y)]
     off_axis_arcmin = math.hypot(*middle) / 60  # REF?CRVL is RA_PNT, DEC_PNT in the archive's lists
-    return Spots(px, py, camera, cores_arcsec(camera, photons.pi[index], off_axis_arcmin), density)
+    return Spots(px, py, camera, cores_arcsec(camera, photons.pi[index], off_axis_arcmin), background)
 
 
 def place_source(
-    spots: Spots, guess: tuple[float, float], believed: Bounds, maps: Sequence[CameraMap]
+    spots: Spots,
+    guess: tuple[float, float],
+    believed: Bounds,
+    maps: Sequence[CameraMap],
+    settle: Settle = settle,
 ) -> tuple[float, float, float] | None:
     """Find the most likely place of a source among events: a start, then :func:`fit_place` on a circle of events.
 
@@ -232,6 +207,7 @@ def place_source(
     believed : (float, float, float, float)
         Smallest and largest x, smallest and largest y of a place that is believed, arcsec.
     maps : sequence of CameraMap
+    settle : callable
 
     Returns
     -------
@@ -246,7 +222,7 @@ def place_source(
     if (start[0] - middle[0]) ** 2 + (start[1] - middle[1]) ** 2 > RECENTRED_ARCSEC**2:
         middle = _rounded(start)
         holes = _holes_around(middle, spots, maps)
-    fit = fit_place(spots.within(*middle, RADIUS_ARCSEC), holes, start)
+    fit = fit_place(spots.within(*middle, RADIUS_ARCSEC), holes, start, settle)
     return fit if fit is not None and _inside(*fit[:2], believed) else None
 
 
@@ -276,21 +252,23 @@ def _likeliest(spots: Spots, holes: Holes, guess: tuple[float, float], believed:
     around = [place for place in around if _inside(*place, believed)]
     places = np.concatenate([[guess, *around], np.stack([spots.x[inside], spots.y[inside]], axis=1)])
     some, few = 1 + len(spots.x) // GUESSED_WITH, 1 + len(holes.x) // GUESSED_WITH
-    points = _Points.of(spots.every(some), holes.every(few))
+    points = Points.of(spots.every(some), holes.every(few))
     x, y = places[:, :1], places[:, 1:]
-    f = _density((points.x - x) ** 2 + (points.y - y) ** 2, WIDER * WIDER * points.core2)
+    f = density((points.x - x) ** 2 + (points.y - y) ** 2 + points.extent2, WIDER * WIDER * points.core2)
     strength = np.tile(np.bincount(spots.camera, minlength=n_cameras) / 2, (len(places), 1))
     for camera in range(n_cameras):  # what falls into holes must be sent too
         mine = points.group == camera + n_cameras
         missed = (f[:, mine] * points.area[mine]).sum(axis=1)
         strength[:, camera] /= np.maximum(1 - missed, 1 / (1 + HIDDEN_MAX))
     mine = points.group < n_cameras
-    density = strength[:, points.group[mine]] * f[:, mine] + points.background[mine]
-    best = places[int(np.argmax(np.log(density).sum(axis=1)))]
+    light = strength[:, points.group[mine]] * f[:, mine] + points.background[mine]
+    best = places[int(np.argmax(np.log(light).sum(axis=1)))]
     return float(best[0]), float(best[1])
 
 
-def fit_place(spots: Spots, holes: Holes, start: tuple[float, float]) -> tuple[float, float, float] | None:
+def fit_place(
+    spots: Spots, holes: Holes, start: tuple[float, float], settle: Settle = settle
+) -> tuple[float, float, float] | None:
     """Fit the place of a point source to photons.
 
     Parameters
@@ -300,6 +278,8 @@ def fit_place(spots: Spots, holes: Holes, start: tuple[float, float]) -> tuple[f
         Where there could be no event, with what lies beyond the events' circle.
     start : (float, float)
         A first guess, arcsec.
+    settle : callable
+        :func:`xscan.pointfit.settle`, or a backend's.
 
     Returns
     -------
@@ -308,12 +288,6 @@ def fit_place(spots: Spots, holes: Holes, start: tuple[float, float]) -> tuple[f
 
     Notes
     -----
-    Maximum of the extended likelihood, over place, width and one strength s for each camera, of
-    ``sum log(s f(r_i) + b_i) - s (1 - integral of f over the holes)``, by expectation maximisation: f is a
-    two-dimensional t distribution, for which each step is a weighted mean, and the photons that fell into
-    holes are added where they are expected. The width is one factor on all published cores; its prior is
-    about normal in the logarithm, written without one.
-
     The error comes from the curvature of the likelihood at its maximum, averaged with what is expected of
     so many photons and these holes: a handful may happen to lie close together. Its variance is multiplied by
     how much more the photons pull the place about than the profile lets them (the sandwich estimator over
@@ -323,93 +297,16 @@ def fit_place(spots: Spots, holes: Holes, start: tuple[float, float]) -> tuple[f
     """
     if len(spots.x) < PHOTONS_MIN:
         return None
-    points = _Points.of(spots, holes)
-    (px, py), width, n_cameras = start, WIDER, len(CAMERAS)
-    strength = np.bincount(spots.camera, minlength=n_cameras) / 2
-    for _ in range(ITERATIONS):
-        r2, wide2 = (points.x - px) ** 2 + (points.y - py) ** 2, width * width * points.core2
-        member = points.members(strength, _density(r2, wide2))
-        sent, missed = np.bincount(points.group, member, 2 * n_cameras).reshape(2, n_cameras)
-        if float(sent.sum()) < PHOTONS_MIN / 2:
-            return None
-        seen = np.minimum(1.0, HIDDEN_MAX * sent / np.maximum(missed, DENSITY_MIN))
-        if seen.min() < 1:
-            member[len(spots.x) :] *= seen[holes.camera]
-        strength = sent + seen * missed
-        weight = member / (r2 + wide2)
-        weights = float(weight.sum())  # no dot products: BLAS would start threads for them
-        qx, qy = float((weight * points.x).sum()) / weights, float((weight * points.y).sum()) / weights
-        spread = 2 * KING_SLOPE * float((weight * r2).sum())
-        spread -= (width / WIDER - WIDER / width) / 2 / WIDER_SPREAD**2
-        growth = math.sqrt(max(spread / (2 * float(strength.sum())), 0.25))
-        step_x, step_y, grown = LEAP * (qx - px), LEAP * (qy - py), LEAP * (growth - 1)
-        px, py, width = px + step_x, py + step_y, width * (1 + grown)
-        moved = max(abs(step_x), abs(step_y), abs(grown))
-        if moved < SETTLED:
-            break
-    else:
+    points = Points.of(spots, holes)
+    settled = settle(points, start)
+    if settled is None:
         return None
+    px, py, width, strength = settled
     error = _error(points, (px, py, width), strength)
     return None if error is None else (px, py, error)
 
 
-@dataclass(frozen=True, slots=True)
-class _Points:
-    """Events, then places without events, shape (n + k,) each.
-
-    Attributes
-    ----------
-    x, y : float64
-    core2 : float64
-        Square of the published core, arcsec^2; for holes the mean of their camera's events.
-    group : int64
-        Number of the camera, plus the number of cameras for holes.
-    area : float64
-        1 for events; of holes, arcsec^2.
-    event : float64
-        1 for events, 0 for holes.
-    background : float64
-        Of events; 1 for holes.
-    """
-
-    x: Floats
-    y: Floats
-    core2: Floats
-    group: NDArray[np.int64]
-    area: Floats
-    event: Floats
-    background: Floats
-
-    @classmethod
-    def of(cls, spots: Spots, holes: Holes) -> _Points:
-        n, n_cameras = len(spots.x), len(CAMERAS)
-        core2 = spots.core**2
-        counts = np.maximum(np.bincount(spots.camera, minlength=n_cameras), 1)
-        mean = np.bincount(spots.camera, core2, n_cameras) / counts
-        mean[mean == 0] = 1.0  # a camera without events: its holes count for nothing
-        none, one = np.zeros(len(holes.x)), np.ones(n)
-        return cls(
-            np.concatenate([spots.x, holes.x]),
-            np.concatenate([spots.y, holes.y]),
-            np.concatenate([core2, mean[holes.camera]]),
-            np.concatenate([spots.camera.astype(np.int64), holes.camera.astype(np.int64) + n_cameras]),
-            np.concatenate([one, holes.area]),
-            np.concatenate([one, none]),
-            np.concatenate([spots.background, none + 1]),
-        )
-
-    def members(self, strength: Floats, density: Floats) -> Floats:
-        """Give the probability that an event is the source's, and the source's photons expected in each hole."""
-        source = np.tile(strength, 2)[self.group] * density
-        return np.asarray(source * self.area / (source * self.event + self.background))
-
-
-def _density(r2: Floats, wide2: Floats) -> Floats:
-    """Give a source's density, 1/arcsec^2, for squares of distance and of core."""
-    return king(1 + r2 / wide2, wide2)
-
-
-def _error(points: _Points, fitted: tuple[float, float, float], strength: Floats) -> float | None:
+def _error(points: Points, fitted: tuple[float, float, float], strength: Floats) -> float | None:
     """Give the error along each axis from the information on x, y, log width and the log strengths."""
     n_cameras, width = len(CAMERAS), fitted[2]
     f, slopes, bends = _derivatives(points, fitted)
@@ -463,7 +360,7 @@ def _error(points: _Points, fitted: tuple[float, float, float], strength: Floats
     return math.sqrt(variance * misfit * (1 + FEW_PHOTONS / n) + _pixel_error(points, fitted, member) ** 2)
 
 
-def _pixel_error(points: _Points, fitted: tuple[float, float, float], member: Floats) -> float:
+def _pixel_error(points: Points, fitted: tuple[float, float, float], member: Floats) -> float:
     """Give what holes add because an event's place within its pixel is random, arcsec.
 
     The profile is fitted as if places were known; the mistake is of the order of pixel^2 / core, and holes
@@ -476,13 +373,11 @@ def _pixel_error(points: _Points, fitted: tuple[float, float, float], member: Fl
     return HOLE_ERROR * lost / float((member * points.event).sum())
 
 
-def _derivatives(
-    points: _Points, fitted: tuple[float, float, float]
-) -> tuple[Floats, list[Floats], list[list[Floats]]]:
+def _derivatives(points: Points, fitted: tuple[float, float, float]) -> tuple[Floats, list[Floats], list[list[Floats]]]:
     """Give f, and its first and second derivatives by x, y and log width over f."""
     px, py, width = fitted
     dx, dy, wide2 = points.x - px, points.y - py, width * width * points.core2
-    r2 = dx * dx + dy * dy
+    r2 = dx * dx + dy * dy + points.extent2
     outside = r2 / (r2 + wide2)  # 0 at the place, 1 far away
     rise = 2 * KING_SLOPE / (r2 + wide2)
     bend = rise * (2 * (KING_SLOPE + 1) / (r2 + wide2))
@@ -490,7 +385,7 @@ def _derivatives(
     turn = wide - 2 * (1 - outside)
     xx, yy, xy = bend * dx * dx - rise, bend * dy * dy - rise, bend * dx * dy
     xw, yw, ww = rise * dx * turn, rise * dy * turn, wide * wide - 4 * KING_SLOPE * outside * (1 - outside)
-    return _density(r2, wide2), [rise * dx, rise * dy, wide], [[xx, xy, xw], [xy, yy, yw], [xw, yw, ww]]
+    return density(r2, wide2), [rise * dx, rise * dy, wide], [[xx, xy, xw], [xy, yy, yw], [xw, yw, ww]]
 
 
 def _variances(information: Floats) -> tuple[float, float, float] | None:

@@ -334,8 +334,9 @@ def _describe(search: Search, pi_range: tuple[int, int], shared: _Shared) -> tup
     image = search.images.sum(axis=0)
     by_camera = counts.by_camera(voxels)
     gathered = regions(voxels, image, photons, pi_range, expected, frames, grid, rules)
+    maps, settle = shared.maps(), shared.backend.settle
     places = [
-        locate(one, voxels, photons, pi_range, expected, frames, grid, plane, rules, shared.maps()) for one in gathered
+        locate(one, voxels, photons, pi_range, expected, frames, grid, plane, rules, maps, settle) for one in gathered
     ]
     parent = parents(gathered, places, voxels, by_camera, photons, pi_range, expected, grid)
     found = []

@@ -22,6 +22,7 @@ from xscan.errors import ConfigError, DeviceError
 from xscan.grid import Box, Grid
 from xscan.model import EventList, Expectation, GoodTime, Photons, Voxels
 from xscan.photons import Gate
+from xscan.pointfit import Points, Settled
 
 __all__ = ["BACKENDS", "Backend", "Counts", "Loaded", "cpu_backend", "get_backend"]
 
@@ -106,6 +107,10 @@ class Backend(Protocol):
 
     def live_seconds(self, edges: NDArray[np.float64], good: GoodTime) -> NDArray[np.float64]:
         """Give the live time of one CCD in each frame; as :func:`xscan.goodtime.live_seconds`."""
+        ...
+
+    def settle(self, points: Points, start: tuple[float, float]) -> Settled | None:
+        """Find the place of a source among photons; as :func:`xscan.pointfit.settle`."""
         ...
 
     def load(self, photons: Photons) -> Loaded:

@@ -53,6 +53,7 @@ class CudaBackend:
     def __init__(self, device: Device, host: Backend, cube_bytes: int | None = None) -> None:
         self.select, self.drop, self.merge, self.band_curve = host.select, host.drop, host.merge, host.band_curve
         self.silences, self.live_curve, self.live_seconds = host.silences, host.live_curve, host.live_seconds
+        self.settle = host.settle
         self._workspace = Workspace(device, cube_bytes)
 
     def load(self, photons: Photons) -> CudaLoaded:

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from xscan.backends import numba_dropouts, numba_events, numba_live
+from xscan.backends import numba_dropouts, numba_events, numba_live, numba_points
 from xscan.backends.arguments import check_limits, checked
 from xscan.backends.division import division
 from xscan.backends.numpy_ import MU_MIN
@@ -36,6 +36,7 @@ class NumbaBackend:
     merge = staticmethod(numba_events.merge)
     band_curve = staticmethod(numba_events.band_curve)
     live_curve = staticmethod(numba_live.live_curve)
+    settle = staticmethod(numba_points.settle)
     live_seconds = staticmethod(numba_live.live_seconds)
 
     def load(self, photons: Photons) -> NumbaLoaded:

@@ -18,6 +18,7 @@ from xscan.goodtime import live_curve, live_seconds
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Photons, Voxels
 from xscan.photons import band_curve, merge
+from xscan.pointfit import settle
 
 __all__ = ["MU_MIN", "NumpyBackend"]
 
@@ -36,6 +37,7 @@ class NumpyBackend:
     band_curve = staticmethod(band_curve)
     live_curve = staticmethod(live_curve)
     live_seconds = staticmethod(live_seconds)
+    settle = staticmethod(settle)
 
     def load(self, photons: Photons) -> NumpyLoaded:
         """Prepare photons for binning: nothing to do."""
