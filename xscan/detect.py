@@ -165,22 +165,16 @@ def _successors(voxels: Voxels, grid: Grid) -> tuple[Ints, Ints]:
     key = cell * nt + voxels.t
     order = np.argsort(key, kind="stable")
     in_order, cell_in_order = key[order], cell[order]
-    first, then = [], []
-    t_own = np.full(len(order), nt)  # frame of the next one of the own cell
-    steps = [dy * (nx + 2) + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-    for step in sorted(steps, key=abs):  # the own cell first
-        place = np.searchsorted(in_order, key + step * nt, side="right" if step == 0 else "left")
-        place_inside = np.minimum(place, len(order) - 1)
-        found = np.flatnonzero((place < len(order)) & (cell_in_order[place_inside] == cell + step))
-        other = order[place[found]]
-        if step == 0:
-            t_own[found] = voxels.t[other]
-        else:
-            last = voxels.t[other] < t_own[found]
-            found, other = found[last], other[last]
-        first.append(found)
-        then.append(other)
-    return np.concatenate(first), np.concatenate(then)
+    steps = np.array([0, *(dy * (nx + 2) + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))])[
+        :, None
+    ]
+    place = np.searchsorted(in_order, key + steps * nt + (steps == 0))
+    there = np.minimum(place, len(order) - 1)
+    found = (place < len(order)) & (cell_in_order[there] == cell + steps)
+    then = order[there]
+    t_own = np.where(found[0], voxels.t[then[0]], nt)  # frame of the next one of the own cell
+    found[1:] &= voxels.t[then[1:]] < t_own
+    return np.nonzero(found)[1], then[found]
 
 
 class _Gaps:

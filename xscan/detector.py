@@ -121,7 +121,7 @@ class Detector:
         frame_s = self._frame_s(camera)
         time = grid.t0 + (photons.tick[index] + 0.5) / 1000
         ccd = _ccd(photons.pixel[index].astype(np.int64))
-        tables = {number: self._readout_starts(camera, number) for number in np.unique(ccd).tolist()}
+        tables = {number: self._readout_starts(camera, number) for number in set(ccd.tolist())}
         reach = frame_s  # without tables: photons within a frame time may be of one read-out
         if all(starts.size for starts in tables.values()):
             reach = frame_s / 2  # the CCDs of one read-out differ by hundredths of a second
@@ -161,16 +161,14 @@ class Detector:
 
     def _live_fractions(self, frames: NDArray[np.int32], photons: Photons, index: Ints, grid: Grid) -> dict[str, float]:
         """Give each camera's live fraction in some frames, on the CCD that saw most of the given photons."""
-        edges_at = np.union1d(frames, frames + 1)
-        edges: Floats = np.asarray(grid.t0 + edges_at * grid.dt_s, np.float64)
-        first = np.searchsorted(edges_at, frames)
+        edges = grid.t0 + np.column_stack([frames, frames + 1]).ravel() * grid.dt_s
         camera, ccd = photons.camera[index], _ccd(photons.pixel[index].astype(np.int64))
         fractions = {}
         for events in self._subset.lists:
             mine = ccd[camera == CAMERAS.index(events.camera)]
             fractions[events.camera] = 0.0
             if mine.size:
-                seconds = self._live_seconds(events.camera, int(np.argmax(np.bincount(mine))), edges)[first]
+                seconds = self._live_seconds(events.camera, int(np.argmax(np.bincount(mine))), edges)[::2]
                 fractions[events.camera] = round(float(np.minimum(seconds / grid.dt_s, 1.0).mean()), 6)
         return fractions
 

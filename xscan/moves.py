@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
+from xscan.backends import Counts
 from xscan.detect import EIGHT_NEIGHBOURS
 from xscan.grid import Grid
-from xscan.model import Expectation, Frames, Photons
+from xscan.model import Expectation, Frames
 
 __all__ = ["remark_on_moves"]
 
-PARTS = 8
-"""Parts of the time range; the moment is looked for between them."""
-
-CELL_MIN_ARCSEC = 4.0
-"""Smaller cells hold too few counts each to be judged."""
+QUARTERS = (2, 4, 6)
+EIGHTHS = (1, 3, 5, 7)
+"""Moments that are looked at, eighths of the time range: first the quarters; the others if at one of these
+:data:`PLACES` places changed, one way or the other."""
 
 COUNTS_MIN = 2.0
 """A cell is judged where so many counts are expected before and after."""
@@ -27,17 +27,14 @@ SIGMA = 4.0
 PLACES = 5
 """So many places, touching cells counted once, brighter after a moment and as many fainter: the field changed.
 
-Made-up skies with five transients have 3 of the rarer kind at most and real MOS lists 1; a field of 10 to 30 sources
-that moves by 1 to 5 arcmin has 16 or more, and one real MOS list whose later half is moved by 2 arcmin 7 (for the
-least counts) and more."""
+Made-up skies with five transients have 3 of the rarer kind at most and real MOS lists 1. A field of 10 to 30 sources
+that moves by 1 to 5 arcmin has 16 or more, one real MOS list whose later half is moved by 2 arcmin 5 to 11."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def remark_on_moves(
-    photons: Photons, pi_range: tuple[int, int], expected: Expectation, frames: Frames, grid: Grid
-) -> str | None:
+def remark_on_moves(counts: Counts, expected: Expectation, frames: Frames, grid: Grid) -> str | None:
     """Say when the whole field changed, if it did.
 
     At each of some moments the counts of every cell before and after are held against the expectation,
@@ -46,9 +43,7 @@ def remark_on_moves(
 
     Parameters
     ----------
-    photons : Photons
-    pi_range : (int, int)
-        The view's band, eV, the second exclusive.
+    counts : Counts
     expected : Expectation
     frames : Frames
     grid : Grid
@@ -59,56 +54,46 @@ def remark_on_moves(
         A sentence with the moment; None if at no moment :data:`PLACES` places turn brighter and as many
         fainter.
     """
-    if grid.cell_arcsec < CELL_MIN_ARCSEC:
-        return None
-    per_part = -(-grid.nt // PARTS)
-    mu = _expected_images(expected, grid, per_part)
-    known = mu.sum(axis=0) > 0
-    n = np.cumsum(_images(photons, pi_range, frames, grid, per_part)[:, known], axis=0)
-    mu = np.cumsum(mu[:, known], axis=0)
-    changed = np.zeros(known.shape)
-    best = 0, 0, 0, 0  # the moment at which most cells change is nearest to the true one
-    for k in range(1, len(n)):
-        changed[known] = _change(n[k - 1], n[-1], mu[k - 1] / mu[-1])
-        n_changed = int(np.count_nonzero(abs(changed) > SIGMA))
-        if n_changed >= max(2 * PLACES, best[0]):
+    found: list[tuple[int, int, int, int]] = []
+    for moments in (QUARTERS, EIGHTHS):
+        for k in moments:
+            first = k * grid.nt // 8
+            changed = _changed(first, counts, expected, frames)
             up, down = _n_places(changed > SIGMA), _n_places(changed < -SIGMA)
-            if min(up, down) >= PLACES:
-                best = n_changed, up, down, k
-    n_cells, up, down, k = best
-    if n_cells == 0:
+            found.append((int(np.count_nonzero(abs(changed) > SIGMA)), up, down, first))
+        if max(up + down for _, up, down, _ in found) < PLACES:
+            return None
+    _, up, down, first = max(found)  # where most cells change is nearest to the true moment
+    if min(up, down) < PLACES:
         return None
-    moment = grid.frame_edges()[k * per_part]
     return (
-        f"the pointing or the background moved about {moment:.0f} s (mission time, +- {per_part * grid.dt_s:.0f} s): "
-        f"{up} places turn brighter there and {down} fainter; regions may be steady sources that moved"
+        f"the pointing or the background moved about {grid.frame_edges()[first]:.0f} s (mission time, "
+        f"+- {grid.nt / 8 * grid.dt_s:.0f} s): {up} places turn brighter there and {down} fainter; regions may be "
+        f"steady sources that moved"
     )
 
 
-def _images(photons: Photons, pi_range: tuple[int, int], frames: Frames, grid: Grid, per_part: int) -> Ints:
-    """Count the photons of each part of the time, shape (parts, ny, nx)."""
-    whole, box = photons.box, grid.box
-    n_cells = whole.ny * whole.nx
-    index = np.flatnonzero((photons.pi >= pi_range[0]) & (photons.pi < pi_range[1]))
-    cell = np.repeat(np.arange(n_cells), np.diff(photons.offsets))[index]
-    frame = photons.tick[index] // grid.dt_ms
-    inside = (frame >= 0) & (frame < grid.nt)
-    inside &= ~frames.rejected[np.where(inside, frame, 0)]
-    n_parts = -(-grid.nt // per_part)
-    n = np.bincount((frame // per_part * n_cells + cell)[inside], minlength=n_parts * n_cells)
-    n = n.reshape(n_parts, whole.ny, whole.nx)
-    return np.asarray(n[:, box.y0 - whole.y0 : box.y1 - whole.y0, box.x0 - whole.x0 : box.x1 - whole.x0])
+def _changed(first: int, counts: Counts, expected: Expectation, frames: Frames) -> Floats:
+    """Give by how many sigma each cell turns brighter at a frame, shape (ny, nx)."""
+    late = np.arange(frames.rejected.size) >= first
+    before, after = counts.images(np.where(frames.rejected, -1, late).astype(np.int8))
+    mu_before, mu_after = (_expected_image(expected, chosen) for chosen in (~late, late))
+    known = mu_before + mu_after > 0
+    changed = np.zeros(known.shape)
+    mu = mu_before[known]
+    changed[known] = _change(before[known], (before + after)[known], mu / (mu + mu_after[known]))
+    return changed
 
 
-def _expected_images(expected: Expectation, grid: Grid, per_part: int) -> Floats:
-    """Sum the expected counts of each part of the time, shape (parts, ny, nx)."""
-    first = np.arange(0, grid.nt, per_part)
-    mu = np.zeros((first.size, *grid.shape[:2]))
+def _expected_image(expected: Expectation, chosen: NDArray[np.bool_]) -> Floats:
+    """Sum the expected counts of some frames, shape (ny, nx)."""
+    mu = np.zeros(expected.template.shape[1:])
     for kind in (0, 1):
-        chosen = expected.kind == kind
-        if chosen.any():
-            rate, live = (np.add.reduceat(values * chosen, first) for values in (expected.rate, expected.live))
-            mu += expected.template[kind] * rate[:, None, None] + expected.source[kind] * live[:, None, None]
+        mine = chosen & (expected.kind == kind)
+        if mine.any():
+            mu += (
+                expected.template[kind] * expected.rate[mine].sum() + expected.source[kind] * expected.live[mine].sum()
+            )
     return mu
 
 

@@ -284,7 +284,7 @@ def _remark(search: Search, found: tuple[Found, ...], pi_range: tuple[int, int],
     if sum(one.parent is None for one in found) < 2:
         return None
     if pi_range not in shared.moves:
-        shared.moves[pi_range] = remark_on_moves(shared.photons, pi_range, search.expected, search.frames, search.grid)
+        shared.moves[pi_range] = remark_on_moves(search.counts, search.expected, search.frames, search.grid)
     return shared.moves[pi_range]
 
 

@@ -92,8 +92,11 @@ def parents(
     list of int or None
         Label of the parent of each region; None if it stands for itself.
     """
-    signed = np.where(voxels.eclipse, voxels.mu - voxels.n, voxels.n - voxels.mu)
     found: list[int | None] = [None] * len(regions)
+    lit = [np.unique(voxels.t[region.members]) for region in regions]
+    if np.unique(np.concatenate(lit)).size == sum(t.size for t in lit) and not voxels.eclipse.any():
+        return found  # no two at the same time
+    signed = np.where(voxels.eclipse, voxels.mu - voxels.n, voxels.n - voxels.mu)
     sources: dict[bool, list[_Source]] = {False: [], True: []}
     totals = [float(signed[region.members].sum()) for region in regions]
     kinds = [set(voxels.eclipse[region.members].tolist()) for region in regions]
