@@ -255,7 +255,8 @@ def test_the_command_takes_files(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (row,) = xscan.open_results(out).table("runs").to_pylist()
     assert row["source_list"] == "used"
-    assert {info["file"] for info in row["inputs"]} == {"mos1.fits", sources.name}
+    files = xscan.open_results(out).table("inputs").to_pylist()
+    assert {info["file"] for info in files} == {"mos1.fits", sources.name}
     done = run("scan", two, folder, "--out", out, "--view", "50:0.2-12")
     assert done.returncode in (0, 1), done.stderr
     assert "0999999907" in {row["obsid"] for row in xscan.open_results(out).table("runs").to_pylist()}
