@@ -111,4 +111,5 @@ def test_real_lists_have_no_events_in_holes_and_the_usual_many_elsewhere(real_ob
             elsewhere += np.count_nonzero(near)
             area += np.pi * 39**2 - holes.area.sum()
         assert hole_area > 100
-        assert in_holes / hole_area < 0.1 * elsewhere / area
+        # a raw pixel is 1.1 arcsec and its events are spread over it: some fall just inside a hole
+        assert in_holes / hole_area < 0.3 * elsewhere / area
