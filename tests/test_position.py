@@ -98,10 +98,9 @@ def test_the_fit_is_the_maximum_of_the_likelihood(rng: np.random.Generator) -> N
 
     def minus_log_likelihood(p: Floats) -> float:
         width, strength = np.exp(p[2]), np.exp(p[3:])
-        extent2 = np.where(holes.area < 100, holes.area / (2 * np.pi), 0.0)
         f = [
-            density((at.x - p[0]) ** 2 + (at.y - p[1]) ** 2 + more, width**2 * core2)
-            for at, core2, more in ((spots, spots.core**2, 0.0), (holes, mean2, extent2))
+            density((at.x - p[0]) ** 2 + (at.y - p[1]) ** 2, width**2 * core2)
+            for at, core2 in ((spots, spots.core**2), (holes, mean2))
         ]
         seen = strength.sum() - (strength[holes.camera] * f[1] * holes.area).sum()
         prior = ((width / WIDER) + (WIDER / width)) / 2 / WIDER_SPREAD**2

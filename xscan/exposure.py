@@ -21,13 +21,17 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 COLUMNS_ROWS = {"pn": (64, 200), "m1": (600, 600), "m2": (600, 600)}
+FIRST = {"pn": 1, "m1": 2, "m2": 2}  # column and row that give events: the first of MOS give none in real lists
 PIXEL_ARCSEC = {"pn": 4.1, "m1": 1.1, "m2": 1.1}
-STEP_ARCSEC = {"pn": 2.05, "m1": 1.1, "m2": 1.1}  # of the points tried near the middle; farther out twice that
+STEP_ARCSEC = {
+    "pn": 2.05,
+    "m1": 1.1,
+    "m2": 1.1,
+}  # of the points tried near the middle; farther out twice that, and four are one
 FINE_ARCSEC = 24.0
-MERGED_ARCSEC = (2.2, 6.6)  # points that share a square are one, near the middle and farther out
 SAMPLE = 20_000  # events of a list from which its maps are learnt
 CCD_EVENTS_MIN = 10
-EDGE_EVENTS = 10.0  # where so many events are due beyond the outermost, the CCD ends there
+EDGE_EVENTS = 30.0  # where so many events are due beyond the outermost, the CCD ends there
 NEIGHBOURS_DUE = 10.0
 
 RING_GROWTH, RINGS = 2.0, 6
@@ -148,13 +152,13 @@ class CameraMap:
     def _holes(self, x: float, y: float, radius: float) -> Holes:
         step = STEP_ARCSEC[self.camera]
         near = min(radius, FINE_ARCSEC)
-        parts = [self._dark(x, y, 0.0, near, step), self._dark(x, y, near, radius, 2 * step)]
-        merged = [_merged(px, py, area, size) for (px, py, area), size in zip(parts, MERGED_ARCSEC, strict=True)]
-        px, py, area = (np.concatenate(columns) for columns in zip(*merged, strict=True))
+        close, far = self._dark(x, y, 0.0, near, step), self._dark(x, y, near, radius, 2 * step)
+        parts = [(*close, np.full(close[0].size, step * step)), _merged(*far, 4 * step * step, 4 * step)]
+        px, py, area = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         return Holes(px, py, area, np.full(px.size, CAMERAS.index(self.camera), np.uint8))
 
-    def _dark(self, x: float, y: float, inner: float, outer: float, step: float) -> tuple[Floats, Floats, float]:
-        """Find the points of a grid in a ring around a place that are not seen, and the area of each."""
+    def _dark(self, x: float, y: float, inner: float, outer: float, step: float) -> tuple[Floats, Floats]:
+        """Find the points of a grid in a ring around a place that are not seen."""
         side = np.asarray(np.arange(-int(outer / step), int(outer / step) + 1) * step, np.float64)
         r2 = side * side + (side * side)[:, None]
         row, column = np.nonzero((r2 < outer * outer) & (r2 >= inner * inner))
@@ -163,7 +167,7 @@ class CameraMap:
         for ccd in self.ccds:
             if _reaches(ccd, x, y, outer):
                 dark &= ~self._seen(ccd, px, py)
-        return px[dark], py[dark], step * step
+        return px[dark], py[dark]
 
     def _seen(self, ccd: CcdMap, x: Floats, y: Floats) -> NDArray[np.bool_]:
         rawx, rawy = (np.rint(raw).astype(np.int64) for raw in ccd.raw(x, y))
@@ -228,16 +232,20 @@ def _fit_map(number: int, camera: str, pixel: Ints, x: Ints, y: Ints, crpix: flo
     to_raw = np.array([[slopes[1, 1], -slopes[0, 1]], [-slopes[1, 0], slopes[0, 0]]]) / area
     sky = [(sums[axis] / n - crpix) * SKY_PIXEL_ARCSEC for axis in "xy"]
     middle = np.array([sums["u"] / n, sums["v"] / n, *sky])
-    limits = [limit for raw, last in zip((rawx, rawy), COLUMNS_ROWS[camera], strict=True) for limit in _ends(raw, last)]
+    limits = [
+        limit
+        for raw, last in zip((rawx, rawy), COLUMNS_ROWS[camera], strict=True)
+        for limit in _ends(raw, FIRST[camera], last)
+    ]
     residual = SKY_PIXEL_ARCSEC * math.sqrt(max(misfit, 0.0) / 2) / n
     return CcdMap(number, middle, to_raw, np.array(limits), residual)
 
 
-def _ends(raw: Ints, last: int) -> tuple[int, int]:
+def _ends(raw: Ints, first: int, last: int) -> tuple[int, int]:
     """Give the first and last row or column that gives events: a CCD's own, unless many are missing there."""
     first_seen, last_seen = int(raw.min()), int(raw.max())
     per_row = raw.size / max(last_seen - first_seen, 1)
-    low = first_seen if (first_seen - 1) * per_row > EDGE_EVENTS else min(first_seen, 1)
+    low = first_seen if (first_seen - first) * per_row > EDGE_EVENTS else min(first_seen, first)
     high = last_seen if (last - last_seen) * per_row > EDGE_EVENTS else max(last_seen, last)
     return low, high
 

@@ -33,8 +33,7 @@ HIDDEN_MAX = 4.0
 
 PHOTONS_MIN = 3.0
 ITERATIONS = 400
-WIDTH_MIN = 0.2
-EXTENDED_ARCSEC2 = 100.0
+WIDTH_MIN = 0.4  # narrower, a source could hide in one of the points that stand for holes
 LEAP = 1.6  # steps of expectation maximisation are short: so many at once
 SETTLED = 3e-3  # arcsec, and of the width
 DENSITY_MIN = 1e-6  # 1/arcsec^2: background where none is expected
@@ -91,9 +90,6 @@ class Points:
         1 for events, 0 for holes.
     background : float64
         Of events; 1 for holes.
-    extent2 : float64
-        Square of the radius of a hole's point over root 2, arcsec^2: no place is nearer to it than that, or a
-        narrow source could hide in it. 0 for events, and for what is far away.
     """
 
     x: Floats
@@ -103,7 +99,6 @@ class Points:
     area: Floats
     event: Floats
     background: Floats
-    extent2: Floats
 
     @classmethod
     def of(cls, spots: Spots, holes: Holes) -> Points:
@@ -122,7 +117,6 @@ class Points:
             np.concatenate([one, holes.area]),
             np.concatenate([one, none]),
             np.concatenate([spots.background, none + 1]),
-            np.concatenate([one * 0, np.where(holes.area < EXTENDED_ARCSEC2, holes.area / (2 * np.pi), 0.0)]),
         )
 
     def members(self, strength: Floats, density: Floats) -> Floats:
@@ -169,7 +163,7 @@ def settle(points: Points, start: tuple[float, float]) -> Settled | None:
     strength = np.bincount(points.group[:n], minlength=n_cameras) / 2
     for _ in range(ITERATIONS):
         dx, dy = points.x - px, points.y - py
-        r2, wide2 = dx * dx + dy * dy + points.extent2, width * width * points.core2
+        r2, wide2 = dx * dx + dy * dy, width * width * points.core2
         member = points.members(strength, density(r2, wide2))
         sums = np.bincount(points.group, member, 2 * n_cameras)
         sent, missed = sums[:n_cameras], sums[n_cameras:]

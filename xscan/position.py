@@ -46,7 +46,8 @@ RADIUS_ARCSEC = 45.0
 
 FEW_PHOTONS = 4.0
 MISFIT_PHOTONS = 150.0
-HOLE_ERROR = 0.2
+HOLE_ERROR = 0.17
+EDGE_ARCSEC = 2.0  # so well is the edge of a CCD known from its events
 HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, profile and neighbours decide
 STARTS = 25
 GRID_ARCSEC = (-16.0, -8.0, 0.0, 8.0, 16.0)
@@ -254,7 +255,7 @@ def _likeliest(spots: Spots, holes: Holes, guess: tuple[float, float], believed:
     some, few = 1 + len(spots.x) // GUESSED_WITH, 1 + len(holes.x) // GUESSED_WITH
     points = Points.of(spots.every(some), holes.every(few))
     x, y = places[:, :1], places[:, 1:]
-    f = density((points.x - x) ** 2 + (points.y - y) ** 2 + points.extent2, WIDER * WIDER * points.core2)
+    f = density((points.x - x) ** 2 + (points.y - y) ** 2, WIDER * WIDER * points.core2)
     strength = np.tile(np.bincount(spots.camera, minlength=n_cameras) / 2, (len(places), 1))
     for camera in range(n_cameras):  # what falls into holes must be sent too
         mine = points.group == camera + n_cameras
@@ -357,19 +358,20 @@ def _error(points: Points, fitted: tuple[float, float, float], strength: Floats)
     n = float(live.sum())
     misfit = (n * scatter + MISFIT_PHOTONS) / (n + MISFIT_PHOTONS)
     variance = 2 / (2 / (xx + yy) + 2 / (due[0] + due[1]))
-    return math.sqrt(variance * misfit * (1 + FEW_PHOTONS / n) + _pixel_error(points, fitted, member) ** 2)
+    return math.sqrt(variance * misfit * (1 + FEW_PHOTONS / n) + _hole_error(points, fitted, member) ** 2)
 
 
-def _pixel_error(points: Points, fitted: tuple[float, float, float], member: Floats) -> float:
-    """Give what holes add because an event's place within its pixel is random, arcsec.
+def _hole_error(points: Points, fitted: tuple[float, float, float], member: Floats) -> float:
+    """Give what holes add because their edges, and an event's place within its pixel, are not known, arcsec.
 
-    The profile is fitted as if places were known; the mistake is of the order of pixel^2 / core, and holes
-    leave it unbalanced. It is noticed with thousands of photons, and pn's large pixels.
+    The profile is fitted as if they were; the mistake is of the order of the square of what is not known over
+    the core, and holes leave it unbalanced. It is noticed with thousands of photons, most with pn's large pixels.
     """
     px, py, width = fitted
     near = (points.event == 0) & ((points.x - px) ** 2 + (points.y - py) ** 2 < RADIUS_ARCSEC**2)
-    pixel2 = np.array([PIXEL_ARCSEC[camera] ** 2 for camera in CAMERAS])[points.group[near] % len(CAMERAS)]
-    lost = float((member[near] * pixel2 / np.sqrt(points.core2[near])).sum()) / width
+    blur2 = np.array([PIXEL_ARCSEC[camera] ** 2 + EDGE_ARCSEC**2 for camera in CAMERAS])
+    blur2 = blur2[points.group[near] % len(CAMERAS)]
+    lost = float((member[near] * blur2 / np.sqrt(points.core2[near])).sum()) / width
     return HOLE_ERROR * lost / float((member * points.event).sum())
 
 
@@ -377,7 +379,7 @@ def _derivatives(points: Points, fitted: tuple[float, float, float]) -> tuple[Fl
     """Give f, and its first and second derivatives by x, y and log width over f."""
     px, py, width = fitted
     dx, dy, wide2 = points.x - px, points.y - py, width * width * points.core2
-    r2 = dx * dx + dy * dy + points.extent2
+    r2 = dx * dx + dy * dy
     outside = r2 / (r2 + wide2)  # 0 at the place, 1 far away
     rise = 2 * KING_SLOPE / (r2 + wide2)
     bend = rise * (2 * (KING_SLOPE + 1) / (r2 + wide2))

@@ -26,7 +26,7 @@ def settle(points: Points, start: tuple[float, float]) -> Settled | None:
     widths = (pointfit.WIDER, pointfit.WIDER_SPREAD, pointfit.WIDTH_MIN)
     shape = (*widths, pointfit.CORE_FACTOR, 2 * KING_SLOPE, pointfit.DENSITY_MIN)
     columns = (
-        points.x, points.y, points.core2, points.group, points.area, points.event, points.background, points.extent2,
+        points.x, points.y, points.core2, points.group, points.area, points.event, points.background,
     )  # fmt: skip
     px, py, width = _settle(columns, float(start[0]), float(start[1]), limits, shape, strength)
     return (px, py, width, strength) if width > 0 else None
@@ -35,7 +35,7 @@ def settle(points: Points, start: tuple[float, float]) -> Settled | None:
 @njit(cache=True)
 def _settle(columns: Any, px: Any, py: Any, limits: Any, shape: Any, strength: Any) -> Any:
     """Give place and width, and fill the strengths; width 0 if the photons do not say."""
-    x, y, core2, group, area, event, background, extent2 = columns
+    x, y, core2, group, area, event, background = columns
     iterations, settled, leap, photons_min, hidden_max = limits
     wider, wider_spread, width_min, core_factor, slopes, density_min = shape
     n, cameras = x.size, strength.size
@@ -48,7 +48,7 @@ def _settle(columns: Any, px: Any, py: Any, limits: Any, shape: Any, strength: A
         sums[:] = 0
         for i in range(n):
             dx, dy, wide2 = x[i] - px, y[i] - py, width * width * core2[i]
-            apart2 = (dx * dx + dy * dy + extent2[i]) + wide2
+            apart2 = (dx * dx + dy * dy) + wide2
             f = core_factor * math.sqrt(wide2) / (apart2 * math.sqrt(apart2))
             source = strength[group[i] % cameras] * f
             member[i] = source * area[i] / (source * event[i] + background[i])
@@ -67,7 +67,7 @@ def _settle(columns: Any, px: Any, py: Any, limits: Any, shape: Any, strength: A
         weights = sum_x = sum_y = sum_r2 = 0.0
         for i in range(n):
             dx, dy, wide2 = x[i] - px, y[i] - py, width * width * core2[i]
-            r2 = dx * dx + dy * dy + extent2[i]
+            r2 = dx * dx + dy * dy
             weight = member[i] * seen[group[i]] / (r2 + wide2)
             weights += weight
             sum_x += weight * x[i]
