@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ __all__ = ["PIXEL_ARCSEC", "CameraMap", "CcdMap", "Holes", "beyond"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Number = TypeVar("Number", float, Floats)
 
 COLUMNS_ROWS = {"pn": (64, 200), "m1": (600, 600), "m2": (600, 600)}
 FIRST = {"pn": 1, "m1": 2, "m2": 2}  # column and row that give events: the first of MOS give none in real lists
@@ -77,27 +80,27 @@ class CcdMap:
     Attributes
     ----------
     number : int
-    middle : float64, shape (4,)
+    middle : (float, float, float, float)
         A raw place (RAWX, RAWY) on the CCD and its sky place (x, y), arcsec.
-    to_raw : float64, shape (2, 2)
-        Matrix from (x, y) to (RAWX, RAWY).
-    limits : int64, shape (4,)
+    to_raw : (float, float, float, float)
+        Matrix from (x, y) to (RAWX, RAWY), row after row.
+    limits : (int, int, int, int)
         First and last RAWX, first and last RAWY that give events.
     residual_arcsec : float
         rms distance along an axis of the events from where the map puts their pixels.
     """
 
     number: int
-    middle: Floats
-    to_raw: Floats
-    limits: Ints
+    middle: tuple[float, float, float, float]
+    to_raw: tuple[float, float, float, float]
+    limits: tuple[int, int, int, int]
     residual_arcsec: float
 
-    def raw(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    def raw(self, x: Number, y: Number) -> tuple[Number, Number]:
         """Give RAWX and RAWY, fractions allowed, of places on the tangent plane."""
         dx, dy = x - self.middle[2], y - self.middle[3]
-        a = self.to_raw
-        return self.middle[0] + a[0, 0] * dx + a[0, 1] * dy, self.middle[1] + a[1, 0] * dx + a[1, 1] * dy
+        a, b, c, d = self.to_raw
+        return self.middle[0] + a * dx + b * dy, self.middle[1] + c * dx + d * dy
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +162,8 @@ class CameraMap:
 
     def _dark(self, x: float, y: float, inner: float, outer: float, step: float) -> tuple[Floats, Floats]:
         """Find the points of a grid in a ring around a place that are not seen."""
-        side = np.asarray(np.arange(-int(outer / step), int(outer / step) + 1) * step, np.float64)
-        r2 = side * side + (side * side)[:, None]
-        row, column = np.nonzero((r2 < outer * outer) & (r2 >= inner * inner))
-        px, py = x + side[column], y + side[row]
+        dx, dy = _ring_of_points(inner, outer, step)
+        px, py = x + dx, y + dy
         dark = np.ones(px.size, bool)
         for ccd in self.ccds:
             if _reaches(ccd, x, y, outer):
@@ -184,12 +185,25 @@ def beyond(x: float, y: float, radius: float, camera: int) -> Holes:
 
     A ring stands where a King profile of slope 1.5 has, times its area, as many photons as in the whole ring.
     """
+    dx, dy, area = _rings(radius)
+    return Holes(x + dx, y + dy, area, np.full(area.size, camera, np.uint8))
+
+
+@cache
+def _rings(radius: float) -> tuple[Floats, Floats, Floats]:
     inner = radius * np.cumprod([1.0, *[RING_GROWTH] * (RINGS - 1)])
     outer = inner * RING_GROWTH
     middle = np.sqrt(inner * outer)
     area = 2 * np.pi * (outer - inner) * middle / RING_X.size
-    px, py = x + (middle[:, None] * RING_X).ravel(), y + (middle[:, None] * RING_Y).ravel()
-    return Holes(px, py, np.repeat(area, RING_X.size), np.full(px.size, camera, np.uint8))
+    return (middle[:, None] * RING_X).ravel(), (middle[:, None] * RING_Y).ravel(), np.repeat(area, RING_X.size)
+
+
+@cache
+def _ring_of_points(inner: float, outer: float, step: float) -> tuple[Floats, Floats]:
+    side = np.asarray(np.arange(-int(outer / step), int(outer / step) + 1) * step, np.float64)
+    r2 = side * side + (side * side)[:, None]
+    row, column = np.nonzero((r2 < outer * outer) & (r2 >= inner * inner))
+    return side[column], side[row]
 
 
 def _merged(x: Floats, y: Floats, area: float, size: float) -> tuple[Floats, Floats, Floats]:
@@ -220,25 +234,22 @@ def _fit_map(number: int, camera: str, pixel: Ints, x: Ints, y: Ints, crpix: flo
     determinant = uu * vv - uv * uv
     if determinant <= 0:
         return None
-    slopes, misfit = np.empty((2, 2)), 0.0
-    for row, axis in enumerate("xy"):
+    slopes, misfit = [], 0.0  # arcsec per pixel
+    for axis in "xy":
         ua, va = product("u", axis), product("v", axis)
-        slopes[row] = (ua * vv - va * uv) / determinant, (va * uu - ua * uv) / determinant
-        misfit += product(axis, axis) - slopes[row, 0] * ua - slopes[row, 1] * va
-    slopes *= SKY_PIXEL_ARCSEC
-    area = slopes[0, 0] * slopes[1, 1] - slopes[0, 1] * slopes[1, 0]
+        by_u, by_v = (ua * vv - va * uv) / determinant, (va * uu - ua * uv) / determinant
+        misfit += product(axis, axis) - by_u * ua - by_v * va
+        slopes += [by_u * SKY_PIXEL_ARCSEC, by_v * SKY_PIXEL_ARCSEC]
+    a, b, c, d = slopes
+    area = a * d - b * c
     if area == 0:
         return None
-    to_raw = np.array([[slopes[1, 1], -slopes[0, 1]], [-slopes[1, 0], slopes[0, 0]]]) / area
     sky = [(sums[axis] / n - crpix) * SKY_PIXEL_ARCSEC for axis in "xy"]
-    middle = np.array([sums["u"] / n, sums["v"] / n, *sky])
-    limits = [
-        limit
-        for raw, last in zip((rawx, rawy), COLUMNS_ROWS[camera], strict=True)
-        for limit in _ends(raw, FIRST[camera], last)
-    ]
+    columns_rows, first = COLUMNS_ROWS[camera], FIRST[camera]
+    limits = (*_ends(rawx, first, columns_rows[0]), *_ends(rawy, first, columns_rows[1]))
     residual = SKY_PIXEL_ARCSEC * math.sqrt(max(misfit, 0.0) / 2) / n
-    return CcdMap(number, middle, to_raw, np.array(limits), residual)
+    middle = (sums["u"] / n, sums["v"] / n, sky[0], sky[1])
+    return CcdMap(number, middle, (d / area, -b / area, -c / area, a / area), limits, residual)
 
 
 def _ends(raw: Ints, first: int, last: int) -> tuple[int, int]:
@@ -252,11 +263,10 @@ def _ends(raw: Ints, first: int, last: int) -> tuple[int, int]:
 
 def _reaches(ccd: CcdMap, x: float, y: float, radius: float) -> bool:
     """Tell whether a CCD may come within a radius of a place."""
-    dx, dy = x - float(ccd.middle[2]), y - float(ccd.middle[3])
-    (a, b), (c, d) = ccd.to_raw.tolist()
-    rawx, rawy = float(ccd.middle[0]) + a * dx + b * dy, float(ccd.middle[1]) + c * dx + d * dy
+    rawx, rawy = ccd.raw(x, y)
+    a, b, c, d = ccd.to_raw
     reach = radius * max(abs(a) + abs(b), abs(c) + abs(d))
-    x0, x1, y0, y1 = ccd.limits.tolist()
+    x0, x1, y0, y1 = ccd.limits
     return x0 - reach <= rawx <= x1 + reach and y0 - reach <= rawy <= y1 + reach
 
 
