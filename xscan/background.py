@@ -88,7 +88,10 @@ def expectation(
     seconds = np.array([live[kind == k].sum() for k in (0, 1)])
     outside = np.array([rate[kind == k].sum() for k in (0, 1)])
     detector = on_detector(both)
-    template = _shrunk(np.stack([_template(image, mask, detector) for image in images]), outside, seconds, mask)
+    if outside.any():
+        template = _shrunk(np.stack([_template(image, mask, detector) for image in images]), outside, seconds, mask)
+    else:  # every count lies in the mask: the background has no rate, whatever its template
+        template = np.stack([detector, detector]).astype(np.float64)
     for k in (0, 1):
         if seconds[k] > 0:
             chosen = (kind == k) & counted
@@ -162,8 +165,6 @@ def _shrunk(background: Floats, outside: Floats, seconds: Floats, mask: Bools) -
     mask : bool array, shape (ny, nx)
     """
     main = int(np.argmax(np.where(outside > 0, seconds, -1.0)))
-    if not outside.any():  # every count lies in the mask: the rate of the background is 0
-        return np.ones_like(background)
     template = np.zeros_like(background)
     template[main] = _normalised(background[main], mask)
     known = template[main] * outside[1 - main]

@@ -148,6 +148,8 @@ def judge_frames(
     if part:
         best = np.max(part, axis=0)
         rejected = (best < BEST_MIN) | (np.min(part, axis=0) < LIVE_MIN * best)
+    else:  # no CCD works
+        rejected[:] = True
     return Frames(bad, rejected, fraction), seconds
 
 

@@ -11,7 +11,10 @@ from xscan.detect import EIGHT_NEIGHBOURS
 from xscan.grid import Grid
 from xscan.model import Expectation, Frames
 
-__all__ = ["remark_on_moves"]
+__all__ = ["FRAMES_MIN", "remark_on_moves"]
+
+FRAMES_MIN = 8
+"""A view of fewer frames does not tell the moments apart."""
 
 QUARTERS = (2, 4, 6)
 EIGHTHS = (1, 3, 5, 7)

@@ -26,7 +26,7 @@ from xscan.goodtime import Floats, intersect
 from xscan.grid import Box, Grid, cells_across
 from xscan.lightcurve import LightCurve, light_curve
 from xscan.model import Expectation, Frames, InputFile, Observation, Photons, Sources, Voxels
-from xscan.moves import remark_on_moves
+from xscan.moves import FRAMES_MIN, remark_on_moves
 from xscan.photons import CUT_BY, Gate
 from xscan.position import Place, locate, locate_cells
 from xscan.subsets import Subset, good_intervals, make_subsets
@@ -281,7 +281,7 @@ def _flagged(
 
 def _remark(search: Search, found: tuple[Found, ...], pi_range: tuple[int, int], shared: _Shared) -> str | None:
     """Say whether the field moved, where several regions may come of it; judged once for each band."""
-    if sum(one.parent is None for one in found) < 2:
+    if sum(one.parent is None for one in found) < 2 or search.grid.nt < FRAMES_MIN:
         return None
     if pi_range not in shared.moves:
         shared.moves[pi_range] = remark_on_moves(search.counts, search.expected, search.frames, search.grid)

@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 KERNEL_SIGMA = 0.5  # cells
 KERNEL_SIZE = 5  # cells
-LOCAL_SIGMA = 3.0  # cells: wide enough for a hundred of them, narrower than a CCD
+LOCAL_SIGMA = 3.0  # cells; with cells of 20 arcsec, for which it was chosen, 1 arcmin: narrower than a CCD
 LOCAL_RADIUS = 8  # cells
 OVERALL_COUNTS = 1.0  # what the mean of the whole image weighs in a local one, counts
 
@@ -34,7 +34,7 @@ def smooth(image: Floats, normalised: bool) -> Floats:
 
 
 def local_mean(image: NDArray[np.integer], chosen: Bools) -> Floats:
-    """Return the mean of the chosen cells around each cell, weighted by a Gaussian of 3 cells (1 arcmin).
+    """Return the mean of the chosen cells around each cell, weighted by a Gaussian of 3 cells.
 
     Parameters
     ----------

@@ -176,9 +176,9 @@ def distinct_places(regions: Iterable[Row], most: int) -> list[Row]:
         ra, dec = [other["ra_deg"] for other in same], [other["dec_deg"] for other in same]
         if not (separation_arcsec(row["ra_deg"], row["dec_deg"], ra, dec) < SAME_PLACE_ARCSEC).any():
             kept.append(row)
-        if len(kept) == most:
+        if len(kept) >= most:
             break
-    return kept
+    return kept[:most]
 
 
 def _stamp(runs: list[Row], provenance: Provenance, seconds_read: float) -> None:

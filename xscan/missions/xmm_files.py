@@ -171,8 +171,12 @@ def files_of(place: Place) -> list[Path]:
     if isinstance(place, Files):
         return [*place.paths, *([place.sources] if place.sources is not None else [])]
     named = [path for path in _entries(place) if path.is_file() or not path.exists()]
-    lists = [path for path in named if _EVENTS.fullmatch(path.name)]
-    lists = lists or [path for path in named if not path.exists() or _by_header(path) is not None]
+    by_name = [path for path in named if _EVENTS.fullmatch(path.name)]
+    # as in reading: a link of that name that leads nowhere leaves the others to their headers
+    if any(path.exists() for path in by_name):
+        lists = by_name
+    else:
+        lists = [path for path in named if not path.exists() or _by_header(path) is not None]
     return sorted([*lists, *(path for path in named if _SOURCES.fullmatch(path.name))]) if lists else []
 
 

@@ -72,7 +72,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def read_lock(folder: Path) -> str:
-    """Say which process holds the folder, and on which host; empty if none does."""
+    """Return which process holds the folder, and on which host; one that was killed leaves its name. Empty if none."""
     path = folder / _NAME
     return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
