@@ -46,9 +46,9 @@ RADIUS_ARCSEC = 45.0
 
 FEW_PHOTONS = 4.0
 MISFIT_PHOTONS = 150.0
-HOLE_ERROR = 0.17
+HOLE_ERROR = 0.14
 EDGE_ARCSEC = 2.0  # so well is the edge of a CCD known from its events
-HIDDEN_ERROR_ARCSEC = 1.0  # of a bright source: with thousands of photons, profile and neighbours decide
+HIDDEN_ERROR_ARCSEC = 0.3  # of a bright source: with thousands of photons, profile and neighbours decide
 STARTS = 25
 GRID_ARCSEC = (-16.0, -8.0, 0.0, 8.0, 16.0)
 GUESSED_WITH = 300  # events, and holes: the start need not be exact
