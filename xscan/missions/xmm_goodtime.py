@@ -150,7 +150,7 @@ def read_good_time(
     present = sorted(sample.by_ccd)
     chosen = _Choice(tables, header, pipeline, filters, sample, present, system)
     numbers = sorted(
-        pipeline.keys() | exposures.keys() | chosen.filtered() | (set(present) if filters or pipeline else set())
+        pipeline.keys() | exposures.keys() | chosen.filtered() | (set(present) if filters else set())
     )
     near = np.array([[span[0] - GOOD_TIME_MARGIN_S, span[1] + GOOD_TIME_MARGIN_S]])
     stated = {number: chosen.intervals(number) for number in numbers}
