@@ -34,6 +34,10 @@ MEDIAN_OF = 3
 """CCDs of a camera whose median a single place on the sky cannot move."""
 
 
+FLARE_MOST = 10.0
+"""A flare of the background is taken to raise the rate of a CCD by so much at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class CcdSilences:
     """When one CCD fell silent.
@@ -101,8 +105,9 @@ def kept_silences(
     Each other CCD says what this one should have sent: what it sent meanwhile itself, by the share
     of both in all time. Of a camera with three or more other CCDs the median counts, which a burst on
     one of them and its wings do not move; of two cameras the larger, because all CCDs of one may be
-    silent together. Where no camera has three, the least of all counts, and not more than the CCD's
-    own usual rate.
+    silent together. Not more is believed than ten times the CCD's own usual rate: flares of the background are
+    rarely brighter, bursts in the middle of the field are, for a second or two. Where no camera has three,
+    the least of all counts, and not more than the usual rate.
 
     Parameters
     ----------
@@ -128,12 +133,13 @@ def kept_silences(
     other = (totals[:m] > 0) & (np.arange(m) != mine)
     groups = [np.flatnonzero(other & (names // 256 == i)) for i in np.unique(names // 256)]
     robust = [group for group in groups if group.size >= MEDIAN_OF]
-    usual = 0.0 if robust else _usual_rate(counts[:, mine])
+    usual = _usual_rate(counts[:, mine])
     kept = []
     for first, end in runs.tolist():
         due = counts[first:end, :m].sum(axis=0, dtype=np.int64) * (float(totals[mine]) / np.maximum(totals[:m], 1))
         if robust:
             expected = max(float(np.median(due[group])) for group in robust)
+            expected = min(expected, FLARE_MOST * usual * (end - first))
         else:
             expected = min(float(due[other].min()), usual * (end - first))
         kept.append(expected >= EXPECTED_MIN)

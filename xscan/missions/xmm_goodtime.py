@@ -149,9 +149,7 @@ def read_good_time(
     exposures = ccd_tables(tables, "EXPOSU")
     present = sorted(sample.by_ccd)
     chosen = _Choice(tables, header, pipeline, filters, sample, present, system)
-    numbers = sorted(
-        pipeline.keys() | exposures.keys() | chosen.filtered() | (set(present) if filters else set())
-    )
+    numbers = sorted(pipeline.keys() | exposures.keys() | chosen.filtered() | (set(present) if filters else set()))
     near = np.array([[span[0] - GOOD_TIME_MARGIN_S, span[1] + GOOD_TIME_MARGIN_S]])
     stated = {number: chosen.intervals(number) for number in numbers}
     believed = [intervals for intervals in stated.values() if intervals is not None]
