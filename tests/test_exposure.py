@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from xscan.api import read
+from xscan.backends import Backend
 from xscan.clean import PixelMask, pixel_number
-from xscan.exposure import CameraMap, beyond
+from xscan.exposure import CameraMap, beyond, dark
 from xscan.model import CAMERAS, EventList, InputFile
 from xscan.psf import king
 from xscan.simulate.detector import CAMERA
@@ -53,20 +54,36 @@ def test_holes_are_where_no_event_can_be(name: str, rng: np.random.Generator) ->
     u, v = camera.place(np.array([1, 1]), np.array([33, 1]), np.array([100, 100]), rng)
     for middle_u, middle_v in zip(u, v, strict=True):  # over the column, and over the edge of the CCD
         x0, y0 = camera.rotation(PA_DEG) @ np.array([middle_u, middle_v])
-        holes = detector.holes(float(x0), float(y0), 40.0)
+        holes = detector.holes(float(x0), float(y0), 40.0, dark)
         x, y = (axis.ravel() for axis in np.meshgrid(*(at + np.arange(-40, 40.1, 0.5) for at in (x0, y0))))
         inside = (x - x0) ** 2 + (y - y0) ** 2 < 40**2
         ccd, rawx, rawy = camera.locate(*(camera.rotation(PA_DEG).T @ np.array([x[inside], y[inside]])))
-        dark = (ccd == 0) | bad.marked(pixel_number(ccd, rawx, rawy))
+        unseen = (ccd == 0) | bad.marked(pixel_number(ccd, rawx, rawy))
         if name == "pn":
             for number, column in ((4, 12), (5, 11), (10, 28)):
-                dark |= (ccd == number) & (rawx == column)
-        assert holes.area.sum() == pytest.approx(dark.sum() * 0.25, rel=0.15, abs=40)
+                unseen |= (ccd == number) & (rawx == column)
+        assert holes.area.sum() == pytest.approx(unseen.sum() * 0.25, rel=0.15, abs=40)
         ccd, rawx, rawy = camera.locate(*(camera.rotation(PA_DEG).T @ np.array([holes.x, holes.y])))
         wrong = (ccd > 0) & ~bad.marked(pixel_number(ccd, rawx, rawy))
         if name == "pn":
             wrong &= ~((ccd == 4) & (rawx == 12)) & ~((ccd == 5) & (rawx == 11)) & ~((ccd == 10) & (rawx == 28))
         assert np.mean(wrong) < 0.2  # half a pixel along edges
+
+
+@pytest.mark.parametrize("name", CAMERAS)
+@pytest.mark.parametrize("beside", [True, False])
+def test_every_backend_finds_the_same_dark_places(
+    backend: Backend, rng: np.random.Generator, name: str, beside: bool
+) -> None:
+    bad = bad_column(name, 1, 33)
+    columns = np.repeat(np.arange(4, 64, 5), 7)
+    bad.add(np.tile(np.arange(1, 8), 12), columns, columns * 0 + 1, 200)
+    detector = CameraMap.of(spread(rng, name, bad, beside=beside))
+    assert detector is not None
+    x, y = rng.uniform(-900, 900, (2, 20_000))
+    one = dark(detector, x, y)
+    assert 0.05 < one.mean() < 0.95
+    np.testing.assert_array_equal(backend.dark(detector, x, y), one)
 
 
 @pytest.mark.parametrize("beside", [True, False])
@@ -103,7 +120,7 @@ def test_real_lists_have_no_events_in_holes_and_the_usual_many_elsewhere(real_ob
         x, y = ((values.astype(float) - events.plane.crpix) * 0.05 for values in (events.x, events.y))
         in_holes = hole_area = elsewhere = area = 0.0
         for at in rng.choice(x.size, 40, replace=False):
-            holes = detector.holes(float(x[at]), float(y[at]), 40.0)
+            holes = detector.holes(float(x[at]), float(y[at]), 40.0, dark)
             near = (x - x[at]) ** 2 + (y - y[at]) ** 2 < 39**2
             apart2 = (x[near][:, None] - holes.x) ** 2 + (y[near][:, None] - holes.y) ** 2
             in_holes += np.count_nonzero(apart2.min(axis=1, initial=np.inf) < 0.3**2)

@@ -8,14 +8,14 @@ from fake import binned, joined
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from xscan.backends import Backend, get_backend
+from xscan.backends import Backend, cpu_backend, get_backend
 from xscan.config import Rules
 from xscan.detect import Region
 from xscan.exposure import Holes, beyond
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
-from xscan.pointfit import WIDER, WIDER_SPREAD, Points, Spots, density
-from xscan.position import RADIUS_ARCSEC, fit_place, locate, locate_cells, place_source
+from xscan.pointfit import HIDDEN_MAX, WIDER, WIDER_SPREAD, Points, Spots, density
+from xscan.position import RADIUS_ARCSEC, Place, fit_place, locate, locate_cells, place_source
 from xscan.psf import KING_SLOPE, cores_arcsec
 from xscan.sky import TangentPlane, separation_arcsec
 
@@ -44,7 +44,7 @@ def draw(
 
 def place(spots: Spots, guess: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float, float] | None:
     bounds = (guess[0] - 30, guess[0] + 30, guess[1] - 30, guess[1] + 30)
-    return place_source(spots, guess, bounds, ())
+    return place_source(spots, guess, bounds, (), cpu_backend())
 
 
 @pytest.mark.parametrize("counts", [10, 20, 60, 400, 2700])
@@ -110,24 +110,87 @@ def test_the_fit_is_the_maximum_of_the_likelihood(rng: np.random.Generator) -> N
     best = optimize.minimize(
         minus_log_likelihood, start, method="Nelder-Mead", options={"maxiter": 9000, "xatol": 1e-5}
     )
-    fit = fit_place(spots, holes, (0.0, 0.0))
+    fit = fit_place(spots, holes, (0.0, 0.0), get_backend("numpy"))
     assert fit is not None
     assert fit[:2] == pytest.approx(best.x[:2], abs=0.02)
 
 
-def test_every_backend_settles_on_the_same_place(backend: Backend, rng: np.random.Generator) -> None:
+def with_gap(rng: np.random.Generator, counts: int) -> tuple[Spots, Holes]:
+    spots = draw(rng, counts, 10).within(0.0, 0.0, RADIUS_ARCSEC)
+    strip = np.arange(-30.0, 30.0, 2.0)
+    gap = [Holes(strip * 0 + 5, strip, strip * 0 + 30, np.full(strip.size, c, np.uint8)) for c in range(3)]
+    return spots, Holes.joined([*gap, *(beyond(0.0, 0.0, RADIUS_ARCSEC, c) for c in range(3))])
+
+
+def same(one: object, other: object) -> None:
+    """Hold two results against each other, to the last bit."""
+    if isinstance(one, tuple):
+        assert isinstance(other, tuple)
+        for first, second in zip(one, other, strict=True):
+            same(first, second)
+    elif hasattr(one, "__slots__"):
+        same(tuple(getattr(one, name) for name in one.__slots__), tuple(getattr(other, name) for name in one.__slots__))
+    else:
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+@pytest.mark.parametrize("counts", [3, 20, 400, 5000])
+def test_every_backend_fits_the_same_place(backend: Backend, rng: np.random.Generator, counts: int) -> None:
     numpy = get_backend("numpy")
-    for counts in (3, 20, 400):
-        for _ in range(5):
-            spots = draw(rng, counts, 10).within(0.0, 0.0, RADIUS_ARCSEC)
-            strip = np.arange(-30.0, 30.0, 2.0)
-            gap = [Holes(strip * 0 + 5, strip, strip * 0 + 30, np.full(strip.size, c, np.uint8)) for c in range(3)]
-            points = Points.of(spots, Holes.joined([*gap, *(beyond(0.0, 0.0, RADIUS_ARCSEC, c) for c in range(3))]))
-            one, other = numpy.settle(points, (2.0, 3.0)), backend.settle(points, (2.0, 3.0))
-            assert (one is None) == (other is None)
-            if one is not None and other is not None:
-                assert one[:3] == other[:3]
-                np.testing.assert_array_equal(one[3], other[3])
+    for _ in range(5):
+        spots, holes = with_gap(rng, counts)
+        points = Points.of(spots, holes)
+        seen = np.bincount(spots.camera, minlength=3) / 2
+        places = rng.uniform(-20, 20, (30, 2))
+        some = Points.of(spots.every(1 + len(spots.x) // 300), holes)
+        assert numpy.likeliest(some, seen, places) == backend.likeliest(some, seen, places)
+        one, other = numpy.settle(points, (2.0, 3.0)), backend.settle(points, (2.0, 3.0))
+        assert (one is None) == (other is None)
+        if one is None:
+            continue
+        same(one, other)
+        fitted, strength = one[:3], one[3]
+        same(numpy.curvature(points, fitted, strength), backend.curvature(points, fitted, strength))
+        freed, by_width, told = rng.uniform(-1, 1, (3, 3)), (0.1, -0.2), (1.5, 1.7, -0.3)
+        assert fit_place(spots, holes, (2.0, 3.0), numpy) == fit_place(spots, holes, (2.0, 3.0), backend)
+        same(
+            numpy.pulls(points, fitted, strength, freed, by_width, told),
+            backend.pulls(points, fitted, strength, freed, by_width, told),
+        )
+
+
+def test_the_likeliest_place_has_the_largest_likelihood(backend: Backend, rng: np.random.Generator) -> None:
+    spots, holes = with_gap(rng, 200)
+    points, n = Points.of(spots, holes), spots.x.size
+    places = rng.uniform(-15, 15, (40, 2))
+    strength = np.bincount(spots.camera, minlength=3) / 2
+    log_likelihoods = []
+    for x, y in places:
+        f = density((points.x - x) ** 2 + (points.y - y) ** 2, WIDER**2 * points.core2)
+        missed = np.array([(f * points.area)[points.group == camera + 3].sum() for camera in range(3)])
+        sent = strength / np.maximum(1 - missed, 1 / (1 + HIDDEN_MAX))
+        log_likelihoods.append(np.log(sent[spots.camera] * f[:n] + spots.background).sum())
+    assert backend.likeliest(points, strength, places) == np.argmax(log_likelihoods)
+
+
+def test_every_backend_gathers_the_same_events(backend: Backend, rng: np.random.Generator) -> None:
+    n = 3000
+    photons = binned(
+        rng.integers(-2000, 60_000, n), rng.integers(55, 75, n), rng.integers(55, 75, n),
+        x_px=rng.integers(25_000, 27_000, n), y_px=rng.integers(25_000, 27_000, n), pi=rng.integers(100, 12_000, n),
+        camera=rng.integers(0, 3, n),
+    )  # fmt: skip
+    rate, live = rng.uniform(0, 3, 10), rng.uniform(0, 1, 10)
+    template, source = rng.uniform(0, 0.1, (2, 30, 30)), rng.uniform(0, 0.1, (2, 30, 30))
+    expected = Expectation(template, source, rate, live, rng.integers(0, 2, 10).astype(np.uint8))
+    chosen = rng.random(10) < 0.6
+    hidden = np.array([8 * 30 + 9, 8 * 30 + 9, 9 * 30 + 10])
+    for box in (Box(57, 70, 58, 66), Box(50, 80, 50, 80), Box(50, 53, 50, 53)):
+        for cells in (None, hidden):
+            given = (photons, box, (200, 7000), expected, chosen, GRID, 25_921.0, 14.0, cells)
+            one, other = get_backend("numpy").spots_near(*given), backend.spots_near(*given)
+            assert (len(one.x) > 0) == (box.x1 > 53)
+            same(one, other)
 
 
 def test_few_photons_say_nothing(rng: np.random.Generator) -> None:
@@ -155,6 +218,18 @@ def flat(mu: float, source: float = 0.0, cell: tuple[int, int] = (14, 14)) -> Ex
 FRAMES = Frames(np.zeros(10, bool), np.zeros(10, bool), np.ones(10))
 
 
+def locate_one(
+    found: Region,
+    voxels: Voxels,
+    photons: Photons,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    rules: Rules = Rules(),  # noqa: B008 (frozen)
+) -> Place:
+    (place,) = locate([found], voxels, photons, pi_range, expected, FRAMES, GRID, PLANE, rules, (), cpu_backend())
+    return place
+
+
 def region(cells: list[tuple[int, int]], t: int, eclipse: bool = False) -> tuple[Region, Voxels]:
     x, y = np.array(cells, np.int32).T
     box = Box.around(x + 50, y + 50)
@@ -180,7 +255,7 @@ def test_a_peak_lies_where_its_photons_are(rng: np.random.Generator) -> None:
     true = (25_990.0, 25_850.0)  # not the middle of its cell
     photons = sky_photons(rng, true, [3], 60)
     found, voxels = region([(14, 14)], t=3)
-    place = locate(found, voxels, photons, (200, 2000), flat(0.01), FRAMES, GRID, PLANE, Rules())
+    place = locate_one(found, voxels, photons, (200, 2000), flat(0.01))
     offset = np.hypot(place.x_px - true[0], place.y_px - true[1]) * 0.05
     assert offset < 3 * place.error_arcsec
     assert place.error_arcsec < 1.8
@@ -193,18 +268,18 @@ def test_other_frames_and_bands_take_no_part(rng: np.random.Generator) -> None:
     other = sky_photons(rng, (26_300.0, 26_300.0), [7], 600)
     both = joined(photons, other)
     found, voxels = region([(14, 14)], t=3)
-    alone = locate(found, voxels, photons, (200, 2000), flat(0.01), FRAMES, GRID, PLANE, Rules())
-    beside = locate(found, voxels, both, (200, 2000), flat(0.01), FRAMES, GRID, PLANE, Rules())
+    alone = locate_one(found, voxels, photons, (200, 2000), flat(0.01))
+    beside = locate_one(found, voxels, both, (200, 2000), flat(0.01))
     assert alone == beside
-    nothing = locate(found, voxels, photons, (600, 2000), flat(0.01), FRAMES, GRID, PLANE, Rules())
-    assert nothing == locate_cells(found, GRID, PLANE)
+    nothing = locate_one(found, voxels, photons, (600, 2000), flat(0.01))
+    assert nothing == locate_cells([found], GRID, PLANE)[0]
 
 
 def test_an_eclipse_lies_where_the_source_shines_otherwise(rng: np.random.Generator) -> None:
     true = (25_990.0, 25_850.0)
     photons = sky_photons(rng, true, [0, 1, 2, 3, 4, 6, 7, 8, 9], 40)
     found, voxels = region([(14, 14)], t=5, eclipse=True)
-    place = locate(found, voxels, photons, (200, 2000), flat(0.01, source=40.0), FRAMES, GRID, PLANE, Rules())
+    place = locate_one(found, voxels, photons, (200, 2000), flat(0.01, source=40.0))
     assert np.hypot(place.x_px - true[0], place.y_px - true[1]) * 0.05 < 3 * place.error_arcsec
     assert place.error_arcsec < 1.2
 
@@ -223,26 +298,26 @@ def test_an_eclipse_is_not_placed_on_a_neighbour(rng: np.random.Generator, neigh
     cell = (y[inside] - 50) * 30 + x[inside] - 50
     cells = np.bincount(cell, minlength=900).reshape(30, 30) / 10
     expected.source[:] = cells
-    place = locate(found, voxels, both, (200, 2000), expected, FRAMES, GRID, PLANE, Rules())
+    place = locate_one(found, voxels, both, (200, 2000), expected)
     assert np.hypot(place.x_px - true[0], place.y_px - true[1]) * 0.05 < 3 * place.error_arcsec
 
 
 def test_the_centroid_of_cells() -> None:
     found, _ = region([(14, 14)], t=3)
-    place = locate_cells(found, GRID, PLANE)
+    place = locate_cells([found], GRID, PLANE)[0]
     assert (place.x_px, place.y_px) == (GRID.to_pixel(64), GRID.to_pixel(64))
     # gnomonic, small angles: 0.05 arcsec a pixel
     assert (place.dec_deg - 2.0) * 3600 == pytest.approx((place.y_px - 25_921) * 0.05, abs=0.5)
     assert place.error_arcsec == pytest.approx(20.093 / np.sqrt(12), abs=1e-3)
     two, _ = region([(14, 14), (15, 14)], t=3)
-    assert locate_cells(two, GRID, PLANE).error_arcsec < place.error_arcsec
+    assert locate_cells([two], GRID, PLANE)[0].error_arcsec < place.error_arcsec
 
 
 def test_exod2s_place_lies_north_west_of_the_corner() -> None:
     found, voxels = region([(14, 14)], t=3)
-    ours = locate_cells(found, GRID, PLANE)
+    ours = locate_cells([found], GRID, PLANE)[0]
     nothing = binned([0], 0, 0)
-    theirs = locate(found, voxels, nothing, (200, 900), flat(1.0), FRAMES, GRID, PLANE, Rules(fitted_places=False))
+    theirs = locate_one(found, voxels, nothing, (200, 900), flat(1.0), rules=Rules(fitted_places=False))
     # EXOD2's bias: the corner lies 10.05 arcsec south and east of the centre, its pixels count one of 4
     # arcsec too many, the shift goes 10 arcsec north and west: 5.6 arcsec north-west in all
     apart = float(separation_arcsec(ours.ra_deg, ours.dec_deg, theirs.ra_deg, theirs.dec_deg))

@@ -6,6 +6,7 @@ Where each CCD lies on the sky is learnt from the events, which carry both their
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
@@ -17,7 +18,7 @@ from xscan.clean import PN_BAD_COLUMNS, PixelMask
 from xscan.model import CAMERAS, EventList
 from xscan.sky import SKY_PIXEL_ARCSEC
 
-__all__ = ["PIXEL_ARCSEC", "CameraMap", "CcdMap", "Holes", "beyond"]
+__all__ = ["PIXEL_ARCSEC", "CameraMap", "CcdMap", "Holes", "beyond", "dark"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -103,6 +104,9 @@ class CcdMap:
         return self.middle[0] + a * dx + b * dy, self.middle[1] + c * dx + d * dy
 
 
+Dark = Callable[["CameraMap", Floats, Floats], NDArray[np.bool_]]
+
+
 @dataclass(frozen=True, slots=True)
 class CameraMap:
     """One camera's CCDs on the tangent plane, and their bad pixels.
@@ -112,14 +116,14 @@ class CameraMap:
     camera : str
     ccds : tuple of CcdMap
         Those that sent events.
-    bad : tuple of PixelMask
+    bad : PixelMask
     bad_reach : int
         1 if the pixels beside bad ones give no events either (a stricter flag cut), else 0.
     """
 
     camera: str
     ccds: tuple[CcdMap, ...]
-    bad: tuple[PixelMask, ...]
+    bad: PixelMask
     bad_reach: int
     _asked: dict[tuple[float, float, float], Holes] = field(default_factory=dict, repr=False, compare=False)
 
@@ -128,56 +132,52 @@ class CameraMap:
         """Learn from a list where its CCDs lie; None if its raw pixels do not tell."""
         step = max(events.pixel.size // SAMPLE, 1)
         pixel, ccd = events.pixel[::step].astype(np.int64), events.ccd[::step]
+        order = np.argsort(ccd, kind="stable")
+        order = order[pixel[order] > 0]
         x, y = events.x[::step].astype(np.int64), events.y[::step].astype(np.int64)
-        maps = []
-        for number in np.unique(ccd).tolist():
-            mine = (ccd == number) & (pixel > 0)
-            if np.count_nonzero(mine) < CCD_EVENTS_MIN:
-                continue
-            made = _fit_map(number, events.camera, pixel[mine], x[mine], y[mine], events.plane.crpix)
-            if made is None or made.residual_arcsec > PIXEL_ARCSEC[events.camera]:
-                return None
-            maps.append(made)
-        bad = events.bad_pixels
+        maps = _fit_maps(events.camera, ccd[order], pixel[order], x[order], y[order], events.plane.crpix)
+        if not maps or any(made.residual_arcsec > PIXEL_ARCSEC[events.camera] for made in maps):
+            return None
+        bad = PixelMask()
+        for mask in events.bad_pixels:
+            bad.bits |= mask.bits
         if events.camera == "pn":
-            columns = PixelMask()
             number, rawx = np.array(PN_BAD_COLUMNS).T
-            columns.add(number, rawx, rawx * 0 + 1, rawx * 0 + COLUMNS_ROWS["pn"][1])
-            bad = (*bad, columns)
-        return cls(events.camera, tuple(maps), bad, _bad_reach(bad, pixel, events.camera)) if maps else None
+            bad.add(number, rawx, rawx * 0 + 1, rawx * 0 + COLUMNS_ROWS["pn"][1])
+        return cls(events.camera, tuple(maps), bad, _bad_reach(bad, pixel, events.camera))
 
-    def holes(self, x: float, y: float, radius: float) -> Holes:
-        """Find what is not seen within a radius of a place, arcsec; what was found once is kept."""
+    def holes(self, x: float, y: float, radius: float, dark: Dark) -> Holes:
+        """Find what is not seen within a radius of a place, arcsec; what was found once is kept.
+
+        ``dark`` is :func:`dark`, or a backend's.
+        """
         if (x, y, radius) not in self._asked:
-            self._asked[x, y, radius] = self._holes(x, y, radius)
+            self._asked[x, y, radius] = self._holes(x, y, radius, dark)
         return self._asked[x, y, radius]
 
-    def _holes(self, x: float, y: float, radius: float) -> Holes:
+    def _holes(self, x: float, y: float, radius: float, dark: Dark) -> Holes:
         step = STEP_ARCSEC[self.camera]
         near = min(radius, FINE_ARCSEC)
-        close, far = self._dark(x, y, 0.0, near, step), self._dark(x, y, near, radius, 2 * step)
-        parts = [(*close, np.full(close[0].size, step * step)), _merged(*far, 4 * step * step, 4 * step)]
-        px, py, area = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        return Holes(px, py, area, np.full(px.size, CAMERAS.index(self.camera), np.uint8))
+        points = [_ring_of_points(0.0, near, step), _ring_of_points(near, radius, 2 * step)]
+        px, py = (at + np.concatenate(columns) for at, columns in zip((x, y), zip(*points, strict=True), strict=True))
+        unseen, n = dark(self, px, py), points[0][0].size
+        close, far = np.flatnonzero(unseen[:n]), n + np.flatnonzero(unseen[n:])
+        far_x, far_y, far_area = _merged(px[far], py[far], 4 * step * step, 4 * step)
+        area = np.concatenate([np.full(close.size, step * step), far_area])
+        hx, hy = np.concatenate([px[close], far_x]), np.concatenate([py[close], far_y])
+        return Holes(hx, hy, area, np.full(area.size, CAMERAS.index(self.camera), np.uint8))
 
-    def _dark(self, x: float, y: float, inner: float, outer: float, step: float) -> tuple[Floats, Floats]:
-        """Find the points of a grid in a ring around a place that are not seen."""
-        dx, dy = _ring_of_points(inner, outer, step)
-        px, py = x + dx, y + dy
-        dark = np.ones(px.size, bool)
-        for ccd in self.ccds:
-            if _reaches(ccd, x, y, outer):
-                dark &= ~self._seen(ccd, px, py)
-        return px[dark], py[dark]
 
-    def _seen(self, ccd: CcdMap, x: Floats, y: Floats) -> NDArray[np.bool_]:
+def dark(camera: CameraMap, x: Floats, y: Floats) -> NDArray[np.bool_]:
+    """Tell at which places on the tangent plane, arcsec, a camera sees nothing; shape (n,) each."""
+    unseen = np.ones(x.size, bool)
+    for ccd in camera.ccds:
         rawx, rawy = (np.rint(raw).astype(np.int64) for raw in ccd.raw(x, y))
         x0, x1, y0, y1 = ccd.limits
-        seen = (rawx >= x0) & (rawx <= x1) & (rawy >= y0) & (rawy <= y1)
-        where = np.flatnonzero(seen)
+        where = np.flatnonzero((rawx >= x0) & (rawx <= x1) & (rawy >= y0) & (rawy <= y1))
         number = ((ccd.number % 16) * PixelMask.SIZE + rawx[where] + PixelMask.MARGIN) * PixelMask.SIZE
-        seen[where] = ~_is_bad(self.bad, number + rawy[where] + PixelMask.MARGIN, self.bad_reach)
-        return seen
+        unseen[where] &= _is_bad(camera.bad, number + rawy[where] + PixelMask.MARGIN, camera.bad_reach)
+    return unseen
 
 
 def beyond(x: float, y: float, radius: float, camera: int) -> Holes:
@@ -219,16 +219,48 @@ def _merged(x: Floats, y: Floats, area: float, size: float) -> tuple[Floats, Flo
     return middle_x, middle_y, np.asarray(n * area, np.float64)
 
 
-def _fit_map(number: int, camera: str, pixel: Ints, x: Ints, y: Ints, crpix: float) -> CcdMap | None:
-    """Fit the sky place as a linear function of the raw one; None if the events do not fix it."""
-    rawx = pixel // PixelMask.SIZE % PixelMask.SIZE - PixelMask.MARGIN
-    rawy = pixel % PixelMask.SIZE - PixelMask.MARGIN
-    n = pixel.size
-    sums = {name: int(values.sum()) for name, values in {"u": rawx, "v": rawy, "x": x, "y": y}.items()}
-    columns = {"u": rawx, "v": rawy, "x": x, "y": y}
+def _fit_maps(camera: str, ccd: NDArray[np.uint8], pixel: Ints, x: Ints, y: Ints, crpix: float) -> list[CcdMap]:
+    """Fit the sky place as a linear function of the raw one, for each CCD; events sorted by CCD.
+
+    Empty where the events of a CCD do not fix it.
+    """
+    if ccd.size == 0:
+        return []
+    first = np.append(0, np.flatnonzero(np.diff(ccd)) + 1)
+    columns = {
+        "u": pixel // PixelMask.SIZE % PixelMask.SIZE - PixelMask.MARGIN,
+        "v": pixel % PixelMask.SIZE - PixelMask.MARGIN,
+        "x": x,
+        "y": y,
+    }  # whole numbers: their sums are exact
+    sums = {name: np.add.reduceat(values, first) for name, values in columns.items()}
+    for pair in ("uu", "vv", "uv", "ux", "vx", "uy", "vy", "xx", "yy"):
+        sums[pair] = np.add.reduceat(columns[pair[0]] * columns[pair[1]], first)
+    ends = [(np.minimum.reduceat(columns[name], first), np.maximum.reduceat(columns[name], first)) for name in "uv"]
+    maps = []
+    for i, n in enumerate(np.diff(np.append(first, ccd.size)).tolist()):
+        if n < CCD_EVENTS_MIN:
+            continue
+        made = _fit_map({name: int(values[i]) for name, values in sums.items()}, n, crpix)
+        if made is None:
+            return []
+        middle, to_raw, residual = made
+        (x0, x1), (y0, y1) = (
+            _ends(int(low[i]), int(high[i]), n, FIRST[camera], last)
+            for (low, high), last in zip(ends, COLUMNS_ROWS[camera], strict=True)
+        )
+        maps.append(CcdMap(int(ccd[first[i]]), middle, to_raw, (x0, x1, y0, y1), residual))
+    return maps
+
+
+Four = tuple[float, float, float, float]
+
+
+def _fit_map(sums: dict[str, int], n: int, crpix: float) -> tuple[Four, Four, float] | None:
+    """Fit one CCD's map from sums over n events; return its middle, matrix and residual, None if they do not fix it."""
 
     def product(a: str, b: str) -> int:  # whole numbers: n**2 times the covariance, exactly
-        return n * int((columns[a] * columns[b]).sum()) - sums[a] * sums[b]
+        return n * sums[a + b] - sums[a] * sums[b]
 
     uu, vv, uv = product("u", "u"), product("v", "v"), product("u", "v")
     determinant = uu * vv - uv * uv
@@ -245,43 +277,30 @@ def _fit_map(number: int, camera: str, pixel: Ints, x: Ints, y: Ints, crpix: flo
     if area == 0:
         return None
     sky = [(sums[axis] / n - crpix) * SKY_PIXEL_ARCSEC for axis in "xy"]
-    columns_rows, first = COLUMNS_ROWS[camera], FIRST[camera]
-    limits = (*_ends(rawx, first, columns_rows[0]), *_ends(rawy, first, columns_rows[1]))
     residual = SKY_PIXEL_ARCSEC * math.sqrt(max(misfit, 0.0) / 2) / n
-    middle = (sums["u"] / n, sums["v"] / n, sky[0], sky[1])
-    return CcdMap(number, middle, (d / area, -b / area, -c / area, a / area), limits, residual)
+    return (sums["u"] / n, sums["v"] / n, sky[0], sky[1]), (d / area, -b / area, -c / area, a / area), residual
 
 
-def _ends(raw: Ints, first: int, last: int) -> tuple[int, int]:
-    """Give the first and last row or column that gives events: a CCD's own, unless many are missing there."""
-    first_seen, last_seen = int(raw.min()), int(raw.max())
-    per_row = raw.size / max(last_seen - first_seen, 1)
+def _ends(first_seen: int, last_seen: int, n: int, first: int, last: int) -> tuple[int, int]:
+    """Return the first and last row or column that gives events: a CCD's own, unless many are missing there."""
+    per_row = n / max(last_seen - first_seen, 1)
     low = first_seen if (first_seen - first) * per_row > EDGE_EVENTS else min(first_seen, first)
     high = last_seen if (last - last_seen) * per_row > EDGE_EVENTS else max(last_seen, last)
     return low, high
 
 
-def _reaches(ccd: CcdMap, x: float, y: float, radius: float) -> bool:
-    """Tell whether a CCD may come within a radius of a place."""
-    rawx, rawy = ccd.raw(x, y)
-    a, b, c, d = ccd.to_raw
-    reach = radius * max(abs(a) + abs(b), abs(c) + abs(d))
-    x0, x1, y0, y1 = ccd.limits
-    return x0 - reach <= rawx <= x1 + reach and y0 - reach <= rawy <= y1 + reach
-
-
-def _is_bad(masks: tuple[PixelMask, ...], number: Ints, reach: int) -> NDArray[np.bool_]:
-    bad = np.zeros(number.size, bool)
-    for mask in masks:
-        for step in (0,) if reach == 0 else (0, 1, -1, PixelMask.SIZE, -PixelMask.SIZE):
-            bad |= mask.marked(np.clip(number + step, 0, 8 * mask.bits.size - 1))
+def _is_bad(mask: PixelMask, number: Ints, reach: int) -> NDArray[np.bool_]:
+    bad = mask.marked(number)
+    for step in () if reach == 0 else (1, -1, PixelMask.SIZE, -PixelMask.SIZE):
+        bad |= mask.marked(np.clip(number + step, 0, 8 * mask.bits.size - 1))
     return bad
 
 
-def _bad_reach(masks: tuple[PixelMask, ...], pixel: Ints, camera: str) -> int:
+def _bad_reach(mask: PixelMask, pixel: Ints, camera: str) -> int:
     """Find out whether events beside bad pixels were cut too: then there are none, though many are due."""
-    n_bad = sum(int(np.unpackbits(mask.bits[mask.bits > 0]).sum()) for mask in masks)
+    n_bad = int(np.unpackbits(mask.bits[mask.bits > 0]).sum())
     columns, rows = COLUMNS_ROWS[camera]
     due = pixel.size * n_bad / (columns * rows * (12 if camera == "pn" else 7))
-    beside = _is_bad(masks, pixel[pixel > 0], 1)
-    return int(due > NEIGHBOURS_DUE and np.count_nonzero(beside) < due / 10)
+    if due <= NEIGHBOURS_DUE:
+        return 0
+    return int(np.count_nonzero(_is_bad(mask, pixel[pixel > 0], 1)) < due / 10)

@@ -1,25 +1,26 @@
 """Fit place, width and strength of a point source to photons, with places where there could be none.
 
-The loop is behind the door: a backend may have a faster one, with the same result to the last bit. So every
-sum is made in order.
+The loops are behind the door: a backend may have faster ones, with the same result to the last bit. So every
+sum is made in order, and nothing but sums, products, quotients and roots is asked of the processor.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xscan.exposure import Holes
-from xscan.model import CAMERAS
-from xscan.psf import KING_SLOPE
+from xscan.grid import Box, Grid
+from xscan.model import CAMERAS, Expectation, Photons
+from xscan.psf import KING_SLOPE, cores_arcsec
+from xscan.sky import SKY_PIXEL_ARCSEC
 
 __all__ = [
-    "DENSITY_MIN", "HIDDEN_MAX", "PHOTONS_MIN", "WIDER", "WIDER_SPREAD", "Points", "Settle", "Settled", "Spots",
-    "density", "settle",
+    "DENSITY_MIN", "HIDDEN_MAX", "PHOTONS_MIN", "WIDER", "WIDER_SPREAD", "Curvature", "Fitted", "Points", "Settled",
+    "Spots", "curvature", "density", "likeliest", "pulls", "settle", "spots_near",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -37,6 +38,9 @@ WIDTH_MIN = 0.4  # narrower, a source could hide in one of the points that stand
 LEAP = 1.6  # steps of expectation maximisation are short: so many at once
 SETTLED = 3e-3  # arcsec, and of the width
 DENSITY_MIN = 1e-6  # 1/arcsec^2: background where none is expected
+
+HOLES_WITHIN_ARCSEC = 45.0
+"""Farther from a place, the edges of holes do not matter to it."""
 
 CORE_FACTOR = (KING_SLOPE - 1) / math.pi
 
@@ -64,12 +68,12 @@ class Spots:
     background: Floats
 
     def within(self, x: float, y: float, radius: float) -> Spots:
-        """Give those within a radius of a place."""
+        """Return those within a radius of a place."""
         near = (self.x - x) ** 2 + (self.y - y) ** 2 < radius**2
         return Spots(*(getattr(self, name)[near] for name in self.__slots__))
 
     def every(self, step: int) -> Spots:
-        """Give one of so many."""
+        """Return one of so many."""
         return Spots(*(getattr(self, name)[::step] for name in self.__slots__))
 
 
@@ -102,7 +106,7 @@ class Points:
 
     @classmethod
     def of(cls, spots: Spots, holes: Holes) -> Points:
-        """Put them together."""
+        """Join events and holes."""
         n, n_cameras = len(spots.x), len(CAMERAS)
         core2 = spots.core**2
         counts = np.maximum(np.bincount(spots.camera, minlength=n_cameras), 1)
@@ -120,19 +124,129 @@ class Points:
         )
 
     def members(self, strength: Floats, density: Floats) -> Floats:
-        """Give the probability that an event is the source's, and the source's photons expected in each hole."""
+        """Return the probability that an event is the source's, and the source's photons expected in each hole."""
         source = np.tile(strength, 2)[self.group] * density
         return np.asarray(source * self.area / (source * self.event + self.background))
 
 
 def density(r2: Floats, wide2: Floats) -> Floats:
-    """Give a source's density, 1/arcsec^2, for squares of distance and of core; as :func:`xscan.psf.king`."""
+    """Return a source's density, 1/arcsec^2, for squares of distance and of core; as :func:`xscan.psf.king`."""
     apart2 = r2 + wide2
     return np.asarray(CORE_FACTOR * np.sqrt(wide2) / (apart2 * np.sqrt(apart2)))
 
 
 Settled = tuple[float, float, float, Floats]
-Settle = Callable[[Points, tuple[float, float]], Settled | None]
+Fitted = tuple[float, float, float]
+"""Place, arcsec, and width."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curvature:
+    """Sums over events and holes at the place fitted, from which its error comes.
+
+    Attributes
+    ----------
+    observed, expected : float64, shape (3, 3)
+        Information on x, y and log width at fixed strengths, without what all events expected give: from these
+        photons, and minus that expected in the holes.
+    at_place : float64, shape (3,)
+        By camera: what all events expected would give for x and y is this times a constant.
+    live, missed : float64, shape (3,)
+        By camera: photons of the source among the events, and those expected in the holes.
+    own : float64, shape (3,)
+        By camera: information on the log strength.
+    cross, in_holes : float64, shape (3, 3)
+        Information shared by x, y or log width and each camera's log strength, and that of the holes alone.
+    """
+
+    observed: Floats
+    expected: Floats
+    at_place: Floats
+    live: Floats
+    missed: Floats
+    own: Floats
+    cross: Floats
+    in_holes: Floats
+
+
+def spots_near(
+    photons: Photons,
+    box: Box,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    chosen: NDArray[np.bool_],
+    grid: Grid,
+    crpix: float,
+    off_axis_arcmin: float,
+    hidden: NDArray[np.int64] | None,
+) -> Spots:
+    """Return the events of a box of cells in chosen frames.
+
+    Parameters
+    ----------
+    photons : Photons
+    box : Box
+        Within the grid's.
+    pi_range : (int, int)
+        The view's band, eV, the second exclusive.
+    expected : Expectation
+    chosen : bool, shape (nt,)
+    grid : Grid
+    crpix : float
+        Sky pixel of the tangent plane's reference point.
+    off_axis_arcmin : float
+    hidden : int64 array or None
+        Cells (y * nx + x, rising) of a source that is eclipsed: there only the background is expected, so that
+        its own photons place it; its neighbours' are expected where they fall.
+
+    Notes
+    -----
+    Each camera is taken to send the share of the expected events that it sends of all events in the box.
+    """
+    whole = grid.box
+    index, y, x = photons.within(box)
+    in_band = (photons.pi[index] >= pi_range[0]) & (photons.pi[index] < pi_range[1])
+    sent = np.bincount(photons.camera[index[in_band]], minlength=len(CAMERAS))
+    share = sent / max(int(sent.sum()), 1)
+    frame = photons.tick[index] // grid.dt_ms
+    keep = in_band & (frame >= 0) & (frame < grid.nt)
+    keep &= chosen[np.where(keep, frame, 0)]
+    index, frame, y, x = index[keep], frame[keep], y[keep] - whole.y0, x[keep] - whole.x0
+    mu = expected.at(y, x, frame)
+    if hidden is not None:
+        its_own = np.isin(y * np.int64(grid.box.nx) + x, hidden)
+        mu = np.where(its_own, expected.without_sources().at(y, x, frame), mu)
+    camera = photons.camera[index]
+    background = np.maximum(mu * share[camera] / grid.cell_arcsec**2, DENSITY_MIN)
+    px, py = ((column[index].astype(float) - crpix) * SKY_PIXEL_ARCSEC for column in (photons.x_px, photons.y_px))
+    return Spots(px, py, camera, cores_arcsec(camera, photons.pi[index], off_axis_arcmin), background)
+
+
+def likeliest(points: Points, strength: Floats, places: Floats) -> int:
+    """Return which of some places is the most likely one of a source; the first of equals.
+
+    Parameters
+    ----------
+    points : Points
+    strength : float64, shape (3,)
+        Photons of the source that each camera has seen.
+    places : float64, shape (k, 2)
+        arcsec.
+    """
+    n_cameras, n = len(CAMERAS), int(points.event.sum())
+    core2 = WIDER * WIDER * points.core2
+    f = density((points.x[:, None] - places[:, 0]) ** 2 + (points.y[:, None] - places[:, 1]) ** 2, core2[:, None])
+    sent = np.empty((n_cameras, len(places)))
+    for camera in range(n_cameras):  # what falls into holes must be sent too
+        mine = points.group == camera + n_cameras
+        missed = np.add.reduce(f[mine] * points.area[mine, None], axis=0)
+        sent[camera] = strength[camera] / np.maximum(1 - missed, 1 / (1 + HIDDEN_MAX))
+    light = sent[points.group[:n]] * f[:n] + points.background[:n, None]
+    # a product instead of a sum of logarithms: it is the same number on every processor
+    mantissa, exponent = np.frexp(light)
+    product, more = np.frexp(np.multiply.reduce(mantissa, axis=0))
+    exponents = exponent.sum(axis=0, dtype=np.int64) + more
+    return max(range(len(places)), key=lambda i: (exponents[i], product[i]))
 
 
 def settle(points: Points, start: tuple[float, float]) -> Settled | None:
@@ -185,6 +299,94 @@ def settle(points: Points, start: tuple[float, float]) -> Settled | None:
         if moved < SETTLED:
             return px, py, width, strength
     return None
+
+
+def curvature(points: Points, fitted: Fitted, strength: Floats) -> Curvature:
+    """Return the sums over events and holes from which the error of a place comes.
+
+    Parameters
+    ----------
+    points : Points
+    fitted : (float, float, float)
+        Place, arcsec, and width, from :func:`settle`.
+    strength : float64, shape (3,)
+    """
+    n_cameras, event = len(CAMERAS), points.event
+    f, slopes, bends = _derivatives(points, fitted)
+    member = points.members(strength, f)
+    seen, unseen = member * member * event, member * (1 - event)
+
+    def by_camera(values: Floats) -> tuple[Floats, Floats]:
+        """Sums over events and over holes."""
+        sums = np.asarray(np.bincount(points.group, values, 2 * n_cameras), float)
+        return sums[:n_cameras], sums[n_cameras:]
+
+    live, missed = by_camera(member)
+    observed, expected = np.empty((3, 3)), np.empty((3, 3))
+    cross, in_holes = np.empty((3, n_cameras)), np.empty((3, n_cameras))
+    for i in range(3):
+        for j in range(i + 1):
+            product = slopes[i] * slopes[j]
+            observed[i, j] = observed[j, i] = _in_order(seen * product - member * bends[i][j])
+            expected[i, j] = expected[j, i] = -_in_order(unseen * product)
+        of_events, of_holes = by_camera(member * slopes[i])
+        in_holes[i] = -of_holes
+        cross[i] = in_holes[i] + by_camera(seen * slopes[i])[0] - of_events
+    at_place = by_camera(member / points.core2)[0]
+    return Curvature(observed, expected, at_place, live, missed, by_camera(seen)[0], cross, in_holes)
+
+
+def pulls(
+    points: Points, fitted: Fitted, strength: Floats, freed: Floats, by_width: tuple[float, float], told: Fitted
+) -> tuple[float, Floats]:
+    """Return how far the events pull a place about, and what they and the holes share of it.
+
+    Parameters
+    ----------
+    points : Points
+    fitted : (float, float, float)
+    strength : float64, shape (3,)
+    freed : float64, shape (3, 3)
+        For x, y and log width: what each camera's strength takes up of an event's pull.
+    by_width : (float, float)
+        What the width takes up of the pull on x, and of that on y.
+    told : (float, float, float)
+        Variance of x, of y, and covariance, arcsec^2.
+
+    Returns
+    -------
+    scatter : float
+        Sum over the events of the squares of the steps by which each moves the place, arcsec^2.
+    near : float64, shape (3,)
+        By camera: photons expected in holes within :data:`HOLES_WITHIN_ARCSEC` of the place, over the core, 1/arcsec.
+    """
+    (px, py, _), n_cameras = fitted, len(CAMERAS)
+    f, slopes, _ = _derivatives(points, fitted)
+    member = points.members(strength, f)
+    camera = points.group % n_cameras
+    pull = [member * points.event * (slope - free[camera]) for slope, free in zip(slopes, freed, strict=True)]
+    pull_x, pull_y = pull[0] - by_width[0] * pull[2], pull[1] - by_width[1] * pull[2]
+    xx, yy, xy = told
+    moves_x, moves_y = xx * pull_x + xy * pull_y, xy * pull_x + yy * pull_y
+    dx, dy = points.x - px, points.y - py
+    near = (points.event == 0) & (dx * dx + dy * dy < HOLES_WITHIN_ARCSEC * HOLES_WITHIN_ARCSEC)
+    over_core = np.bincount(camera[near], member[near] / np.sqrt(points.core2[near]), n_cameras)
+    return _in_order(moves_x * moves_x + moves_y * moves_y), np.asarray(over_core, float)
+
+
+def _derivatives(points: Points, fitted: Fitted) -> tuple[Floats, list[Floats], list[list[Floats]]]:
+    """Return f, and its first and second derivatives by x, y and log width over f."""
+    px, py, width = fitted
+    dx, dy, wide2 = points.x - px, points.y - py, width * width * points.core2
+    r2 = dx * dx + dy * dy
+    outside = r2 / (r2 + wide2)  # 0 at the place, 1 far away
+    rise = 2 * KING_SLOPE / (r2 + wide2)
+    bend = rise * (2 * (KING_SLOPE + 1) / (r2 + wide2))
+    wide = 2 * KING_SLOPE * outside - 2
+    turn = wide - 2 * (1 - outside)
+    xx, yy, xy = bend * dx * dx - rise, bend * dy * dy - rise, bend * dx * dy
+    xw, yw, ww = rise * dx * turn, rise * dy * turn, wide * wide - 4 * KING_SLOPE * outside * (1 - outside)
+    return density(r2, wide2), [rise * dx, rise * dy, wide], [[xx, xy, xw], [xy, yy, yw], [xw, yw, ww]]
 
 
 def _in_order(values: Floats) -> float:

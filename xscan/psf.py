@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from xscan.model import CAMERAS
 
-__all__ = ["KING_SLOPE", "cores_arcsec", "king", "published"]
+__all__ = [
+    "ENERGY_MAX_KEV",
+    "KING_SLOPE",
+    "OFF_AXIS_MAX_ARCMIN",
+    "PUBLISHED",
+    "cores_arcsec",
+    "information",
+    "king",
+    "published",
+]
 
 Floats = NDArray[np.float64]
 
@@ -76,11 +85,12 @@ def cores_arcsec(camera: NDArray[np.uint8], pi: NDArray[np.integer], off_axis_ar
     for number, name in enumerate(CAMERAS):
         mine = camera == number
         core, slope = published(name, pi[mine] / 1000, off_axis_arcmin)
-        cores[mine] = core * np.sqrt(_information(KING_SLOPE) / _information(slope))
+        cores[mine] = core * np.sqrt(information(KING_SLOPE) / information(slope))
     return cores
 
 
-def _information(slope: Floats | float) -> Floats | float:
+def information(slope: Floats | float) -> Floats | float:
+    """Return the information of one photon on its source's place, times the square of the core."""
     return 2 * slope * (slope - 1) / (slope + 1)
 
 

@@ -334,19 +334,19 @@ def _describe(search: Search, pi_range: tuple[int, int], shared: _Shared) -> tup
     image = search.images.sum(axis=0)
     by_camera = counts.by_camera(voxels)
     gathered = regions(voxels, image, photons, pi_range, expected, frames, grid, rules)
-    maps, settle = shared.maps(), shared.backend.settle
-    places = [
-        locate(one, voxels, photons, pi_range, expected, frames, grid, plane, rules, maps, settle) for one in gathered
-    ]
+    places = locate(
+        gathered, voxels, photons, pi_range, expected, frames, grid, plane, rules, shared.maps(), shared.backend
+    )  # fmt: skip
     parent = parents(gathered, places, voxels, by_camera, photons, pi_range, expected, grid)
     found = []
-    for region, place in zip(gathered, places, strict=True):
+    centroids = locate_cells(gathered, grid, plane)
+    for region, place, centroid in zip(gathered, places, centroids, strict=True):
         cells = np.unique(voxels.y[region.members].astype(np.int64) * grid.box.nx + voxels.x[region.members])
         found.append(
             Found(
                 region,
                 place,
-                locate_cells(region, grid, plane),
+                centroid,
                 light_curve(region.box, counts, expected, frames, grid, rules),
                 by_camera[region.members].sum(axis=0),
                 int(image.ravel()[cells].sum()),

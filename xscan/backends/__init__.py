@@ -19,10 +19,11 @@ from xscan.bayes import Thresholds
 from xscan.clean import Cuts, Kept, PixelMask, RawEvents, Span
 from xscan.dropouts import CcdSilences
 from xscan.errors import ConfigError, DeviceError
+from xscan.exposure import CameraMap
 from xscan.grid import Box, Grid
 from xscan.model import EventList, Expectation, GoodTime, Photons, Voxels
 from xscan.photons import Gate
-from xscan.pointfit import Points, Settled
+from xscan.pointfit import Curvature, Fitted, Points, Settled, Spots
 
 __all__ = ["BACKENDS", "Backend", "Counts", "Loaded", "cpu_backend", "get_backend"]
 
@@ -109,8 +110,47 @@ class Backend(Protocol):
         """Give the live time of one CCD in each frame; as :func:`xscan.goodtime.live_seconds`."""
         ...
 
+    def spots_near(
+        self,
+        photons: Photons,
+        box: Box,
+        pi_range: tuple[int, int],
+        expected: Expectation,
+        chosen: NDArray[np.bool_],
+        grid: Grid,
+        crpix: float,
+        off_axis_arcmin: float,
+        hidden: NDArray[np.int64] | None,
+    ) -> Spots:
+        """Return the events of a box of cells in chosen frames; as :func:`xscan.pointfit.spots_near`."""
+        ...
+
+    def dark(self, camera: CameraMap, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell where a camera sees nothing; as :func:`xscan.exposure.dark`."""
+        ...
+
+    def likeliest(self, points: Points, strength: NDArray[np.float64], places: NDArray[np.float64]) -> int:
+        """Return which of some places is the most likely one of a source; as :func:`xscan.pointfit.likeliest`."""
+        ...
+
     def settle(self, points: Points, start: tuple[float, float]) -> Settled | None:
         """Find the place of a source among photons; as :func:`xscan.pointfit.settle`."""
+        ...
+
+    def curvature(self, points: Points, fitted: Fitted, strength: NDArray[np.float64]) -> Curvature:
+        """Return the sums from which a place's error comes; as :func:`xscan.pointfit.curvature`."""
+        ...
+
+    def pulls(
+        self,
+        points: Points,
+        fitted: Fitted,
+        strength: NDArray[np.float64],
+        freed: NDArray[np.float64],
+        by_width: tuple[float, float],
+        told: tuple[float, float, float],
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Return how far events pull a place about; as :func:`xscan.pointfit.pulls`."""
         ...
 
     def load(self, photons: Photons) -> Loaded:

@@ -36,8 +36,13 @@ class NumbaBackend:
     merge = staticmethod(numba_events.merge)
     band_curve = staticmethod(numba_events.band_curve)
     live_curve = staticmethod(numba_live.live_curve)
-    settle = staticmethod(numba_points.settle)
     live_seconds = staticmethod(numba_live.live_seconds)
+    spots_near = staticmethod(numba_points.spots_near)
+    dark = staticmethod(numba_points.dark)
+    likeliest = staticmethod(numba_points.likeliest)
+    settle = staticmethod(numba_points.settle)
+    curvature = staticmethod(numba_points.curvature)
+    pulls = staticmethod(numba_points.pulls)
 
     def load(self, photons: Photons) -> NumbaLoaded:
         """Prepare photons for binning: nothing to do, they come sorted."""

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from xscan.bayes import Thresholds
 from xscan.clean import drop, select
 from xscan.dropouts import silences
+from xscan.exposure import dark
 from xscan.goodtime import live_curve, live_seconds
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Photons, Voxels
 from xscan.photons import band_curve, merge
-from xscan.pointfit import settle
+from xscan.pointfit import curvature, likeliest, pulls, settle, spots_near
 
 __all__ = ["MU_MIN", "NumpyBackend"]
 
@@ -37,7 +38,12 @@ class NumpyBackend:
     band_curve = staticmethod(band_curve)
     live_curve = staticmethod(live_curve)
     live_seconds = staticmethod(live_seconds)
+    spots_near = staticmethod(spots_near)
+    dark = staticmethod(dark)
+    likeliest = staticmethod(likeliest)
     settle = staticmethod(settle)
+    curvature = staticmethod(curvature)
+    pulls = staticmethod(pulls)
 
     def load(self, photons: Photons) -> NumpyLoaded:
         """Prepare photons for binning: nothing to do."""
