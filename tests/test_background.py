@@ -15,7 +15,7 @@ from xscan.config import Rules
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Frames, Photons, Sources, Voxels
 from xscan.sky import TangentPlane
-from xscan.smoothing import local_mean, smooth
+from xscan.smoothing import Surroundings, smooth
 
 OURS = Rules()
 LEGACY = Rules(**dict.fromkeys(Rules.__dataclass_fields__, False))
@@ -172,12 +172,12 @@ def test_local_means_by_hand() -> None:
     chosen[2, 2:4] = True
     near = np.exp(-1 / 18)  # one cell away, with a sigma of three
     expected = (3 + 5 * near + 1) / (1 + near + 2 / 8)  # and one count of the mean, 4
-    assert local_mean(image, chosen)[2, 2] == pytest.approx(expected)
-    np.testing.assert_array_equal(local_mean(image * 0, chosen), 0)
-    np.testing.assert_array_equal(local_mean(image, chosen & False), 0)
+    assert Surroundings(chosen).mean(image)[2, 2] == pytest.approx(expected)
+    np.testing.assert_array_equal(Surroundings(chosen).mean(image * 0), 0)
+    np.testing.assert_array_equal(Surroundings(chosen & False).mean(image), 0)
     far = np.zeros((40, 40), np.int64)
     far[0, 0] = 7
-    assert local_mean(far, far > 0)[30, 30] == pytest.approx(7)
+    assert Surroundings(far > 0).mean(far)[30, 30] == pytest.approx(7)
 
 
 @pytest.mark.parametrize("mean", [0.02, 0.15, 1.0, 8.0, 100.0])

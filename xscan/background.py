@@ -20,7 +20,7 @@ from xscan.config import Rules
 from xscan.grid import Grid
 from xscan.model import Expectation, Frames, Sources, Voxels
 from xscan.sky import PLANE_PIXELS, TangentPlane
-from xscan.smoothing import local_mean, smooth
+from xscan.smoothing import Surroundings, smooth
 
 __all__ = ["constant_sources", "expectation", "on_detector", "source_disks", "source_mask", "without_flagged"]
 
@@ -79,7 +79,8 @@ def expectation(
     if not rules.local_background:
         return background_exod2.expectation(images, counts, frames, disks, rules)
     both = images.sum(axis=0)
-    mask = source_mask(both, disks)
+    detector = on_detector(both)
+    mask, around = _masked(both, disks, detector)
     kept = ~frames.rejected
     counted = (counts.rate(np.ones_like(mask)) > 0) & kept
     kind = frames.bad.astype(np.uint8)
@@ -87,9 +88,9 @@ def expectation(
     rate = np.where(counted, counts.rate(~mask), 0).astype(np.float64)
     seconds = np.array([live[kind == k].sum() for k in (0, 1)])
     outside = np.array([rate[kind == k].sum() for k in (0, 1)])
-    detector = on_detector(both)
     if outside.any():
-        template = _shrunk(np.stack([_template(image, mask, detector) for image in images]), outside, seconds, mask)
+        made = np.stack([_template(image, mask, detector, around) for image in images])
+        template = _shrunk(made, outside, seconds, mask)
     else:  # every count lies in the mask: the background has no rate, whatever its template
         template = np.stack([detector, detector]).astype(np.float64)
     for k in (0, 1):
@@ -115,17 +116,22 @@ def source_mask(image: NDArray[np.integer], disks: Bools) -> Bools:
     more than Poisson statistics allow there (p = 1e-4). The search for them starts from cells that are
     bright against the 75th percentile of the occupied ones, and goes on until no other is found.
     """
+    return _masked(image, disks, on_detector(image))[0]
+
+
+def _masked(image: NDArray[np.integer], disks: Bools, detector: Bools) -> tuple[Bools, Surroundings]:
+    """Return the source mask, and the cells of the detector outside it."""
     elsewhere = image[(image > 0) & ~disks]
     if elsewhere.size == 0:
-        return disks
+        return disks, Surroundings(detector & ~disks)
     mask: Bools = disks | _bright(image, np.full(image.shape, np.percentile(elsewhere, 75)))
-    detector = on_detector(image)
     for _ in range(MASK_ROUNDS):
-        grown = mask | _bright(image, local_mean(image, detector & ~mask))
+        around = Surroundings(detector & ~mask)
+        grown = mask | _bright(image, around.mean(image))
         if np.array_equal(grown, mask):
-            break
+            return mask, around
         mask = grown
-    return mask
+    return mask, Surroundings(detector & ~mask)
 
 
 def _bright(image: NDArray[np.integer], around: Floats) -> Bools:
@@ -146,11 +152,13 @@ def on_detector(image: NDArray[np.integer]) -> Bools:
     return np.asarray(ndimage.binary_dilation(image > 0, np.ones((3, 3), bool)))
 
 
-def _template(image: NDArray[np.integer], mask: Bools, detector: Bools) -> Floats:
+def _template(image: NDArray[np.integer], mask: Bools, detector: Bools, around: Surroundings) -> Floats:
     """Return the background of a kind of frames in counts of its image, shape (ny, nx); 0 off the detector."""
-    around = local_mean(image, detector & ~mask)
-    own = smooth(np.where(mask, around, image), normalised=True)
-    return np.where(detector, around * (own + OWN_COUNTS) / (around + OWN_COUNTS), 0.0)
+    if not image.any():
+        return np.zeros(image.shape)
+    mean = around.mean(image)
+    own = smooth(np.where(mask, mean, image), normalised=True)
+    return np.where(detector, mean * (own + OWN_COUNTS) / (mean + OWN_COUNTS), 0.0)
 
 
 def _shrunk(background: Floats, outside: Floats, seconds: Floats, mask: Bools) -> Floats:
@@ -200,7 +208,7 @@ def constant_sources(
         Counts of the good and of the bad frames.
     mask : bool array, shape (ny, nx)
     left_out : Voxels, optional
-        Voxels that do not take part.
+        Voxels that do not take part, of masked cells.
 
     Returns
     -------
@@ -212,20 +220,21 @@ def constant_sources(
     The strength s with the largest Poisson likelihood, given the background b_k and the live time l_k of both
     kinds: ``sum n_k l_k / (b_k + s l_k) = sum l_k``, a quadratic equation; 0 where it has no positive root.
     """
-    n = images.astype(np.float64)
+    n = images[:, mask].astype(np.float64)
     background, live = np.empty_like(n), np.empty_like(n)
     for k in (0, 1):
         chosen = expected.kind == k
-        background[k] = expected.template[k] * expected.rate[chosen].sum()
+        background[k] = expected.template[k, mask] * expected.rate[chosen].sum()
         live[k] = expected.live[chosen].sum()
     if left_out is not None:
         kind = expected.kind[left_out.t]
-        place = kind, left_out.y, left_out.x
+        place = kind, (np.cumsum(mask) - 1).reshape(mask.shape)[left_out.y, left_out.x]
         np.subtract.at(n, place, left_out.n)
-        np.subtract.at(background, place, expected.template[place] * expected.rate[left_out.t])
+        template = expected.template[kind, left_out.y, left_out.x]
+        np.subtract.at(background, place, template * expected.rate[left_out.t])
         np.subtract.at(live, place, expected.live[left_out.t])
     strength = np.zeros(mask.shape)
-    strength[mask] = _one_strength(n[:, mask], np.maximum(background[:, mask], 0), np.maximum(live[:, mask], 0))
+    strength[mask] = _one_strength(n, np.maximum(background, 0), np.maximum(live, 0))
     return np.stack([strength, strength])
 
 

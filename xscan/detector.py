@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,8 @@ READOUT_ROW = 1.5
 
 PIXELS = {"pn": (64, 200), "m1": (600, 600), "m2": (600, 600)}
 """RAWX and RAWY of a CCD run from 1 to these."""
+
+_CAMERA, _PIXEL = 2, 24  # bits of a camera's and of a raw pixel's number
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -72,13 +75,14 @@ class Detector:
         self._readouts: dict[tuple[int, int], Floats] = {}  # when each began, by camera and CCD
 
     def facts(
-        self, region: Region, voxels: Voxels, photons: Photons, pi_range: tuple[int, int], grid: Grid
-    ) -> DetectorFacts:
-        """Gather what the detector says of a region.
+        self, regions: Sequence[Region], voxels: Voxels, photons: Photons, pi_range: tuple[int, int], grid: Grid
+    ) -> list[DetectorFacts]:
+        """Gather what the detector says of each region of a view.
 
         Parameters
         ----------
-        region : Region
+        regions : sequence of Region
+            All of the view.
         voxels : Voxels
             All flagged voxels of the view.
         photons : Photons
@@ -86,57 +90,93 @@ class Detector:
             The view's band, eV, the second exclusive.
         grid : Grid
         """
-        members = region.members
-        cell = voxels.y[members].astype(np.int64) * grid.box.nx + voxels.x[members]
+        cell = voxels.y.astype(np.int64) * grid.box.nx + voxels.x
         cells = cell[np.append(True, np.diff(cell) > 0)]  # voxels are in order of their cells
         y, x = np.divmod(cells, grid.box.nx)
         index, place = photons.of_cells(y + grid.box.y0, x + grid.box.x0)
-        live = self._live_fractions(np.unique(voxels.t[members]), photons, index, grid)
-        peak = np.flatnonzero(~voxels.eclipse[members])
-        if peak.size == 0:
-            return DetectorFacts(None, None, None, None, None, None, live)
+        live = self._live_fractions(regions, voxels, np.searchsorted(cells, cell), photons, index, place, grid)
         frame, pi = photons.tick[index] // grid.dt_ms, photons.pi[index]
         inside = (frame >= 0) & (frame < grid.nt) & (pi >= pi_range[0]) & (pi < pi_range[1])
-        voxel, wanted = cells[place] * grid.nt + frame, cell[peak] * grid.nt + voxels.t[members[peak]]
-        index = index[inside & (wanted[np.minimum(np.searchsorted(wanted, voxel), wanted.size - 1)] == voxel)]
-        camera, pixel = photons.camera[index].astype(np.int64), photons.pixel[index].astype(np.int64)
-        _, in_pixel = np.unique(camera << 32 | pixel, return_counts=True)
-        ccds, in_ccd = np.unique(camera << 32 | _ccd(pixel), return_counts=True)
-        in_readout = np.concatenate(
-            [self._in_readouts(number, photons, index[camera == number], grid) for number in np.unique(camera).tolist()]
-        )
-        most = ccds[np.argmax(in_ccd)]
-        return DetectorFacts(
-            in_pixel.size,
-            ccds.size,
-            in_readout.size,
-            float(in_pixel.max() / index.size),
-            float(in_readout.max() / index.size),
-            _to_edge(CAMERAS[most >> 32], pixel[(camera << 32 | _ccd(pixel)) == most]),
-            live,
-        )
+        index, key = index[inside], cells[place[inside]] * grid.nt + frame[inside]
+        flagged = cell * grid.nt + voxels.t
+        voxel = np.minimum(np.searchsorted(flagged, key), flagged.size - 1)
+        mine = (flagged[voxel] == key) & ~voxels.eclipse[voxel]
+        region_of = np.empty(len(voxels), np.int64)
+        for number, region in enumerate(regions):
+            region_of[region.members] = number
+        return self._of_photons(region_of[voxel[mine]], photons, index[mine], grid, live)
 
-    def _in_readouts(self, camera: int, photons: Photons, index: Ints, grid: Grid) -> Ints:
-        """Count the photons of a camera in each of its read-outs."""
-        frame_s = self._frame_s(camera)
+    def _of_photons(
+        self, region: Ints, photons: Photons, index: Ints, grid: Grid, live: list[dict[str, float]]
+    ) -> list[DetectorFacts]:
+        """Put together what is said of each region; ``region`` is the number of that in which a photon lies."""
+        camera, pixel = photons.camera[index].astype(np.int64), photons.pixel[index].astype(np.int64)
+        pixels, in_pixel = np.unique((region << _CAMERA | camera) << _PIXEL | pixel, return_counts=True)
+        ccds, in_ccd = np.unique((region << _CAMERA | camera) << _PIXEL | _ccd(pixel), return_counts=True)
+        readouts, in_readout = self._in_readouts(region, camera, photons, index, grid)
+        whole = _CAMERA + _PIXEL
+        n_pixels, n_ccds, n_readouts, n = (
+            np.bincount(of, minlength=len(live)).tolist() for of in (pixels >> whole, ccds >> whole, readouts, region)
+        )
+        most_pixel, most_readout = np.zeros(len(live), np.int64), np.zeros(len(live), np.int64)
+        np.maximum.at(most_pixel, pixels >> whole, in_pixel)
+        np.maximum.at(most_readout, readouts, in_readout)
+        order = np.argsort(region, kind="stable")
+        facts, at, at_ccd = [], 0, 0
+        for number, fractions in enumerate(live):
+            if n[number] == 0:
+                facts.append(DetectorFacts(None, None, None, None, None, None, fractions))
+                continue
+            own, at = order[at : at + n[number]], at + n[number]
+            most = int(ccds[at_ccd + int(np.argmax(in_ccd[at_ccd : at_ccd + n_ccds[number]]))])
+            at_ccd += n_ccds[number]
+            of_most = (camera[own] == most >> _PIXEL & 3) & (_ccd(pixel[own]) == most & 15)
+            facts.append(
+                DetectorFacts(
+                    n_pixels[number],
+                    n_ccds[number],
+                    n_readouts[number],
+                    float(most_pixel[number] / n[number]),
+                    float(most_readout[number] / n[number]),
+                    _to_edge(CAMERAS[most >> _PIXEL & 3], pixel[own][of_most]),
+                    fractions,
+                )
+            )
+        return facts
+
+    def _in_readouts(self, region: Ints, camera: Ints, photons: Photons, index: Ints, grid: Grid) -> tuple[Ints, Ints]:
+        """Count the photons of each region in each read-out of each camera; return the regions, and the counts."""
         time = grid.t0 + (photons.tick[index] + 0.5) / 1000
         ccd = _ccd(photons.pixel[index].astype(np.int64))
-        tables = {number: self._readout_starts(camera, number) for number in set(ccd.tolist())}
-        reach = frame_s  # without tables: photons within a frame time may be of one read-out
-        if all(starts.size for starts in tables.values()):
-            reach = frame_s / 2  # the CCDs of one read-out differ by hundredths of a second
-            for number, starts in tables.items():
-                mine = ccd == number
+        frame_s = {number: self._frame_s(number) for number in np.unique(camera).tolist()}
+        known, begun = np.ones(time.size, bool), time.copy()
+        for number in np.unique(camera << 4 | ccd).tolist():
+            mine, starts = (camera << 4 | ccd) == number, self._readout_starts(number >> 4, number & 15)
+            if starts.size:
+                length_s = frame_s[number >> 4]
                 last = starts[np.maximum(np.searchsorted(starts, time[mine], side="right") - 1, 0)]
-                time[mine] = last + np.floor((time[mine] - last) / frame_s) * frame_s
+                begun[mine] = last + np.floor((time[mine] - last) / length_s) * length_s
+            else:
+                known[mine] = False
+        # without tables for all its CCDs: photons within a frame time may be of one read-out
+        group = region << _CAMERA | camera
+        unknown = np.isin(group, group[~known])
+        time = np.where(unknown, time, begun)
+        order = np.lexsort((time, group))
+        regions: list[int] = []
         counts: list[int] = []
-        begun = -np.inf
-        for moment in np.sort(time).tolist():
-            if moment - begun >= reach:
+        last_group, since = -1, -np.inf
+        for one, moment, whole in zip(
+            group[order].tolist(), time[order].tolist(), unknown[order].tolist(), strict=True
+        ):
+            # the CCDs of one read-out differ by hundredths of a second
+            reach = frame_s[one & 3] if whole else frame_s[one & 3] / 2
+            if one != last_group or moment - since >= reach:
+                regions.append(one >> _CAMERA)
                 counts.append(0)
-                begun = moment
+                last_group, since = one, moment
             counts[-1] += 1
-        return np.array(counts, np.int64)
+        return np.array(regions, np.int64), np.array(counts, np.int64)
 
     def _lists(self, camera: int) -> list[EventList]:
         return [events for events in self._subset.lists if events.camera == CAMERAS[camera]]
@@ -159,17 +199,42 @@ class Detector:
             self._readouts[camera, ccd] = np.sort(np.concatenate(found))
         return self._readouts[camera, ccd]
 
-    def _live_fractions(self, frames: NDArray[np.int32], photons: Photons, index: Ints, grid: Grid) -> dict[str, float]:
-        """Give each camera's live fraction in some frames, on the CCD that saw most of the given photons."""
-        edges = grid.t0 + np.column_stack([frames, frames + 1]).ravel() * grid.dt_s
-        camera, ccd = photons.camera[index], _ccd(photons.pixel[index].astype(np.int64))
-        fractions = {}
-        for events in self._subset.lists:
-            mine = ccd[camera == CAMERAS.index(events.camera)]
-            fractions[events.camera] = 0.0
-            if mine.size:
-                seconds = self._live_seconds(events.camera, int(np.argmax(np.bincount(mine))), edges)[::2]
-                fractions[events.camera] = round(float(np.minimum(seconds / grid.dt_s, 1.0).mean()), 6)
+    def _live_fractions(
+        self,
+        regions: Sequence[Region],
+        voxels: Voxels,
+        cell_of: Ints,
+        photons: Photons,
+        index: Ints,
+        place: Ints,
+        grid: Grid,
+    ) -> list[dict[str, float]]:
+        """Return each camera's live fraction in each region's frames, on the CCD that saw most photons of its cells.
+
+        ``cell_of`` numbers the cell of each voxel, ``place`` that of each photon.
+        """
+        n_cells, n_ccds = int(cell_of.max()) + 1, 16
+        key = (place * len(CAMERAS) + photons.camera[index]) * n_ccds + _ccd(photons.pixel[index].astype(np.int64))
+        seen = np.bincount(key, minlength=n_cells * len(CAMERAS) * n_ccds).reshape(n_cells, len(CAMERAS), n_ccds)
+        frames = np.unique(voxels.t)
+        edges = np.asarray(grid.t0 + np.column_stack([frames, frames + 1]).ravel() * grid.dt_s, np.float64)
+        asked: dict[tuple[str, int], Floats] = {}
+        fractions = []
+        for region in regions:
+            by_ccd = seen[np.unique(cell_of[region.members])].sum(axis=0)
+            flagged = np.searchsorted(frames, np.unique(voxels.t[region.members]))
+            live = {}
+            for events in self._subset.lists:
+                counts = by_ccd[CAMERAS.index(events.camera)]
+                ccd = int(np.argmax(counts))
+                if counts[ccd] == 0:
+                    live[events.camera] = 0.0
+                    continue
+                if (events.camera, ccd) not in asked:
+                    asked[events.camera, ccd] = self._live_seconds(events.camera, ccd, edges)[::2]
+                seconds = asked[events.camera, ccd][flagged]
+                live[events.camera] = round(float(np.minimum(seconds / grid.dt_s, 1.0).mean()), 6)
+            fractions.append(live)
         return fractions
 
     def _live_seconds(self, camera: str, ccd: int, edges: Floats) -> Floats:

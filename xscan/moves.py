@@ -59,9 +59,10 @@ def remark_on_moves(counts: Counts, expected: Expectation, frames: Frames, grid:
     """
     found: list[tuple[int, int, int, int]] = []
     for moments in (QUARTERS, EIGHTHS):
-        for k in moments:
-            first = k * grid.nt // 8
-            changed = _changed(first, counts, expected, frames)
+        firsts = [k * grid.nt // 8 for k in moments]
+        parts = _images_between(firsts, counts, frames)
+        for i, first in enumerate(firsts, start=1):
+            changed = _changed(first, parts[:i].sum(axis=0), parts[i:].sum(axis=0), expected)
             up, down = _n_places(changed > SIGMA), _n_places(changed < -SIGMA)
             found.append((int(np.count_nonzero(abs(changed) > SIGMA)), up, down, first))
         if max(up + down for _, up, down, _ in found) < PLACES:
@@ -76,10 +77,19 @@ def remark_on_moves(counts: Counts, expected: Expectation, frames: Frames, grid:
     )
 
 
-def _changed(first: int, counts: Counts, expected: Expectation, frames: Frames) -> Floats:
-    """Give by how many sigma each cell turns brighter at a frame, shape (ny, nx)."""
-    late = np.arange(frames.rejected.size) >= first
-    before, after = counts.images(np.where(frames.rejected, -1, late).astype(np.int8))
+def _images_between(firsts: list[int], counts: Counts, frames: Frames) -> Ints:
+    """Return the counts before the first of some frames, between them and from the last on; shape (k + 1, ny, nx)."""
+    part = np.searchsorted(firsts, np.arange(frames.rejected.size), side="right")
+    images = []
+    for lower in range(0, len(firsts) + 1, 2):
+        kind = np.where(frames.rejected | (part < lower) | (part > lower + 1), -1, part - lower)
+        images.append(counts.images(kind.astype(np.int8)))
+    return np.concatenate(images)[: len(firsts) + 1]
+
+
+def _changed(first: int, before: Ints, after: Ints, expected: Expectation) -> Floats:
+    """Return by how many sigma each cell turns brighter at a frame, shape (ny, nx)."""
+    late = np.arange(expected.kind.size) >= first
     mu_before, mu_after = (_expected_image(expected, chosen) for chosen in (~late, late))
     known = mu_before + mu_after > 0
     changed = np.zeros(known.shape)

@@ -338,9 +338,10 @@ def _describe(search: Search, pi_range: tuple[int, int], shared: _Shared) -> tup
         gathered, voxels, photons, pi_range, expected, frames, grid, plane, rules, shared.maps(), shared.backend
     )  # fmt: skip
     parent = parents(gathered, places, voxels, by_camera, photons, pi_range, expected, grid)
-    found = []
     centroids = locate_cells(gathered, grid, plane)
-    for region, place, centroid in zip(gathered, places, centroids, strict=True):
+    facts = shared.detector.facts(gathered, voxels, photons, pi_range, grid)
+    found = []
+    for region, place, centroid, said in zip(gathered, places, centroids, facts, strict=True):
         cells = np.unique(voxels.y[region.members].astype(np.int64) * grid.box.nx + voxels.x[region.members])
         found.append(
             Found(
@@ -350,7 +351,7 @@ def _describe(search: Search, pi_range: tuple[int, int], shared: _Shared) -> tup
                 light_curve(region.box, counts, expected, frames, grid, rules),
                 by_camera[region.members].sum(axis=0),
                 int(image.ravel()[cells].sum()),
-                shared.detector.facts(region, voxels, photons, pi_range, grid),
+                said,
                 parent[region.label],
             )
         )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["local_mean", "smooth"]
+__all__ = ["Surroundings", "smooth"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -33,27 +33,38 @@ def smooth(image: Floats, normalised: bool) -> Floats:
     return out / _part_inside(image.shape) if normalised else out
 
 
-def local_mean(image: NDArray[np.integer], chosen: Bools) -> Floats:
-    """Return the mean of the chosen cells around each cell, weighted by a Gaussian of 3 cells.
+class Surroundings:
+    """Chosen cells of an image, for local means: weighted by a Gaussian of 3 cells.
 
-    Parameters
+    Attributes
     ----------
-    image : int array, shape (ny, nx)
     chosen : bool array, shape (ny, nx)
-
-    Returns
-    -------
-    float64 array, shape (ny, nx)
-        The mean of a Gamma distribution whose prior is the mean of all chosen cells with the weight of one
-        count: that mean itself far from them all, or where counts are very few. 0 where there is no count.
     """
-    counts = int(image[chosen].sum())
-    if counts == 0:
-        return np.zeros(image.shape)
-    prior_cells = OVERALL_COUNTS * np.count_nonzero(chosen) / counts
-    total = _wide(np.where(chosen, image, 0).astype(np.float64))
-    weight = _wide(chosen.astype(np.float64))
-    return (total + OVERALL_COUNTS) / (weight + prior_cells)
+
+    def __init__(self, chosen: Bools) -> None:
+        self.chosen = chosen
+        self._n = np.count_nonzero(chosen)
+        self._weight = _wide(chosen.astype(np.float64))
+
+    def mean(self, image: NDArray[np.integer]) -> Floats:
+        """Return the mean of the chosen cells around each cell of an image of counts.
+
+        Parameters
+        ----------
+        image : int array, shape (ny, nx)
+
+        Returns
+        -------
+        float64 array, shape (ny, nx)
+            The mean of a Gamma distribution whose prior is the mean of all chosen cells with the weight of one
+            count: that mean itself far from them all, or where counts are very few. 0 where there is no count.
+        """
+        counted = np.where(self.chosen, image, 0)
+        counts = int(counted.sum())
+        if counts == 0:
+            return np.zeros(image.shape)
+        prior_cells = OVERALL_COUNTS * self._n / counts
+        return (_wide(counted.astype(np.float64)) + OVERALL_COUNTS) / (self._weight + prior_cells)
 
 
 def _wide(image: Floats) -> Floats:

@@ -7,7 +7,7 @@ expectation of its own cells, where a quiet time then looks like an eclipse.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from xscan.detect import Region
 from xscan.grid import Grid
 from xscan.model import CAMERAS, Expectation, Photons, Voxels
 from xscan.position import Place
-from xscan.psf import KING_SLOPE, cores_arcsec
+from xscan.psf import cores_arcsec, king
 from xscan.sky import SKY_PIXEL_ARCSEC
 
 __all__ = ["parents"]
@@ -41,15 +41,45 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
 class _Source:
     """A region as a point source: its counts above (or below) the expectation, whole profile, by frame."""
 
-    number: int
-    place: Place
-    core2: Floats
-    shares: Floats
-    strength: Floats  # shape (nt,), 0 where it is not flagged
+    def __init__(
+        self, region: Region, place: Place, voxels: Voxels, signed: Floats, by_camera: NDArray[np.int64], grid: Grid
+    ) -> None:
+        self.region, self.frames = region, set(voxels.t[region.members].tolist())
+        self._place, self._voxels, self._signed, self._by_camera, self._grid = place, voxels, signed, by_camera, grid
+
+    @cached_property
+    def strength(self) -> Floats:
+        """Photons of the whole source in each frame, shape (nt,); 0 where it is not flagged."""
+        members, nx = self.region.members, self._grid.box.nx
+        cells, place = np.unique(
+            self._voxels.y[members].astype(np.int64) * nx + self._voxels.x[members], return_inverse=True
+        )
+        t = self._voxels.t[members]
+        own, strength = np.zeros(self._grid.nt), np.zeros(self._grid.nt)
+        np.add.at(own, t, self.fractions(*np.divmod(cells, nx))[place])
+        np.add.at(strength, t, self._signed[members])
+        strength[t] /= np.maximum(own[t], OWN_MIN)
+        return strength
+
+    @cached_property
+    def _profile(self) -> tuple[Floats, Floats]:
+        """Square of the core, and share of the photons, of each camera."""
+        counts = self._by_camera[self.region.members].sum(axis=0) + 1e-6  # alike where an eclipse left none
+        n = len(CAMERAS)
+        on_axis = cores_arcsec(np.arange(n, dtype=np.uint8), np.full(n, USUAL_EV), 0.0)
+        return on_axis**2, counts / counts.sum()
+
+    def fractions(self, y: Ints, x: Ints) -> Floats:
+        """Return the share of the source's photons in cells, y and x counted from the box's corner."""
+        grid, (core2, shares) = self._grid, self._profile
+        step = (np.arange(FINE) + 0.5) / FINE - 0.5
+        px = (grid.to_pixel(x[:, None] + grid.box.x0 + step) - self._place.x_px) * SKY_PIXEL_ARCSEC
+        py = (grid.to_pixel(y[:, None] + grid.box.y0 + step) - self._place.y_px) * SKY_PIXEL_ARCSEC
+        near = 1 + (px[:, None, :, None] ** 2 + py[:, :, None, None] ** 2) / core2
+        return np.asarray((king(near, core2) * shares).sum(axis=3).mean(axis=(1, 2)) * grid.cell_arcsec**2)
 
 
 def parents(
@@ -93,9 +123,6 @@ def parents(
         Label of the parent of each region; None if it stands for itself.
     """
     found: list[int | None] = [None] * len(regions)
-    lit = [np.unique(voxels.t[region.members]) for region in regions]
-    if np.unique(np.concatenate(lit)).size == sum(t.size for t in lit) and not voxels.eclipse.any():
-        return found  # no two at the same time
     signed = np.where(voxels.eclipse, voxels.mu - voxels.n, voxels.n - voxels.mu)
     sources: dict[bool, list[_Source]] = {False: [], True: []}
     totals = [float(signed[region.members].sum()) for region in regions]
@@ -105,45 +132,13 @@ def parents(
     for i in sorted(one_kind, key=lambda i: (True in kinds[i], -totals[i], i)):
         eclipse = True in kinds[i]
         if eclipse:
-            peaks = [source.number for source in sources[False]]
-            found[i] = _shadowing(regions[i], [regions[k] for k in peaks], voxels, photons, pi_range, expected, grid)
+            peaks = [source.region for source in sources[False]]
+            found[i] = _shadowing(regions[i], peaks, voxels, photons, pi_range, expected, grid)
         if found[i] is None:
             found[i] = _brighter(regions[i], sources[eclipse], voxels, photons, pi_range, expected, grid)
         if found[i] is None:
-            sources[eclipse].append(_source(i, regions[i], places[i], voxels, signed, by_camera, grid))
+            sources[eclipse].append(_Source(regions[i], places[i], voxels, signed, by_camera, grid))
     return found
-
-
-def _source(
-    number: int,
-    region: Region,
-    place: Place,
-    voxels: Voxels,
-    signed: Floats,
-    by_camera: NDArray[np.int64],
-    grid: Grid,
-) -> _Source:
-    members = region.members
-    counts = by_camera[members].sum(axis=0) + 1e-6  # alike where an eclipse left none
-    on_axis = cores_arcsec(np.arange(len(CAMERAS), dtype=np.uint8), np.full(len(CAMERAS), USUAL_EV), 0.0)
-    core2 = on_axis**2
-    empty = _Source(number, place, core2, counts / counts.sum(), np.zeros(grid.nt))
-    t = voxels.t[members]
-    own = np.zeros(grid.nt)
-    np.add.at(own, t, _fractions(empty, voxels.y[members], voxels.x[members], grid))
-    np.add.at(empty.strength, t, signed[members])
-    empty.strength[t] /= np.maximum(own[t], OWN_MIN)
-    return empty
-
-
-def _fractions(source: _Source, y: NDArray[np.integer], x: NDArray[np.integer], grid: Grid) -> Floats:
-    """Give the share of a source's photons in cells, y and x counted from the box's corner."""
-    step = (np.arange(FINE) + 0.5) / FINE - 0.5
-    px = (grid.to_pixel(x[:, None] + grid.box.x0 + step) - source.place.x_px) * SKY_PIXEL_ARCSEC
-    py = (grid.to_pixel(y[:, None] + grid.box.y0 + step) - source.place.y_px) * SKY_PIXEL_ARCSEC
-    r2 = px[:, None, :, None] ** 2 + py[:, :, None, None] ** 2
-    density = (KING_SLOPE - 1) / (np.pi * source.core2) * (1 + r2 / source.core2) ** -KING_SLOPE
-    return np.asarray((density * source.shares).sum(axis=3).mean(axis=(1, 2)) * grid.cell_arcsec**2)
 
 
 def _brighter(
@@ -155,16 +150,17 @@ def _brighter(
     expected: Expectation,
     grid: Grid,
 ) -> int | None:
-    """Give the number of the source with most wings in a region, if the wings of all explain it."""
+    """Return the label of the source with most wings in a region, if the wings of all explain it."""
     members, nx = region.members, grid.box.nx
-    lit = np.unique(voxels.t[members])
-    at_work = [source for source in sources if (source.strength[lit] > 0).any()]
-    if not at_work or (np.sum([source.strength[lit] for source in at_work], axis=0) <= 0).any():
-        return None
+    frames = set(voxels.t[members].tolist())
+    at_work = [source for source in sources if not frames.isdisjoint(source.frames)]
+    if not frames <= set().union(*(source.frames for source in at_work)):
+        return None  # in some frame there is nothing to make it
+    lit = np.array(sorted(frames))
     cell = voxels.y[members].astype(np.int64) * nx + voxels.x[members]
     cells, place = np.unique(cell, return_inverse=True)
     y, x = np.divmod(cells, nx)
-    several = [source.strength * _fractions(source, y, x, grid)[:, None] for source in at_work]
+    several = [source.strength * source.fractions(y, x)[:, None] for source in at_work]
     wings = np.sum(several, axis=0)
     t = np.arange(lit[0], lit[-1] + 1)
     t = t[wings[0, t] > 0]
@@ -179,7 +175,7 @@ def _brighter(
     )
     if tail.min() < EXPLAINED_P:
         return None
-    return at_work[int(np.argmax([part[:, lit].sum() for part in several]))].number
+    return at_work[int(np.argmax([part[:, lit].sum() for part in several]))].region.label
 
 
 def _shadowing(
@@ -197,8 +193,9 @@ def _shadowing(
     cells = np.unique(cell[members])
     quiet = np.ones(grid.nt, bool)
     excess = {}
+    in_cells = np.isin(cell, cells)
     for peak in peaks:
-        here = peak.members[np.isin(cell[peak.members], cells)]
+        here = peak.members[in_cells[peak.members]]
         if here.size:
             t = voxels.t[peak.members]
             quiet[t.min() : t.max() + 1] = False
