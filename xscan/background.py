@@ -11,7 +11,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.special import gammaincinv
 
 from xscan import background_exod2
@@ -149,7 +148,9 @@ def _most_around() -> Floats:
 
 def on_detector(image: NDArray[np.integer]) -> Bools:
     """Return the cells that see the sky: those with a count, and their neighbours."""
-    return np.asarray(ndimage.binary_dilation(image > 0, np.ones((3, 3), bool)))
+    seen = np.pad(image > 0, 1)
+    rows = seen[:-2] | seen[1:-1] | seen[2:]
+    return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])
 
 
 def _template(image: NDArray[np.integer], mask: Bools, detector: Bools, around: Surroundings) -> Floats:
@@ -269,11 +270,14 @@ def without_flagged(expected: Expectation, images: NDArray[np.int64], mask: Bool
     inside = mask[voxels.y, voxels.x]
     if not inside.any():
         return expected
-    live = np.zeros((2, *mask.shape))  # of flagged peaks, and of flagged eclipses
-    np.add.at(live, (voxels.eclipse.astype(int), voxels.y, voxels.x), expected.live[voxels.t])
-    enough = live.sum(axis=0) <= expected.live.sum() / 2
+    cells, cell = np.unique(voxels.y * np.int64(mask.shape[1]) + voxels.x, return_inverse=True)
+    live = [  # of flagged peaks, and of flagged eclipses
+        np.bincount(cell, np.where(voxels.eclipse == kind, expected.live[voxels.t], 0.0), cells.size)
+        for kind in (False, True)
+    ]
+    enough = live[0] + live[1] <= expected.live.sum() / 2
     peaks_are_rarer = live[0] < live[1]
-    left_out = inside & (enough[voxels.y, voxels.x] | (voxels.eclipse != peaks_are_rarer[voxels.y, voxels.x]))
+    left_out = inside & (enough[cell] | (voxels.eclipse != peaks_are_rarer[cell]))
     chosen = Voxels(*(getattr(voxels, name)[left_out] for name in Voxels.__slots__))
     return replace(expected, source=constant_sources(expected, images, mask, chosen))
 

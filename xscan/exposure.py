@@ -70,7 +70,9 @@ class Holes:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def every(self, step: int) -> Holes:
-        """Give one of so many, and their areas so many times."""
+        """Return one of so many, and their areas so many times."""
+        if step == 1:
+            return self
         return Holes(self.x[::step], self.y[::step], self.area[::step] * step, self.camera[::step])
 
 
@@ -298,7 +300,8 @@ def _is_bad(mask: PixelMask, number: Ints, reach: int) -> NDArray[np.bool_]:
 
 def _bad_reach(mask: PixelMask, pixel: Ints, camera: str) -> int:
     """Find out whether events beside bad pixels were cut too: then there are none, though many are due."""
-    n_bad = int(np.unpackbits(mask.bits[mask.bits > 0]).sum())
+    eights = mask.bits.view(np.uint64)
+    n_bad = int(np.unpackbits(eights[eights > 0].view(np.uint8)).sum())
     columns, rows = COLUMNS_ROWS[camera]
     due = pixel.size * n_bad / (columns * rows * (12 if camera == "pn" else 7))
     if due <= NEIGHBOURS_DUE:

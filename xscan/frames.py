@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.special import pdtrc
 
 from xscan.backends import Backend
@@ -184,25 +183,32 @@ def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Flo
     """
     index = np.flatnonzero((photons.pi >= HARD[0]) & (photons.pi < HARD[1]))
     index = index[(photons.tick[index] >= 0) & (photons.tick[index] < edges[-1])]
-    x, y = (pixel[index].astype(np.int64) for pixel in (photons.x_px, photons.y_px))
     bin_of = np.searchsorted(edges[1:-1], photons.tick[index], side="right")
-    counts = np.empty(np.count_nonzero(chosen))
-    for k, number in enumerate(np.flatnonzero(chosen).tolist()):
-        here = bin_of == number
-        x_here, y_here = x[here], y[here]
-        x_spot, y_spot = _brightest(x_here, y_here)
-        n_inside = np.count_nonzero((x_here - x_spot) ** 2 + (y_here - y_spot) ** 2 <= PLACE_PX**2)
-        crowded = pdtrc(n_inside - 1, x_here.size * PLACE_SHARE) < CROWDED_P
-        counts[k] = (x_here.size - n_inside) / (1 - PLACE_SHARE) if crowded else x_here.size
-    return counts
+    mine = chosen[bin_of]
+    index, number = index[mine], (np.cumsum(chosen) - 1)[bin_of[mine]]
+    n_bins = int(np.count_nonzero(chosen))
+    x, y = (pixel[index].astype(np.int64) for pixel in (photons.x_px, photons.y_px))
+    x_spot, y_spot = _brightest(number, x, y, n_bins)
+    inside = (x - x_spot[number]) ** 2 + (y - y_spot[number]) ** 2 <= PLACE_PX**2
+    n, n_inside = np.bincount(number, minlength=n_bins), np.bincount(number[inside], minlength=n_bins)
+    crowded = pdtrc(n_inside - 1, n * PLACE_SHARE) < CROWDED_P
+    return np.where(crowded, (n - n_inside) / (1 - PLACE_SHARE), n)
 
 
-def _brightest(x: NDArray[np.int64], y: NDArray[np.int64]) -> tuple[int, int]:
-    """Return the sky pixel in the middle of the square of 1 arcmin with most events around it."""
-    image = np.zeros((PLANE_PIXELS // SQUARE_PX + 1,) * 2)
-    np.add.at(image, (y // SQUARE_PX, x // SQUARE_PX), 1)
-    row, column = np.unravel_index(int(np.argmax(ndimage.uniform_filter(image, 3, mode="constant"))), image.shape)
-    return int(column) * SQUARE_PX + SQUARE_PX // 2, int(row) * SQUARE_PX + SQUARE_PX // 2
+def _brightest(
+    number: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int64], n_bins: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each bin the sky pixel in the middle of the square of 1 arcmin with most events around it.
+
+    ``number`` is the bin of each event; the first of equals is taken.
+    """
+    side = PLANE_PIXELS // SQUARE_PX + 3  # with a margin, so that every square has neighbours
+    square = (number * side + y // SQUARE_PX + 1) * side + x // SQUARE_PX + 1
+    image = np.bincount(square, minlength=n_bins * side * side).reshape(n_bins, side, side)
+    around = image[:, :-2] + image[:, 1:-1] + image[:, 2:]
+    around = around[:, :, :-2] + around[:, :, 1:-1] + around[:, :, 2:]
+    row, column = np.divmod(around.reshape(n_bins, -1).argmax(axis=1), side - 2)
+    return column * SQUARE_PX + SQUARE_PX // 2, row * SQUARE_PX + SQUARE_PX // 2
 
 
 def _bad_frames(high: HighBackground, grid: Grid) -> Bools:

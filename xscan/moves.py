@@ -60,9 +60,11 @@ def remark_on_moves(counts: Counts, expected: Expectation, frames: Frames, grid:
     found: list[tuple[int, int, int, int]] = []
     for moments in (QUARTERS, EIGHTHS):
         firsts = [k * grid.nt // 8 for k in moments]
-        parts = _images_between(firsts, counts, frames)
+        part = np.searchsorted(firsts, np.arange(grid.nt), side="right")
+        parts = _images(part, len(moments) + 1, counts, frames)
+        mu = np.stack([_expected_image(expected, part == number) for number in range(len(moments) + 1)])
         for i, first in enumerate(firsts, start=1):
-            changed = _changed(first, parts[:i].sum(axis=0), parts[i:].sum(axis=0), expected)
+            changed = _changed(parts[:i].sum(axis=0), parts[i:].sum(axis=0), mu[:i].sum(axis=0), mu[i:].sum(axis=0))
             up, down = _n_places(changed > SIGMA), _n_places(changed < -SIGMA)
             found.append((int(np.count_nonzero(abs(changed) > SIGMA)), up, down, first))
         if max(up + down for _, up, down, _ in found) < PLACES:
@@ -77,20 +79,17 @@ def remark_on_moves(counts: Counts, expected: Expectation, frames: Frames, grid:
     )
 
 
-def _images_between(firsts: list[int], counts: Counts, frames: Frames) -> Ints:
-    """Return the counts before the first of some frames, between them and from the last on; shape (k + 1, ny, nx)."""
-    part = np.searchsorted(firsts, np.arange(frames.rejected.size), side="right")
+def _images(part: NDArray[np.intp], n_parts: int, counts: Counts, frames: Frames) -> Ints:
+    """Return the counts of each part of the frames, shape (n_parts, ny, nx)."""
     images = []
-    for lower in range(0, len(firsts) + 1, 2):
+    for lower in range(0, n_parts, 2):  # two at a time
         kind = np.where(frames.rejected | (part < lower) | (part > lower + 1), -1, part - lower)
         images.append(counts.images(kind.astype(np.int8)))
-    return np.concatenate(images)[: len(firsts) + 1]
+    return np.concatenate(images)[:n_parts]
 
 
-def _changed(first: int, before: Ints, after: Ints, expected: Expectation) -> Floats:
-    """Return by how many sigma each cell turns brighter at a frame, shape (ny, nx)."""
-    late = np.arange(expected.kind.size) >= first
-    mu_before, mu_after = (_expected_image(expected, chosen) for chosen in (~late, late))
+def _changed(before: Ints, after: Ints, mu_before: Floats, mu_after: Floats) -> Floats:
+    """Return by how many sigma each cell turns brighter at a moment, shape (ny, nx)."""
     known = mu_before + mu_after > 0
     changed = np.zeros(known.shape)
     mu = mu_before[known]

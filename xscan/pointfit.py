@@ -7,7 +7,7 @@ sum is made in order, and nothing but sums, products, quotients and roots is ask
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,12 @@ class Spots:
 
     def every(self, step: int) -> Spots:
         """Return one of so many."""
-        return Spots(*(getattr(self, name)[::step] for name in self.__slots__))
+        return self if step == 1 else Spots(*(getattr(self, name)[::step] for name in self.__slots__))
+
+    def thinned(self, n_max: int) -> Spots:
+        """Return at most so many, and as much less background."""
+        step = -(-len(self.x) // n_max)
+        return replace(self.every(step), background=self.background[::step] / step) if step > 1 else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +117,22 @@ class Points:
         counts = np.maximum(np.bincount(spots.camera, minlength=n_cameras), 1)
         mean = np.bincount(spots.camera, core2, n_cameras) / counts
         mean[mean == 0] = 1.0  # a camera without events: its holes count for nothing
-        none, one = np.zeros(len(holes.x)), np.ones(n)
-        return cls(
-            np.concatenate([spots.x, holes.x]),
-            np.concatenate([spots.y, holes.y]),
-            np.concatenate([core2, mean[holes.camera]]),
-            np.concatenate([spots.camera.astype(np.int64), holes.camera.astype(np.int64) + n_cameras]),
-            np.concatenate([one, holes.area]),
-            np.concatenate([one, none]),
-            np.concatenate([spots.background, none + 1]),
-        )
+        both: list[tuple[Floats | float, Floats | float]] = [
+            (spots.x, holes.x),
+            (spots.y, holes.y),
+            (core2, mean[holes.camera]),
+            (1.0, holes.area),
+            (1.0, 0.0),
+            (spots.background, 1.0),
+        ]
+        floats = np.empty((len(both), n + len(holes.x)))
+        for column, (of_spots, of_holes) in zip(floats, both, strict=True):
+            column[:n], column[n:] = of_spots, of_holes
+        group = np.empty(floats.shape[1], np.int64)
+        group[:n] = spots.camera
+        np.add(holes.camera, n_cameras, out=group[n:])
+        x, y, core2, area, event, background = floats
+        return cls(x, y, core2, group, area, event, background)
 
     def members(self, strength: Floats, density: Floats) -> Floats:
         """Return the probability that an event is the source's, and the source's photons expected in each hole."""
