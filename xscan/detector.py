@@ -94,16 +94,17 @@ class Detector:
         cells = cell[np.append(True, np.diff(cell) > 0)]  # voxels are in order of their cells
         y, x = np.divmod(cells, grid.box.nx)
         index, place = photons.of_cells(y + grid.box.y0, x + grid.box.x0)
-        live = self._live_fractions(regions, voxels, np.searchsorted(cells, cell), photons, index, place, grid)
-        frame, pi = photons.tick[index] // grid.dt_ms, photons.pi[index]
-        inside = (frame >= 0) & (frame < grid.nt) & (pi >= pi_range[0]) & (pi < pi_range[1])
-        index, key = index[inside], cells[place[inside]] * grid.nt + frame[inside]
-        flagged = cell * grid.nt + voxels.t
-        voxel = np.minimum(np.searchsorted(flagged, key), flagged.size - 1)
-        mine = (flagged[voxel] == key) & ~voxels.eclipse[voxel]
         region_of = np.empty(len(voxels), np.int64)
         for number, region in enumerate(regions):
             region_of[region.members] = number
+        frame_of = voxels.t.astype(np.int64)
+        live = self._live_fractions(region_of, np.searchsorted(cells, cell), frame_of, photons, index, place, grid)
+        frame, pi = photons.tick[index] // grid.dt_ms, photons.pi[index]
+        inside = (frame >= 0) & (frame < grid.nt) & (pi >= pi_range[0]) & (pi < pi_range[1])
+        index, key = index[inside], cells[place[inside]] * grid.nt + frame[inside]
+        flagged = cell * grid.nt + frame_of
+        voxel = np.minimum(np.searchsorted(flagged, key), flagged.size - 1)
+        mine = (flagged[voxel] == key) & ~voxels.eclipse[voxel]
         return self._of_photons(region_of[voxel[mine]], photons, index[mine], grid, live)
 
     def _of_photons(
@@ -200,42 +201,35 @@ class Detector:
         return self._readouts[camera, ccd]
 
     def _live_fractions(
-        self,
-        regions: Sequence[Region],
-        voxels: Voxels,
-        cell_of: Ints,
-        photons: Photons,
-        index: Ints,
-        place: Ints,
-        grid: Grid,
+        self, region: Ints, cell: Ints, frame: Ints, photons: Photons, index: Ints, place: Ints, grid: Grid
     ) -> list[dict[str, float]]:
         """Return each camera's live fraction in each region's frames, on the CCD that saw most photons of its cells.
 
-        ``cell_of`` numbers the cell of each voxel, ``place`` that of each photon.
+        ``region``, ``cell`` and ``frame`` are those of each voxel, ``place`` is the cell of each photon.
         """
-        n_cells, n_ccds = int(cell_of.max()) + 1, 16
-        key = (place * len(CAMERAS) + photons.camera[index]) * n_ccds + _ccd(photons.pixel[index].astype(np.int64))
-        seen = np.bincount(key, minlength=n_cells * len(CAMERAS) * n_ccds).reshape(n_cells, len(CAMERAS), n_ccds)
-        frames = np.unique(voxels.t)
+        n_regions, n_cells, n_cameras, n_ccds = int(region.max()) + 1, int(cell.max()) + 1, len(CAMERAS), 16
+        ccd = (place * n_cameras + photons.camera[index]) * n_ccds + _ccd(photons.pixel[index].astype(np.int64))
+        seen = np.bincount(ccd, minlength=n_cells * n_cameras * n_ccds).reshape(n_cells, n_cameras, n_ccds)
+        of, its_cell = np.divmod(np.unique(region * n_cells + cell), n_cells)
+        by_ccd = np.zeros((n_regions, n_cameras, n_ccds), np.int64)
+        np.add.at(by_ccd, of, seen[its_cell])
+        most = by_ccd.argmax(axis=2)
+        frames, number = np.unique(frame, return_inverse=True)
+        of, its_frame = np.divmod(np.unique(region * frames.size + number), frames.size)
         edges = np.asarray(grid.t0 + np.column_stack([frames, frames + 1]).ravel() * grid.dt_s, np.float64)
-        asked: dict[tuple[str, int], Floats] = {}
-        fractions = []
-        for region in regions:
-            by_ccd = seen[np.unique(cell_of[region.members])].sum(axis=0)
-            flagged = np.searchsorted(frames, np.unique(voxels.t[region.members]))
-            live = {}
-            for events in self._subset.lists:
-                counts = by_ccd[CAMERAS.index(events.camera)]
-                ccd = int(np.argmax(counts))
-                if counts[ccd] == 0:
-                    live[events.camera] = 0.0
-                    continue
-                if (events.camera, ccd) not in asked:
-                    asked[events.camera, ccd] = self._live_seconds(events.camera, ccd, edges)[::2]
-                seconds = asked[events.camera, ccd][flagged]
-                live[events.camera] = round(float(np.minimum(seconds / grid.dt_s, 1.0).mean()), 6)
-            fractions.append(live)
-        return fractions
+        live: list[dict[str, float]] = [{} for _ in range(n_regions)]
+        for name in dict.fromkeys(events.camera for events in self._subset.lists):
+            camera = CAMERAS.index(name)
+            fraction = np.zeros(of.size)
+            for ccd_number in np.unique(most[:, camera]).tolist():
+                mine = (most[of, camera] == ccd_number) & (by_ccd[of, camera, ccd_number] > 0)
+                if mine.any():
+                    seconds = self._live_seconds(name, ccd_number, edges)[::2]
+                    fraction[mine] = np.minimum(seconds[its_frame[mine]] / grid.dt_s, 1.0)
+            mean = np.bincount(of, fraction) / np.bincount(of)
+            for facts, value in zip(live, mean.tolist(), strict=True):
+                facts[name] = round(value, 6)
+        return live
 
     def _live_seconds(self, camera: str, ccd: int, edges: Floats) -> Floats:
         """Give the live time of a CCD between edges, s."""

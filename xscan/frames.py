@@ -181,7 +181,7 @@ def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Flo
     The place is the disk of 3 arcmin around the brightest spot of the bin. It is only left out where it holds
     more than its share of the field allows; else a bin keeps its counts.
     """
-    index = np.flatnonzero((photons.pi >= HARD[0]) & (photons.pi < HARD[1]))
+    index = np.flatnonzero(photons.pi - np.uint16(HARD[0]) < HARD[1] - HARD[0])  # lower ones wrap to large numbers
     index = index[(photons.tick[index] >= 0) & (photons.tick[index] < edges[-1])]
     bin_of = np.searchsorted(edges[1:-1], photons.tick[index], side="right")
     mine = chosen[bin_of]
