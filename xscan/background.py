@@ -196,9 +196,7 @@ def _at_least_usual(rate: Floats, usual: Floats) -> Floats:
     return np.maximum(rate, usual * (rate + 1) / (usual + 1))
 
 
-def constant_sources(
-    expected: Expectation, images: NDArray[np.int64], mask: Bools, left_out: Voxels | None = None
-) -> Floats:
+def constant_sources(expected: Expectation, images: NDArray[np.int64], mask: Bools) -> Floats:
     """Fit the strength of the constant source in each masked cell: one for good and bad frames together.
 
     Parameters
@@ -208,8 +206,6 @@ def constant_sources(
     images : int64 array, shape (2, ny, nx)
         Counts of the good and of the bad frames.
     mask : bool array, shape (ny, nx)
-    left_out : Voxels, optional
-        Voxels that do not take part, of masked cells.
 
     Returns
     -------
@@ -221,22 +217,23 @@ def constant_sources(
     The strength s with the largest Poisson likelihood, given the background b_k and the live time l_k of both
     kinds: ``sum n_k l_k / (b_k + s l_k) = sum l_k``, a quadratic equation; 0 where it has no positive root.
     """
-    n = images[:, mask].astype(np.float64)
+    y, x = np.nonzero(mask)
+    strength = np.zeros(mask.shape)
+    strength[y, x] = _one_strength(*_known(expected, images, y, x))
+    return np.stack([strength, strength])
+
+
+def _known(
+    expected: Expectation, images: NDArray[np.int64], y: NDArray[np.intp], x: NDArray[np.intp]
+) -> tuple[Floats, Floats, Floats]:
+    """Return counts, background counts and live time of cells in good and in bad frames, shape (2, m) each."""
+    n = images[:, y, x].astype(np.float64)
     background, live = np.empty_like(n), np.empty_like(n)
     for k in (0, 1):
         chosen = expected.kind == k
-        background[k] = expected.template[k, mask] * expected.rate[chosen].sum()
+        background[k] = expected.template[k, y, x] * expected.rate[chosen].sum()
         live[k] = expected.live[chosen].sum()
-    if left_out is not None:
-        kind = expected.kind[left_out.t]
-        place = kind, (np.cumsum(mask) - 1).reshape(mask.shape)[left_out.y, left_out.x]
-        np.subtract.at(n, place, left_out.n)
-        template = expected.template[kind, left_out.y, left_out.x]
-        np.subtract.at(background, place, template * expected.rate[left_out.t])
-        np.subtract.at(live, place, expected.live[left_out.t])
-    strength = np.zeros(mask.shape)
-    strength[mask] = _one_strength(n, np.maximum(background, 0), np.maximum(live, 0))
-    return np.stack([strength, strength])
+    return n, background, live
 
 
 def _one_strength(n: Floats, background: Floats, live: Floats) -> Floats:
@@ -262,24 +259,38 @@ def without_flagged(expected: Expectation, images: NDArray[np.int64], mask: Bool
     if at least half of the live time is left, else only those of the rarer kind, peaks or eclipses. A bright
     burst would otherwise make an eclipse of all other time.
 
+    Parameters
+    ----------
+    expected : Expectation
+        Its sources are those of :func:`constant_sources`, with all voxels.
+    images : int64 array, shape (2, ny, nx)
+    mask : bool array, shape (ny, nx)
+    voxels : Voxels
+
     Returns
     -------
     Expectation
         ``expected`` itself where no masked cell was flagged.
     """
-    inside = mask[voxels.y, voxels.x]
-    if not inside.any():
+    inside = np.flatnonzero(mask[voxels.y, voxels.x])
+    if inside.size == 0:
         return expected
-    cells, cell = np.unique(voxels.y * np.int64(mask.shape[1]) + voxels.x, return_inverse=True)
-    live = [  # of flagged peaks, and of flagged eclipses
-        np.bincount(cell, np.where(voxels.eclipse == kind, expected.live[voxels.t], 0.0), cells.size)
-        for kind in (False, True)
-    ]
-    enough = live[0] + live[1] <= expected.live.sum() / 2
-    peaks_are_rarer = live[0] < live[1]
-    left_out = inside & (enough[cell] | (voxels.eclipse != peaks_are_rarer[cell]))
-    chosen = Voxels(*(getattr(voxels, name)[left_out] for name in Voxels.__slots__))
-    return replace(expected, source=constant_sources(expected, images, mask, chosen))
+    y, x, t, eclipse = (getattr(voxels, name)[inside] for name in ("y", "x", "t", "eclipse"))
+    cells, cell = np.unique(y * np.int64(mask.shape[1]) + x, return_inverse=True)
+    live_s = expected.live[t]
+    peaks, eclipses = (np.bincount(cell, np.where(eclipse == kind, live_s, 0.0), cells.size) for kind in (False, True))
+    enough = peaks + eclipses <= expected.live.sum() / 2
+    left_out = enough[cell] | (eclipse != (peaks < eclipses)[cell])
+    y, x, t, cell = y[left_out], x[left_out], t[left_out], cell[left_out]
+    cell_y, cell_x = np.divmod(cells, mask.shape[1])
+    known = n, background, live = _known(expected, images, cell_y, cell_x)
+    kind = expected.kind[t]
+    np.subtract.at(n, (kind, cell), voxels.n[inside[left_out]])
+    np.subtract.at(background, (kind, cell), expected.template[kind, y, x] * expected.rate[t])
+    np.subtract.at(live, (kind, cell), expected.live[t])
+    source = expected.source.copy()
+    source[:, cell_y, cell_x] = _one_strength(*(np.maximum(values, 0) for values in known))
+    return replace(expected, source=source)
 
 
 def source_disks(sources: Sources | None, plane: TangentPlane, grid: Grid, rules: Rules) -> Bools:

@@ -121,4 +121,6 @@ def _change(before: Ints, total: Ints, share: Floats) -> Floats:
 
 
 def _n_places(changed: NDArray[np.bool_]) -> int:
+    if np.count_nonzero(changed) < 2:  # as for most moments: labelling takes longer than all else
+        return int(changed.any())
     return int(ndimage.label(changed, EIGHT_NEIGHBOURS)[1])

@@ -271,8 +271,9 @@ def _flagged(
     if config.rules.local_background:
         many = np.count_nonzero(expected.live) >= MANY_FRAMES
         out = thresholds(max(config.sigma - 1, SIGMA_MIN), n_max) if many else limits
+        of_all = expected
         for _ in range(SETTLE_ROUNDS):
-            again = without_flagged(expected, images, mask, counts.flag(expected.within(mask), out))
+            again = without_flagged(of_all, images, mask, counts.flag(expected.within(mask), out))
             if np.array_equal(again.source, expected.source):
                 break
             expected = again
