@@ -9,7 +9,15 @@ from scipy.stats import poisson
 
 from xscan import background_exod2
 from xscan.backends import get_backend
-from xscan.background import constant_sources, expectation, on_detector, source_disks, source_mask, without_flagged
+from xscan.background import (
+    _third_quartile,
+    constant_sources,
+    expectation,
+    on_detector,
+    source_disks,
+    source_mask,
+    without_flagged,
+)
 from xscan.background_exod2 import inpaint
 from xscan.config import Rules
 from xscan.grid import Box, Grid
@@ -26,15 +34,23 @@ GRID = Grid(0.0, 10_000, 40, 129, Box(50, 80, 52, 77))
 def test_smoothing_by_hand() -> None:
     image = np.zeros((7, 7))
     image[3, 3] = 1.0
-    kernel = smooth(image, normalised=False)
+    kernel = background_exod2.smooth(image, normalised=False)
     side, corner = np.exp(-2.0), np.exp(-4.0)
     assert kernel.sum() == pytest.approx(1)
     assert kernel[3, 4] / kernel[3, 3] == pytest.approx(side)
     assert kernel[4, 4] / kernel[3, 3] == pytest.approx(corner)
     assert kernel[3, 5] / kernel[3, 3] == pytest.approx(np.exp(-8.0))
     flat = np.ones((9, 9))
-    assert smooth(flat, normalised=False)[0, 4] < 0.9  # EXOD2 loses up to 13 % at the edge
-    np.testing.assert_allclose(smooth(flat, normalised=True), 1.0, rtol=1e-14)
+    assert background_exod2.smooth(flat, normalised=False)[0, 4] < 0.9  # EXOD2 loses up to 13 % at the edge
+    rough = np.random.default_rng(5).poisson(3.0, (12, 9)).astype(float)
+    for ones in (smooth(flat), background_exod2.smooth(flat, normalised=True)):
+        np.testing.assert_allclose(ones, 1.0, rtol=1e-14)
+    np.testing.assert_allclose(smooth(rough), background_exod2.smooth(rough, normalised=True), rtol=1e-13)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40))
+def test_the_third_quartile_is_numpys(counts: list[int]) -> None:
+    assert _third_quartile(np.array(counts)) == np.percentile(counts, 75)
 
 
 def test_exod2s_source_mask_counts_empty_cells() -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from xscan.backends import Counts
 from xscan.config import Rules
 from xscan.model import Expectation, Frames
-from xscan.smoothing import smooth
 
-__all__ = ["expectation", "inpaint", "source_mask"]
+__all__ = ["expectation", "inpaint", "smooth", "source_mask"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 BRIGHT_FACTOR = 3.0  # cells above this many times the 75th percentile are masked
 INPAINT_RADIUS = 2  # cells
+KERNEL_SIGMA = 0.5  # cells
+KERNEL_SIZE = 5  # cells
 
 
 def expectation(
@@ -99,6 +103,33 @@ def inpaint(image: NDArray[np.float32], mask: Bools) -> NDArray[np.float32]:
     holes = np.ascontiguousarray(mask.T, np.uint8)
     filled = cv2.inpaint(np.ascontiguousarray(image.T), holes, INPAINT_RADIUS, cv2.INPAINT_NS)
     return np.ascontiguousarray(filled.T, np.float32)
+
+
+def smooth(image: Floats, normalised: bool) -> Floats:
+    """Convolve with a 5 x 5 Gaussian of sigma 0.5 cell.
+
+    Parameters
+    ----------
+    image : float64 array, shape (ny, nx)
+    normalised : bool
+        Divide by the part of the kernel that lies inside; else edge cells lose up to 13 %.
+    """
+    out: Floats = ndimage.convolve(image, _kernel(), mode="constant", cval=0.0)
+    return out / _part_inside(image.shape) if normalised else out
+
+
+def _kernel() -> Floats:
+    offset = np.arange(KERNEL_SIZE) - KERNEL_SIZE // 2
+    kernel = np.exp(-(offset[:, None] ** 2 + offset**2) / (2 * KERNEL_SIGMA**2))
+    return kernel / kernel.sum()
+
+
+@lru_cache(maxsize=8)
+def _part_inside(shape: tuple[int, ...]) -> Floats:
+    """Return the part of the kernel that lies inside an image, for each cell."""
+    part: Floats = ndimage.convolve(np.ones(shape), _kernel(), mode="constant", cval=0.0)
+    part.setflags(write=False)
+    return part
 
 
 def source_mask(image_good: NDArray[np.integer], disks: Bools) -> Bools:

@@ -1,4 +1,4 @@
-"""Smooth images of counts: the kernel of the templates, and the mean around each cell."""
+"""Smooth images of counts: narrowly for the templates, widely for the mean around each cell."""
 
 from __future__ import annotations
 
@@ -20,17 +20,10 @@ LOCAL_RADIUS = 8  # cells
 OVERALL_COUNTS = 1.0  # what the mean of the whole image weighs in a local one, counts
 
 
-def smooth(image: Floats, normalised: bool) -> Floats:
-    """Convolve with a 5 x 5 Gaussian of sigma 0.5 cell.
-
-    Parameters
-    ----------
-    image : float64 array, shape (ny, nx)
-    normalised : bool
-        Divide by the part of the kernel that lies inside; else edge cells lose up to 13 %.
-    """
-    out: Floats = ndimage.convolve(image, _kernel(), mode="constant", cval=0.0)
-    return out / _part_inside(image.shape) if normalised else out
+def smooth(image: Floats) -> Floats:
+    """Return the mean around each cell, weighted by a 5 x 5 Gaussian of sigma 0.5 cell; shape (ny, nx)."""
+    out = _correlated(image, _narrow_kernel())
+    return out / (_part_inside(image.shape[0])[:, None] * _part_inside(image.shape[1]))
 
 
 class Surroundings:
@@ -68,9 +61,12 @@ class Surroundings:
 
 
 def _wide(image: Floats) -> Floats:
-    kernel = _wide_kernel()
-    rows: Floats = ndimage.correlate1d(image, kernel, axis=0, mode="constant")
-    return np.maximum(ndimage.correlate1d(rows, kernel, axis=1, mode="constant"), 0.0)
+    return np.maximum(_correlated(image, _wide_kernel()), 0.0)
+
+
+def _correlated(image: Floats, kernel: Floats) -> Floats:
+    rows = ndimage.correlate1d(image, kernel, axis=0, mode="constant")
+    return np.asarray(ndimage.correlate1d(rows, kernel, axis=1, mode="constant"))
 
 
 @lru_cache(maxsize=1)
@@ -81,15 +77,19 @@ def _wide_kernel() -> Floats:
     return kernel
 
 
-def _kernel() -> Floats:
+@lru_cache(maxsize=1)
+def _narrow_kernel() -> Floats:
+    """Return the kernel along one axis, its sum 1."""
     offset = np.arange(KERNEL_SIZE) - KERNEL_SIZE // 2
-    kernel = np.exp(-(offset[:, None] ** 2 + offset**2) / (2 * KERNEL_SIGMA**2))
-    return kernel / kernel.sum()
+    kernel: Floats = np.exp(-(offset**2) / (2 * KERNEL_SIGMA**2))
+    kernel /= kernel.sum()
+    kernel.setflags(write=False)
+    return kernel
 
 
 @lru_cache(maxsize=8)
-def _part_inside(shape: tuple[int, ...]) -> Floats:
-    """Return the part of the kernel that lies inside an image, for each cell."""
-    part: Floats = ndimage.convolve(np.ones(shape), _kernel(), mode="constant", cval=0.0)
+def _part_inside(n: int) -> Floats:
+    """Return the part of the narrow kernel that lies inside a row of cells, for each cell."""
+    part: Floats = ndimage.correlate1d(np.ones(n), _narrow_kernel(), mode="constant")
     part.setflags(write=False)
     return part
