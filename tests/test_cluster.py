@@ -27,7 +27,7 @@ from xscan.cluster import on_devices, on_processes
 from xscan.crew import Crew
 from xscan.errors import ConfigError, DeviceError, MachineError, Reason
 from xscan.interrupt import Interrupted
-from xscan.memory import HEAP
+from xscan.memory import ARROW, HEAP
 from xscan.pool import DaskPool
 from xscan.store import ResultsWriter
 from xscan.worker import Post
@@ -168,15 +168,15 @@ def first_look(pool: DaskPool) -> frozenset[str]:
     return ready
 
 
-def heap() -> dict[str, int]:
-    return {name: int(os.environ[name]) for name in HEAP}
+def heap() -> dict[str, str]:
+    return {name: os.environ[name] for name in HEAP | ARROW}
 
 
 def test_workers_that_cannot_be_used_are_refused(post: Post, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They would search with another method, or leave their results elsewhere."""
     with on_processes(1, None) as client:
         assert len(first_look(DaskPool(client, post, local=True))) == 1
-        assert list(client.run(heap).values()) == [HEAP]
+        assert list(client.run(heap).values()) == [{name: str(value) for name, value in (HEAP | ARROW).items()}]
         with pytest.raises(
             MachineError, match=r"worker tcp://.*does not see .*nowhere; --data must be on a file system"
         ):

@@ -123,7 +123,7 @@ class PixelMask:
         step = np.arange(run.sum()) - np.repeat(np.cumsum(run) - run, run)
         ccd, rawx, rawy = (np.repeat(values, run) for values in (ccd, rawx, rawy))
         number = pixel_number(ccd, rawx, rawy + step)
-        number = np.unique(number[number > 0])
+        number = number[number > 0]
         np.bitwise_or.at(self.bits, number >> 3, (1 << (number & 7)).astype(np.uint8))
 
     def marked(self, number: Ints) -> Bools:

@@ -19,7 +19,7 @@ from distributed import Client, LocalCluster
 from distributed.system import MEMORY_LIMIT
 
 from xscan.errors import ConfigError, MachineError, first_line
-from xscan.memory import HEAP
+from xscan.memory import ARROW, HEAP
 from xscan.threads import ONE_THREAD
 
 __all__ = ["connected", "on_devices", "on_processes"]
@@ -40,7 +40,7 @@ _CONFIG = {
     # a nanny starts its worker again however often; Dask would close one whose worker is between two lives
     "distributed.deploy.lost-worker-timeout": "1000 days",
     # Dask's own would have each worker give back to the system what the next observation needs again
-    "distributed.nanny.pre-spawn-environ": ONE_THREAD | HEAP,
+    "distributed.nanny.pre-spawn-environ": ONE_THREAD | HEAP | ARROW,
 }
 
 

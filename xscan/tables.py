@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from xscan.bayes import (
     equivalent_sigma,
@@ -18,11 +19,12 @@ from xscan.bayes import (
     log10_poisson_tail,
     poisson_tail,
 )
+from xscan.config import View
 from xscan.errors import Reason
 from xscan.missiontime import mjd_utc, utc_text
-from xscan.model import CAMERAS, InputFile, Observation
+from xscan.model import CAMERAS, InputFile, Observation, Voxels
 from xscan.schema import CUTS, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, SCHEMAS, VOXELS
-from xscan.search import Found, SubsetSearch, ViewResult
+from xscan.search import Found, Search, SubsetSearch, ViewResult
 from xscan.sky import separation_arcsec
 
 __all__ = ["Provenance", "Tables", "distinct_places", "failed_tables", "tabulate"]
@@ -123,13 +125,14 @@ def tabulate(
             if watch is not None:
                 watch(search, result)
             runs.append(always | {"subset": number, "inputs": inputs} | _run(result, clock) | {"seconds_spent": spent})
-            for found in result.found:
-                in_view = f"{observation.obsid}_{number}_{result.view.label}"
-                det_id = f"{in_view}_{found.region.label}"
-                parent = None if found.parent is None else f"{in_view}_{found.parent}"
-                regions.append(_region(det_id, observation.obsid, number, result, found, clock) | {"parent": parent})
-                voxels.append(_voxels(det_id, observation.obsid, result, found))
-                curves.append(_curve(det_id, observation.obsid, result, found))
+            if result.search is None or not result.found:
+                continue
+            in_view = f"{observation.obsid}_{number}_{result.view.label}"
+            of_view = _View(observation.obsid, number, in_view, result.view, result.search, result.found)
+            weighed = _Weighed.of(result.search.voxels)
+            regions += _regions(of_view, weighed, clock)
+            voxels.append(_voxels(of_view, weighed))
+            curves.append(_curves(of_view))
     if not runs:
         runs.append(always | {"inputs": common} | _nothing_searched(left_out))
     files += common
@@ -273,25 +276,83 @@ def _run(result: ViewResult, clock: Clock) -> Row:
     return row
 
 
-def _region(det_id: str, obsid: str, subset: int, result: ViewResult, found: Found, clock: Clock) -> Row:
-    search, region, place, detector = result.search, found.region, found.place, found.detector
-    assert search is not None
-    voxels, members = search.voxels, region.members
-    n, mu, eclipse, t = (column[members] for column in (voxels.n, voxels.mu, voxels.eclipse, voxels.t))
-    log10_b = np.where(eclipse, log10_bayes_eclipse(n, mu), log10_bayes_peak(n, mu))
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The regions of one view, and what they are called.
+
+    What can be computed for all of them at once is: a call of SciPy, ERFA or Arrow costs as much as hundreds of voxels.
+    """
+
+    obsid: str
+    subset: int
+    name: str
+    view: View
+    search: Search
+    found: tuple[Found, ...]
+
+    def det_ids(self) -> list[str]:
+        return [self.det_id(found.region.label) for found in self.found]
+
+    def det_id(self, label: int) -> str:
+        return f"{self.name}_{label}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """What all flagged voxels of a view weigh, shape (k,) each."""
+
+    log10_b: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    p: NDArray[np.float64]
+    log10_p: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, voxels: Voxels) -> _Weighed:
+        n, mu, eclipse = voxels.n, voxels.mu, voxels.eclipse
+        log10_b = np.where(eclipse, log10_bayes_eclipse(n, mu), log10_bayes_peak(n, mu))
+        return cls(
+            log10_b,
+            equivalent_sigma(log10_b, eclipse),
+            poisson_tail(n, mu, eclipse),
+            log10_poisson_tail(n, mu, eclipse),
+        )
+
+
+def _regions(of_view: _View, weighed: _Weighed, clock: Clock) -> list[Row]:
+    t = of_view.search.voxels.t
+    frames = [t[found.region.members] for found in of_view.found]
+    spans = of_view.search.grid.frame_edges()[[(each.min(), each.max() + 1) for each in frames]]
+    utc, mjd = utc_text(spans.ravel(), *clock), mjd_utc(spans.ravel(), *clock).tolist()
+    rows = []
+    for i, (found, (start, stop)) in enumerate(zip(of_view.found, spans.tolist(), strict=True)):
+        times = {
+            "t_start_s": start,
+            "t_stop_s": stop,
+            "t_start_utc": utc[2 * i],
+            "t_stop_utc": utc[2 * i + 1],
+            "mjd_start": mjd[2 * i] if utc[2 * i] else None,
+            "mjd_stop": mjd[2 * i + 1] if utc[2 * i + 1] else None,
+        }
+        rows.append(_region(of_view, found, weighed) | times)
+    return rows
+
+
+def _region(of_view: _View, found: Found, weighed: _Weighed) -> Row:
+    view, search = of_view.view, of_view.search
+    region, place, detector = found.region, found.place, found.detector
+    members = region.members
+    n, mu = search.voxels.n[members], search.voxels.mu[members]
+    log10_b = weighed.log10_b[members]
     best = int(np.argmax(log10_b))
-    n_eclipse = int(np.count_nonzero(eclipse))
+    n_eclipse = int(np.count_nonzero(search.voxels.eclipse[members]))
     n_peak = len(members) - n_eclipse
-    edges = search.grid.frame_edges()
-    span = edges[[t.min(), t.max() + 1]]
-    utc, mjd = utc_text(span, *clock), mjd_utc(span, *clock)
     return {
-        "det_id": det_id,
-        "obsid": obsid,
-        "subset": subset,
-        "dt_s": result.view.dt_s,
-        "band_lo_kev": result.view.lo_kev,
-        "band_hi_kev": result.view.hi_kev,
+        "det_id": of_view.det_id(region.label),
+        "obsid": of_view.obsid,
+        "subset": of_view.subset,
+        "dt_s": view.dt_s,
+        "band_lo_kev": view.lo_kev,
+        "band_hi_kev": view.hi_kev,
         "label": region.label,
         "ra_deg": place.ra_deg,
         "dec_deg": place.dec_deg,
@@ -317,57 +378,56 @@ def _region(det_id: str, obsid: str, subset: int, result: ViewResult, found: Fou
         "share_readout": detector.share_readout,
         "edge_px": detector.edge_px,
         **{f"live_{camera}": detector.live.get(camera) for camera in CAMERAS},
-        "t_start_s": float(span[0]),
-        "t_stop_s": float(span[1]),
-        "t_start_utc": utc[0],
-        "t_stop_utc": utc[1],
-        "mjd_start": float(mjd[0]) if utc[0] else None,
-        "mjd_stop": float(mjd[1]) if utc[1] else None,
         "n_max": int(n[best]),
         "mu_at_max": float(mu[best]),
         "log10_b_max": float(log10_b[best]),
-        "sigma_max": float(equivalent_sigma(log10_b[best], eclipse[best])),
-        "p_min": float(poisson_tail(n, mu, eclipse).min()),
-        "log10_p_min": float(log10_poisson_tail(n, mu, eclipse).min()),
+        "sigma_max": float(weighed.sigma[members[best]]),
+        "p_min": float(weighed.p[members].min()),
+        "log10_p_min": float(weighed.log10_p[members].min()),
         "counts_total": found.counts,
+        "parent": None if found.parent is None else of_view.det_id(found.parent),
     }
 
 
-def _voxels(det_id: str, obsid: str, result: ViewResult, found: Found) -> pa.Table:
-    search = result.search
-    assert search is not None
-    voxels, members, grid = search.voxels, found.region.members, search.grid
-    n, mu, eclipse = voxels.n[members], voxels.mu[members], voxels.eclipse[members]
+def _voxels(of_view: _View, weighed: _Weighed) -> pa.Table:
+    voxels, grid = of_view.search.voxels, of_view.search.grid
+    sizes = [len(found.region.members) for found in of_view.found]
+    members = np.concatenate([found.region.members for found in of_view.found])
+    t = voxels.t[members]
     columns: Mapping[str, Any] = {
-        "det_id": [det_id] * len(members),
-        "obsid": [obsid] * len(members),
+        "det_id": np.repeat(np.array(of_view.det_ids(), object), sizes),
+        "obsid": [of_view.obsid] * len(members),
         "x": voxels.x[members] + np.int32(grid.box.x0),
         "y": voxels.y[members] + np.int32(grid.box.y0),
-        "t_index": voxels.t[members],
-        "t_start_s": grid.frame_edges()[voxels.t[members]],
-        "n": n,
-        "mu": mu,
-        "kind": np.where(eclipse, "eclipse", "peak").tolist(),
-        "p": poisson_tail(n, mu, eclipse),
+        "t_index": t,
+        "t_start_s": grid.frame_edges()[t],
+        "n": voxels.n[members],
+        "mu": voxels.mu[members],
+        "kind": np.where(voxels.eclipse[members], "eclipse", "peak").tolist(),
+        "p": weighed.p[members],
     }
     return pa.table(columns, VOXELS)
 
 
-def _curve(det_id: str, obsid: str, result: ViewResult, found: Found) -> pa.Table:
-    curve = found.curve
-    samples: Mapping[str, pa.Array] = {
-        "time_s": pa.array(curve.time_s),
-        "n": pa.array(curve.n.astype(np.int32)),
-        "mu": pa.array(curve.mu, mask=curve.mu <= 0),
-        "live": pa.array(curve.live.astype(np.float32)),
-        "bad": pa.array(curve.bad),
-        "rejected": pa.array(curve.rejected),
+def _curves(of_view: _View) -> pa.Table:
+    curves = [found.curve for found in of_view.found]
+    joined = {
+        name: np.concatenate([getattr(curve, name) for curve in curves])
+        for name in ("time_s", "n", "mu", "live", "bad", "rejected")
     }
-    one_row = pa.array([0, curve.n.size], pa.int32())
+    samples: Mapping[str, pa.Array] = {
+        "time_s": pa.array(joined["time_s"]),
+        "n": pa.array(joined["n"].astype(np.int32)),
+        "mu": pa.array(joined["mu"], mask=joined["mu"] <= 0),
+        "live": pa.array(joined["live"].astype(np.float32)),
+        "bad": pa.array(joined["bad"]),
+        "rejected": pa.array(joined["rejected"]),
+    }
+    ends = pa.array(np.cumsum([0, *(curve.n.size for curve in curves)]), pa.int32())
     columns: Mapping[str, Any] = {
-        "det_id": [det_id],
-        "obsid": [obsid],
-        "dt_s": [result.view.dt_s],
-        **{name: pa.ListArray.from_arrays(one_row, values) for name, values in samples.items()},
+        "det_id": of_view.det_ids(),
+        "obsid": [of_view.obsid] * len(curves),
+        "dt_s": [of_view.view.dt_s] * len(curves),
+        **{name: pa.ListArray.from_arrays(ends, values) for name, values in samples.items()},
     }
     return pa.table([columns[name] for name in LIGHTCURVES.names], LIGHTCURVES)

@@ -145,6 +145,8 @@ def _shift(table: Table, header: Header) -> float:
     """Seconds from mission time 0 to the table's time 0."""
 
     def number(keyword: str) -> float:
+        if keyword not in header:
+            return 0.0
         value = header.number(keyword)
         if value is None and header.text(keyword):
             raise _refused(table, f"{keyword} is {header.text(keyword)!r}, no number", "correct the keyword")

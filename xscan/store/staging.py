@@ -17,7 +17,6 @@ __all__ = ["STAGING", "read_staged", "stage", "staged"]
 STAGING = "staging"
 _SUFFIX = ".arrow"
 _DIGEST_BYTES = sha256().digest_size
-_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")  # soon removed: what counts is the time it takes
 
 
 def stage(folder: Path, obsid: str, tables: Tables) -> None:
@@ -42,7 +41,8 @@ def stage(folder: Path, obsid: str, tables: Tables) -> None:
     """
     sink = pa.BufferOutputStream()
     for name, schema in SCHEMAS.items():
-        with pa.ipc.new_stream(sink, schema, options=_COMPRESSED) as stream:
+        # not compressed: it is soon removed, and lz4 takes four times as long as writing what it saves
+        with pa.ipc.new_stream(sink, schema) as stream:
             stream.write_table(tables.table(name))
     content = sink.getvalue()
     with named_trouble(folder):
