@@ -91,21 +91,19 @@ class Detector:
         grid : Grid
         """
         cell = voxels.y.astype(np.int64) * grid.box.nx + voxels.x
-        cells = cell[np.append(True, np.diff(cell) > 0)]  # voxels are in order of their cells
-        y, x = np.divmod(cells, grid.box.nx)
-        index, place = photons.of_cells(y + grid.box.y0, x + grid.box.x0)
         region_of = np.empty(len(voxels), np.int64)
         for number, region in enumerate(regions):
             region_of[region.members] = number
-        frame_of = voxels.t.astype(np.int64)
-        live = self._live_fractions(region_of, np.searchsorted(cells, cell), frame_of, photons, index, place, grid)
+        live = self._live_fractions(region_of, cell, voxels.t.astype(np.int64), photons, grid)
+        peak = np.flatnonzero(~voxels.eclipse)
+        cells, index, place = _photons_of(cell[peak], photons, grid)
         frame, pi = photons.tick[index] // grid.dt_ms, photons.pi[index]
         inside = (frame >= 0) & (frame < grid.nt) & (pi >= pi_range[0]) & (pi < pi_range[1])
         index, key = index[inside], cells[place[inside]] * grid.nt + frame[inside]
-        flagged = cell * grid.nt + frame_of
+        flagged = cell[peak] * grid.nt + voxels.t[peak]
         voxel = np.minimum(np.searchsorted(flagged, key), flagged.size - 1)
-        mine = (flagged[voxel] == key) & ~voxels.eclipse[voxel]
-        return self._of_photons(region_of[voxel[mine]], photons, index[mine], grid, live)
+        mine = flagged[voxel] == key
+        return self._of_photons(region_of[peak[voxel[mine]]], photons, index[mine], grid, live)
 
     def _of_photons(
         self, region: Ints, photons: Photons, index: Ints, grid: Grid, live: list[dict[str, float]]
@@ -201,16 +199,20 @@ class Detector:
         return self._readouts[camera, ccd]
 
     def _live_fractions(
-        self, region: Ints, cell: Ints, frame: Ints, photons: Photons, index: Ints, place: Ints, grid: Grid
+        self, region: Ints, cell: Ints, frame: Ints, photons: Photons, grid: Grid
     ) -> list[dict[str, float]]:
         """Return each camera's live fraction in each region's frames, on the CCD that saw most photons of its cells.
 
-        ``region``, ``cell`` and ``frame`` are those of each voxel, ``place`` is the cell of each photon.
+        ``region``, ``cell`` and ``frame`` are those of each voxel.
         """
-        n_regions, n_cells, n_cameras, n_ccds = int(region.max()) + 1, int(cell.max()) + 1, len(CAMERAS), 16
-        ccd = (place * n_cameras + photons.camera[index]) * n_ccds + _ccd(photons.pixel[index].astype(np.int64))
-        seen = np.bincount(ccd, minlength=n_cells * n_cameras * n_ccds).reshape(n_cells, n_cameras, n_ccds)
-        of, its_cell = np.divmod(np.unique(region * n_cells + cell), n_cells)
+        cells, index, place = _photons_of(cell, photons, grid)
+        n_regions, n_cells, n_cameras, n_ccds = int(region.max()) + 1, cells.size, len(CAMERAS), 16
+        # few and narrow passes: these may be all photons of a bright source
+        place *= n_cameras * n_ccds
+        place += photons.camera[index] * np.uint8(n_ccds)
+        place += photons.pixel[index] // np.uint32(PixelMask.SIZE**2)
+        seen = np.bincount(place, minlength=n_cells * n_cameras * n_ccds).reshape(n_cells, n_cameras, n_ccds)
+        of, its_cell = np.divmod(np.unique(region * n_cells + np.searchsorted(cells, cell)), n_cells)
         by_ccd = np.zeros((n_regions, n_cameras, n_ccds), np.int64)
         np.add.at(by_ccd, of, seen[its_cell])
         most = by_ccd.argmax(axis=2)
@@ -240,6 +242,13 @@ class Detector:
             if events.camera == camera and (place, ccd) in self._live:
                 seconds += self._backend.live_seconds(edges, self._live[place, ccd].good)
         return seconds
+
+
+def _photons_of(cell: Ints, photons: Photons, grid: Grid) -> tuple[Ints, Ints, Ints]:
+    """Return the cells that voxels in order lie in, their photons, and in which of these cells each photon is."""
+    cells = cell[np.append(True, np.diff(cell) > 0)] if cell.size else cell
+    y, x = np.divmod(cells, grid.box.nx)
+    return cells, *photons.of_cells(y + grid.box.y0, x + grid.box.x0)
 
 
 def _ccd(pixel: Ints) -> Ints:
