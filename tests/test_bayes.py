@@ -123,3 +123,22 @@ def test_equivalent_sigma_is_smooth_and_inverts_the_reference() -> None:
     values = bayes.equivalent_sigma(np.linspace(2.5, 48, 2000), False)
     assert (np.diff(values) > 0).all()
     assert np.diff(values).max() < 0.03
+
+
+def test_a_voxel_weighs_the_same_whatever_stands_beside_it(rng: np.random.Generator) -> None:
+    """Tables are made for all voxels of a view at once."""
+    mu = 10 ** rng.uniform(-7, 4, 600)
+    n = rng.poisson(mu * 10 ** rng.uniform(-2, 2, 600)) + rng.integers(0, 2, 600) * rng.integers(0, 3000, 600)
+    eclipse = rng.random(600) < 0.5
+
+    def weigh(which: slice) -> np.ndarray:
+        of = n[which], mu[which]
+        log10_b = np.where(eclipse[which], bayes.log10_bayes_eclipse(*of), bayes.log10_bayes_peak(*of))
+        sigma = bayes.equivalent_sigma(log10_b, eclipse[which])
+        tails = (tail(*of, eclipse[which]) for tail in (bayes.poisson_tail, bayes.log10_poisson_tail))
+        return np.array([log10_b, sigma, *tails])
+
+    together = weigh(np.s_[:])
+    for few in (1, 3):
+        apart = np.concatenate([weigh(np.s_[i : i + few]) for i in range(0, 600, few)], axis=1)
+        np.testing.assert_array_equal(apart, together)

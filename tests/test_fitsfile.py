@@ -73,6 +73,36 @@ def _read(content: bytes):
         return read_tables(write(Path(folder) / "a.fits", content))[0].header
 
 
+def test_header_cards_that_mislead() -> None:
+    cards = [
+        "COMMENT where END     stands within a card",
+        "KEY     = 'first   '",
+        "KEY     = 'second &'",
+        "CONTINUE  'which nobody asks for'",
+        "END_    = 'END     '",
+        "OPEN    = 'not closed",
+        "TWO     = 'it''s ''two'''",
+        "EMPTY   = ''",
+        "NONE    =",
+        "LOST    = 'joined &'",
+        "COMMENT",
+        "CONTINUE  'after a comment'",
+        *["COMMENT"] * 40,
+        "LATE    =            1.5D3 / of the second block",
+        "END",
+    ]
+    head = _read(b"SIMPLE  =                    T".ljust(80) + _block(cards))
+    assert [head.get(key) for key in ("KEY", "END_", "OPEN", "TWO", "EMPTY", "NONE", "LOST", "LATE")] == [
+        "first", "END", "not closed", "it's 'two'", "", None, "joined after a comment", 1500.0,
+    ]  # fmt: skip
+    assert list(head) == ["SIMPLE", "KEY", "END_", "OPEN", "TWO", "EMPTY", "NONE", "LOST", "LATE"]
+
+
+def _block(cards: list[str]) -> bytes:
+    content = "".join(card.ljust(80) for card in cards).encode()
+    return content.ljust(-(-(len(content) + 80) // 2880) * 2880 - 80)
+
+
 def test_scaled_columns(tmp_path: Path) -> None:
     values = np.array([0, 1, 40_000, 65_535])
     columns = [fits.Column("FLAG", "I", bzero=32_768, array=values), fits.Column("RATE", "E", array=values / 7)]
