@@ -337,10 +337,13 @@ def _flag_cut(header: Header, camera: str, config: ScanConfig) -> tuple[FlagCut 
 
 def _own_bad_pixels(tables: list[Table]) -> PixelMask:
     mask = PixelMask()
+    pixels = []  # CCD, RAWX, RAWY and run of each table: marked all at once, for a table has only some
     for ccd, table in ccd_tables(tables, "BADPIX").items():
         if "RAWX" in table and "RAWY" in table:
             run = table.column("YEXTENT", "iu") if "YEXTENT" in table else 1
-            mask.add(ccd, table.column("RAWX", "iu"), table.column("RAWY", "iu"), run)
+            pixels.append(np.broadcast_arrays(ccd, table.column("RAWX", "iu"), table.column("RAWY", "iu"), run))
+    if pixels:
+        mask.add(*np.concatenate(pixels, axis=1))
     return mask
 
 
