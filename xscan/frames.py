@@ -183,7 +183,7 @@ def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Flo
     """
     index = np.flatnonzero(photons.pi - np.uint16(HARD[0]) < HARD[1] - HARD[0])  # lower ones wrap to large numbers
     index = index[(photons.tick[index] >= 0) & (photons.tick[index] < edges[-1])]
-    bin_of = np.searchsorted(edges[1:-1], photons.tick[index], side="right")
+    bin_of = np.minimum(photons.tick[index] // BAD_BIN_MS, edges.size - 2)  # the last bin has the rest
     mine = chosen[bin_of]
     index, number = index[mine], (np.cumsum(chosen) - 1)[bin_of[mine]]
     n_bins = int(np.count_nonzero(chosen))

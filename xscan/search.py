@@ -281,11 +281,13 @@ def _flagged(
 
 
 def _remark(search: Search, found: tuple[Found, ...], pi_range: tuple[int, int], shared: _Shared) -> str | None:
-    """Say whether the field moved, where several regions may come of it; judged once for each band."""
+    """Say whether the field moved, where several regions may come of it; judged once for a band and those within it."""
     if sum(one.parent is None for one in found) < 2 or search.grid.nt < FRAMES_MIN:
         return None
-    if pi_range not in shared.moves:
-        shared.moves[pi_range] = remark_on_moves(search.counts, search.expected, search.frames, search.grid)
+    for (first, end), remark in shared.moves.items():
+        if first <= pi_range[0] and pi_range[1] <= end:
+            return remark
+    shared.moves[pi_range] = remark_on_moves(search.counts, search.expected, search.frames, search.grid)
     return shared.moves[pi_range]
 
 
