@@ -382,7 +382,7 @@ def check_speed(work: Path, seed: int) -> None:
             *options,
         ]
         started = time.perf_counter()
-        command = [sys.executable, "-c", "from xscan.cli import main; main()", *archive]
+        command = [sys.executable, "-c", "from xscan.cli.app import main; main()", *archive]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, _, usage = os.wait4(process.pid, 0)  # with all processes that it has seen end
         process.returncode = 0

@@ -118,7 +118,7 @@ class Fetch:
         obslist.write_text("\n".join(obsids))
         self.archive, self.data = archive, work / name
         where = ["--obslist", str(obslist), "--data", str(self.data), "--source", f"nxsa:{archive.url}"]
-        run = ["-c", "from xscan.cli import main; main()", "fetch", *where, "--rate", "1000", "--parallel", "2"]
+        run = ["-c", "from xscan.cli.app import main; main()", "fetch", *where, "--rate", "1000", "--parallel", "2"]
         self._command = [sys.executable, *run]
 
     def to_the_end(self) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from xscan.api import recipe
-from xscan.scanner import scan_folder
+from xscan.pipeline.scan import scan_folder
 from xscan.simulate import draw_sky, simulate_observation
 from xscan.simulate.observation import draw_pointing
 

@@ -41,10 +41,10 @@ from xscan.errors import DeviceError
 if TYPE_CHECKING:
     from kernel_net import Case
 
-    from xscan.backends.device import Device
+    from xscan.backends.cuda.device import Device
     from xscan.bench.record import Measurement, Report
     from xscan.bench.workloads import Workload
-    from xscan.summary import Summary
+    from xscan.pipeline.outcome import Summary
 
     Measurements = list[Measurement]
 
@@ -150,10 +150,10 @@ def same_by_a_worker(on_cpu: bool, folder: Path, work: Path) -> str:
     from xscan import open_results
     from xscan.api import order
     from xscan.backends import cpu_backend
-    from xscan.crew import Crew
-    from xscan.crew import work as search
-    from xscan.interrupt import interruptible
-    from xscan.store import ResultsWriter
+    from xscan.pipeline.executor import Crew
+    from xscan.pipeline.executor import work as search
+    from xscan.pipeline.signals import interruptible
+    from xscan.results.writer import ResultsWriter
 
     cpu = cpu_backend().name
     hashes = []
@@ -174,8 +174,8 @@ def same_by_a_worker(on_cpu: bool, folder: Path, work: Path) -> str:
 
 def by_dask_cuda() -> str:
     """See that dask-cuda is what places workers where it is installed."""
-    from xscan.backends.nvidia import visible_devices
-    from xscan.cluster import on_devices
+    from xscan.backends.cuda.driver import visible_devices
+    from xscan.pipeline.dask_cluster import on_devices
 
     with on_devices(visible_devices()[:1], None) as client:
         kind = type(client.cluster)
@@ -192,7 +192,7 @@ def told(summary: Summary) -> None:
 
 def try_device() -> None:
     """Have another process open the device; raise what it met."""
-    from xscan.backends.nvidia import visible_devices
+    from xscan.backends.cuda.driver import visible_devices
 
     visible_devices()
     with ProcessPoolExecutor(1, get_context("spawn")) as other:
@@ -264,7 +264,7 @@ def measure(device: Device, workloads: list[Workload], scale: Scale, work: Path)
     """Measure the kernel, the views, and whole scans."""
     from xscan.api import recipe
     from xscan.backends import cpu_backend
-    from xscan.backends.cuda import CudaBackend
+    from xscan.backends.cuda.counts import CudaBackend
     from xscan.bench.gpu import flag_kernel, views_after_upload
     from xscan.bench.suite import scans
 
@@ -325,14 +325,14 @@ def open_the_device(on_cpu: bool) -> Device:
         from cuda_on_cpu import CpuDevice
 
         return CpuDevice()
-    from xscan.backends.nvidia import open_device
+    from xscan.backends.cuda.driver import open_device
 
     return open_device()
 
 
 def describe(device: Device, on_cpu: bool) -> tuple[dict[str, object], dict[str, object]]:
     """Describe machine and versions; a GPU only if there is one."""
-    from xscan.backends.nvidia import cupy_builds, dotted, find_driver
+    from xscan.backends.cuda.driver import cupy_builds, dotted, find_driver
     from xscan.bench.machine import describe_machine, describe_versions
 
     machine, versions = describe_machine(), describe_versions()

@@ -22,9 +22,9 @@ import numpy as np
 from xscan.backends import BACKENDS, get_backend
 from xscan.config import View, load_config
 from xscan.errors import XscanError
-from xscan.missions.hotpixels import HotPixels
-from xscan.missions.xmm import read
-from xscan.search import ViewResult, search_observation
+from xscan.missions.xmm.hot_pixels import HotPixels
+from xscan.missions.xmm.observation import read
+from xscan.search.observation import ViewResult, search_observation
 from xscan.sky import separation_arcsec
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -29,7 +29,7 @@ from xscan.simulate import simulate_archive
 
 WITHIN = 0.30
 CREWS = {"plain loop": (), "2 workers": ("--workers", "2")}
-XSCAN = (sys.executable, "-c", "from xscan.cli import main; main()")
+XSCAN = (sys.executable, "-c", "from xscan.cli.app import main; main()")
 
 
 def xscan(*arguments: object) -> str:

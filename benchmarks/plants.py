@@ -49,11 +49,10 @@ from reallists import RealList, make_folder, read_lists, source_list
 from scipy.spatial import cKDTree
 
 import xscan
-from xscan.clean import pixel_number
-from xscan.goodtime import intersect
-from xscan.model import EventList, Observation
+from xscan.events.gti import intersect
+from xscan.model import EventList, Observation, pixel_number
+from xscan.search.subsets import good_intervals
 from xscan.sky import SKY_PIXEL_ARCSEC, separation_arcsec
-from xscan.subsets import good_intervals
 
 COUNTS = (20, 40, 80, 160, 400, 800, 1600, 2700)
 DURATIONS_S = (2.0, 20.0, 200.0, 2000.0)

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from xscan.backends import cpu_backend
-from xscan.clean import PN_BAD_COLUMNS, PixelMask, pixel_number
-from xscan.exposure import CameraMap
-from xscan.model import CAMERAS, EventList, InputFile
-from xscan.pointfit import Spots
-from xscan.position import place_source
-from xscan.psf import cores_arcsec
+from xscan.events.cuts import PN_BAD_COLUMNS
+from xscan.model import CAMERAS, EventList, InputFile, PixelMask, pixel_number
+from xscan.pointsource.exposure import CameraMap
+from xscan.pointsource.fit import Spots
+from xscan.pointsource.psf import cores_arcsec
+from xscan.search.position import place_source
 from xscan.simulate.detector import CAMERA, Camera
 from xscan.sky import TangentPlane
 
@@ -36,7 +36,7 @@ HALF_ARCSEC = 80.0
 POSITION_ANGLE_DEG = 37.0
 SLOPES = (1.4, 1.6)
 SENT = 8  # photons sent for each that should be detected: holes take the rest
-BELIEVED_ARCSEC = 30.0  # a cell and its neighbours, as xscan.position.locate
+BELIEVED_ARCSEC = 30.0  # a cell and its neighbours, as xscan.search.position.locate
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ from scipy import ndimage, stats
 
 from xscan.api import recipe, scan
 from xscan.bayes import poisson_tail, thresholds
-from xscan.missions.xmm import read
+from xscan.missions.xmm.observation import read
 from xscan.model import Expectation, Voxels
-from xscan.search import ViewResult, search_observation
+from xscan.search.observation import ViewResult, search_observation
 from xscan.simulate import simulate_archive
 from xscan.simulate.recovery import Recovery, compare
 

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from xscan.results.reader import open_results
+from xscan.results.tables import Provenance, Tables
+from xscan.results.writer import ResultsWriter
 from xscan.schema import SCHEMAS
-from xscan.store import ResultsWriter, open_results
-from xscan.tables import Provenance, Tables
 
 N_FILES = 4  # three event lists and the source list
 N_VIEWS = 9

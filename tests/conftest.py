@@ -9,8 +9,8 @@ from cuda_on_cpu import NO_COMPILER, find_compiler, make_backend
 from hypothesis import settings
 
 from xscan.backends import Backend
-from xscan.backends.device import Device
-from xscan.backends.nvidia import open_device
+from xscan.backends.cuda.device import Device
+from xscan.backends.cuda.driver import open_device
 from xscan.errors import DeviceError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

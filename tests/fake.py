@@ -13,8 +13,8 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
+from xscan.events.merge import sort_photons
 from xscan.model import Photons
-from xscan.photons import sort_photons
 
 OBSID = "0999999901"
 T0 = 2.0**27  # s: a round number in binary, so that shifted times stay exact

@@ -10,10 +10,9 @@ from fake import CENTRE, T0
 from numpy.typing import ArrayLike, NDArray
 
 from xscan.backends import get_backend
-from xscan.clean import pixel_number
 from xscan.config import View, load_config
-from xscan.model import EventList, GoodTime, InputFile, Observation
-from xscan.search import ViewResult, search_observation
+from xscan.model import EventList, GoodTime, InputFile, Observation, pixel_number
+from xscan.search.observation import ViewResult, search_observation
 from xscan.sky import TangentPlane
 
 SHARE = {"pn": 0.58, "m1": 0.21, "m2": 0.21}

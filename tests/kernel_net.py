@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from xscan import api
 from xscan.backends import Counts, get_backend
-from xscan.backends.cuda import CudaBackend
-from xscan.backends.cuda_memory import HITS
-from xscan.backends.device import Device
-from xscan.backends.numpy_ import MU_MIN, NumpyBackend
+from xscan.backends.cuda.counts import CudaBackend
+from xscan.backends.cuda.device import Device
+from xscan.backends.cuda.memory import HITS
+from xscan.backends.numpy import MU_MIN, NumpyBackend
 from xscan.bayes import Thresholds, thresholds
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Photons, Voxels
-from xscan.scanner import scan_folder
+from xscan.pipeline.scan import scan_folder
 
 BAND = (400, 2000)
 

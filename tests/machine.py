@@ -11,7 +11,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from xscan import backends
-from xscan.backends import nvidia
+from xscan.backends import cuda
+from xscan.backends.cuda import driver as nvidia
 
 
 class FakeDriver:
@@ -92,8 +93,8 @@ class Machine:
 
     def cupy(self, module: ModuleType | None, **builds: str) -> None:
         self.patch.setitem(sys.modules, "cupy", module)
-        self.patch.delitem(sys.modules, "xscan.backends.cupy_", raising=False)
-        self.patch.delattr(backends, "cupy_", raising=False)
+        self.patch.delitem(sys.modules, "xscan.backends.cuda.cupy", raising=False)
+        self.patch.delattr(cuda, "cupy", raising=False)
         self.patch.setattr(nvidia, "find_spec", lambda name: module)
         named = {name.replace("_", "-"): version for name, version in builds.items()}
         there = [distribution(*build) for build in [*named.items(), ("cupy-xarray", "0.1"), ("numpy", "2")]]

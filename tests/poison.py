@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from xscan import scanner, worker
-from xscan.backends.device import DeviceLost
-from xscan.store import staging, writer
+from xscan.backends.cuda.device import DeviceLost
+from xscan.pipeline import scan as scanner
+from xscan.pipeline import worker
+from xscan.results import staging, writer
 
 HARM = dict(item.split("=") for item in os.environ["XSCAN_POISON"].split(","))
 search = getattr(scanner, "unharmed", scanner.search_observation)  # Dask loads a file twice

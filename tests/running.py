@@ -18,7 +18,7 @@ import xscan
 VIEWS = ("--view", "5:0.2-12", "--view", "50:0.2-12", "--backend", "numpy")
 OBSIDS = [f"{number:010d}" for number in range(1, 9)]
 MISSING, BROKEN = OBSIDS[5], OBSIDS[6]
-MAIN = "from xscan.cli import main; main()"
+MAIN = "from xscan.cli.app import main; main()"
 POISON = Path(__file__).parent / "poison.py"
 POISONED = f"import sys; sys.path.insert(0, {str(POISON.parent)!r}); import poison; {MAIN}"
 

@@ -14,9 +14,10 @@ from fake import CENTRE, OBSID, quiet_list, with_burst, write_list
 
 import xscan
 from xscan.errors import Reason
+from xscan.results import compaction, writer
+from xscan.results.tables import Provenance, Tables, failed_tables
+from xscan.results.writer import ResultsWriter
 from xscan.schema import SCHEMAS
-from xscan.store import ResultsWriter, compaction, writer
-from xscan.tables import Provenance, Tables, failed_tables
 
 SETTINGS = {"search.sigma": "3", "search.views": "5:0.2-12"}
 PROVENANCE = Provenance("0.1.0", "default", "0123456789abcdef", "code", "numpy")

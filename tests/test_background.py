@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import poisson
 
-from xscan import background_exod2
 from xscan.backends import get_backend
-from xscan.background import (
+from xscan.config import Rules
+from xscan.grid import Box, Grid
+from xscan.model import Expectation, Frames, Photons, Sources, Voxels
+from xscan.search import exod2
+from xscan.search.background import (
     _third_quartile,
     constant_sources,
     expectation,
@@ -18,12 +21,9 @@ from xscan.background import (
     source_mask,
     without_flagged,
 )
-from xscan.background_exod2 import inpaint
-from xscan.config import Rules
-from xscan.grid import Box, Grid
-from xscan.model import Expectation, Frames, Photons, Sources, Voxels
+from xscan.search.exod2 import inpaint
+from xscan.search.smoothing import Surroundings, smooth
 from xscan.sky import TangentPlane
-from xscan.smoothing import Surroundings, smooth
 
 OURS = Rules()
 LEGACY = Rules(**dict.fromkeys(Rules.__dataclass_fields__, False))
@@ -34,18 +34,18 @@ GRID = Grid(0.0, 10_000, 40, 129, Box(50, 80, 52, 77))
 def test_smoothing_by_hand() -> None:
     image = np.zeros((7, 7))
     image[3, 3] = 1.0
-    kernel = background_exod2.smooth(image, normalised=False)
+    kernel = exod2.smooth(image, normalised=False)
     side, corner = np.exp(-2.0), np.exp(-4.0)
     assert kernel.sum() == pytest.approx(1)
     assert kernel[3, 4] / kernel[3, 3] == pytest.approx(side)
     assert kernel[4, 4] / kernel[3, 3] == pytest.approx(corner)
     assert kernel[3, 5] / kernel[3, 3] == pytest.approx(np.exp(-8.0))
     flat = np.ones((9, 9))
-    assert background_exod2.smooth(flat, normalised=False)[0, 4] < 0.9  # EXOD2 loses up to 13 % at the edge
+    assert exod2.smooth(flat, normalised=False)[0, 4] < 0.9  # EXOD2 loses up to 13 % at the edge
     rough = np.random.default_rng(5).poisson(3.0, (12, 9)).astype(float)
-    for ones in (smooth(flat), background_exod2.smooth(flat, normalised=True)):
+    for ones in (smooth(flat), exod2.smooth(flat, normalised=True)):
         np.testing.assert_allclose(ones, 1.0, rtol=1e-14)
-    np.testing.assert_allclose(smooth(rough), background_exod2.smooth(rough, normalised=True), rtol=1e-13)
+    np.testing.assert_allclose(smooth(rough), exod2.smooth(rough, normalised=True), rtol=1e-13)
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40))
@@ -54,7 +54,7 @@ def test_the_third_quartile_is_numpys(counts: list[int]) -> None:
 
 
 def test_exod2s_source_mask_counts_empty_cells() -> None:
-    source_mask = background_exod2.source_mask
+    source_mask = exod2.source_mask
     image = np.zeros((4, 4), np.int64)
     image[0] = [1, 4, 3, 9]
     disks = np.zeros((4, 4), bool)

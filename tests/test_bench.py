@@ -14,7 +14,7 @@ from cuda_on_cpu import make_backend
 from matplotlib.image import imread
 from test_cli import run as command
 
-from xscan import scanner, search, store
+from xscan import results as store
 from xscan.api import recipe
 from xscan.bench import stages, workloads
 from xscan.bench.child import fresh_scan, scan_and_store
@@ -31,10 +31,12 @@ from xscan.bench.targets import TARGETS, target_table, verdict
 from xscan.bench.vary import brighter, emptier, longer
 from xscan.bench.workloads import Simulation, made, opened
 from xscan.errors import BenchError, ConfigError
-from xscan.goodtime import live_seconds
+from xscan.events.gti import live_seconds
+from xscan.pipeline import scan as scanner
+from xscan.results.writer import ResultsWriter
+from xscan.search import observation as search
+from xscan.search.subsets import good_intervals
 from xscan.simulate import simulate_archive
-from xscan.store import ResultsWriter
-from xscan.subsets import good_intervals
 
 ROOT = Path(__file__).resolve().parents[1]
 MACHINE = {"cpu": "Abacus 3000 (TM)", "cores": 2, "memory_gib": 1.5, "system": "Linux", "load": 0.1}

@@ -13,8 +13,8 @@ from stored import failed, files, open_writer, parts, small_parts
 
 from xscan import open_results
 from xscan.errors import StoreError
+from xscan.results.staging import stage
 from xscan.schema import SCHEMAS
-from xscan.store import stage
 
 __all__ = ["small_parts"]  # fixtures
 

@@ -16,7 +16,7 @@ from fake import CENTRE, OBSID, FakeList, quiet_list, with_burst, write_list
 import xscan
 from xscan.bayes import log10_bayes_eclipse
 from xscan.errors import ConfigError
-from xscan.obslist import read_obslist
+from xscan.pipeline.obslist import read_obslist
 
 VIEWS = ["--view", "5:0.2-12", "--view", "50:0.2-12"]
 
@@ -267,12 +267,12 @@ def test_obslists(tmp_path: Path) -> None:
 
 def test_an_unforeseen_error_costs_one_observation(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from xscan.api import recipe
-    from xscan.scanner import scan_folder
+    from xscan.pipeline.scan import scan_folder
 
     def explode(*args: object) -> None:
         raise RuntimeError("out of cheese")
 
-    monkeypatch.setattr("xscan.scanner.search_observation", explode)
+    monkeypatch.setattr("xscan.pipeline.scan.search_observation", explode)
     name, tables = scan_folder(archive / "data" / "0000000001", recipe())
     (row,) = tables.runs.to_pylist()
     assert (name, row["state"], row["reason"]) == ("0000000001", "failed", "error")

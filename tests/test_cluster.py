@@ -22,15 +22,15 @@ from running import BROKEN, MISSING, OBSIDS, POISON, POISONED, archive, data, st
 
 import xscan
 from xscan import api
-from xscan.backends.nvidia import Driver, Gpu
-from xscan.cluster import on_devices, on_processes
-from xscan.crew import Crew
+from xscan.backends.cuda.driver import Driver, Gpu
 from xscan.errors import ConfigError, DeviceError, MachineError, Reason
-from xscan.interrupt import Interrupted
-from xscan.memory import ARROW, HEAP
-from xscan.pool import DaskPool
-from xscan.store import ResultsWriter
-from xscan.worker import Post
+from xscan.pipeline.dask_cluster import on_devices, on_processes
+from xscan.pipeline.dask_pool import DaskPool
+from xscan.pipeline.executor import Crew
+from xscan.pipeline.process import ARROW, HEAP
+from xscan.pipeline.signals import Interrupted
+from xscan.pipeline.worker import Post
+from xscan.results.writer import ResultsWriter
 
 __all__ = ["data", "undisturbed"]  # fixtures
 
@@ -184,13 +184,13 @@ def test_workers_that_cannot_be_used_are_refused(post: Post, tmp_path: Path, mon
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         (elsewhere / "_lock").write_text("process 1 on a host")
-        monkeypatch.setattr("xscan.pool.read_lock", lambda folder: "process 2 on this host")
+        monkeypatch.setattr("xscan.pipeline.dask_pool.read_lock", lambda folder: "process 2 on this host")
         with pytest.raises(MachineError, match=r"does not see .*elsewhere; --out must be on a file system"):
             first_look(DaskPool(client, replace(post, out=elsewhere), local=False))
         monkeypatch.undo()
         with pytest.raises(DeviceError, match=r"worker tcp://.*the cuda backend does not work"):
             first_look(DaskPool(client, replace(post, order=replace(post.order, backend="cuda")), local=True))
-        monkeypatch.setattr("xscan.pool.__version__", "0.0.1")
+        monkeypatch.setattr("xscan.pipeline.dask_pool.__version__", "0.0.1")
         with pytest.raises(MachineError, match=rf"has xscan {xscan.__version__}, here is 0\.0\.1; install the same"):
             first_look(DaskPool(client, post, local=False))
 
@@ -280,14 +280,14 @@ def test_a_dask_cuda_that_does_not_work_is_done_without(
     monkeypatch.setitem(sys.modules, "dask_cuda", module)
     with on_devices(["0"], None) as client:
         assert set(client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"]).values()) == {"0"}
-    (record,) = [record for record in caplog.records if record.name == "xscan.cluster"]
+    (record,) = [record for record in caplog.records if record.name == "xscan.pipeline.dask_cluster"]
     assert record.message.startswith("dask-cuda does not work here (")
     assert "\n" not in record.message
 
 
 def test_devices_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Gpu("H200", 10**11)
-    monkeypatch.setattr("xscan.backends.nvidia.find_driver", lambda: Driver((12, 4), (gpu, gpu), 0))
+    monkeypatch.setattr("xscan.backends.cuda.driver.find_driver", lambda: Driver((12, 4), (gpu, gpu), 0))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert Crew(gpus="all").devices() == ("0", "1")
     assert Crew(gpus="1").devices() == ("0",)

@@ -29,14 +29,14 @@ from kernel_net import (
 )
 
 from xscan import api
-from xscan.backends.cuda import eclipse_possible, least_peak
-from xscan.backends.cuda_memory import CUBE_MOST, Memory
-from xscan.backends.device import OutOfMemory
-from xscan.backends.numpy_ import NumpyBackend
+from xscan.backends.cuda.counts import eclipse_possible, least_peak
+from xscan.backends.cuda.device import OutOfMemory
+from xscan.backends.cuda.memory import CUBE_MOST, Memory
+from xscan.backends.numpy import NumpyBackend
 from xscan.bayes import Thresholds, thresholds
 from xscan.errors import DataError, Reason
 from xscan.model import Expectation, Photons
-from xscan.scanner import scan_folder
+from xscan.pipeline.scan import scan_folder
 
 
 def test_two_hundred_million_voxels() -> None:
@@ -112,7 +112,7 @@ def test_work_is_not_done_twice() -> None:
 
 
 def test_hits_that_do_not_fit_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xscan.backends.cuda_memory.HITS", 3)
+    monkeypatch.setattr("xscan.backends.cuda.memory.HITS", 3)
     for case in small_cases():
         device = CpuDevice()
         if 3 < compare(device, case) < 100 and case.cube_bytes is None:

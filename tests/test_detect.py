@@ -10,9 +10,9 @@ from scipy import ndimage
 from skimage.measure import label, regionprops
 
 from xscan.config import Rules
-from xscan.detect import Region, regions
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Frames, Voxels
+from xscan.search.regions import Region, regions
 
 GRID = Grid(0.0, 5000, 10, 129, Box(20, 32, 40, 50))
 COLLAPSED = Rules(labels_in_time=False)

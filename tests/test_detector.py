@@ -10,8 +10,8 @@ import pytest
 from fake import CENTRE, T0
 from held import Events, event_list, field, search, source, three_cameras
 
-from xscan.detector import DetectorFacts
 from xscan.model import EventList, GoodTime
+from xscan.search.detector import DetectorFacts
 
 SECONDS = 2000.0
 PLACE = (float(CENTRE + 1500), float(CENTRE - 900))

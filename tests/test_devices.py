@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from machine import CudaError, FakeDriver, Machine, distribution, fake_cupy, machine, raising
 
-from xscan import doctor
 from xscan.api import read, recipe
-from xscan.backends import get_backend, nvidia, spare
-from xscan.backends.device import DeviceLost, OutOfMemory
+from xscan.backends import get_backend
+from xscan.backends.cuda import driver as nvidia
+from xscan.backends.cuda.device import DeviceLost, OutOfMemory
+from xscan.backends.numba import cache as spare
+from xscan.cli import doctor
 from xscan.errors import DeviceError
 
 __all__ = ["machine"]  # fixture
@@ -242,7 +244,7 @@ def test_want_of_memory_is_told_from_a_device_that_is_lost(machine: Machine, kin
     cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError = runtime, driver
     machine.cupy(cupy, cupy_cuda12x="14.2.0")
     device = nvidia.open_device()
-    machine.patch.setattr(sys.modules["xscan.backends.cupy_"], "check_arguments", lambda *_: None)
+    machine.patch.setattr(sys.modules["xscan.backends.cuda.cupy"], "check_arguments", lambda *_: None)
 
     def meets(error: Exception, answers: bool) -> Exception:
         cupy.cuda.runtime.deviceSynchronize = (lambda: None) if answers else raising(runtime(700, "again"))
@@ -325,7 +327,7 @@ def test_reading_needs_no_device(machine: Machine, tmp_path: Path, monkeypatch: 
 
 
 def test_without_numba(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
-    machine.patch.setitem(sys.modules, "xscan.backends.numba_", None)
+    machine.patch.setitem(sys.modules, "xscan.backends.numba.counts", None)
     for _ in range(2):
         assert get_backend("auto").name == "numpy"
     (record,) = caplog.records
@@ -340,7 +342,7 @@ HOMELESS = """
 import os, sys
 from numba.core.caching import CacheImpl
 CacheImpl._locator_classes = [one for one in CacheImpl._locator_classes if "InTree" not in one.__name__]
-from xscan import doctor
+from xscan.cli import doctor
 from xscan.backends import get_backend
 backend = get_backend("numba")
 print(backend.name, os.environ["NUMBA_CACHE_DIR"], dict(doctor._places())["numba keeps code in"], sep="\\n")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xscan.releases.difference import compare_regions
+from xscan.pipeline.release.difference import compare_regions
 from xscan.schema import REGIONS
 
 ARCSEC = 1 / 3600
@@ -85,7 +85,7 @@ def test_an_archive_is_compared_in_batches(monkeypatch: pytest.MonkeyPatch) -> N
     reasons = dict.fromkeys(reversed(names), "code")
     whole = compare_regions(*(pa.Table.from_pylist(rows, REGIONS) for rows in (before, after)), reasons)
     assert whole["change"].to_pylist() == ["lost"] * 2 + ["changed"] * 3 + ["new"] * 2
-    monkeypatch.setattr("xscan.releases.difference._AT_ONCE", 2)
+    monkeypatch.setattr("xscan.pipeline.release.difference._AT_ONCE", 2)
     assert compare_regions(*(pa.Table.from_pylist(rows, REGIONS) for rows in (before, after)), reasons) == whole
 
 

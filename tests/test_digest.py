@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from stored import tables
 
+from xscan.results.content_hash import _feed, hash_by_observation
+from xscan.results.tables import Tables
 from xscan.schema import CIRCUMSTANCES, LIGHTCURVES, SCHEMAS
-from xscan.store.digest import _feed, hash_by_observation
-from xscan.tables import Tables
 
 __all__ = ["tables"]  # fixtures
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from xscan.dispatch import GivenUp, Landed, dispatch
 from xscan.errors import ArchiveError, Reason
-from xscan.ledger import Outcome
-from xscan.runner import Task
-from xscan.summary import Summary
+from xscan.pipeline.dispatch import GivenUp, Landed, dispatch
+from xscan.pipeline.local import Task
+from xscan.pipeline.outcome import Summary
+from xscan.results.ledger import Outcome
 
 
 def tasks(*names: str) -> list[Task]:
@@ -158,7 +158,7 @@ def test_work_is_spread() -> None:
 
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_what_hangs_is_ended(stubborn: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("xscan.dispatch._TO_DIE_S", 0.05)
+    monkeypatch.setattr("xscan.pipeline.dispatch._TO_DIE_S", 0.05)
     name = "i1" if stubborn else "h1"
     pool = FakePool(3)  # a stubborn one keeps each worker that it was on
     found = ended(pool, tasks("a", name, "b", "c", "d"), time_limit_s=0.1)

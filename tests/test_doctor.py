@@ -9,9 +9,10 @@ import pytest
 from cuda_on_cpu import CpuDevice
 from machine import CudaError, FakeDriver, Machine, fake_cupy, machine
 
-from xscan import doctor
-from xscan.backends import nvidia, spare
-from xscan.commands.doctor import doctor as doctor_command
+from xscan.backends.cuda import driver as nvidia
+from xscan.backends.numba import cache as spare
+from xscan.cli import doctor
+from xscan.cli.doctor import doctor as doctor_command
 from xscan.errors import ConfigError
 
 __all__ = ["machine"]  # fixture
@@ -57,7 +58,7 @@ def test_doctor_with_two_builds_of_cupy(machine: Machine) -> None:
 
 
 def test_doctor_without_numba(machine: Machine) -> None:
-    machine.patch.setitem(sys.modules, "xscan.backends.numba_", None)
+    machine.patch.setitem(sys.modules, "xscan.backends.numba.counts", None)
     found = doctor.diagnose()
     assert [check.works for check in found.checks] == [False, False, True]
     assert "install numba" in found.checks[1].remark

@@ -11,14 +11,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from xscan import clean, dropouts
-from xscan import photons as merging
-from xscan.backends import get_backend, numba_dropouts
-from xscan.clean import FlagCut, PixelMask, RawEvents, make_cuts
+from xscan.backends import get_backend
+from xscan.backends.numba import dropouts as numba_dropouts
 from xscan.config import ScanConfig, load_config
+from xscan.events import cuts as clean
+from xscan.events import dropouts
+from xscan.events import merge as merging
+from xscan.events.cuts import FlagCut, RawEvents, make_cuts
+from xscan.events.merge import Gate, sort_photons
 from xscan.grid import Box
-from xscan.model import CAMERAS, EventList, GoodTime, InputFile, Photons
-from xscan.photons import Gate, sort_photons
+from xscan.model import CAMERAS, EventList, GoodTime, InputFile, Photons, PixelMask
 from xscan.sky import TangentPlane
 
 DEFAULT = load_config()

@@ -16,9 +16,9 @@ from fake import CELL, CENTRE, OBSID, T0, FakeList, quiet_list, with_burst, writ
 
 import xscan
 from xscan.bayes import log10_bayes_eclipse, log10_bayes_peak
-from xscan.export import write_ds9, write_lightcurves
+from xscan.report.export import write_ds9, write_lightcurves
+from xscan.results.tables import Tables
 from xscan.sky import separation_arcsec
-from xscan.tables import Tables
 
 DT_S = 50.0
 GAP = (1010.0, 3020.0)  # no edges of frames: the frames it begins and ends in are partly live

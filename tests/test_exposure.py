@@ -7,10 +7,9 @@ import pytest
 
 from xscan.api import read
 from xscan.backends import Backend
-from xscan.clean import PixelMask, pixel_number
-from xscan.exposure import CameraMap, beyond, dark
-from xscan.model import CAMERAS, EventList, InputFile
-from xscan.psf import king
+from xscan.model import CAMERAS, EventList, InputFile, PixelMask, pixel_number
+from xscan.pointsource.exposure import CameraMap, beyond, dark
+from xscan.pointsource.psf import king
 from xscan.simulate.detector import CAMERA
 from xscan.sky import TangentPlane
 

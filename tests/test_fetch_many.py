@@ -22,9 +22,9 @@ from xscan.archives import Fetched, Fetcher, Manners, fetch_ahead, open_source, 
 from xscan.archives.cache import make_room, size_on_disk
 from xscan.archives.fetch import JOURNAL, WORK
 from xscan.archives.marker import MARKER, Marker, read_marker, write_marker
-from xscan.archives.products import SavedFile
 from xscan.errors import ArchiveError, ConfigError, Reason
-from xscan.sizes import parse_size
+from xscan.missions.xmm.products import SavedFile
+from xscan.pipeline.sizes import parse_size
 
 OBSIDS = [f"000000000{k}" for k in range(1, 7)]
 
@@ -212,7 +212,7 @@ def test_sizes_that_are_none(text: str) -> None:
 
 
 def xscan_fetch(*args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from xscan.cli import main; main()", "fetch", *map(str, args)]
+    command = [sys.executable, "-c", "from xscan.cli.app import main; main()", "fetch", *map(str, args)]
     env = os.environ | {"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"}
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
 
@@ -256,7 +256,7 @@ def test_interrupted_in_the_middle(archive: BadArchive, tmp_path: Path) -> None:
     archive.misbehave(OBSIDS[1], changed(hang_at=1000))
     (tmp_path / "list.txt").write_text("\n".join(OBSIDS))
     # a shell in the background passes on that interrupts are ignored
-    code = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); from xscan.cli import main; main()"
+    code = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); from xscan.cli.app import main; main()"
     where = ["--obslist", tmp_path / "list.txt", "--data", tmp_path / "data", "--source", f"nxsa:{archive.url}"]
     command = [sys.executable, "-c", code, "fetch", *map(str, where), "--rate", "1000", "--parallel", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

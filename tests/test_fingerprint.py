@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from test_architecture import modules
 
-from xscan import fingerprint
-from xscan.fingerprint import BYSTANDERS, code_digest, inputs_digest
+from xscan.pipeline import digests
+from xscan.pipeline.digests import DECIDES, code_digest, inputs_digest
 
-MAKERS = {"scanner", "search", "tables", "missions.xmm", "backends.cuda", "backends.numba_", "backends.numpy_"}
+MAKERS = {"pipeline.scan", "backends.cuda.counts", "backends.numba.counts", "backends.numpy"}
 EVENTS = "P0000000001M1S001MIEVLI0000.FTZ"
 SOURCES = "P0000000001EPX000OBSMLI0000.FTZ"
 
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
-def test_nothing_that_makes_results_is_a_bystander() -> None:
+def test_whatever_makes_results_counts() -> None:
     trees = modules()
     seen: set[str] = set()
     waiting = set(MAKERS)
@@ -41,12 +41,14 @@ def test_nothing_that_makes_results_is_a_bystander() -> None:
                 base = (node.module or "").removeprefix("xscan").lstrip(".")
                 names = {base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)}
                 waiting |= (names & trees.keys()) - seen
-    assert not {name for name in seen if name.split(".")[0] in BYSTANDERS}
-    assert {"bayes", "clean", "backends.numba_events"} <= seen  # the walk does walk
+    decides = tuple(name.replace("/", ".") for name in DECIDES)
+    assert not {name for name in seen if not f"{name}.".startswith(tuple(f"{one}." for one in decides))}
+    assert {"bayes", "events.cuts", "backends.numba.events", "search.background", "results.tables"} <= seen
 
 
-def test_every_bystander_is_there() -> None:
-    assert {name.split(".")[0] for name in modules()} >= BYSTANDERS
+def test_all_that_decides_is_there() -> None:
+    names = set(modules())
+    assert all(any(f"{name}.".startswith(one.replace("/", ".") + ".") for name in names) for one in DECIDES)
 
 
 def test_code_has_a_fingerprint() -> None:
@@ -111,9 +113,9 @@ def test_a_folder_that_cannot_be_looked_at_says_nothing(folder: Path, monkeypatc
 
 def test_the_number_of_the_version_does_not_count() -> None:
     """Else no release would carry anything over from one before it."""
-    counted = [name for name, _ in fingerprint._modules(files("xscan"), "")]
+    counted = [name for name, _ in digests._modules(files("xscan"), "")]
     assert "__init__.py" not in counted
-    assert {"bayes.py", "backends/__init__.py", "missions/xmm.py"} <= set(counted)
+    assert {"bayes.py", "backends/__init__.py", "missions/xmm/observation.py"} <= set(counted)
 
 
 def test_where_the_folder_is_does_not_count(folder: Path) -> None:

@@ -9,7 +9,7 @@ from astropy.io import fits
 from fake import FakeList, fits_bytes, hdus
 
 from xscan.errors import DataError, Reason
-from xscan.missions.fitsfile import read_tables
+from xscan.io.fits import read_tables
 
 WHOLE = fits_bytes(hdus(FakeList(time=np.arange(500.0), pi=np.arange(500) + 200)))
 

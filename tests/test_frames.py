@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from xscan.backends import Backend, get_backend
 from xscan.config import Rules
-from xscan.frames import bad_intervals, judge_frames, live_time
-from xscan.goodtime import live_curve
+from xscan.events.gti import live_curve
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, EventList, Frames, GoodTime, InputFile, Photons
+from xscan.search.frames import bad_intervals, judge_frames, live_time
+from xscan.search.subsets import Subset
 from xscan.sky import TangentPlane
-from xscan.subsets import Subset
 
 OURS = Rules()
 LEGACY = Rules(**dict.fromkeys(Rules.__dataclass_fields__, False))

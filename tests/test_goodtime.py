@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from xscan.backends import get_backend
-from xscan.goodtime import intersect, live_curve, live_seconds, union
+from xscan.events.gti import intersect, live_curve, live_seconds, union
 from xscan.model import GoodTime
 
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=8)

@@ -17,7 +17,7 @@ from kernel_net import (
     small_cases,
 )
 
-from xscan.backends.device import Device, OutOfMemory
+from xscan.backends.cuda.device import Device, OutOfMemory
 
 pytestmark = pytest.mark.gpu
 

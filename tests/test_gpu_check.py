@@ -17,7 +17,7 @@ from cuda_on_cpu import CpuDevice
 from kernel_net import busy_folder, small_cases
 
 from xscan.api import recipe
-from xscan.backends.cuda import eclipse_possible
+from xscan.backends.cuda.counts import eclipse_possible
 from xscan.bayes import thresholds
 from xscan.bench import gpu
 from xscan.bench.gpu import cube_that_fits, flag_kernel
@@ -25,8 +25,8 @@ from xscan.bench.record import from_json
 from xscan.bench.targets import target_table
 from xscan.errors import DeviceError
 from xscan.grid import Box, Grid
-from xscan.scanner import scan_folder
-from xscan.summary import summarize
+from xscan.pipeline.outcome import summarize
+from xscan.pipeline.scan import scan_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_NEEDED = ("typer", "rich", "matplotlib", "dask", "distributed", "requests", "pytest", "hypothesis", "skimage")
@@ -130,7 +130,7 @@ def test_pytest_needs_nothing_that_a_search_does_not(tmp_path: Path) -> None:
 
 def test_a_device_is_opened_by_another_process_first(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is wrong with it comes back as it was said there."""
-    monkeypatch.setattr("xscan.backends.nvidia.visible_devices", lambda: ("0",))
+    monkeypatch.setattr("xscan.backends.cuda.driver.visible_devices", lambda: ("0",))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     with pytest.raises(DeviceError, match="CUDA_VISIBLE_DEVICES is '-1' and hides every device"):
         script.try_device()

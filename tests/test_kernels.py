@@ -18,7 +18,7 @@ from fake import binned
 from kernel_net import compare, small_cases
 from nvrtc import RefusedError, Usage, assembly, compile_kernels
 
-from xscan.backends.cuda_source import COMPILE_OPTIONS, check_arguments, kernel_parameters, kernel_text
+from xscan.backends.cuda.source import COMPILE_OPTIONS, check_arguments, kernel_parameters, kernel_text
 
 TEXT = kernel_text()
 ROOT = Path(__file__).resolve().parents[1]

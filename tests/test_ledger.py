@@ -4,9 +4,9 @@ import pyarrow as pa
 import pytest
 
 from xscan.errors import Reason
-from xscan.ledger import Outcome, account, outcomes
+from xscan.results.ledger import Outcome, account, outcomes
+from xscan.results.tables import Provenance, failed_tables
 from xscan.schema import RUNS
-from xscan.tables import Provenance, failed_tables
 
 PROVENANCE = Provenance("0.1.0", "default", "0123456789abcdef", "code", "numpy", "feed")
 

@@ -13,7 +13,7 @@ from running import BROKEN, MISSING, OBSIDS, POISON, POISONED, archive, data, st
 import xscan
 from xscan import api
 from xscan.errors import MachineError
-from xscan.scanner import scan_folder
+from xscan.pipeline.scan import scan_folder
 
 __all__ = ["data", "undisturbed"]  # fixtures
 
@@ -89,7 +89,7 @@ def test_memory_runs_out(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise MemoryError("Unable to allocate 9 GiB")
 
-    monkeypatch.setattr("xscan.missions.xmm.read_event_list", refuse)
+    monkeypatch.setattr("xscan.missions.xmm.observation.read_event_list", refuse)
     _, tables = scan_folder(data / OBSIDS[0], api.recipe(backend="numpy"), OBSIDS[0])
     (row,) = tables.runs.to_pylist()
     assert (row["state"], row["reason"]) == ("failed", "memory_limit")

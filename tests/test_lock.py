@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from xscan.errors import StoreError
-from xscan.store import lock
-from xscan.store.lock import locked, read_lock
+from xscan.results import lock
+from xscan.results.lock import locked, read_lock
 
 HOLD = """
 import errno, fcntl, sys

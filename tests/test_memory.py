@@ -50,5 +50,5 @@ def test_one_heap_keeps_what_was_freed(sizes: str) -> None:
 @GLIBC
 def test_arrow_takes_memory_from_the_one_heap() -> None:
     shown = "import pyarrow as pa; print(pa.default_memory_pool().backend_name)"
-    code = f"from xscan.memory import one_heap; one_heap(); {shown}"
+    code = f"from xscan.pipeline.process import one_heap; one_heap(); {shown}"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "system\n"

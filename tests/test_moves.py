@@ -14,9 +14,9 @@ import xscan
 from xscan.backends import get_backend
 from xscan.config import View, load_config
 from xscan.model import Observation
-from xscan.search import ViewResult, search_observation
-from xscan.summary import summarize
-from xscan.tables import Provenance, tabulate
+from xscan.pipeline.outcome import summarize
+from xscan.results.tables import Provenance, tabulate
+from xscan.search.observation import ViewResult, search_observation
 
 SECONDS = 20_000.0
 Sources = list[tuple[float, tuple[float, float], float, float]]

@@ -20,20 +20,20 @@ from scipy.optimize import nnls
 from test_cli import run
 
 from xscan.api import order
-from xscan.commands import plan as command
-from xscan.crew import Crew
+from xscan.cli import plan as command
 from xscan.errors import ConfigError, MachineError
-from xscan.interrupt import Interruption
-from xscan.ledger import Outcome
-from xscan.memory import peak_bytes
-from xscan.obslist import Obslist
-from xscan.plan import calibrate as calibration
-from xscan.plan.account import Plan, to_lines
-from xscan.plan.calibrate import calibrate
-from xscan.plan.estimate import Estimate, Line, Measured, Run, estimate, fit_line
-from xscan.plan.stock import choose, stock
-from xscan.runner import Task
-from xscan.summary import Summary
+from xscan.pipeline.executor import Crew
+from xscan.pipeline.local import Task
+from xscan.pipeline.obslist import Obslist
+from xscan.pipeline.outcome import Summary
+from xscan.pipeline.plan import calibrate as calibration
+from xscan.pipeline.plan.calibrate import calibrate
+from xscan.pipeline.plan.estimate import Estimate, Line, Measured, Run, estimate, fit_line
+from xscan.pipeline.plan.forecast import Plan, to_lines
+from xscan.pipeline.plan.sample import choose, stock
+from xscan.pipeline.process import peak_bytes
+from xscan.pipeline.signals import Interruption
+from xscan.results.ledger import Outcome
 
 QUICK = ("--view", "50:0.2-12", "--backend", "numpy")
 BY_HAND = Measured(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from xscan.bayes import power_of_ten, thresholds
 from xscan.grid import Box, Grid
-from xscan.plots import Image, counts_band, draw_image, draw_lightcurve
+from xscan.report.plots import Image, counts_band, draw_image, draw_lightcurve
 from xscan.sky import TangentPlane
 
 GRID = Grid(0.0, 5000, 40, 129, Box(60, 70, 60, 68))

@@ -10,13 +10,13 @@ from scipy import optimize, stats
 
 from xscan.backends import Backend, cpu_backend, get_backend
 from xscan.config import Rules
-from xscan.detect import Region
-from xscan.exposure import Holes, beyond
 from xscan.grid import Box, Grid
 from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
-from xscan.pointfit import HIDDEN_MAX, WIDER, WIDER_SPREAD, Points, Spots, density
-from xscan.position import RADIUS_ARCSEC, Place, fit_place, locate, locate_cells, place_source
-from xscan.psf import KING_SLOPE, cores_arcsec
+from xscan.pointsource.exposure import Holes, beyond
+from xscan.pointsource.fit import HIDDEN_MAX, WIDER, WIDER_SPREAD, Points, Spots, density
+from xscan.pointsource.psf import KING_SLOPE, cores_arcsec
+from xscan.search.position import RADIUS_ARCSEC, Place, fit_place, locate, locate_cells, place_source
+from xscan.search.regions import Region
 from xscan.sky import TangentPlane, separation_arcsec
 
 Floats = NDArray[np.float64]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xscan.model import CAMERAS
-from xscan.psf import KING_SLOPE, cores_arcsec, king, published
+from xscan.pointsource.psf import KING_SLOPE, cores_arcsec, king, published
 
 
 def test_the_profile_is_king_s_and_its_integral_1() -> None:

@@ -17,7 +17,7 @@ import pytest
 from astropy.io import fits
 
 import xscan
-from xscan.clean import pixel_number
+from xscan.model import pixel_number
 from xscan.simulate import simulate_archive
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,20 +14,21 @@ import pyarrow.parquet as pq
 import pytest
 from fake import CELL, CENTRE, quiet_list, with_burst, write_list
 
-from xscan import open_results, runner
+from xscan import open_results
 from xscan.api import order
-from xscan.commands.archive import scan
-from xscan.commands.releases import reprocess
-from xscan.crew import Crew
+from xscan.cli.archive import scan
+from xscan.cli.releases import reprocess
 from xscan.errors import ConfigError, StoreError
-from xscan.ledger import Outcome
-from xscan.obslist import Obslist
-from xscan.progress import Reporter
-from xscan.releases.changes import Change, changes
-from xscan.releases.difference import REGION_CHANGES
-from xscan.releases.make import prepare
-from xscan.releases.record import read_release
-from xscan.scanner import Reading, Recipe, read_folder, search_reading
+from xscan.pipeline import local as runner
+from xscan.pipeline.executor import Crew
+from xscan.pipeline.obslist import Obslist
+from xscan.pipeline.progress import Reporter
+from xscan.pipeline.release.changes import Change, changes
+from xscan.pipeline.release.difference import REGION_CHANGES
+from xscan.pipeline.release.make import prepare
+from xscan.pipeline.release.record import read_release
+from xscan.pipeline.scan import Reading, Recipe, read_folder, search_reading
+from xscan.results.ledger import Outcome
 
 MAKING = ("config", "code")
 
@@ -177,7 +178,7 @@ def test_another_code_or_configuration_searches_all(
     assert releases.make("c", listed, view="5:0.2-12") == 0
     assert sorted(releases.searched) == listed
     assert {row[1:] for row in releases.changed("c")} == {("new", "settings"), ("lost", "settings")}  # in other views
-    monkeypatch.setattr("xscan.scanner.code_digest", lambda: "another")
+    monkeypatch.setattr("xscan.pipeline.scan.code_digest", lambda: "another")
     assert releases.make("d", listed, view="5:0.2-12") == 0
     assert sorted(releases.searched) == listed
     assert releases.changed("d") == []
@@ -193,7 +194,7 @@ def test_a_release_that_was_stopped_goes_on(made: tuple[Archive, Releases], monk
         archive.write(obsid, {1: 40})
 
     with monkeypatch.context() as patch:
-        patch.setattr("xscan.releases.make.compare_regions", dies)
+        patch.setattr("xscan.pipeline.release.make.compare_regions", dies)
         with pytest.raises(Died):
             releases.make("b", listed)
     assert sorted(releases.searched) == listed[2:]
@@ -327,7 +328,7 @@ def test_code_and_retrying_may_be_others_when_a_release_goes_on(
     assert [(row["obsid"], row["reason"]) for row in observations] == [(listed[0], "retried"), (listed[2], "added")]
 
     with monkeypatch.context() as patch:
-        patch.setattr("xscan.scanner.code_digest", lambda: "another")
+        patch.setattr("xscan.pipeline.scan.code_digest", lambda: "another")
         with dying(monkeypatch, 2):
             releases.make("c", listed)
     releases.make("c", listed)  # with the code of b
@@ -380,7 +381,7 @@ def test_a_release_finished_by_another_process_is_not_touched(
     prepared = prepare(releases.folder, "a", LISTED[:1])
     releases.make("a", LISTED[:1])
     finished = read_release(releases.folder / "a")
-    monkeypatch.setattr("xscan.commands.releases.prepare", lambda *_: prepared)
+    monkeypatch.setattr("xscan.cli.releases.prepare", lambda *_: prepared)
     with pytest.raises(ConfigError, match="was finished"):
         releases.make("a", LISTED[:1])
     assert read_release(releases.folder / "a") == finished
@@ -395,7 +396,7 @@ def test_folders_that_cannot_be_written_are_one_line(
         releases.make("a" * 300, LISTED[:1])
     (releases.folder / "a").mkdir(parents=True)
     with monkeypatch.context() as patch:
-        patch.setattr("xscan.releases.make.compare_regions", dies)
+        patch.setattr("xscan.pipeline.release.make.compare_regions", dies)
         with pytest.raises(Died):
             releases.make("a", LISTED[:1])
     (releases.folder / "a" / "changed_regions.parquet").mkdir()

@@ -16,18 +16,18 @@ from fake import CELL, CENTRE, OBSID, T0, FakeList, quiet_list, round_time, with
 import xscan
 from xscan import api
 from xscan.backends import get_backend
-from xscan.backends.numpy_ import NumpyBackend, NumpyCounts, NumpyLoaded
+from xscan.backends.numpy import NumpyBackend, NumpyCounts, NumpyLoaded
 from xscan.bayes import log10_bayes, log10_bayes_peak
 from xscan.config import View, load_config
 from xscan.errors import ConfigError, DataError, Reason
 from xscan.grid import Grid, cells_of
-from xscan.missions.hotpixels import HotPixels
-from xscan.missions.xmm import read
+from xscan.missions.xmm.hot_pixels import HotPixels
+from xscan.missions.xmm.observation import read
 from xscan.model import Photons
-from xscan.scanner import scan_folder
-from xscan.search import search_observation
+from xscan.pipeline.outcome import summarize
+from xscan.pipeline.scan import scan_folder
+from xscan.search.observation import search_observation
 from xscan.sky import separation_arcsec
-from xscan.summary import summarize
 
 VIEWS = ["5:0.2-12", "50:0.2-2", "200:0.2-12"]
 SECONDS = 2000.0

@@ -67,7 +67,7 @@ def test_a_signal_to_all_while_workers_start(data: Path, tmp_path: Path, undistu
     """They do not come up, for that reason alone."""
     code = f"""
 import os, threading, distributed
-from xscan import cluster
+from xscan.pipeline import dask_cluster as cluster
 def start(**options):
     threading.Timer(0.8, os.killpg, (0, {int(number)})).start()
     return distributed.LocalCluster(**options)
@@ -86,7 +86,7 @@ cluster.LocalCluster = start
 def test_a_second_interrupt_ends_a_run_whose_workers_do_not_start(data: Path, tmp_path: Path) -> None:
     code = """
 import time
-from xscan import cluster
+from xscan.pipeline import dask_cluster as cluster
 def start(**options):
     print("starting", flush=True)
     time.sleep(60)

@@ -15,9 +15,11 @@ from stored import check_whole, files, open_writer, parts, renamed, small_parts,
 
 import xscan
 from xscan.errors import StoreError
+from xscan.results import compaction, staging
+from xscan.results.reader import Results
+from xscan.results.staging import stage
+from xscan.results.tables import Tables
 from xscan.schema import SCHEMAS
-from xscan.store import Results, compaction, stage, staging
-from xscan.tables import Tables
 
 __all__ = ["small_parts", "tables"]  # fixtures
 

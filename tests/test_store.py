@@ -23,9 +23,11 @@ from stored import PROVENANCE, SETTINGS, check_whole, failed, files, open_writer
 
 import xscan
 from xscan.errors import StoreError
+from xscan.results import compaction, reader, staging
+from xscan.results.staging import stage
+from xscan.results.tables import Tables
+from xscan.results.writer import ResultsWriter
 from xscan.schema import SCHEMAS
-from xscan.store import ResultsWriter, compaction, reader, stage, staging
-from xscan.tables import Tables
 
 __all__ = ["small_parts", "tables"]  # fixtures
 

@@ -8,8 +8,8 @@ import pytest
 from xscan.config import Rules
 from xscan.errors import Reason
 from xscan.model import EventList, GoodTime, InputFile
+from xscan.search.subsets import make_subsets
 from xscan.sky import TangentPlane
-from xscan.subsets import make_subsets
 
 OURS = Rules()
 LEGACY = Rules(best_exposures=False, live_time_rejection=False)

@@ -24,13 +24,13 @@ from xscan import api
 from xscan.archives import Fetched, Fetcher, Manners, open_source, open_web
 from xscan.archives.cache import size_on_disk
 from xscan.archives.supply import Supply, _between, supplied
-from xscan.commands.archive import archive as run_archive
-from xscan.crew import Crew
+from xscan.cli.archive import archive as run_archive
 from xscan.errors import ArchiveError, Reason
-from xscan.obslist import Obslist
-from xscan.progress import Reporter
-from xscan.runner import Task, run
-from xscan.store import ResultsWriter
+from xscan.pipeline.executor import Crew
+from xscan.pipeline.local import Task, run
+from xscan.pipeline.obslist import Obslist
+from xscan.pipeline.progress import Reporter
+from xscan.results.writer import ResultsWriter
 
 # Dask leaves a socket now and then to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
@@ -339,7 +339,7 @@ def test_interrupted_in_the_middle(
     where = ["--obslist", tmp_path / "list.txt", "--data", data, "--out", out, "--source", f"nxsa:{archive.url}"]
     view = ["--view", VIEWS[0], "--backend", "numpy"]
     # a shell in the background passes on that interrupts are ignored
-    code = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); from xscan.cli import main; main()"
+    code = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); from xscan.cli.app import main; main()"
     command = [sys.executable, "-c", code, "archive", *map(str, where), *view, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         eventually(lambda: all(archive.count(f"obsno={obsid}&level=PPS&instname=M1") for obsid in THERE[:2]))

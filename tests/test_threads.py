@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from xscan.threads import ONE_THREAD
+from xscan.pipeline.threads import ONE_THREAD
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 COUNT = "import os, numpy, scipy.linalg; print(len(os.listdir('/proc/self/task')))"
@@ -26,18 +26,18 @@ def output(code: str, **said: str) -> str:
 )
 def test_libraries_start_no_threads_but_where_told_to() -> None:
     assert threads("pass") > 1  # else the test shows nothing
-    one = "from xscan.threads import one_thread; one_thread()"
+    one = "from xscan.pipeline.threads import one_thread; one_thread()"
     assert threads(one) == 1
     assert threads(one, OPENBLAS_NUM_THREADS="2") > 1
 
 
 def test_the_command_sees_to_it_before_there_are_libraries() -> None:
     code = """
-import os, sys, xscan.threads
+import os, sys, xscan.pipeline.threads
 def one_thread():
     assert "numpy" not in sys.modules
     print("in time")
-xscan.threads.one_thread = one_thread
+xscan.pipeline.threads.one_thread = one_thread
 from xscan.cli import main
 sys.argv = ["xscan", "--version"]
 main()

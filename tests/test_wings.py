@@ -7,13 +7,13 @@ import pytest
 from fake import CENTRE, binned
 from held import search, three_cameras
 
-from xscan.detect import Region
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Voxels
-from xscan.position import Place
-from xscan.search import ViewResult
-from xscan.tables import distinct_places
-from xscan.wings import parents
+from xscan.results.tables import distinct_places
+from xscan.search.observation import ViewResult
+from xscan.search.position import Place
+from xscan.search.regions import Region
+from xscan.search.wings import parents
 
 SECONDS = 2000.0
 

@@ -8,13 +8,13 @@ from astropy.io import fits
 from fake import OBSID, T0, FakeList, fits_bytes, hdus, write_list, write_sources
 
 from xscan.backends import get_backend
-from xscan.clean import FlagCut, PixelMask, pixel_number
 from xscan.config import ScanConfig, load_config
 from xscan.errors import ConfigError, DataError, Reason
-from xscan.missions import xmm
-from xscan.missions.hotpixels import HotPixels
-from xscan.missions.xmm_list import read_event_list
-from xscan.model import EventList, InputFile, Observation
+from xscan.events.cuts import FlagCut
+from xscan.missions.xmm import observation as xmm
+from xscan.missions.xmm.event_list import read_event_list
+from xscan.missions.xmm.hot_pixels import HotPixels
+from xscan.model import EventList, InputFile, Observation, PixelMask, pixel_number
 
 DEFAULT = load_config()
 EXOD2 = load_config("exod2")
@@ -294,7 +294,7 @@ def test_an_unforeseen_error_costs_one_list(tmp_path: Path, monkeypatch: pytest.
             raise RuntimeError("out of cheese")
         return read_event_list(path, info, *rest)
 
-    monkeypatch.setattr("xscan.missions.xmm.read_event_list", explode)
+    monkeypatch.setattr("xscan.missions.xmm.observation.read_event_list", explode)
     observation = read(tmp_path / OBSID, DEFAULT)
     assert [events.camera for events in observation.lists] == ["m2"]
     assert [info.reason for info in observation.skipped] == [Reason.ERROR]

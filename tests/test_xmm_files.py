@@ -15,8 +15,8 @@ from test_xmm import TIMES, read
 import xscan
 from xscan.config import load_config
 from xscan.errors import ConfigError, DataError, Reason
-from xscan.fingerprint import inputs_digest
-from xscan.missions.xmm_files import Files, files_of, places
+from xscan.missions.xmm.files import Files, files_of, places
+from xscan.pipeline.digests import inputs_digest
 
 DEFAULT = load_config()
 VIEWS = ["50:0.2-12"]

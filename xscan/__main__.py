@@ -1,6 +1,6 @@
 """``python -m xscan``, where the command is not on the path."""
 
-from xscan.cli import main
+from xscan.cli.app import main
 
 __all__: list[str] = []
 

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xscan.backends import cpu_backend
-from xscan.backends.device import DeviceLost
+from xscan.backends.cuda.device import DeviceLost
 from xscan.config import View, load_config
 from xscan.errors import ConfigError, DeviceError
-from xscan.missions import xmm
-from xscan.missions.hotpixels import HotPixels
-from xscan.missions.xmm_files import Place, places
+from xscan.missions.xmm import observation as xmm
+from xscan.missions.xmm.files import Place, places
+from xscan.missions.xmm.hot_pixels import HotPixels
 from xscan.model import Observation
-from xscan.runner import LOST_REMEDY
-from xscan.scanner import Order, Recipe
-from xscan.search import search_observation
-from xscan.store import Results
-from xscan.store import open_results as _open_results
-from xscan.tables import Tables, tabulate
+from xscan.pipeline.local import LOST_REMEDY
+from xscan.pipeline.scan import Order, Recipe
+from xscan.results.reader import Results
+from xscan.results.reader import open_results as _open_results
+from xscan.results.tables import Tables, tabulate
+from xscan.search.observation import search_observation
 
 __all__ = ["open_results", "order", "read", "recipe", "scan"]
 
@@ -151,7 +151,7 @@ def scan(
     Notes
     -----
     The method is EXOD2's (Khan et al. 2025, A&A 697, A50) with the differences that docs/parity.md
-    lists; each formula stands with its source in :mod:`xscan.bayes` and :mod:`xscan.background`.
+    lists; each formula stands with its source in :mod:`xscan.bayes` and :mod:`xscan.search.background`.
     """
     settings = recipe(profile, config, views, hot_pixels, backend)
     started = time.perf_counter()

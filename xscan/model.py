@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.clean import PixelMask
 from xscan.errors import Reason
 from xscan.grid import Box
 from xscan.sky import TangentPlane
@@ -22,8 +21,10 @@ __all__ = [
     "InputFile",
     "Observation",
     "Photons",
+    "PixelMask",
     "Sources",
     "Voxels",
+    "pixel_number",
 ]
 
 CAMERAS = ("pn", "m1", "m2")
@@ -34,6 +35,7 @@ MJDREF = 50_814.0
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Ints = NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,51 @@ class GoodTime:
     exposures: Floats | None = None
 
 
+class PixelMask:
+    """Pixels of one camera whose events do not count, by CCD, RAWX and RAWY.
+
+    Attributes
+    ----------
+    bits : uint8, shape (16 * 640 * 640 / 8,)
+        One bit per pixel, in the order of :func:`pixel_number`, the lowest first.
+    """
+
+    SIZE = 640
+    MARGIN = 16  # RAWX of MOS begins at -4
+    BLOCK = 1024  # rows taken at once
+
+    def __init__(self) -> None:
+        self.bits = np.zeros(16 * self.SIZE * self.SIZE // 8, np.uint8)
+
+    def add(self, ccd: Ints | int, rawx: Ints, rawy: Ints, run: Ints | int = 1) -> None:
+        """Mark pixels; ``run`` is the number of pixels in a row toward larger RAWY."""
+        ccd, rawx, rawy, run = np.broadcast_arrays(
+            *(np.asarray(values).astype(np.int64) for values in (ccd, rawx, rawy, run))
+        )
+        columns = [np.atleast_1d(values) for values in (ccd, rawx, rawy, np.clip(run, 0, self.SIZE))]
+        for first in range(0, columns[0].size, self.BLOCK):  # a damaged table may mark the whole detector, and again
+            self._add(*(values[first : first + self.BLOCK] for values in columns))
+
+    def _add(self, ccd: Ints, rawx: Ints, rawy: Ints, run: Ints) -> None:
+        step = np.arange(run.sum()) - np.repeat(np.cumsum(run) - run, run)
+        ccd, rawx, rawy = (np.repeat(values, run) for values in (ccd, rawx, rawy))
+        number = pixel_number(ccd, rawx, rawy + step)
+        number = number[number > 0]
+        np.bitwise_or.at(self.bits, number >> 3, (1 << (number & 7)).astype(np.uint8))
+
+    def marked(self, number: Ints) -> Bools:
+        """Tell for each event, by its pixel's number, whether the pixel is marked."""
+        return np.asarray((self.bits[number >> 3] >> (number & 7).astype(np.uint8)) & 1, bool)
+
+
+def pixel_number(ccd: Ints, rawx: Ints, rawy: Ints) -> NDArray[np.int64]:
+    """Number the pixels of a camera, shape (n,); 0 for those beyond any detector."""
+    size, margin = PixelMask.SIZE, PixelMask.MARGIN
+    x, y = (np.asarray(raw).astype(np.int64) + margin for raw in (rawx, rawy))
+    inside = (x > 0) & (x < size) & (y > 0) & (y < size)
+    return np.where(inside, ((np.asarray(ccd).astype(np.int64) % 16) * size + x) * size + y, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class EventList:
     """The events of one camera in one exposure, after every cut but the band.
@@ -113,7 +160,7 @@ class EventList:
     ccd : uint8, shape (n,)
         CCD, from 1.
     pixel : uint32, shape (n,)
-        Raw pixel (CCD, RAWX, RAWY), as :func:`xscan.clean.pixel_number` numbers it; 0 beyond any detector.
+        Raw pixel (CCD, RAWX, RAWY), as :func:`xscan.model.pixel_number` numbers it; 0 beyond any detector.
     event_span : (float, float)
         First and last TIME after the cuts in PI and PATTERN alone, s; without times far from all others.
     good_time : dict of int to GoodTime

@@ -286,7 +286,7 @@ LIGHTCURVES = pa.schema(
     ]
 )
 """The Bayes factors of a frame are not stored: they follow from its counts and expectation
-(:func:`xscan.bayes.log10_bayes`). :func:`xscan.export.write_lightcurves` writes them too."""
+(:func:`xscan.bayes.log10_bayes`). :func:`xscan.report.export.write_lightcurves` writes them too."""
 
 CIRCUMSTANCES = {"xscan_version", "backend", "seconds_read", "seconds_spent", "finished_utc"}
 """Columns that may differ between two runs of the same search."""

@@ -3,8 +3,8 @@
 from cuda_on_cpu.compiler import NO_COMPILER, build, find_compiler
 from cuda_on_cpu.device import CpuDevice, HostArray
 from xscan.backends import Backend, get_backend
-from xscan.backends.cuda import CudaBackend
-from xscan.backends.numpy_ import NumpyBackend
+from xscan.backends.cuda.counts import CudaBackend
+from xscan.backends.numpy import NumpyBackend
 
 __all__ = ["NO_COMPILER", "CpuDevice", "HostArray", "build", "find_compiler", "make_backend"]
 

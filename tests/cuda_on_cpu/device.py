@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cuda_on_cpu.compiler import build
-from xscan.backends.cuda_source import Parameter, check_arguments, kernel_parameters, kernel_text
-from xscan.backends.device import OutOfMemory
+from xscan.backends.cuda.device import OutOfMemory
+from xscan.backends.cuda.source import Parameter, check_arguments, kernel_parameters, kernel_text
 
 GUARD = 4096  # bytes before and behind every array: a kernel that writes there is found out
 GUARD_BYTE, JUNK_BYTE = 0x5A, 0x57  # as doubles large and positive, so that reading them is seen too

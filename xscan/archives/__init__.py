@@ -16,9 +16,9 @@ from xscan.archives.folder import Folder
 from xscan.archives.heasarc import HEASARC_URL, Heasarc
 from xscan.archives.manners import Manners
 from xscan.archives.nxsa import NXSA_URL, Nxsa
-from xscan.archives.products import Delivery, Offer, SavedFile
 from xscan.archives.web import Web, open_web
 from xscan.errors import ConfigError, Reason
+from xscan.missions.xmm.products import Delivery, Offer, SavedFile
 
 __all__ = [
     "CancelledError",

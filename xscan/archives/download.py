@@ -11,11 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 from xscan.archives.answer import Answer, AttemptError, MissingError
 from xscan.archives.part import Part, find_part
-from xscan.archives.products import Delivery, Offer, SavedFile
 from xscan.archives.tar import BLOCK, Member, TarError, looks_like_tar, members
 from xscan.archives.verify import check_fits
 from xscan.archives.web import UNCHANGED, Web
 from xscan.errors import DataError, Reason
+from xscan.missions.xmm.products import Delivery, Offer, SavedFile
 
 __all__ = ["download", "unchanged"]
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from xscan.archives.answer import CancelledError
 from xscan.archives.marker import MARKER, Marker, are_in, read_marker, write_marker
 from xscan.archives.part import is_part
-from xscan.archives.products import PRODUCTS, Offer, SavedFile, product_of
 from xscan.errors import ArchiveError, ConfigError, Reason, is_shortage
-from xscan.store.disk import remove_temporaries, sync_folder
+from xscan.io.atomic import remove_temporaries, sync_folder
+from xscan.missions.xmm.products import PRODUCTS, Offer, SavedFile, product_of
 
 if TYPE_CHECKING:
     from xscan.archives import Source

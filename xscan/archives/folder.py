@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xscan.archives.products import Delivery, Offer, SavedFile, product_of
 from xscan.archives.verify import check_fits
 from xscan.errors import ArchiveError, ConfigError, DataError, Reason
+from xscan.missions.xmm.products import Delivery, Offer, SavedFile, product_of
 
 __all__ = ["Folder"]
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xscan.archives.answer import Answer
-from xscan.store.disk import write_whole
+from xscan.io.atomic import write_whole
 
 __all__ = ["Part", "find_part", "is_part"]
 

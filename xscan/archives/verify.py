@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from xscan.errors import DataError, Reason
-from xscan.missions.fitsfile import stream_tables
+from xscan.io.fits import stream_tables
 
 __all__ = ["check_fits"]
 

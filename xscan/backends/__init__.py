@@ -14,16 +14,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xscan.backends.spare import load_numba
+from xscan.backends.numba.cache import load_numba
 from xscan.bayes import Thresholds
-from xscan.clean import Cuts, Kept, PixelMask, RawEvents, Span
-from xscan.dropouts import CcdSilences
 from xscan.errors import ConfigError, DeviceError
-from xscan.exposure import CameraMap
+from xscan.events.cuts import Cuts, Kept, RawEvents, Span
+from xscan.events.dropouts import CcdSilences
+from xscan.events.merge import Gate
 from xscan.grid import Box, Grid
-from xscan.model import EventList, Expectation, GoodTime, Photons, Voxels
-from xscan.photons import Gate
-from xscan.pointfit import Curvature, Fitted, Points, Settled, Spots
+from xscan.model import EventList, Expectation, GoodTime, Photons, PixelMask, Voxels
+from xscan.pointsource.exposure import CameraMap
+from xscan.pointsource.fit import Curvature, Fitted, Points, Settled, Spots
 
 __all__ = ["BACKENDS", "Backend", "Counts", "Loaded", "cpu_backend", "get_backend"]
 
@@ -81,33 +81,33 @@ class Backend(Protocol):
     name: str
 
     def select(self, raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArray[np.int64], Span]:
-        """Take the events that count from a part of a list; as :func:`xscan.clean.select`."""
+        """Take the events that count from a part of a list; as :func:`xscan.events.cuts.select`."""
         ...
 
     def drop(self, kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
-        """Take out the events of bad pixels and those without a place; as :func:`xscan.clean.drop`."""
+        """Take out the events of bad pixels and those without a place; as :func:`xscan.events.cuts.drop`."""
         ...
 
     def silences(self, lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], CcdSilences]:
-        """Find when each CCD sent nothing while others did; as :func:`xscan.dropouts.silences`."""
+        """Find when each CCD sent nothing while others did; as :func:`xscan.events.dropouts.silences`."""
         ...
 
     def merge(
         self, lists: Sequence[EventList], gates: Sequence[Gate], t0: float, t1: float, n_cells: int
     ) -> tuple[Photons, NDArray[np.int64]]:
-        """Merge lists on the integer grid; as :func:`xscan.photons.merge`."""
+        """Merge lists on the integer grid; as :func:`xscan.events.merge.merge`."""
         ...
 
     def band_curve(self, photons: Photons, pi_range: tuple[int, int], bin_ms: int, end_ms: int) -> NDArray[np.int64]:
-        """Count the photons of a band in bins of time; as :func:`xscan.photons.band_curve`."""
+        """Count the photons of a band in bins of time; as :func:`xscan.events.merge.band_curve`."""
         ...
 
     def live_curve(self, time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> NDArray[np.float64] | None:
-        """Turn read-out frames into the live time so far; as :func:`xscan.goodtime.live_curve`."""
+        """Turn read-out frames into the live time so far; as :func:`xscan.events.gti.live_curve`."""
         ...
 
     def live_seconds(self, edges: NDArray[np.float64], good: GoodTime) -> NDArray[np.float64]:
-        """Give the live time of one CCD in each frame; as :func:`xscan.goodtime.live_seconds`."""
+        """Give the live time of one CCD in each frame; as :func:`xscan.events.gti.live_seconds`."""
         ...
 
     def spots_near(
@@ -122,23 +122,23 @@ class Backend(Protocol):
         off_axis_arcmin: float,
         hidden: NDArray[np.int64] | None,
     ) -> Spots:
-        """Return the events of a box of cells in chosen frames; as :func:`xscan.pointfit.spots_near`."""
+        """Return the events of a box of cells in chosen frames; as :func:`xscan.pointsource.fit.spots_near`."""
         ...
 
     def dark(self, camera: CameraMap, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell where a camera sees nothing; as :func:`xscan.exposure.dark`."""
+        """Tell where a camera sees nothing; as :func:`xscan.pointsource.exposure.dark`."""
         ...
 
     def likeliest(self, points: Points, strength: NDArray[np.float64], places: NDArray[np.float64]) -> int:
-        """Return which of some places is the most likely one of a source; as :func:`xscan.pointfit.likeliest`."""
+        """Return which of some places is the most likely a source's; as :func:`xscan.pointsource.fit.likeliest`."""
         ...
 
     def settle(self, points: Points, start: tuple[float, float]) -> Settled | None:
-        """Find the place of a source among photons; as :func:`xscan.pointfit.settle`."""
+        """Find the place of a source among photons; as :func:`xscan.pointsource.fit.settle`."""
         ...
 
     def curvature(self, points: Points, fitted: Fitted, strength: NDArray[np.float64]) -> Curvature:
-        """Return the sums from which a place's error comes; as :func:`xscan.pointfit.curvature`."""
+        """Return the sums from which a place's error comes; as :func:`xscan.pointsource.fit.curvature`."""
         ...
 
     def pulls(
@@ -150,7 +150,7 @@ class Backend(Protocol):
         by_width: tuple[float, float],
         told: tuple[float, float, float],
     ) -> tuple[float, NDArray[np.float64]]:
-        """Return how far events pull a place about; as :func:`xscan.pointfit.pulls`."""
+        """Return how far events pull a place about; as :func:`xscan.pointsource.fit.pulls`."""
         ...
 
     def load(self, photons: Photons) -> Loaded:
@@ -176,7 +176,7 @@ def get_backend(name: str = "auto") -> Backend:
         return _numba()
     if name == "cuda":
         return _cuda()
-    from xscan.backends.nvidia import device_is_there
+    from xscan.backends.cuda.driver import device_is_there
 
     if device_is_there():
         try:
@@ -204,7 +204,7 @@ def _warn_once(message: str) -> None:
 
 
 def _numpy() -> Backend:
-    from xscan.backends.numpy_ import NumpyBackend
+    from xscan.backends.numpy import NumpyBackend
 
     return NumpyBackend()
 
@@ -222,7 +222,7 @@ def _numba() -> Backend:
 
 
 def _cuda() -> Backend:
-    from xscan.backends.cuda import CudaBackend
-    from xscan.backends.nvidia import open_device
+    from xscan.backends.cuda.counts import CudaBackend
+    from xscan.backends.cuda.driver import open_device
 
     return CudaBackend(open_device(), cpu_backend())

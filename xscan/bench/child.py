@@ -14,17 +14,19 @@ from xscan.api import recipe
 from xscan.bench.clock import Seconds
 from xscan.bench.machine import child_environment
 from xscan.errors import BenchError
-from xscan.memory import peak_bytes
-from xscan.runner import run
-from xscan.scanner import Recipe
-from xscan.store import ResultsWriter
-from xscan.summary import Summary
+from xscan.pipeline.local import run
+from xscan.pipeline.outcome import Summary
+from xscan.pipeline.process import peak_bytes
+from xscan.pipeline.scan import Recipe
+from xscan.results.writer import ResultsWriter
 
 __all__ = ["fresh_scan", "peak_mib", "scan_and_store"]
 
-FRESH = "from xscan.cli import main; main()"
+FRESH = "from xscan.cli.app import main; main()"
 # as the command does, before the libraries are there
-PEAK = "from xscan.memory import one_heap; one_heap(); from xscan.bench.child import report_peak; report_peak()"
+PEAK = (
+    "from xscan.pipeline.process import one_heap; one_heap(); from xscan.bench.child import report_peak; report_peak()"
+)
 
 
 def fresh_scan(folder: Path, backend: str, work: Path, numba_cache: Path | None = None) -> Seconds:

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from xscan.backends import cpu_backend
-from xscan.backends.cuda import CudaBackend, CudaLoaded
-from xscan.backends.device import Device
+from xscan.backends.cuda.counts import CudaBackend, CudaLoaded
+from xscan.backends.cuda.device import Device
 from xscan.bayes import thresholds
 from xscan.bench.clock import Seconds, timed
 from xscan.bench.record import Measurement
 from xscan.config import ScanConfig
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Observation, Photons
-from xscan.search import SubsetSearch, search_observation
+from xscan.search.observation import SubsetSearch, search_observation
 
 __all__ = ["cube_that_fits", "flag_kernel", "views_after_upload"]
 

@@ -17,7 +17,7 @@ from xscan.bench.record import Measurement
 from xscan.bench.vary import brighter, emptier, longer
 from xscan.config import ScanConfig, View, load_config
 from xscan.model import Expectation, Observation
-from xscan.search import search_observation
+from xscan.search.observation import search_observation
 
 __all__ = ["CURVES", "Curve", "consume", "grow"]
 

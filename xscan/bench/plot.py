@@ -27,7 +27,7 @@ def plot_growth(report: Report, path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with resources.as_file(resources.files("xscan") / "xscan.mplstyle") as style, mpl.rc_context(fname=style):
+    with resources.as_file(resources.files("xscan.report") / "xscan.mplstyle") as style, mpl.rc_context(fname=style):
         figure = Figure(figsize=(9, 3.8))
         events, voxels = figure.subplots(1, 2)
         for place, backend in enumerate(report.backends()):

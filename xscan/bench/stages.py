@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from xscan import scanner, search, store
+from xscan import results as store
 from xscan.bench.clock import Seconds, now
 from xscan.errors import BenchError
+from xscan.pipeline import scan as scanner
+from xscan.search import observation as search
 
 __all__ = ["REST", "STAGES", "Stopwatch", "Watched", "watching"]
 

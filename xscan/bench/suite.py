@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xscan.api import recipe
 from xscan.backends import BACKENDS, get_backend
-from xscan.backends.nvidia import device_is_there
+from xscan.backends.cuda.driver import device_is_there
 from xscan.bench.child import fresh_scan, peak_mib, scan_and_store
 from xscan.bench.clock import Seconds, measured, rounds, timed
 from xscan.bench.growth import consume, grow
@@ -20,8 +20,8 @@ from xscan.bench.stages import Stopwatch, watching
 from xscan.bench.workloads import LIKE_A, LIKE_L, Workload, made, opened
 from xscan.config import View, load_config
 from xscan.errors import BenchError, DeviceError
-from xscan.scanner import Recipe
-from xscan.store import ResultsWriter
+from xscan.pipeline.scan import Recipe
+from xscan.results.writer import ResultsWriter
 
 __all__ = ["bench", "present", "scans"]
 

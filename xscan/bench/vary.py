@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.goodtime import Floats
+from xscan.events.gti import Floats
 from xscan.model import EventList, GoodTime, Observation
-from xscan.subsets import good_intervals
+from xscan.search.subsets import good_intervals
 
 __all__ = ["brighter", "emptier", "longer"]
 

@@ -5,6 +5,6 @@ not stands in docs/simulator.md.
 """
 
 from xscan.simulate.observation import simulate_archive, simulate_observation
-from xscan.simulate.sky import Sky, draw_sky
+from xscan.simulate.scene import Sky, draw_sky
 
 __all__ = ["Sky", "draw_sky", "simulate_archive", "simulate_observation"]

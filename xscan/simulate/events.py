@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.simulate.detector import Camera
-from xscan.simulate.sky import Sky, Source, Transient
+from xscan.simulate.scene import Sky, Source, Transient
 
 __all__ = ["Faults", "RawEvents", "draw_events", "draw_faults"]
 

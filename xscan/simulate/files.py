@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xscan.goodtime import intersect
+from xscan.events.gti import intersect
 from xscan.simulate.detector import Camera
 from xscan.simulate.events import Faults, RawEvents
 from xscan.simulate.fitsbytes import Card, Column, compress, make_rows, primary_hdu, table_hdu

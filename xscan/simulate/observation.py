@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from xscan import clean
 from xscan.config import load_config
-from xscan.model import CAMERAS
+from xscan.events import cuts
+from xscan.model import CAMERAS, PixelMask
 from xscan.schema import column
 from xscan.simulate.detector import CAMERA
 from xscan.simulate.events import Faults, RawEvents, draw_events, draw_faults
 from xscan.simulate.files import write_event_list, write_source_list
 from xscan.simulate.headers import FLAG_EXPRESSION, SUBMODE, Pointing
-from xscan.simulate.sky import Sky, draw_sky
+from xscan.simulate.scene import Sky, draw_sky
 from xscan.sky import TangentPlane
 
 __all__ = ["TRUTH", "simulate_archive", "simulate_observation"]
@@ -150,16 +150,16 @@ def simulate_observation(
 def _kept(events: RawEvents, camera: str, faults: Faults) -> NDArray[np.intp]:
     """Give the events that the cuts of the default profile keep."""
     number = np.arange(events.time.size)
-    raw = clean.RawEvents(
+    raw = cuts.RawEvents(
         number.astype(np.float64), events.rawx, events.rawy, events.x, events.y, events.pi, events.flag,
         events.pattern, events.ccd,
     )  # fmt: skip
-    own = clean.PixelMask()
+    own = PixelMask()
     own.add(*faults.hot_pixels[faults.listed].T)
-    flags = clean.FlagCut.parse(FLAG_EXPRESSION["pn" if camera == "pn" else "mos"][1])
-    cuts = clean.make_cuts(camera, SUBMODE, flags, None, (None, None), load_config())
-    selection = clean.gather([raw], number.size, cuts, clean.select)
-    n, _, _ = clean.drop(selection.kept, selection.n, own)
+    flags = cuts.FlagCut.parse(FLAG_EXPRESSION["pn" if camera == "pn" else "mos"][1])
+    made = cuts.make_cuts(camera, SUBMODE, flags, None, (None, None), load_config())
+    selection = cuts.gather([raw], number.size, made, cuts.select)
+    n, _, _ = cuts.drop(selection.kept, selection.n, own)
     return selection.kept.time[:n].astype(np.intp)  # what stood for the time was the event's number
 
 

@@ -1,0 +1,101 @@
+"""What the CUDA backend keeps on its device, and how much of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from xscan.backends.cuda.device import Device
+from xscan.errors import DataError, Reason
+
+__all__ = ["CUBE_MOST", "HITS", "Memory", "Workspace"]
+
+CUBE_SHARE = 0.5  # of the free memory: the rest is for photons, hits, and who else uses the device
+CUBE_MOST = 8 << 30  # bytes; 100 ks in frames of 5 s over the whole field are 1.3 GB
+CUBE_LEAST = 1 << 20  # bytes; where not even this fits, cutting smaller does not help
+HITS = 1 << 16  # flagged voxels there is room for at first
+
+
+class Memory:
+    """Named buffers on a device: made when first needed, kept, and replaced only by larger ones.
+
+    A worker scans thousands of observations of all sizes; memory that a pool hands out and
+    takes back in pieces grows with them, buffers do not.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._buffers: dict[str, Any] = {}
+        self._content: dict[str, object] = {}
+
+    def take(self, name: str, size: int, dtype: DTypeLike) -> Any:
+        """Give the first ``size`` elements of a buffer; their content is undefined."""
+        self._content.pop(name, None)
+        assert name not in self._buffers or self._buffers[name].dtype == dtype
+        if name not in self._buffers or self._buffers[name].size < size:
+            self._buffers.pop(name, None)  # before the larger one is made: never both at once
+            self._buffers[name] = self._device.empty(max(size, 1), dtype)
+        return self._buffers[name][:size]
+
+    def zeros(self, name: str, size: int, dtype: DTypeLike) -> Any:
+        """Give the first ``size`` elements of a buffer, all 0."""
+        array = self.take(name, size, dtype)
+        self._device.zero(array)
+        return array
+
+    def put(self, name: str, values: NDArray[Any]) -> Any:
+        """Copy host values into a buffer."""
+        array = self.take(name, values.size, values.dtype)
+        self._device.put(array, np.ascontiguousarray(values).ravel())
+        return array
+
+    def mark(self, name: str, content: object) -> None:
+        """Remember what a buffer holds, until it is taken for something else."""
+        self._content[name] = content
+
+    def held(self, name: str, content: object) -> Any | None:
+        """Give a whole buffer if it still holds what it was marked with, else None."""
+        return self._buffers[name] if self._content.get(name) == content else None
+
+    def release(self) -> None:
+        """Give all memory back to the device."""
+        self._content.clear()
+        self._buffers.clear()
+
+
+class Workspace:
+    """The device, its buffers, and how large the cube of counts may be."""
+
+    def __init__(self, device: Device, cube_bytes: int | None) -> None:
+        self.device = device
+        self.memory = Memory(device)
+        self.hits = HITS
+        self._asked = cube_bytes
+        self.cube_bytes = 0
+
+    def renew(self) -> None:
+        """Allow the full cube again: a cut for want of memory lasts for one observation."""
+        if self._asked is not None:
+            self.cube_bytes = self._asked
+        else:
+            self.cube_bytes = max(self.cube_bytes, min(CUBE_MOST, int(CUBE_SHARE * self.device.free_bytes())))
+
+    def shrink(self) -> None:
+        """Release everything and halve the cube.
+
+        Raises
+        ------
+        DataError
+            If the cube is so small already that something else is too large.
+        """
+        self.memory.release()
+        self.hits = HITS
+        if self.cube_bytes < 2 * CUBE_LEAST:
+            raise DataError(
+                Reason.DEVICE_MEMORY,
+                f"{self.device.name}: {self.device.free_bytes() / 2**20:.0f} MiB are free, too few for the photons "
+                f"and a cube of {CUBE_LEAST >> 20} MiB; stop what else uses the device, or use another backend",
+            )
+        self.cube_bytes //= 2

@@ -1,0 +1,50 @@
+"""Where compiled code is kept when it cannot be kept where it should be."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+__all__ = ["SPARE", "can_be_written", "load_numba", "spare_cache"]
+
+SPARE = "xscan-{library}-"
+"""How the name of a spare folder begins."""
+
+
+def can_be_written(folder: Path) -> bool:
+    """Say whether files can be put into a folder, or it can be made."""
+    # os.path.exists: what may not be looked at is not there
+    there = next((place for place in (folder, *folder.parents) if os.path.exists(place)), Path())
+    return os.access(there, os.W_OK)
+
+
+def spare_cache(library: str) -> Path:
+    """Make a folder for a library's compiled code that all processes of this user share, and nobody else writes to."""
+    begins = SPARE.format(library=library)
+    folder = Path(tempfile.gettempdir(), f"{begins}{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    held = folder.lstat()
+    if not stat.S_ISDIR(held.st_mode) or held.st_uid != os.getuid() or held.st_mode & 0o022:
+        return Path(tempfile.mkdtemp(prefix=begins))  # somebody else's
+    return folder
+
+
+def load_numba() -> ModuleType:
+    """Import :mod:`xscan.backends.numba.counts`.
+
+    Numba refuses to compile where it can keep nothing, neither beside the code nor at home: it is given a folder of
+    this user's, and so are the processes that this one starts.
+    """
+    name = "xscan.backends.numba.counts"
+    try:
+        return importlib.import_module(name)
+    except RuntimeError as error:
+        if "cannot cache" not in str(error):
+            raise
+    numba = importlib.import_module("numba")
+    os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = str(spare_cache("numba"))
+    return importlib.import_module(name)

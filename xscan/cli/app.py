@@ -1,0 +1,505 @@
+"""The command line: what can be asked for; :mod:`xscan.cli` does it.
+
+Exit codes: 0 all done, 1 trouble, 2 usage, 3 no device.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xscan import __version__
+from xscan.errors import ConfigError, XscanError
+from xscan.pipeline.lossy import lossy_stderr
+from xscan.pipeline.process import one_heap
+from xscan.pipeline.threads import one_thread
+
+if TYPE_CHECKING:
+    from xscan.pipeline.progress import Reporter
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="xscan",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Search X-ray event lists for sources that flare for seconds, fade, or are eclipsed.",
+)
+
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
+Profile = Annotated[str, typer.Option(metavar="NAME", help="default, or exod2 for comparison.")]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file that overrides the profile.")]
+Views = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--view",
+        metavar="DT:LO-HI",
+        help="Frame length (s) and band (keV), as 5:0.2-12. Repeat for more. Default: the profile's nine.",
+    ),
+]
+BackendName = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="What computes: auto (the fastest that works here), cuda, numba or numpy. See xscan doctor.",
+    ),
+]
+Hot = Annotated[
+    Path | None,
+    typer.Option("--hot-pixels", metavar="DIR", help="Folder of hotpix_PN.csv, hotpix_M1.csv, hotpix_M2.csv."),
+]
+Plot = Annotated[bool, typer.Option("--plot", help="Draw each observation and region: PNGs in DIR/plots.")]
+
+
+ObslistFile = Annotated[Path, typer.Option("--obslist", metavar="FILE", help="One obsid a line; # for comments.")]
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of <obsid>/ folders.")]
+SourceName = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        metavar="NAME",
+        help="nxsa (ESA, default), heasarc (NASA), folder:DIR (linked to); nxsa:URL, heasarc:URL (mirrors).",
+    ),
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Search again what failed before, its files unchanged.")
+]
+Workers = Annotated[int | None, typer.Option("--workers", metavar="N", min=1, help="Worker processes on this machine.")]
+Gpus = Annotated[
+    str | None, typer.Option("--gpus", metavar="N|all", help="A worker process for each of N CUDA devices.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Use a Dask cluster that exists: tcp://host:8786.")
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option("--time-limit", metavar="S", min=1, help="Give up an observation that takes longer. Default 1800."),
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option("--memory-limit", metavar="SIZE", help="For each worker, as 4GB. Default: the machine's, shared."),
+]
+
+
+class LogFormat(StrEnum):
+    """How a run tells of itself."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Logs = Annotated[
+    LogFormat | None,
+    typer.Option("--log-format", help="text, or json for an object a line. Default: text, on a terminal with a bar."),
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"xscan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Search X-ray event lists for sources that flare for seconds, fade, or are eclipsed."""
+
+
+@app.command()
+def scan(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="FOLDER|FILE...", help="<obsid>/ or <obsid>/pps/ of event lists, or event lists."),
+    ],
+    out: Out = Path("results"),
+    sources: Annotated[
+        Path | None,
+        typer.Option("--sources", metavar="FILE", help="Source list (OBSMLI), in place of the folder's."),
+    ] = None,
+    profile: Profile = "default",
+    config: Config = None,
+    view: Views = None,
+    backend: BackendName = "auto",
+    hot_pixels: Hot = None,
+    plot: Plot = False,
+) -> None:
+    """Search an observation: its folder, or its event lists.
+
+    A folder's lists are known by their pipeline (PPS) names; without any, and
+    for files given here, by their headers. Files of one OBS_ID are one
+    observation; several are searched one after the other.
+
+    Exit codes: 0 searched, whether or not anything was found; 1 nothing of it
+    could be searched; 2 wrong usage or configuration; 3 no usable device.
+    """
+    from xscan.api import order
+    from xscan.cli import archive as command
+
+    settings = order(profile, config, view or (), hot_pixels, backend)
+    raise typer.Exit(command.scan(paths, sources, out, settings, plot))
+
+
+@app.command()
+def archive(
+    obslist: ObslistFile,
+    data: Data = Path("data"),
+    out: Out = Path("results"),
+    profile: Profile = "default",
+    config: Config = None,
+    view: Views = None,
+    backend: BackendName = "auto",
+    hot_pixels: Hot = None,
+    plot: Plot = False,
+    retry_failed: RetryFailed = False,
+    workers: Workers = None,
+    gpus: Gpus = None,
+    scheduler: Scheduler = None,
+    time_limit: TimeLimit = None,
+    memory_limit: MemoryLimit = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: search what is in --data.")] = False,
+    source: SourceName = None,
+    cache_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--cache-limit",
+            metavar="SIZE",
+            help="As 200GB: while --data holds more, delete what was fetched and is searched, the oldest first.",
+        ),
+    ] = None,
+    log_format: Logs = None,
+) -> None:
+    """Search every observation of a list, but those searched before.
+
+    What is not in --data is fetched while others are searched
+    (docs/fetching.md). Stop it and start it again as you like: what is in the
+    results already is searched again only if its files are others now.
+
+    Without --workers, --gpus or --scheduler one process searches one
+    observation after the other, and one that crashes or hangs ends or stops the
+    run. A worker (--workers 1 will do) that dies, hangs or takes too much
+    memory costs its own observation only (docs/operations.md).
+
+    Exit codes: 0 all searched, whether or not anything was found; 1 of some
+    observation nothing could be searched, for trouble or because it is in no
+    imaging mode (xscan status says which, and why); 2 wrong usage or
+    configuration; 3 no usable device.
+    """
+    from xscan.api import order
+    from xscan.archives.supply import Supply
+    from xscan.cli import archive as command
+    from xscan.pipeline.executor import Crew
+    from xscan.pipeline.obslist import read_obslist
+    from xscan.pipeline.sizes import parse_size
+
+    settings = order(profile, config, view or (), hot_pixels, backend)
+    crew = Crew(workers, gpus, scheduler, time_limit, memory_limit)
+    if offline and (source is not None or cache_limit is not None):
+        raise ConfigError("--offline fetches nothing; it does not go together with --source and --cache-limit")
+    limit_bytes = None if cache_limit is None else parse_size("--cache-limit", cache_limit)
+    supply = None if offline else Supply(source or "nxsa", cache_limit_bytes=limit_bytes)
+    listed = read_obslist(obslist)
+    reporter = _reporter(len(listed.obsids), log_format)
+    with _last_words(reporter):
+        raise typer.Exit(command.archive(listed, data, out, settings, crew, reporter, supply, plot, retry_failed))
+
+
+@app.command()
+def plan(
+    obslist: ObslistFile,
+    data: Data = Path("data"),
+    out: Out = Path("results"),
+    profile: Profile = "default",
+    config: Config = None,
+    view: Views = None,
+    backend: BackendName = "auto",
+    hot_pixels: Hot = None,
+    retry_failed: RetryFailed = False,
+    workers: Workers = None,
+    gpus: Gpus = None,
+    scheduler: Scheduler = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample", metavar="N", min=1, help="Different observations to measure on, at most. Default: 100."
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say what xscan archive will take: bytes to fetch, hours, disk, memory.
+
+    Searches a sample of what is on disk, for ten seconds to a minute, and keeps
+    nothing of it (docs/operations.md).
+
+    Exit codes: 0 said; 2 wrong usage or configuration, or nothing could be
+    searched; 3 no usable device.
+    """
+    from xscan.api import order
+    from xscan.cli import plan as command
+    from xscan.pipeline.executor import Crew
+    from xscan.pipeline.obslist import read_obslist
+
+    settings = order(profile, config, view or (), hot_pixels, backend)
+    crew = Crew(workers, gpus, scheduler)
+    raise typer.Exit(command.plan(read_obslist(obslist), data, out, settings, crew, sample, retry_failed, json))
+
+
+@app.command()
+def reprocess(
+    release: Annotated[str, typer.Option("--release", metavar="NAME", help="Of the release to make, as 2026-11.")],
+    obslist: ObslistFile,
+    data: Data = Path("data"),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder of all releases; each is a folder of results in it.")
+    ] = Path("releases"),
+    profile: Profile = "default",
+    config: Config = None,
+    view: Views = None,
+    backend: BackendName = "auto",
+    hot_pixels: Hot = None,
+    retry_failed: RetryFailed = False,
+    workers: Workers = None,
+    gpus: Gpus = None,
+    scheduler: Scheduler = None,
+    time_limit: TimeLimit = None,
+    memory_limit: MemoryLimit = None,
+    log_format: Logs = None,
+) -> None:
+    """Search what is new or changed since the last release; carry over the rest.
+
+    Searched again is what has other files, or all if the configuration or the
+    code that decides results is another. What that did to the regions, new,
+    lost or changed, is printed and stands in changed_regions.parquet
+    (docs/releases.md). Stopped, the same command goes on.
+
+    Exit codes: 0 all that was searched could be; 1 of some observation nothing
+    could be searched; 2 wrong usage or configuration; 3 no usable device.
+    """
+    from xscan.api import order
+    from xscan.cli import releases as command
+    from xscan.pipeline.executor import Crew
+    from xscan.pipeline.obslist import read_obslist
+
+    settings = order(profile, config, view or (), hot_pixels, backend)
+    crew = Crew(workers, gpus, scheduler, time_limit, memory_limit)
+    listed = read_obslist(obslist)
+    reporter = _reporter(len(listed.obsids), log_format)
+    with _last_words(reporter):
+        raise typer.Exit(command.reprocess(listed, data, out, release, settings, crew, retry_failed, reporter))
+
+
+@app.command(name="releases")
+def show_releases(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of releases.")] = Path("releases"),
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Only the names of those being made.")] = False,
+) -> None:
+    """List the releases in a folder, and what each changed."""
+    from xscan.cli import releases as command
+
+    raise typer.Exit(command.list_releases(folder, unfinished))
+
+
+@app.command()
+def fetch(
+    obslist: Annotated[Path, typer.Option("--obslist", metavar="FILE", help="One obsid a line; # for comments.")],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Gets <obsid>/ folders.")] = Path("data"),
+    source: SourceName = None,
+    parallel: Annotated[int, typer.Option("--parallel", metavar="N", min=1, max=8, help="Connections at once.")] = 2,
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="N", min=0.01, max=1000, help="Requests per second, at most.")
+    ] = 2.0,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Ask too whether what was fetched before is still what the archive has.")
+    ] = False,
+) -> None:
+    """Fetch event lists and source lists from an archive (docs/fetching.md).
+
+    Stop it and start it again as you like: what is there is not asked for
+    again, what has begun goes on. An observation's folder appears when all
+    of it is there.
+
+    Exit codes: 0 all that the archive has is there; 1 something could not
+    be had; 2 wrong usage.
+    """
+    from xscan.cli import fetch as command
+    from xscan.pipeline.obslist import read_obslist
+
+    raise typer.Exit(command.fetch(read_obslist(obslist), data, source or "nxsa", parallel, rate, refresh))
+
+
+@app.command()
+def status(
+    results: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results.")],
+    obslist: Annotated[
+        Path | None, typer.Option("--obslist", metavar="FILE", help="Account for every observation of this list.")
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Show only what failed.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    hash: Annotated[
+        bool, typer.Option("--hash", help="Hash all results but times: equal if the same was found.")
+    ] = False,
+) -> None:
+    """Say what became of every observation: done, empty, skipped, failed or pending."""
+    from xscan.cli import results as command
+
+    command.status(results, obslist, failed, json, hash)
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Gets <obsid>/, observations.txt and truth.parquet.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of observations.")] = 12,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files.")] = 5,
+    exposure: Annotated[
+        float, typer.Option("--exposure", metavar="S", min=600, max=300_000, help="Length of each, s.")
+    ] = 2000.0,
+    background: Annotated[
+        float, typer.Option("--background", min=0.01, max=20, help="Factor on the background; 1.6 is a busy one.")
+    ] = 1.0,
+    quiet_sky: Annotated[
+        bool, typer.Option("--quiet-sky", help="No transients, variable sources or proton flares.")
+    ] = False,
+) -> None:
+    """Make observations whose truth is known, as messy as real ones (docs/simulator.md)."""
+    from xscan.cli import simulate as command
+
+    command.simulate(folder, n, seed, exposure, quiet_sky, background)
+
+
+@app.command()
+def recovered(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of results.")],
+    simulated: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that xscan simulate wrote.")],
+) -> None:
+    """Hold what was found in simulated observations against what was planted."""
+    from xscan.cli import simulate as command
+
+    command.recovered(results, simulated)
+
+
+@app.command()
+def export(
+    results: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results.")],
+    ds9: Annotated[Path | None, typer.Option("--ds9", metavar="FILE", help="Write a DS9 region file.")] = None,
+    lightcurves: Annotated[
+        Path | None, typer.Option("--lightcurves", metavar="FOLDER", help="Write a light curve per region.")
+    ] = None,
+    format: Annotated[str, typer.Option("--format", metavar="KIND", help="Of the light curves: csv or fits.")] = "csv",
+    obsid: Annotated[str | None, typer.Option("--obsid", help="Only this observation.")] = None,
+) -> None:
+    """Write regions for DS9, and light curves as CSV or FITS."""
+    from xscan.cli import results as command
+
+    command.export(results, ds9, lightcurves, format, obsid)
+
+
+@app.command()
+def bench(
+    observation: Annotated[
+        Path | None,
+        typer.Option("--observation", metavar="FOLDER", help="Measure this observation, not the simulated ones."),
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backend", metavar="NAME", help="cuda, numba or numpy. Repeat for more. Default: all that work here."
+        ),
+    ] = None,
+    repeat: Annotated[
+        int, typer.Option("--repeat", metavar="N", min=1, help="Rounds of each measurement; fewer of slow ones.")
+    ] = 7,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only the short observation, three rounds, no growth: a minute.")
+    ] = False,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            "--work",
+            metavar="DIR",
+            help="Keeps the simulated observations (70 MB). Default: xscan/bench in your cache folder, ~/.cache.",
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write all samples here; in a folder, to <date>-<cpu>.json."),
+    ] = None,
+) -> None:
+    """Measure speed and memory, and hold them against the targets.
+
+    Two simulated observations are scanned, stage by stage, in turn with
+    inflating their files; then come peak memory, fresh processes, and how
+    cost grows with events and voxels. Takes some ten minutes in which the
+    machine should do nothing else. What it gave: docs/performance.md.
+
+    Exit codes: 0 measured, whether or not a target was reached;
+    1 something could not be measured; 2 wrong usage; 3 no usable device.
+    """
+    from xscan.cli import bench as command
+
+    command.measure(observation, backend or [], repeat, quick, work, json)
+
+
+@app.command()
+def doctor(
+    backend: Annotated[
+        str | None, typer.Option("--backend", metavar="NAME", help="Exit with 3 if this one does not work.")
+    ] = None,
+) -> None:
+    """Say which backends work here, what auto would choose, and what is missing.
+
+    Each is tried on a small search. Exit codes: 0 one works, or the one asked
+    for; 1 none does; 2 wrong usage; 3 the one asked for does not.
+    """
+    from xscan.cli import doctor as command
+
+    raise typer.Exit(command.doctor(backend))
+
+
+def _reporter(total: int, log_format: LogFormat | None) -> Reporter:
+    from xscan.pipeline.progress import JsonFormatter, Reporter
+
+    json_lines = log_format is LogFormat.JSON
+    if json_lines:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonFormatter())
+    return Reporter(total, json_lines=json_lines)
+
+
+@contextmanager
+def _last_words(reporter: Reporter) -> Iterator[None]:
+    """Let an error that ends a run be a line like the run's others, which may be JSON."""
+    try:
+        yield
+    except XscanError as error:
+        reporter.say(f"xscan: {error}", "error", exit_code=error.exit_code)
+        raise typer.Exit(error.exit_code) from None
+
+
+def main() -> None:
+    """Run the command; an error that was foreseen is one line, not a traceback."""
+    one_heap()
+    one_thread()
+    try:
+        with lossy_stderr():
+            logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+            try:
+                app()
+            except XscanError as error:
+                typer.echo(f"xscan: {error}", err=True)
+                sys.exit(error.exit_code)
+    finally:
+        gc.freeze()  # else the interpreter, on its way out, looks for garbage in all the libraries

@@ -1,0 +1,169 @@
+"""``xscan scan`` and ``xscan archive``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xscan.cli.output import Findings, print_findings
+from xscan.errors import ConfigError, Reason
+from xscan.missions.xmm.files import places
+from xscan.pipeline.executor import Crew, work
+from xscan.pipeline.local import Task, unfinished
+from xscan.pipeline.obslist import Obslist
+from xscan.pipeline.outcome import Summary, summarize
+from xscan.pipeline.progress import Reporter
+from xscan.pipeline.release.record import is_release
+from xscan.pipeline.scan import Order
+from xscan.pipeline.signals import Interrupted, interruptible
+from xscan.results.ledger import Outcome, read_ledger
+from xscan.results.reader import open_results
+from xscan.results.tables import Provenance, failed_tables
+from xscan.results.writer import ResultsWriter
+
+if TYPE_CHECKING:
+    from xscan.archives import Fetched
+    from xscan.archives.supply import Supply
+
+__all__ = ["NOT_HERE", "archive", "scan"]
+
+NOT_HERE = (Reason.NO_FOLDER, Reason.NO_EVENT_LISTS, Reason.ARCHIVE_TROUBLE, Reason.BAD_PRODUCT, Reason.BUSY)
+"""An observation that failed for one of these was never here: it is asked for again."""
+
+
+def scan(paths: Sequence[Path], sources: Path | None, out: Path, order: Order, plot: bool) -> int:
+    """Search the observations of which these are folders and event lists; return the exit code."""
+    tasks: list[Task] = [(None, place) for place in places(paths, sources)]
+    return _search(tasks, Path(), out, order, Crew(), Reporter(total=len(tasks)), None, plot, False)
+
+
+def archive(
+    obslist: Obslist,
+    data: Path,
+    out: Path,
+    order: Order,
+    crew: Crew,
+    reporter: Reporter,
+    supply: Supply | None,
+    plot: bool,
+    retry_failed: bool,
+) -> int:
+    """Search the observations of a list; with a supply, fetch those that are not here; return the exit code."""
+    if not data.is_dir():
+        if supply is None:
+            raise ConfigError(f"{data}: no such folder; --data names the folder that holds <obsid>/ folders")
+        try:
+            data.mkdir(parents=True)
+        except OSError as error:
+            raise ConfigError(f"{data}: cannot be made: {error.strerror}; choose another --data") from None
+    reporter.say(
+        f"{len(obslist.obsids)} observations "
+        f"({obslist.duplicates} duplicates, {obslist.comments} comments, {obslist.blank} blank lines left out)"
+    )
+    data = data.absolute()  # workers may be in other folders
+    tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
+    return _search(tasks, data, out, order, crew, reporter, supply, plot, retry_failed)
+
+
+def _search(
+    tasks: list[Task],
+    data: Path,
+    out: Path,
+    order: Order,
+    crew: Crew,
+    reporter: Reporter,
+    supply: Supply | None,
+    plot: bool,
+    retry_failed: bool,
+) -> int:
+    if is_release(out):
+        raise ConfigError(f"{out} is a release, which only xscan reprocess writes; choose another --out")
+    equipped = crew.equip(order)
+    run = _Run(reporter)
+    stopped: Interrupted | None = None
+    try:
+        with (
+            interruptible() as interruption,
+            ResultsWriter(out.absolute(), equipped.provenance(), equipped.settings()) as writer,
+            interruption.then_hold(),
+        ):
+            plots = _plots(writer.folder) if plot else None
+            again = () if supply is None else NOT_HERE
+            todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed, again)
+            run.keep(kept)
+            refused = run.refused(writer, equipped.provenance())
+            try:
+                with reporter, _arriving(todo, data, supply, run.done, refused) as arriving:
+                    if todo:
+                        work(arriving, equipped, crew, data, writer, run.heard, plots, reporter.say, interruption)
+            except Interrupted as signal:  # what is finished goes into parts
+                stopped = signal
+    except Interrupted as signal:  # outside of a search
+        stopped = signal
+    if stopped is not None:
+        reporter.say(
+            f"xscan: stopped by {stopped}; what is finished is in {out}, and the same command goes on from there"
+        )
+        return stopped.exit_code
+    print_findings(run.findings, run.kept, out)
+    return 0 if all(outcome.state == "done" for outcome in [*run.kept, *run.findings.outcomes]) else 1
+
+
+class _Run:
+    """What became of observations so far."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.findings = Findings()
+        self.kept: list[Outcome] = []
+        self.done: set[str] = set()  # what is stored: its files are needed no more
+        self._reporter = reporter
+
+    def keep(self, kept: list[Outcome]) -> None:
+        """Take in what need not be searched."""
+        self._reporter.keep(kept)
+        self.kept += kept
+        self.done |= {outcome.obsid for outcome in kept if outcome.state != "failed"}
+
+    def heard(self, summary: Summary) -> None:
+        """Take in one that was searched."""
+        self._reporter.heard(summary)
+        self.findings.add(summary)
+        if summary.outcome.state != "failed":
+            self.done.add(summary.outcome.obsid)
+
+    def refused(self, writer: ResultsWriter, provenance: Provenance) -> Callable[[Fetched], None]:
+        """Give what puts one on record that cannot be had."""
+
+        def refuse(fetched: Fetched) -> None:
+            state = "skipped" if fetched.state == "absent" else "failed"
+            reason = fetched.reason or Reason.ERROR
+            tables = failed_tables(fetched.obsid, state, reason, fetched.message, provenance, fetched.seconds)
+            writer.write(fetched.obsid, tables)
+            self.heard(summarize(tables, fetched.seconds))
+
+        return refuse
+
+
+def _plots(folder: Path) -> Path:
+    plots = folder / "plots"
+    try:
+        plots.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{plots}: cannot hold pictures: {error.strerror}; move it away") from None
+    return plots
+
+
+@contextmanager
+def _arriving(
+    todo: list[Task], data: Path, supply: Supply | None, done: Set[str], refused: Callable[[Fetched], None]
+) -> Iterator[Iterable[Task | None]]:
+    """Give the observations to be searched as their files are there."""
+    if supply is None:
+        yield todo
+        return
+    from xscan.archives.supply import supplied
+
+    with supplied([str(obsid) for obsid, _ in todo], data, supply, done, refused) as arriving:
+        yield arriving

@@ -1,0 +1,341 @@
+"""Which events count: cuts on energy, pattern, flags, place on the detector and bad pixels.
+
+The cuts come in two steps, because a list's own bad pixels stand behind its events in the file:
+:func:`select` while the events stream by, :func:`drop` once the file is read. Both are given here in
+NumPy, the definition; a backend may have faster ones.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.config import ScanConfig
+from xscan.model import PixelMask, pixel_number
+from xscan.sky import PLANE_PIXELS
+
+__all__ = [
+    "Cuts",
+    "FlagCut",
+    "Kept",
+    "RawEvents",
+    "Selection",
+    "Span",
+    "drop",
+    "gather",
+    "make_cuts",
+    "select",
+]
+
+PI_MIN, PI_MAX = 200, 12_000  # eV, both ends in
+PATTERN_MAX = {"pn": 4, "m1": 12, "m2": 12}
+PN_BAD_COLUMNS = ((4, 12), (5, 11), (10, 28))  # (CCDNR, RAWX)
+ANYWHERE = (-(1 << 30), 1 << 30)
+FIRST_CAPACITY = 1 << 22  # events: longer lists are rare, and their buffers grow
+
+SELECTED_BY = ("time", "pi", "pattern", "flag", "detector", "hot_pixel")
+"""The cuts of :func:`select`, in order."""
+
+Ints = NDArray[np.integer]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class RawEvents:
+    """Columns of an event list as they stand in the file, shape (n,) each (any byte order)."""
+
+    time: NDArray[np.floating]
+    rawx: Ints
+    rawy: Ints
+    x: Ints
+    y: Ints
+    pi: Ints
+    flag: Ints
+    pattern: Ints
+    ccd: Ints  # of MOS: node x 10 + CCD
+
+
+@dataclass(frozen=True, slots=True)
+class FlagCut:
+    """The flags that make an event bad: kept if ``flag & mask == 0`` and ``rawy > rawy_above``."""
+
+    mask: int
+    rawy_above: int | None = None
+
+    _FLAG = re.compile(r"\(?\s*FLAG\s*&\s*(0x[0-9a-fA-F]+|\d+)\s*\)?\s*==\s*0")
+    _RAWY = re.compile(r"\(?\s*RAWY\s*>\s*(\d+)\s*\)?")
+
+    @classmethod
+    def standard(cls, camera: str) -> FlagCut:
+        """Give the cut for lists whose header defines none."""
+        return cls(0x2FB0024, 12) if camera == "pn" else cls(0x766BA000)
+
+    @classmethod
+    def parse(cls, expression: str) -> FlagCut | None:
+        """Read an XMMEA_EM or XMMEA_EP expression; None if it has another form or numbers that cannot be.
+
+        Accepted: ``(FLAG & 0x766ba000) == 0``, alone or joined by ``&&`` with ``RAWY > 12``.
+        """
+        mask, rawy = 0, None
+        for term in expression.split("&&"):
+            term = re.sub(r"^\s*\(\s*(\(.*)\)\s*$", r"\1", term).strip()
+            if match := cls._FLAG.fullmatch(term):
+                mask |= int(match[1], 0)
+            elif match := cls._RAWY.fullmatch(term):
+                rawy = int(match[1])
+            else:
+                return None
+        return cls(mask, rawy) if 0 < mask < 1 << 32 and (rawy or 0) < 1 << 15 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """The cuts for one event list.
+
+    Attributes
+    ----------
+    mos : bool
+        CCDNR holds the node too: the CCD is its last digit.
+    pattern_max : int
+    singles_below_ev : int
+        Only PATTERN 0 counts below this energy, eV.
+    flags : FlagCut or None
+        None for no flag cut.
+    windows : int32, shape (16, 4)
+        By CCD: events must have ``w[0] < RAWX < w[1]`` and ``w[2] < RAWY < w[3]``.
+    bad_columns : int32, shape (k, 2)
+        CCD and RAWX of columns that are left out.
+    hot : PixelMask or None
+        The user's hot pixels.
+    null : (int, int)
+        TNULL of X and Y; 0 where there is none.
+    """
+
+    mos: bool
+    pattern_max: int
+    singles_below_ev: int
+    flags: FlagCut | None
+    windows: NDArray[np.int32]
+    bad_columns: NDArray[np.int32]
+    hot: PixelMask | None
+    null: tuple[int, int]
+
+    def names(self) -> list[str]:
+        """Those of :data:`SELECTED_BY` that are applied."""
+        absent = {"flag": self.flags is None, "hot_pixel": self.hot is None}
+        return [name for name in SELECTED_BY if not absent.get(name)]
+
+
+def make_cuts(
+    camera: str,
+    submode: str,
+    flags: FlagCut | None,
+    hot: PixelMask | None,
+    null: tuple[int | None, int | None],
+    config: ScanConfig,
+) -> Cuts:
+    """Choose the cuts for a camera and its SUBMODE, on which pn borders and MOS CCD 1 depend."""
+    windows = np.tile(np.array([*ANYWHERE, *ANYWHERE], np.int32), (16, 1))
+    bad_columns = np.empty((0, 2), np.int32)
+    if camera == "pn":
+        windows[:] = (4, 61, 23 if submode.startswith("PrimeFullWindow") else ANYWHERE[0], 197)
+        bad_columns = np.array(PN_BAD_COLUMNS, np.int32)
+    elif submode != "PrimeFullWindow":
+        windows[1] = (0, 0, 0, 0)
+    singles_below_ev = math.ceil(config.pn_singles_below_kev * 1000) if camera == "pn" else 0
+    return Cuts(
+        camera != "pn", PATTERN_MAX[camera], singles_below_ev, flags, windows, bad_columns, hot,
+        (null[0] or 0, null[1] or 0),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Buffers for the events that are kept, shape (capacity,) each; the first so many are filled.
+
+    Attributes
+    ----------
+    time : float64
+        s, mission time.
+    x, y : uint16
+        Sky pixels, 1..51840; 0 both if the event has no place.
+    pi : uint16
+        Energy, eV.
+    ccd : uint8
+        CCD, from 1.
+    pixel : uint32
+        As :func:`pixel_number`.
+    """
+
+    time: NDArray[np.float64]
+    x: NDArray[np.uint16]
+    y: NDArray[np.uint16]
+    pi: NDArray[np.uint16]
+    ccd: NDArray[np.uint8]
+    pixel: NDArray[np.uint32]
+
+    @classmethod
+    def empty(cls, capacity: int) -> Kept:
+        """Make buffers; memory is taken as they are filled."""
+        return cls(
+            np.empty(capacity, np.float64),
+            np.empty(capacity, np.uint16),
+            np.empty(capacity, np.uint16),
+            np.empty(capacity, np.uint16),
+            np.empty(capacity, np.uint8),
+            np.empty(capacity, np.uint32),
+        )
+
+    def columns(self) -> tuple[NDArray[np.number], ...]:
+        """All of them."""
+        return tuple(getattr(self, column.name) for column in fields(self))
+
+    def only(self, index: slice | Bools) -> Kept:
+        """Give those of chosen events."""
+        return Kept(self.time[index], self.x[index], self.y[index], self.pi[index], self.ccd[index], self.pixel[index])
+
+    def grown(self, capacity: int, n: int) -> Kept:
+        """Give larger buffers that hold the first n events."""
+        larger = Kept.empty(capacity)
+        for new, old in zip(larger.columns(), self.columns(), strict=True):
+            new[:n] = old[:n]
+        return larger
+
+
+Span = tuple[float, float]
+Select = Callable[[RawEvents, Cuts, Kept, int], tuple[int, NDArray[np.int64], Span]]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What :func:`select` left of a whole list.
+
+    Attributes
+    ----------
+    kept : Kept
+    n : int
+        Number of events.
+    cuts : dict of str to int
+        Events removed by each cut, in order.
+    span : (float, float) or None
+        First and last TIME after the cuts in TIME, PI and PATTERN; None if nothing was left.
+    """
+
+    kept: Kept
+    n: int
+    cuts: dict[str, int]
+    span: Span | None
+
+
+def gather(parts: Iterable[RawEvents], rows: int, cuts: Cuts, select: Select) -> Selection:
+    """Select the events of a list that comes in parts; ``rows`` is what the parts have together."""
+    kept = Kept.empty(min(rows, FIRST_CAPACITY))
+    n, tally, first, last = 0, np.zeros(len(SELECTED_BY), np.int64), np.inf, -np.inf
+    for raw in parts:
+        if n + len(raw.time) > len(kept.time):
+            kept = kept.grown(max(2 * len(kept.time), n + len(raw.time)), n)
+        added, removed, span = select(raw, cuts, kept, n)
+        n, tally = n + added, tally + removed
+        first, last = min(first, span[0]), max(last, span[1])
+    counted = dict(zip(SELECTED_BY, tally.tolist(), strict=True))
+    span_or_none = (first, last) if first <= last else None
+    return Selection(kept, n, {name: counted[name] for name in cuts.names()}, span_or_none)
+
+
+def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArray[np.int64], Span]:
+    """Apply the cuts of :data:`SELECTED_BY` one after the other.
+
+    Parameters
+    ----------
+    raw : RawEvents
+    cuts : Cuts
+    kept : Kept
+        Gets the events that are left, in the order of the file.
+    at : int
+        Where their place begins in ``kept``.
+
+    Returns
+    -------
+    n : int
+        Number of events kept.
+    removed : int64, shape (6,)
+        Events removed by each cut.
+    span : (float, float)
+        First and last TIME after the cuts in TIME, PI and PATTERN, s; (inf, -inf) if nothing was left.
+    """
+    removed = np.zeros(len(SELECTED_BY), np.int64)
+    index = np.arange(len(raw.time))
+
+    def cut(place: int, keep: Bools) -> None:
+        nonlocal index
+        removed[place] = keep.size - np.count_nonzero(keep)
+        index = index[keep]
+
+    def values(column: Ints) -> NDArray[np.int64]:
+        return np.asarray(column[index]).astype(np.int64)
+
+    def ccds() -> NDArray[np.int64]:
+        return values(raw.ccd) % 10 if cuts.mos else values(raw.ccd)
+
+    cut(0, np.isfinite(raw.time))
+    pi = values(raw.pi)
+    cut(1, (pi >= PI_MIN) & (pi <= PI_MAX))
+    largest = np.where(values(raw.pi) < cuts.singles_below_ev, 0, cuts.pattern_max)
+    cut(2, values(raw.pattern) <= largest)
+    times = raw.time[index]
+    span = (float(times.min()), float(times.max())) if times.size else (np.inf, -np.inf)
+    if cuts.flags is not None:
+        keep = (values(raw.flag) & cuts.flags.mask) == 0
+        if cuts.flags.rawy_above is not None:
+            keep &= values(raw.rawy) > cuts.flags.rawy_above
+        cut(3, keep)
+    ccd, rawx, rawy = ccds(), values(raw.rawx), values(raw.rawy)
+    window = cuts.windows[ccd % 16].T
+    keep = (rawx > window[0]) & (rawx < window[1]) & (rawy > window[2]) & (rawy < window[3])
+    for bad_ccd, bad_rawx in cuts.bad_columns:
+        keep &= (ccd != bad_ccd) | (rawx != bad_rawx)
+    cut(4, keep)
+    if cuts.hot is not None:
+        cut(5, ~cuts.hot.marked(pixel_number(ccds(), values(raw.rawx), values(raw.rawy))))
+
+    x, y = values(raw.x), values(raw.y)
+    placed = (x >= 1) & (x <= PLANE_PIXELS) & (y >= 1) & (y <= PLANE_PIXELS)
+    placed &= (x != cuts.null[0]) & (y != cuts.null[1])
+    here = np.s_[at : at + index.size]
+    kept.time[here] = raw.time[index]
+    kept.x[here], kept.y[here] = np.where(placed, x, 0), np.where(placed, y, 0)
+    kept.pi[here], kept.ccd[here] = values(raw.pi), ccds()
+    kept.pixel[here] = pixel_number(ccds(), values(raw.rawx), values(raw.rawy))
+    return index.size, removed, span
+
+
+def drop(kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
+    """Take out the events of bad pixels, then those without a place; the others move up.
+
+    Parameters
+    ----------
+    kept : Kept
+    n : int
+        Number of events in it.
+    own : PixelMask or None
+        The list's own bad pixels.
+
+    Returns
+    -------
+    n : int
+        Number of events left.
+    bad_pixel, null_xy : int
+        Events taken out.
+    """
+    bad = np.zeros(n, bool) if own is None else own.marked(kept.pixel[:n])
+    null = ~bad & (kept.x[:n] == 0)
+    keep = ~(bad | null)
+    left = int(np.count_nonzero(keep))
+    for column in kept.columns():
+        column[:left] = column[:n][keep]
+    return left, int(np.count_nonzero(bad)), int(np.count_nonzero(null))

@@ -1,0 +1,360 @@
+"""Which files are the event lists and the source list of an observation: by their names, else by their headers.
+
+The pipeline's (PPS) names say it all: ``P0001730201M1S002MIEVLI0000.FTZ`` is observation, camera, exposure, content
+and number. Where a folder has no such list, and for files that are given one by one, the header is asked: an EVENTS
+extension whose INSTRUME is EPN, EMOS1 or EMOS2, with EXPIDSTR and OBS_ID.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xscan.errors import DataError, Reason, first_line, is_shortage
+from xscan.io.fits import Header, Table, stream_tables
+from xscan.missions.xmm.times import INSTRUMENTS, check_telescope
+
+__all__ = ["SOURCE_COLUMNS", "Files", "Found", "ListFile", "Place", "files_of", "find", "observation_name", "places"]
+
+SOURCE_COLUMNS = ("RA", "DEC", "EP_DET_ML", "EP_EXTENT", "EP_TOT")
+"""The columns of an EPIC source list that are read."""
+
+_ENDING = r"\.(FTZ|FITS?(\.GZ)?)"
+_EVENTS = re.compile(rf"P(\d{{10}})(PN|M1|M2)([SUX]\d{{3}})(PI|MI|TI)EVLI(\d{{4}})?{_ENDING}", re.I)
+_SOURCES = re.compile(rf"P(\d{{10}})EP.{{4}}OBSMLI.*{_ENDING}", re.I)
+_OBSID = re.compile(r"\d{10}")
+_LOOK_BYTES = 1 << 23  # of a file are passed over in search of its EVENTS table, which comes first in real ones
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of one observation, wherever they are.
+
+    Attributes
+    ----------
+    obsid : str
+    paths : tuple of Path
+        Event lists.
+    sources : Path or None
+        Source list.
+    """
+
+    obsid: str
+    paths: tuple[Path, ...]
+    sources: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What the observation is called."""
+        return self.obsid
+
+    def __str__(self) -> str:
+        return ", ".join(str(path) for path in self.paths)
+
+
+Place = Path | Files
+"""Where an observation is: its folder, or its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListFile:
+    """One event list and who took it, before it is read.
+
+    Attributes
+    ----------
+    path : Path
+    obsid : str
+        Empty if the header does not say.
+    camera, exposure : str
+        As in :class:`~xscan.model.InputFile`; the exposure is empty if the header does not say.
+    same : tuple of str
+        Equal for two files of one exposure.
+    rows : int
+        Number of events; 0 if the name was enough.
+    """
+
+    path: Path
+    obsid: str
+    camera: str
+    exposure: str
+    same: tuple[str, ...] = field(default=())
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The files of an observation: its event lists, in the order in which they are tried, and its source list."""
+
+    obsid: str
+    lists: tuple[ListFile, ...]
+    sources: Path | None
+
+
+def find(place: Place) -> Found:
+    """Find the files of an observation.
+
+    Raises
+    ------
+    DataError
+        If there is no such folder, no event list, or those of several observations.
+    """
+    if isinstance(place, Files):
+        lists = [_named(path) or _looked_at(path) for path in place.paths]
+        return Found(place.obsid, _in_order(lists), place.sources)
+    if not place.is_dir():
+        what = "is a file" if place.exists() else "no such folder"
+        raise DataError(Reason.NO_FOLDER, f"{place}: {what}; an observation is a folder <obsid>/ of its event lists")
+    paths = sorted(path for path in _entries(place) if path.is_file())
+    called = observation_name(place)
+    lists = _lists(paths)
+    if not lists:
+        raise DataError(Reason.NO_EVENT_LISTS, _no_list(place, len(paths)))
+    obsids = sorted({one.obsid or called for one in lists})
+    obsid = called if called in obsids else obsids[0]
+    if called not in obsids and (_OBSID.fullmatch(called) or len(obsids) > 1):
+        raise DataError(
+            Reason.CONTRADICTORY,
+            f"{place}: holds files of {', '.join(obsids)}; give each observation a folder of its own name",
+        )
+    mine = [one for one in lists if (one.obsid or called) == obsid]
+    sources = [path for path in paths if (match := _SOURCES.fullmatch(path.name)) and match[1] == obsid]
+    return Found(obsid, _in_order(mine), sources[0] if sources else None)
+
+
+def _no_list(folder: Path, n_files: int) -> str:
+    inner = sum(bool(_OBSID.fullmatch(path.name)) for path in folder.iterdir() if path.is_dir())
+    if inner:
+        return f"{folder}: no event list, but {inner} folders of observations: search them with xscan archive"
+    return (
+        f"{folder}: no EPIC event list among {n_files} files, by name (P<obsid>M1...MIEVLI*.FTZ) or by header (table "
+        f"EVENTS, INSTRUME EPN, EMOS1 or EMOS2); the pipeline's (PPS) are what xscan fetch gets, or those of SAS's "
+        f"emproc and epproc"
+    )
+
+
+def observation_name(place: Place) -> str:
+    """Give what an observation's folder is called after.
+
+    Raises
+    ------
+    DataError
+        If it is a link that leads to itself, or nothing that has a name.
+    """
+    if isinstance(place, Files):
+        return place.obsid
+    try:
+        resolved = place.resolve()
+    except (OSError, RuntimeError) as error:
+        raise DataError(Reason.NO_FOLDER, f"{place}: leads nowhere ({first_line(error)})") from None
+    name = resolved.parent.name if resolved.name.lower() == "pps" else resolved.name
+    if not name:
+        raise DataError(Reason.NO_FOLDER, f"{place}: no folder of an observation")
+    return name
+
+
+def files_of(place: Place) -> list[Path]:
+    """Give the files of an observation on which the result of reading it depends, in order.
+
+    Returns
+    -------
+    list of Path
+        Links that lead nowhere are among them; none where there is no event list.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be read.
+    """
+    if isinstance(place, Files):
+        return [*place.paths, *([place.sources] if place.sources is not None else [])]
+    named = [path for path in _entries(place) if path.is_file() or not path.exists()]
+    by_name = [path for path in named if _EVENTS.fullmatch(path.name)]
+    # as in reading: a link of that name that leads nowhere leaves the others to their headers
+    if any(path.exists() for path in by_name):
+        lists = by_name
+    else:
+        lists = [path for path in named if not path.exists() or _by_header(path) is not None]
+    return sorted([*lists, *(path for path in named if _SOURCES.fullmatch(path.name))]) if lists else []
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    for place in (folder, folder / "pps"):
+        if place.is_dir():
+            yield from place.iterdir()
+
+
+def _lists(paths: Sequence[Path]) -> list[ListFile]:
+    """Give the event lists by name; only where there is none, by header."""
+    named = [one for path in paths if (one := _named(path)) is not None]
+    return named or [one for path in paths if (one := _by_header(path)) is not None]
+
+
+def _in_order(lists: Iterable[ListFile]) -> tuple[ListFile, ...]:
+    """Give the list of an exposure first that is to be read unless it is damaged: the pipeline's, else the longest."""
+    return tuple(sorted(lists, key=lambda one: (one.rows > 0, one.same if one.rows else (), -one.rows, one.path)))
+
+
+def _named(path: Path) -> ListFile | None:
+    """Read a PPS name."""
+    match = _EVENTS.fullmatch(path.name)
+    if match is None:
+        return None
+    camera, exposure, kind = match[2].lower(), match[3].upper(), match[4].upper()
+    return ListFile(path, match[1], camera, exposure, (camera, exposure, "TIMING" if kind == "TI" else "IMAGING"))
+
+
+def _by_header(path: Path) -> ListFile | None:
+    """Read the header of a file; None if it is no event list of EPIC."""
+    try:
+        return _looked_at(path)
+    except DataError:
+        return None
+
+
+def _looked_at(path: Path) -> ListFile:
+    """Read who took an event list from its header.
+
+    Raises
+    ------
+    DataError
+        If it is no event list of EPIC; the message says what it is.
+    """
+    primary, events = _headers(path)
+
+    def text(keyword: str) -> str:
+        return events.header.text(keyword) or primary.text(keyword)
+
+    check_telescope(path.name, events.header, primary)
+    camera = INSTRUMENTS.get(text("INSTRUME").upper())
+    if camera is None:
+        raise DataError(Reason.OTHER_TELESCOPE, f"{path.name}: no INSTRUME says which camera took this list")
+    exposure = text("EXPIDSTR").upper()
+    which = exposure or text("EXP_ID") or text("DATE-OBS") or path.name
+    kind = "TIMING" if text("DATAMODE").upper() == "TIMING" else "IMAGING"
+    return ListFile(path, text("OBS_ID"), camera, exposure, (camera, which, kind), events.rows)
+
+
+def _headers(path: Path) -> tuple[Header, Table]:
+    """Read the primary header, and the first EVENTS header, of a file."""
+    names: list[str] = []
+    primary = None
+    passed = 0
+    with closing(stream_tables(path)) as streamed_tables:
+        for streamed in streamed_tables:
+            head = streamed.head
+            primary = primary or head.header
+            if head.name == "EVENTS":
+                return primary, head
+            if all(column in head for column in SOURCE_COLUMNS):
+                raise DataError(
+                    Reason.NO_EVENTS_TABLE, f"{path.name}: this is a source list; give it as --sources {path.name}"
+                )
+            names.append(head.name or "one without a name")
+            passed += streamed.n_bytes
+            if passed > _LOOK_BYTES:
+                break
+    found = ", ".join(names[1:]) or "no extension"
+    raise DataError(Reason.NO_EVENTS_TABLE, f"{path.name}: no EVENTS table (found {found}): this is no event list")
+
+
+def places(paths: Sequence[Path], sources: Path | None = None) -> list[Place]:
+    """Sort folders and files by observation.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Folders of observations, and event lists.
+    sources : Path, optional
+        A source list, in place of what a folder has.
+
+    Returns
+    -------
+    list of Place
+        One for each observation, in the order in which they were named.
+
+    Raises
+    ------
+    DataError
+        If a file is no event list of EPIC; the message says what it is. If ``sources`` is no file, or there are
+        several observations that it may be of.
+    """
+    if sources is not None and not sources.is_file():
+        raise DataError(Reason.NO_SOURCE_TABLE, f"{sources}: no such file; --sources names a source list")
+    single = len(paths) == 1 and not paths[0].is_file() and sources is None
+    if single:
+        return [paths[0]]
+    gathered: dict[str, list[Place]] = {}
+    for path in paths:
+        for obsid in _observation(path):
+            gathered.setdefault(obsid, []).append(path)
+    if sources is not None and len(gathered) > 1:
+        raise DataError(
+            Reason.NO_SOURCE_TABLE, f"{sources}: --sources is of one observation, these are {', '.join(gathered)}"
+        )
+    return [_together(obsid, parts, sources) for obsid, parts in gathered.items()]
+
+
+def _observation(path: Path) -> list[str]:
+    """Give the observation that a folder or an event list is of."""
+    if not path.is_file():
+        return [_safely_found(path) or str(path)]
+    named = _named(path)
+    if named is not None:
+        return [named.obsid]
+    _refuse_text(path)
+    return [_looked_at(path).obsid or observation_name(path.parent)]
+
+
+def _safely_found(folder: Path) -> str:
+    """Give the obsid of a folder; empty if it has none, which reading it will tell."""
+    try:
+        return find(folder).obsid
+    except DataError:
+        return ""
+
+
+def _together(obsid: str, parts: list[Place], sources: Path | None) -> Place:
+    """Make one place of the folders and files of an observation."""
+    if len(parts) == 1 and isinstance(parts[0], Path) and not parts[0].is_file() and sources is None:
+        return parts[0]
+    paths: dict[Path, None] = {}
+    for part in parts:
+        if isinstance(part, Path) and part.is_file():
+            paths[part] = None
+        elif isinstance(part, Path):
+            found = find(part)
+            paths |= dict.fromkeys(one.path for one in found.lists)
+            sources = sources or found.sources
+    return Files(obsid, tuple(paths), sources)
+
+
+def _refuse_text(path: Path) -> None:
+    """Say of a text file that it is one.
+
+    Raises
+    ------
+    DataError
+    """
+    try:
+        with path.open("rb") as stream:
+            beginning = stream.read(4000)
+    except OSError as error:
+        if is_shortage(error):
+            raise
+        raise DataError(Reason.UNREADABLE, f"{path}: cannot be read: {error.strerror}") from None
+    if beginning.startswith(b"SIMPLE") or b"\0" in beginning:
+        return
+    try:
+        text = beginning.decode("utf-8")
+    except UnicodeDecodeError:
+        return
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    filled = [line for line in lines if line]
+    if filled and all(_OBSID.fullmatch(line) for line in filled[:100]):
+        raise DataError(
+            Reason.UNREADABLE, f"{path}: a list of observations; search them with xscan archive --obslist {path}"
+        )
+    raise DataError(Reason.UNREADABLE, f"{path}: a text file; xscan scan takes folders and event lists (FITS)")

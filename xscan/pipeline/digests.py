@@ -1,0 +1,97 @@
+"""Fingerprints of what decides results: the files of an observation, and the code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from xscan.backends.cuda.source import kernel_text
+from xscan.missions.xmm.files import Files, Place, files_of
+
+__all__ = ["DECIDES", "code_digest", "inputs_digest", "other_files"]
+
+DECIDES = (
+    *("errors", "config", "model", "missiontime", "sky", "grid", "bayes", "schema", "profiles"),
+    *("io", "missions", "events", "pointsource", "backends", "search", "results/tables"),
+    *("pipeline/scan", "pipeline/digests"),
+)
+"""Modules and packages that decide results, with the kernels: a change to one of them may change a result.
+
+tests/test_fingerprint.py holds that whatever makes results imports nothing else of xscan."""
+
+_HEAD = 5760  # two blocks of a plain FITS file: its first header, with the date it was made
+_TAIL = 8  # of a gzip file: the checksum and length of what is in it
+
+
+def inputs_digest(place: Place) -> str:
+    """Fingerprint of the files of an observation that a search reads: names, sizes, and samples of their bytes.
+
+    The samples are what a pipeline cannot make anew without changing: of a compressed file the
+    checksum of its content, of any the beginning. Nothing is inflated.
+
+    Parameters
+    ----------
+    place : Path or Files
+        ``<obsid>/`` or ``<obsid>/pps/``, or the files themselves.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits; empty if nothing can be told of them: there is no event list, as where a
+        cache was emptied, one is a link that leads nowhere, as where a disk is not mounted, or one cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        paths = files_of(place)
+        for path in paths:
+            name = path.name if isinstance(place, Files) else path.relative_to(place).as_posix()
+            digest.update(os.fsencode(f"{name} {path.stat().st_size} "))
+            digest.update(_sample(path))
+    except OSError:  # reading it will tell what is wrong
+        return ""
+    return digest.hexdigest()[:16] if paths else ""
+
+
+def other_files(before: str, now: str) -> bool:
+    """Tell from two fingerprints whether an observation's files are others; those that are not here say nothing."""
+    return now not in ("", before)
+
+
+def _sample(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+        end = stream.seek(0, 2)
+        stream.seek(max(end - _TAIL, 0))
+        return head + stream.read(_TAIL)
+
+
+@cache
+def code_digest() -> str:
+    """Fingerprint of the code that decides results: 16 hexadecimal digits; the same wherever this xscan is installed.
+
+    All of :data:`DECIDES` count, and the kernels. A word changed in a comment changes it:
+    one search too many is better than one too few.
+    """
+    digest = hashlib.sha256()
+    for name, text in [*sorted(_modules(files("xscan"), "")), ("kernels", kernel_text())]:
+        digest.update(f"{name} {len(text)}\n{text}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _modules(folder: Traversable, prefix: str) -> list[tuple[str, str]]:
+    found = []
+    for entry in folder.iterdir():
+        name = prefix + entry.name
+        if entry.is_dir():
+            found += _modules(entry, f"{name}/")
+        elif name.endswith(".py") and _decides(name.removesuffix(".py")):
+            found.append((name, entry.read_text("utf-8")))
+    return found
+
+
+def _decides(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}/") for name in DECIDES)

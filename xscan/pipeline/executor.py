@@ -1,0 +1,246 @@
+"""Who searches: this process, worker processes of this machine, or a cluster that exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xscan.backends import cpu_backend
+from xscan.backends.cuda.driver import visible_devices
+from xscan.errors import ConfigError, DeviceError, Reason
+from xscan.pipeline.digests import inputs_digest
+from xscan.pipeline.dispatch import GivenUp, Pool, dispatch
+from xscan.pipeline.local import LOST_REMEDY, Heard, Task, name_of, run
+from xscan.pipeline.outcome import summarize
+from xscan.pipeline.scan import Order, Recipe
+from xscan.pipeline.signals import Interruption
+from xscan.pipeline.sizes import parse_size
+from xscan.results.tables import failed_tables
+from xscan.results.writer import ResultsWriter
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["TIME_LIMIT_S", "Crew", "run_on", "work"]
+
+TIME_LIMIT_S = 1800.0
+"""For one observation, s: hundreds of times what the longest takes."""
+
+_REMEDIES = {
+    Reason.WORKER_DIED: "its worker process died of it, twice, the second time with nothing else to do; look what the "
+    "system says of it (memory?), search it with xscan scan, or again with --retry-failed",
+    Reason.TIME_LIMIT: "nothing came of it within {time_limit_s:g} s, twice; give it more with --time-limit and "
+    "--retry-failed",
+    Reason.MEMORY_LIMIT: "its worker was ended for taking too much memory, twice; give workers more with "
+    "--memory-limit, or with fewer --workers, and --retry-failed",
+    Reason.DEVICE_LOST: "the GPU stopped answering while its worker searched it, twice; see nvidia-smi, then "
+    "--retry-failed",
+}
+
+_LOST_MOST = 3  # GPUs, one after the other: it is not the observations
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Who searches; at most one of the first three is given, none means this process.
+
+    Attributes
+    ----------
+    workers : int, optional
+        Worker processes of this machine.
+    gpus : str, optional
+        A number of CUDA devices of this machine, or ``all``: a worker process for each.
+    scheduler : str, optional
+        Address of a Dask cluster that exists.
+    time_limit_s : float, optional
+        For one observation, s; default :data:`TIME_LIMIT_S`.
+    memory_limit : str, optional
+        For one worker of this machine, as 4GB; default: the machine's, shared.
+    """
+
+    workers: int | None = None
+    gpus: str | None = None
+    scheduler: str | None = None
+    time_limit_s: float | None = None
+    memory_limit: str | None = None
+
+    def alone(self) -> bool:
+        """Whether this process does it."""
+        return self.workers is None and self.gpus is None and self.scheduler is None
+
+    def size(self) -> int | None:
+        """Give the number of processes that search; None of a cluster, whose workers come and go.
+
+        Raises
+        ------
+        ConfigError, DeviceError
+            As :meth:`devices`.
+        """
+        if self.scheduler is not None:
+            return None
+        return len(self.devices()) if self.gpus is not None else self.workers or 1
+
+    def devices(self) -> tuple[str, ...]:
+        """Give the CUDA devices to be used.
+
+        Raises
+        ------
+        ConfigError
+            If ``gpus`` is neither a number nor ``all``.
+        DeviceError
+            If there are not so many that work.
+        """
+        asked = self.gpus or ""
+        if asked != "all" and (not asked.isdecimal() or int(asked) < 1):
+            raise ConfigError(f"--gpus {asked}: give a number of devices, or all")
+        there = visible_devices()
+        n = len(there) if asked == "all" else int(asked)
+        if n > len(there):
+            raise DeviceError(f"--gpus {n}: this machine shows {len(there)}; ask for no more, or for all")
+        return there[:n]
+
+    def memory_bytes(self) -> int | None:
+        """Give the limit of one worker, bytes.
+
+        Raises
+        ------
+        ConfigError
+            If it is no size, or none.
+        """
+        if self.memory_limit is None:
+            return None
+        memory = parse_size("--memory-limit", self.memory_limit)
+        if memory == 0:
+            raise ConfigError(f"--memory-limit {self.memory_limit}: a worker needs some; leave it out for a fair share")
+        return memory
+
+    def equip(self, order: Order) -> Order | Recipe:
+        """See that the crew can be had; give the order for workers, or the recipe for this process.
+
+        Raises
+        ------
+        ConfigError
+            If options do not go together.
+        DeviceError
+            If there are no such devices, or the backend does not work here.
+        """
+        given = {"--workers": self.workers, "--gpus": self.gpus, "--scheduler": self.scheduler}
+        names = [name for name, value in given.items() if value is not None]
+        if len(names) > 1:
+            raise ConfigError(f"{' and '.join(names)} cannot go together; give one of them")
+        if self.alone():
+            if self.time_limit_s is not None or self.memory_limit is not None:
+                raise ConfigError("--time-limit and --memory-limit need a worker process to end: add --workers 1")
+            return order.recipe()
+        if self.scheduler is not None and self.memory_limit is not None:
+            raise ConfigError("--memory-limit is for workers of this machine; give it to `dask worker`")
+        self.memory_bytes()
+        if self.gpus is not None:
+            if order.backend not in ("auto", "cuda"):
+                raise ConfigError(f"--gpus means --backend cuda, not {order.backend}; use --workers")
+            self.devices()
+            return replace(order, backend="cuda")
+        if self.workers is not None and order.backend == "auto":
+            return replace(order, backend=cpu_backend().name)  # several processes on one device would not help
+        return order
+
+
+def work(
+    tasks: Iterable[Task | None],
+    order: Order | Recipe,
+    crew: Crew,
+    data: Path,
+    writer: ResultsWriter,
+    heard: Heard,
+    plots: Path | None,
+    say: Callable[[str], None],
+    interruption: Interruption,
+) -> None:
+    """Search observations with a crew, and store what was found.
+
+    Parameters
+    ----------
+    tasks : iterable of Task or None
+        Taken from as they are needed; None if there is none at the moment.
+    order : Order or Recipe
+        As :meth:`Crew.equip` gave it.
+    crew : Crew
+    data : Path
+        The folder that holds the observations, absolute.
+    writer : ResultsWriter
+        Open, of an absolute folder.
+    heard : callable
+        Told of each observation when it ended.
+    plots : Path, optional
+    say : callable
+        Told where the dashboard is.
+    interruption : Interruption
+        Held while workers are started, and but for moments while they work.
+    """
+    if isinstance(order, Recipe):
+        run(tasks, order, writer, heard, plots)
+        return
+    from xscan.pipeline.dask_pool import DaskPool
+    from xscan.pipeline.worker import Post
+
+    # Dask cannot end what has half begun, and swallows what is raised where it lets go of something: the pool looks
+    with interruption.hold(), _hire(crew) as client:
+        post = Post(order, data, writer.folder, plots)
+        pool = DaskPool(client, post, local=crew.scheduler is None, look=interruption.look)
+        if pool.dashboard:
+            say(f"Dask dashboard: {pool.dashboard}")
+        run_on(pool, tasks, order, writer, heard, crew.time_limit_s or TIME_LIMIT_S)
+
+
+def _hire(crew: Crew) -> AbstractContextManager[Client]:
+    from xscan.pipeline.dask_cluster import connected, on_devices, on_processes
+
+    if crew.scheduler is not None:
+        return connected(crew.scheduler)
+    memory = crew.memory_bytes()
+    if crew.gpus is not None:
+        return on_devices(crew.devices(), memory)
+    return on_processes(crew.workers or 1, memory)
+
+
+def run_on(
+    pool: Pool, tasks: Iterable[Task | None], order: Order, writer: ResultsWriter, heard: Heard, time_limit_s: float
+) -> None:
+    """Search observations on a pool; the workers store what they find, and those given up are stored as failed.
+
+    Parameters
+    ----------
+    pool : Pool
+    tasks : iterable of Task
+    order : Order
+    writer : ResultsWriter
+    heard : callable
+    time_limit_s : float
+
+    Raises
+    ------
+    DeviceError
+        If GPUs are lost whatever they search.
+    StoreError, MachineError
+        As :func:`~xscan.pipeline.dispatch.dispatch`.
+    """
+    n_lost = 0
+    for ended in dispatch(tasks, pool, time_limit_s):
+        if isinstance(ended, GivenUp):
+            name = name_of(ended.task)
+            digest = inputs_digest(ended.task[1])
+            provenance = replace(order.provenance(), backend=pool.backend(), inputs_digest=digest)
+            message = f"{name}: {_REMEDIES[ended.reason].format(time_limit_s=time_limit_s)}"
+            tables = failed_tables(name, "failed", ended.reason, message, provenance, ended.seconds)
+            writer.write(name, tables)
+            heard(summarize(tables, ended.seconds))
+            n_lost = n_lost + 1 if ended.reason is Reason.DEVICE_LOST else 0
+            if n_lost == _LOST_MOST:
+                raise DeviceError(f"GPUs stop answering whatever they search, as with {name}; {LOST_REMEDY}")
+        else:
+            n_lost = 0
+            writer.took()
+            heard(ended)

@@ -1,0 +1,213 @@
+"""Many observations: what is left to do, and doing it one after the other."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xscan.backends.cuda.device import DeviceLost
+from xscan.errors import DeviceError, Reason, XscanError
+from xscan.missions.xmm.files import Files, Place
+from xscan.pipeline.digests import inputs_digest, other_files
+from xscan.pipeline.outcome import Summary, summarize
+from xscan.pipeline.scan import Reading, Recipe, failure, read_folder, search_reading
+from xscan.results.ledger import Outcome
+from xscan.results.tables import Tables
+from xscan.results.writer import ResultsWriter
+
+if TYPE_CHECKING:
+    from xscan.report.plots import Images
+
+__all__ = [
+    "LOST_REMEDY",
+    "Heard",
+    "Task",
+    "files_now",
+    "name_of",
+    "new_images",
+    "run",
+    "save_images",
+    "store",
+    "unfinished",
+]
+
+log = logging.getLogger(__name__)
+
+Task = tuple[str | None, Place]
+"""Obsid, if known, and folder or files of an observation."""
+
+LOST_REMEDY = "see nvidia-smi and dmesg, then run the same command again"
+"""What to do when a GPU stops answering."""
+
+Heard = Callable[[Summary], None]
+"""Is told of each observation when it ended."""
+
+
+def name_of(task: Task) -> str:
+    """Give what an observation is called before it is read."""
+    obsid, place = task
+    return obsid or place.name or "unnamed"
+
+
+def files_now(place: Place) -> str:
+    """Give the fingerprint of an observation's files; empty also where some of what was fetched is missing."""
+    from xscan.archives.marker import is_whole
+
+    return inputs_digest(place) if isinstance(place, Files) or is_whole(place) else ""
+
+
+def unfinished(
+    tasks: Iterable[Task], held: Mapping[str, Outcome], retry_failed: bool = False, again: Collection[str] = ()
+) -> tuple[list[Task], list[Outcome]]:
+    """Tell what is to be searched from what was searched before, in whatever state it ended.
+
+    Parameters
+    ----------
+    tasks : iterable of Task
+    held : mapping of str to Outcome
+        From :func:`xscan.results.ledger.read_ledger`: what the folder of results has of this configuration.
+    retry_failed : bool
+        Search again what failed.
+    again : collection of str
+        Reasons for which to try again what failed, in any case.
+
+    Returns
+    -------
+    todo : list of Task
+        What is not held, has other files now, or has no obsid yet; at the end what may cost the GPU once more. Files
+        that are not here now, or of which some are not, say nothing.
+    kept : list of Outcome
+        The others.
+    """
+    todo: list[Task] = []
+    kept: list[Outcome] = []
+    for obsid, folder in tasks:
+        before = None if obsid is None else held.get(obsid)
+        failed = before is not None and before.state == "failed" and (retry_failed or before.reason in again)
+        if before is None or failed or other_files(before.inputs_digest, files_now(folder)):
+            todo.append((obsid, folder))
+        else:
+            kept.append(before)
+    lost = {obsid for obsid, before in held.items() if before.reason == Reason.DEVICE_LOST}
+    todo.sort(key=lambda task: task[0] in lost)
+    return todo, kept
+
+
+def run(
+    tasks: Iterable[Task | None], recipe: Recipe, writer: ResultsWriter, heard: Heard, plots: Path | None = None
+) -> None:
+    """Scan observations one after the other in this process, and store each when it is done.
+
+    While one is searched, a thread reads the next: two are in memory.
+
+    Parameters
+    ----------
+    tasks : iterable of Task or None
+        Taken from as they are needed; None if there is none at the moment.
+    recipe : Recipe
+    writer : ResultsWriter
+    heard : callable
+    plots : Path, optional
+        Folder for pictures; they are drawn after the results are stored, and trouble with them is
+        only logged.
+
+    Raises
+    ------
+    StoreError
+        If results cannot be stored.
+    MachineError
+        If the machine lacks what any observation needs.
+    DeviceError
+        If the GPU answers no more.
+    """
+    for reading in _read_ahead(tasks, recipe):
+        started = time.perf_counter()
+        images = new_images(plots)
+        try:
+            tables = search_reading(reading, recipe, images.watch if images is not None else None)
+        except DeviceLost as error:
+            _put_on_record(error, reading, writer, heard, started)
+            raise DeviceError(f"{reading.obsid}: the GPU answers no more ({error}); {LOST_REMEDY}") from None
+        tables = store(writer.write, reading, tables)
+        save_images(plots, reading.obsid, tables, images)
+        heard(summarize(tables, reading.seconds + time.perf_counter() - started))
+
+
+def _put_on_record(error: DeviceLost, reading: Reading, writer: ResultsWriter, heard: Heard, started: float) -> None:
+    """Store as failed what may have cost the device: the next run would lose it there again."""
+    seconds = time.perf_counter() - started
+    tables = store(writer.write, reading, failure(reading, error, seconds))
+    heard(summarize(tables, reading.seconds + seconds))
+
+
+def _read_ahead(tasks: Iterable[Task | None], recipe: Recipe) -> Iterator[Reading]:
+    """Read each observation while the one before it is being searched."""
+    with ThreadPoolExecutor(1, "xscan-read") as reader:
+        ahead: Future[Reading] | None = None
+        for task in tasks:
+            before, ahead = ahead, None
+            if task is not None:
+                obsid, folder = task
+                ahead = reader.submit(read_folder, folder, recipe, obsid)
+            if before is not None:
+                yield before.result()
+        if ahead is not None:
+            yield ahead.result()
+
+
+def store(write: Callable[[str, Tables], None], reading: Reading, tables: Tables) -> Tables:
+    """Store what was found in an observation; what cannot be stored for a reason of its own has failed.
+
+    Parameters
+    ----------
+    write : callable
+        Takes obsid and tables.
+    reading : Reading
+    tables : Tables
+
+    Returns
+    -------
+    Tables
+        What was stored.
+
+    Raises
+    ------
+    StoreError
+        If the disk does not take it: no other observation's would be taken.
+    MachineError
+        If the machine lacks what any observation needs.
+    """
+    started = time.perf_counter()
+    try:
+        write(reading.obsid, tables)
+    except XscanError:
+        raise
+    except Exception as error:
+        tables = failure(reading, error, time.perf_counter() - started)
+        write(reading.obsid, tables)
+    return tables
+
+
+def new_images(plots: Path | None) -> Images | None:
+    """Give what keeps the images of one observation's views until they are drawn; None without ``plots``."""
+    if plots is None:
+        return None
+    from xscan.report.plots import Images
+
+    return Images()
+
+
+def save_images(plots: Path | None, obsid: str, tables: Tables, images: Images | None) -> None:
+    """Draw an observation into its folder below ``plots``; trouble is only logged."""
+    if plots is None or images is None:
+        return
+    from xscan.report.plots import draw
+
+    try:
+        draw(plots / obsid, obsid, tables, images)
+    except Exception as error:  # the results are stored: no picture is worth losing the rest of the run
+        log.warning("%s: no pictures in %s: %s: %s", obsid, plots / obsid, type(error).__name__, error)

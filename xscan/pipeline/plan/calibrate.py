@@ -1,0 +1,184 @@
+"""Search a sample as a run would, and look at the clock."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+
+from xscan.errors import MachineError
+from xscan.pipeline.executor import Crew, work
+from xscan.pipeline.local import Task
+from xscan.pipeline.outcome import Summary
+from xscan.pipeline.plan.estimate import Measured, Run
+from xscan.pipeline.process import peak_bytes
+from xscan.pipeline.scan import Order, Recipe
+from xscan.pipeline.signals import Interruption
+from xscan.results.writer import ResultsWriter
+
+__all__ = ["LEAST_S", "LIMIT_S", "calibrate", "sample_size"]
+
+LEAST_S, LIMIT_S = 10.0, 60.0
+"""How long a calibration takes, if a search takes seconds at most."""
+
+_AT_LEAST, _A_WORKER = 12, 8  # observations in a sample, repeated ones counted
+_MANY = 100  # different observations; more say no more
+_IN_FLIGHT = 2  # an observation is searched while the next is read
+
+
+def sample_size(n_workers: int | None) -> int:
+    """Say how many observations are enough for a crew of so many; None: nobody knows yet."""
+    return max(_MANY, _A_WORKER * (n_workers or 1))
+
+
+def calibrate(
+    sample: Sequence[Task],
+    sizes: Mapping[str, int],
+    order: Order | Recipe,
+    crew: Crew,
+    data: Path,
+    folder: Path,
+    least_s: float,
+    limit_s: float,
+    say: Callable[[str], None],
+    interruption: Interruption,
+) -> Measured:
+    """Search a sample with a crew, as a run does.
+
+    First the observation of middle size is searched, again and again, until every worker has its code
+    and libraries loaded. Then the clock starts, and the sample comes, from its beginning again if it
+    is at its end, until there was enough for each worker. The clock stops when a worker asks for more
+    in vain: from then on workers stand idle, as in a run only at its very end.
+
+    Parameters
+    ----------
+    sample : sequence of Task
+        At least one, with obsid.
+    sizes : mapping of str to int
+        Of their files, bytes, by obsid.
+    order : Order or Recipe
+        As :meth:`~xscan.pipeline.executor.Crew.equip` gave it.
+    crew : Crew
+    data : Path
+        The folder that holds the observations, absolute.
+    folder : Path
+        For the results, absolute; new.
+    least_s : float
+        How long the clock runs at least, s.
+    limit_s : float
+        After so long, s, from the start of the crew on, nothing more is begun, but that every worker gets one.
+    say : callable
+        Told where the dashboard is.
+    interruption : Interruption
+
+    Raises
+    ------
+    MachineError
+        If nothing of the sample could be searched.
+    """
+    stream = _Stream(sample, sizes, crew, least_s, limit_s)
+    writer = ResultsWriter(folder, order.provenance(), order.settings())
+    with writer:
+        work(stream.tasks(), order, crew, data, writer, stream.heard, None, say, interruption)
+        gone_s = time.perf_counter()
+    stored_s = time.perf_counter() - gone_s
+    stored_bytes = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
+    return stream.measured(gone_s, stored_s, stored_bytes)
+
+
+class _Stream:
+    """The observations of a calibration, one after the other, and what became of them when."""
+
+    def __init__(
+        self, sample: Sequence[Task], sizes: Mapping[str, int], crew: Crew, least_s: float, limit_s: float
+    ) -> None:
+        self._sample = sample
+        self._sizes = sizes
+        self._crew = crew
+        self._size = crew.size()
+        self._least_s = least_s
+        self._limit_s = limit_s
+        self._heard: list[tuple[float, Summary]] = []
+        self._given = self._most_in_flight = 0
+        self._begun_s = time.perf_counter()
+        self._opened_s = self._closed_s = math.inf
+        self._idle: int | None = None
+        self._peak: int | None = None
+
+    def tasks(self) -> Iterator[Task]:
+        """Give the observations to be searched."""
+        ordered = sorted(self._sample, key=lambda task: self._sizes[task[0] or ""])
+        middle = ordered[len(ordered) // 2]
+        while len(self._heard) < self._n_workers() * (1 if self._late() else _IN_FLIGHT):
+            yield self._give(middle)
+        self._idle = self._memory()
+        self._opened_s = time.perf_counter()
+        for number, task in enumerate(cycle(self._sample)):
+            if self._enough(number):
+                break
+            yield self._give(task)
+        self._closed_s = time.perf_counter()
+
+    def heard(self, summary: Summary) -> None:
+        """Note that an observation ended."""
+        self._heard.append((time.perf_counter(), summary))
+        if self._closed_s < math.inf:
+            self._peak = self._memory()
+
+    def measured(self, gone_s: float, storing_s: float, stored_bytes: int) -> Measured:
+        """Give the measurement, when the crew was gone at ``gone_s`` and storing took ``storing_s``."""
+        ends = [(at_s, summary.outcome) for at_s, summary in self._heard]
+        if all(outcome.state == "failed" for _, outcome in ends):
+            raise MachineError(
+                f"nothing of the sample could be searched, so that nothing can be said: {ends[-1][1].message}"
+            )
+        warm = [(at_s, outcome) for at_s, outcome in ends if at_s > self._opened_s]
+        inside = [outcome for at_s, outcome in warm if at_s <= self._closed_s]
+        until_s = self._closed_s
+        if not inside:
+            inside, until_s = [outcome for _, outcome in warm], warm[-1][0]
+        before = [outcome for at_s, outcome in ends if at_s <= self._opened_s]
+        size = self._sizes
+        return Measured(
+            tuple(Run(size[outcome.obsid], outcome.seconds) for _, outcome in warm),
+            tuple(size[outcome.obsid] for outcome in inside),
+            until_s - self._opened_s,
+            tuple(size[outcome.obsid] for outcome in before),
+            self._opened_s - self._begun_s,
+            gone_s - ends[-1][0],
+            storing_s,
+            tuple(size[obsid] for obsid in sorted({outcome.obsid for _, outcome in ends})),
+            stored_bytes,
+            self._idle,
+            self._peak,
+            self._n_workers(),
+        )
+
+    def _give(self, task: Task) -> Task:
+        self._given += 1
+        self._most_in_flight = max(self._most_in_flight, self._given - len(self._heard))
+        return task
+
+    def _n_workers(self) -> int:
+        """Say how many workers there are; of a cluster what can be seen of it."""
+        return self._size or max(1, math.ceil(self._most_in_flight / _IN_FLIGHT))
+
+    def _enough(self, n: int) -> bool:
+        """Whether the clock may stop after ``n`` observations."""
+        workers = self._n_workers()
+        if self._late():
+            return n >= workers
+        return n >= max(_AT_LEAST, _A_WORKER * workers) and time.perf_counter() - self._opened_s >= self._least_s
+
+    def _late(self) -> bool:
+        return time.perf_counter() - self._begun_s > self._limit_s
+
+    def _memory(self) -> int | None:
+        """Give the peak of the largest process that searches; None if that is elsewhere or nobody says."""
+        here = [os.getpid()] if self._crew.alone() else [child.pid for child in multiprocessing.active_children()]
+        peaks = [peak_bytes(pid) for pid in here if pid is not None]
+        return max(filter(None, peaks), default=None)

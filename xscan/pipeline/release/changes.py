@@ -1,0 +1,92 @@
+"""Why an observation is searched again for a release, or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+from xscan.pipeline.digests import other_files
+from xscan.results.ledger import Outcome
+
+__all__ = ["Change", "Making", "changes", "reasons_for"]
+
+
+class Change(StrEnum):
+    """What is not as it was in the previous release. The value is what goes on record."""
+
+    ADDED = "added"  # not in the previous release
+    FILES = "files"  # its files are others
+    SETTINGS = "settings"  # configuration or hot-pixel tables
+    CODE = "code"  # the part of xscan that decides results
+    RETRIED = "retried"  # it failed, and --retry-failed was given: nothing is other
+    WITHDRAWN = "withdrawn"  # not on the list any more
+
+
+Making = tuple[str, str]
+"""Digests of configuration and of code, as in ``runs``."""
+
+
+def changes(
+    obsids: Iterable[str],
+    inputs: Mapping[str, str],
+    held: Mapping[str, Outcome],
+    making: Making,
+    retry_failed: bool = False,
+) -> dict[str, tuple[Change, ...]]:
+    """Tell what changed about each observation since the previous release.
+
+    Parameters
+    ----------
+    obsids : iterable of str
+        The list.
+    inputs : mapping of str to str
+        By obsid, :func:`xscan.pipeline.digests.inputs_digest` of its files now. Files that are not here now, as
+        where a cache was emptied, say nothing.
+    held : mapping of str to Outcome
+        The ledger of the previous release.
+    making : Making
+        What would search it now.
+    retry_failed : bool
+        Search again what failed.
+
+    Returns
+    -------
+    dict of str to tuple of Change
+        By obsid, in the order of the list, those withdrawn at the end. Empty: nothing changed, and
+        its results are those of the previous release.
+    """
+    found: dict[str, tuple[Change, ...]] = {}
+    for obsid in obsids:
+        before = held.get(obsid)
+        if before is None:
+            found[obsid] = (Change.ADDED,)
+            continue
+        settings, code = making
+        differs = {
+            Change.FILES: other_files(before.inputs_digest, inputs[obsid]),
+            Change.SETTINGS: before.config_digest != settings,
+            Change.CODE: before.code_digest != code,
+            Change.RETRIED: retry_failed and before.state == "failed",
+        }
+        found[obsid] = tuple(change for change, yes in differs.items() if yes)
+    return found | {obsid: (Change.WITHDRAWN,) for obsid in held if obsid not in found}
+
+
+def reasons_for(before: Mapping[str, Outcome], after: Mapping[str, Outcome], making: Making) -> dict[str, str]:
+    """Tell from what is in two releases why an observation is not as it was.
+
+    Parameters
+    ----------
+    before, after : mapping of str to Outcome
+        The ledgers of the previous release and of this one.
+    making : Making
+        What searched it now.
+
+    Returns
+    -------
+    dict of str to str
+        By obsid: the values of :class:`Change`, with commas; those carried over are not in it.
+    """
+    inputs = {obsid: outcome.inputs_digest for obsid, outcome in after.items()}
+    why = changes(after, inputs, before, making)
+    return {obsid: ", ".join(why[obsid] or (Change.RETRIED,)) for obsid in why if after.get(obsid) != before.get(obsid)}

@@ -1,0 +1,114 @@
+"""What a release is: the file that says so in its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xscan.errors import ConfigError, StoreError
+from xscan.io.atomic import named_trouble, sync_folder, write_whole
+from xscan.results.manifest import read_json
+
+__all__ = ["Release", "is_release", "list_digest", "read_release", "releases", "write_release"]
+
+_FILE = "_release.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One release.
+
+    Attributes
+    ----------
+    name : str
+        Also that of its folder.
+    number : int
+        From 1, in the order in which they were begun.
+    previous : str
+        Name of the release it was made from and is held against; empty for the first.
+    list_digest : str
+        Fingerprint of the list of observations.
+    finished_utc : str
+        ISO 8601; empty while it is being made.
+    n_carried : int
+        Observations taken over as they were.
+    n_searched : dict of str to int
+        Observations searched, by the reason.
+    n_failed : int
+        Of these, the failed.
+    n_withdrawn : int
+    n_regions : dict of str to int
+        Regions that are new, lost or changed, and ``all`` there are now.
+    """
+
+    name: str
+    number: int
+    previous: str
+    list_digest: str
+    finished_utc: str = ""
+    n_carried: int = 0
+    n_searched: dict[str, int] = field(default_factory=dict)
+    n_failed: int = 0
+    n_withdrawn: int = 0
+    n_regions: dict[str, int] = field(default_factory=dict)
+
+
+def list_digest(obsids: Iterable[str]) -> str:
+    """Fingerprint of a list of observations, in whatever order: 16 hexadecimal digits."""
+    return hashlib.sha256("\n".join(sorted(obsids)).encode()).hexdigest()[:16]
+
+
+def releases(folder: Path) -> list[Release]:
+    """Give the releases in a folder, those being made included, in the order of their numbers.
+
+    Raises
+    ------
+    StoreError
+        If the record of one cannot be read.
+    """
+    paths = sorted(folder.glob(f"*/{_FILE}"))
+    return sorted((read_release(path.parent) for path in paths), key=lambda release: release.number)
+
+
+def is_release(folder: Path) -> bool:
+    """Tell whether a folder of results is a release, finished or not."""
+    return (folder / _FILE).exists()
+
+
+def read_release(folder: Path) -> Release:
+    """Read what a release is from its folder.
+
+    Raises
+    ------
+    StoreError
+        If there is no record, or it cannot be read.
+    """
+    path = folder / _FILE
+    try:
+        return Release(**read_json(path))
+    except TypeError:
+        raise StoreError(f"{path}: not the record of a release; restore it, or make the release anew") from None
+
+
+def write_release(folder: Path, release: Release) -> None:
+    """Write the record of a release into its folder, which is made if need be.
+
+    Raises
+    ------
+    ConfigError
+        If the name cannot be that of a folder.
+    StoreError
+        If it cannot be written.
+    """
+    if not _NAME.fullmatch(release.name):
+        raise ConfigError(f"--release {release.name}: a name is of letters, digits, '.', '_' and '-', as 2026-11")
+    with named_trouble(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / _FILE, json.dumps(dataclasses.asdict(release), indent=2).encode() + b"\n")
+        sync_folder(folder)

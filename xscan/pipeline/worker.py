@@ -1,0 +1,123 @@
+"""What a worker process is told, and does with observations: read ahead, search one at a time, store."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Lock
+
+from xscan.errors import MachineError
+from xscan.pipeline.local import Task, new_images, save_images, store
+from xscan.pipeline.outcome import Summary, summarize
+from xscan.pipeline.scan import Order, read_folder, search_reading
+from xscan.results.lock import read_lock
+from xscan.results.staging import stage
+
+__all__ = ["Post", "Worker", "dask_setup", "on_post"]
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What a worker must know, and where; paths are absolute.
+
+    Attributes
+    ----------
+    order : Order
+    data : Path
+        Folder of observations; a worker must see it.
+    out : Path
+        Folder of results, opened by this process; a worker must write there.
+    plots : Path, optional
+    """
+
+    order: Order
+    data: Path
+    out: Path
+    plots: Path | None
+
+
+class Worker:
+    """Searches observations in this process; two threads may ask at a time, one reads while the other searches.
+
+    Parameters
+    ----------
+    order : Order
+        Its backend is made here.
+    out : Path
+        Folder of results, opened by the coordinator.
+    plots : Path, optional
+        Folder for pictures.
+
+    Raises
+    ------
+    DeviceError
+        If the backend does not work here.
+    """
+
+    def __init__(self, order: Order, out: Path, plots: Path | None) -> None:
+        self.recipe = order.recipe()
+        self._out = out
+        self._plots = plots
+        self._reading = Lock()
+        self._searching = Lock()  # a backend serves one search at a time, and so does matplotlib
+
+    def scan(self, task: Task) -> Summary:
+        """Search one observation and store what was found.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be stored.
+        MachineError
+            If the machine lacks what any observation needs.
+        """
+        obsid, folder = task
+        with self._reading:
+            reading = read_folder(folder, self.recipe, obsid)
+        images = new_images(self._plots)
+        with self._searching:
+            started = time.perf_counter()
+            tables = search_reading(reading, self.recipe, images.watch if images is not None else None)
+            seconds = reading.seconds + time.perf_counter() - started
+        tables = store(partial(stage, self._out), reading, tables)
+        with self._searching:
+            save_images(self._plots, reading.obsid, tables, images)
+        return summarize(tables, seconds)
+
+
+def on_post(post: Post, lock: str) -> Worker:
+    """Make this process ready for observations.
+
+    Parameters
+    ----------
+    post : Post
+    lock : str
+        What the coordinator reads as the holder of the folder of results: another folder of that name says otherwise.
+
+    Raises
+    ------
+    MachineError
+        If it does not see the folders that the coordinator sees, or cannot write.
+    DeviceError
+        If the backend does not work here.
+    """
+    if not post.data.is_dir():
+        raise MachineError(f"it does not see {post.data}; --data must be on a file system that all workers share")
+    try:
+        seen = read_lock(post.out) == lock
+        if seen:
+            tempfile.TemporaryFile(dir=post.out / "staging").close()
+    except OSError as error:
+        raise MachineError(f"it cannot write to {post.out}: {error.strerror}") from None
+    if not seen:
+        raise MachineError(f"it does not see {post.out}; --out must be on a file system that all workers share")
+    return Worker(post.order, post.out, post.plots)
+
+
+def dask_setup(_dask_worker: object) -> None:
+    """Leave Ctrl-C, which reaches every process of a terminal, to the coordinator; Dask calls this at a start."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,309 @@
+"""Where a camera sees nothing: bad pixels, and the gaps between its CCDs and around them.
+
+Where each CCD lies on the sky is learnt from the events, which carry both their raw pixel and their place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.events.cuts import PN_BAD_COLUMNS
+from xscan.model import CAMERAS, EventList, PixelMask
+from xscan.sky import SKY_PIXEL_ARCSEC
+
+__all__ = ["PIXEL_ARCSEC", "CameraMap", "CcdMap", "Holes", "beyond", "dark"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Number = TypeVar("Number", float, Floats)
+
+COLUMNS_ROWS = {"pn": (64, 200), "m1": (600, 600), "m2": (600, 600)}
+FIRST = {"pn": 1, "m1": 2, "m2": 2}  # column and row that give events: the first of MOS give none in real lists
+PIXEL_ARCSEC = {"pn": 4.1, "m1": 1.1, "m2": 1.1}
+STEP_ARCSEC = {
+    "pn": 2.05,
+    "m1": 1.1,
+    "m2": 1.1,
+}  # of the points tried near the middle; farther out twice that, and four are one
+FINE_ARCSEC = 24.0
+SAMPLE = 20_000  # events of a list from which its maps are learnt
+CCD_EVENTS_MIN = 10
+EDGE_EVENTS = 30.0  # where so many events are due beyond the outermost, the CCD ends there
+NEIGHBOURS_DUE = 10.0
+
+RING_GROWTH, RINGS = 2.0, 6
+COS15, COS45, COS75 = 0.9659258262890683, 0.7071067811865476, 0.25881904510252074
+RING_X = np.array([COS15, COS45, COS75, -COS75, -COS45, -COS15, -COS15, -COS45, -COS75, COS75, COS45, COS15])
+RING_Y = np.roll(RING_X, 3)  # twelve points of a circle
+
+
+@dataclass(frozen=True, slots=True)
+class Holes:
+    """Places where a camera sees nothing, shape (k,) each.
+
+    Attributes
+    ----------
+    x, y : float64
+        arcsec on the tangent plane, from its reference point.
+    area : float64
+        What each stands for, arcsec^2.
+    camera : uint8
+        Index into :data:`~xscan.model.CAMERAS`.
+    """
+
+    x: Floats
+    y: Floats
+    area: Floats
+    camera: NDArray[np.uint8]
+
+    @classmethod
+    def joined(cls, parts: list[Holes]) -> Holes:
+        """Give all of several, at least one."""
+        names = cls.__slots__
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def every(self, step: int) -> Holes:
+        """Return one of so many, and their areas so many times."""
+        if step == 1:
+            return self
+        return Holes(self.x[::step], self.y[::step], self.area[::step] * step, self.camera[::step])
+
+
+@dataclass(frozen=True, slots=True)
+class CcdMap:
+    """Where one CCD lies on the tangent plane.
+
+    Attributes
+    ----------
+    number : int
+    middle : (float, float, float, float)
+        A raw place (RAWX, RAWY) on the CCD and its sky place (x, y), arcsec.
+    to_raw : (float, float, float, float)
+        Matrix from (x, y) to (RAWX, RAWY), row after row.
+    limits : (int, int, int, int)
+        First and last RAWX, first and last RAWY that give events.
+    residual_arcsec : float
+        rms distance along an axis of the events from where the map puts their pixels.
+    """
+
+    number: int
+    middle: tuple[float, float, float, float]
+    to_raw: tuple[float, float, float, float]
+    limits: tuple[int, int, int, int]
+    residual_arcsec: float
+
+    def raw(self, x: Number, y: Number) -> tuple[Number, Number]:
+        """Give RAWX and RAWY, fractions allowed, of places on the tangent plane."""
+        dx, dy = x - self.middle[2], y - self.middle[3]
+        a, b, c, d = self.to_raw
+        return self.middle[0] + a * dx + b * dy, self.middle[1] + c * dx + d * dy
+
+
+Dark = Callable[["CameraMap", Floats, Floats], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True)
+class CameraMap:
+    """One camera's CCDs on the tangent plane, and their bad pixels.
+
+    Attributes
+    ----------
+    camera : str
+    ccds : tuple of CcdMap
+        Those that sent events.
+    bad : PixelMask
+    bad_reach : int
+        1 if the pixels beside bad ones give no events either (a stricter flag cut), else 0.
+    """
+
+    camera: str
+    ccds: tuple[CcdMap, ...]
+    bad: PixelMask
+    bad_reach: int
+    _asked: dict[tuple[float, float, float], Holes] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, events: EventList) -> CameraMap | None:
+        """Learn from a list where its CCDs lie; None if its raw pixels do not tell."""
+        step = max(events.pixel.size // SAMPLE, 1)
+        pixel, ccd = events.pixel[::step].astype(np.int64), events.ccd[::step]
+        order = np.argsort(ccd, kind="stable")
+        order = order[pixel[order] > 0]
+        x, y = events.x[::step].astype(np.int64), events.y[::step].astype(np.int64)
+        maps = _fit_maps(events.camera, ccd[order], pixel[order], x[order], y[order], events.plane.crpix)
+        if not maps or any(made.residual_arcsec > PIXEL_ARCSEC[events.camera] for made in maps):
+            return None
+        bad = PixelMask()
+        for mask in events.bad_pixels:
+            bad.bits |= mask.bits
+        if events.camera == "pn":
+            number, rawx = np.array(PN_BAD_COLUMNS).T
+            bad.add(number, rawx, rawx * 0 + 1, rawx * 0 + COLUMNS_ROWS["pn"][1])
+        return cls(events.camera, tuple(maps), bad, _bad_reach(bad, pixel, events.camera))
+
+    def holes(self, x: float, y: float, radius: float, dark: Dark) -> Holes:
+        """Find what is not seen within a radius of a place, arcsec; what was found once is kept.
+
+        ``dark`` is :func:`dark`, or a backend's.
+        """
+        if (x, y, radius) not in self._asked:
+            self._asked[x, y, radius] = self._holes(x, y, radius, dark)
+        return self._asked[x, y, radius]
+
+    def _holes(self, x: float, y: float, radius: float, dark: Dark) -> Holes:
+        step = STEP_ARCSEC[self.camera]
+        near = min(radius, FINE_ARCSEC)
+        points = [_ring_of_points(0.0, near, step), _ring_of_points(near, radius, 2 * step)]
+        px, py = (at + np.concatenate(columns) for at, columns in zip((x, y), zip(*points, strict=True), strict=True))
+        unseen, n = dark(self, px, py), points[0][0].size
+        close, far = np.flatnonzero(unseen[:n]), n + np.flatnonzero(unseen[n:])
+        far_x, far_y, far_area = _merged(px[far], py[far], 4 * step * step, 4 * step)
+        area = np.concatenate([np.full(close.size, step * step), far_area])
+        hx, hy = np.concatenate([px[close], far_x]), np.concatenate([py[close], far_y])
+        return Holes(hx, hy, area, np.full(area.size, CAMERAS.index(self.camera), np.uint8))
+
+
+def dark(camera: CameraMap, x: Floats, y: Floats) -> NDArray[np.bool_]:
+    """Tell at which places on the tangent plane, arcsec, a camera sees nothing; shape (n,) each."""
+    unseen = np.ones(x.size, bool)
+    for ccd in camera.ccds:
+        rawx, rawy = (np.rint(raw).astype(np.int64) for raw in ccd.raw(x, y))
+        x0, x1, y0, y1 = ccd.limits
+        where = np.flatnonzero((rawx >= x0) & (rawx <= x1) & (rawy >= y0) & (rawy <= y1))
+        number = ((ccd.number % 16) * PixelMask.SIZE + rawx[where] + PixelMask.MARGIN) * PixelMask.SIZE
+        unseen[where] &= _is_bad(camera.bad, number + rawy[where] + PixelMask.MARGIN, camera.bad_reach)
+    return unseen
+
+
+def beyond(x: float, y: float, radius: float, camera: int) -> Holes:
+    """Give what lies farther than a radius from a place, to almost the whole plane, as rings of points, arcsec.
+
+    A ring stands where a King profile of slope 1.5 has, times its area, as many photons as in the whole ring.
+    """
+    dx, dy, area = _rings(radius)
+    return Holes(x + dx, y + dy, area, np.full(area.size, camera, np.uint8))
+
+
+@cache
+def _rings(radius: float) -> tuple[Floats, Floats, Floats]:
+    inner = radius * np.cumprod([1.0, *[RING_GROWTH] * (RINGS - 1)])
+    outer = inner * RING_GROWTH
+    middle = np.sqrt(inner * outer)
+    area = 2 * np.pi * (outer - inner) * middle / RING_X.size
+    return (middle[:, None] * RING_X).ravel(), (middle[:, None] * RING_Y).ravel(), np.repeat(area, RING_X.size)
+
+
+@cache
+def _ring_of_points(inner: float, outer: float, step: float) -> tuple[Floats, Floats]:
+    side = np.asarray(np.arange(-int(outer / step), int(outer / step) + 1) * step, np.float64)
+    r2 = side * side + (side * side)[:, None]
+    row, column = np.nonzero((r2 < outer * outer) & (r2 >= inner * inner))
+    return side[column], side[row]
+
+
+def _merged(x: Floats, y: Floats, area: float, size: float) -> tuple[Floats, Floats, Floats]:
+    """Put points that share a square of some size together: their middle, and their area."""
+    if x.size == 0:
+        return x, y, x
+    column, row = (np.floor((at - at.min()) / size).astype(np.int64) for at in (x, y))
+    square = row * (int(column.max()) + 1) + column
+    n = np.bincount(square)
+    some = n > 0
+    n = n[some]
+    middle_x, middle_y = (np.bincount(square, at)[some] / n for at in (x, y))
+    return middle_x, middle_y, np.asarray(n * area, np.float64)
+
+
+def _fit_maps(camera: str, ccd: NDArray[np.uint8], pixel: Ints, x: Ints, y: Ints, crpix: float) -> list[CcdMap]:
+    """Fit the sky place as a linear function of the raw one, for each CCD; events sorted by CCD.
+
+    Empty where the events of a CCD do not fix it.
+    """
+    if ccd.size == 0:
+        return []
+    first = np.append(0, np.flatnonzero(np.diff(ccd)) + 1)
+    columns = {
+        "u": pixel // PixelMask.SIZE % PixelMask.SIZE - PixelMask.MARGIN,
+        "v": pixel % PixelMask.SIZE - PixelMask.MARGIN,
+        "x": x,
+        "y": y,
+    }  # whole numbers: their sums are exact
+    sums = {name: np.add.reduceat(values, first) for name, values in columns.items()}
+    for pair in ("uu", "vv", "uv", "ux", "vx", "uy", "vy", "xx", "yy"):
+        sums[pair] = np.add.reduceat(columns[pair[0]] * columns[pair[1]], first)
+    ends = [(np.minimum.reduceat(columns[name], first), np.maximum.reduceat(columns[name], first)) for name in "uv"]
+    maps = []
+    for i, n in enumerate(np.diff(np.append(first, ccd.size)).tolist()):
+        if n < CCD_EVENTS_MIN:
+            continue
+        made = _fit_map({name: int(values[i]) for name, values in sums.items()}, n, crpix)
+        if made is None:
+            return []
+        middle, to_raw, residual = made
+        (x0, x1), (y0, y1) = (
+            _ends(int(low[i]), int(high[i]), n, FIRST[camera], last)
+            for (low, high), last in zip(ends, COLUMNS_ROWS[camera], strict=True)
+        )
+        maps.append(CcdMap(int(ccd[first[i]]), middle, to_raw, (x0, x1, y0, y1), residual))
+    return maps
+
+
+Four = tuple[float, float, float, float]
+
+
+def _fit_map(sums: dict[str, int], n: int, crpix: float) -> tuple[Four, Four, float] | None:
+    """Fit one CCD's map from sums over n events; return its middle, matrix and residual, None if they do not fix it."""
+
+    def product(a: str, b: str) -> int:  # whole numbers: n**2 times the covariance, exactly
+        return n * sums[a + b] - sums[a] * sums[b]
+
+    uu, vv, uv = product("u", "u"), product("v", "v"), product("u", "v")
+    determinant = uu * vv - uv * uv
+    if determinant <= 0:
+        return None
+    slopes, misfit = [], 0.0  # arcsec per pixel
+    for axis in "xy":
+        ua, va = product("u", axis), product("v", axis)
+        by_u, by_v = (ua * vv - va * uv) / determinant, (va * uu - ua * uv) / determinant
+        misfit += product(axis, axis) - by_u * ua - by_v * va
+        slopes += [by_u * SKY_PIXEL_ARCSEC, by_v * SKY_PIXEL_ARCSEC]
+    a, b, c, d = slopes
+    area = a * d - b * c
+    if area == 0:
+        return None
+    sky = [(sums[axis] / n - crpix) * SKY_PIXEL_ARCSEC for axis in "xy"]
+    residual = SKY_PIXEL_ARCSEC * math.sqrt(max(misfit, 0.0) / 2) / n
+    return (sums["u"] / n, sums["v"] / n, sky[0], sky[1]), (d / area, -b / area, -c / area, a / area), residual
+
+
+def _ends(first_seen: int, last_seen: int, n: int, first: int, last: int) -> tuple[int, int]:
+    """Return the first and last row or column that gives events: a CCD's own, unless many are missing there."""
+    per_row = n / max(last_seen - first_seen, 1)
+    low = first_seen if (first_seen - first) * per_row > EDGE_EVENTS else min(first_seen, first)
+    high = last_seen if (last - last_seen) * per_row > EDGE_EVENTS else max(last_seen, last)
+    return low, high
+
+
+def _is_bad(mask: PixelMask, number: Ints, reach: int) -> NDArray[np.bool_]:
+    bad = mask.marked(number)
+    for step in () if reach == 0 else (1, -1, PixelMask.SIZE, -PixelMask.SIZE):
+        bad |= mask.marked(np.clip(number + step, 0, 8 * mask.bits.size - 1))
+    return bad
+
+
+def _bad_reach(mask: PixelMask, pixel: Ints, camera: str) -> int:
+    """Find out whether events beside bad pixels were cut too: then there are none, though many are due."""
+    eights = mask.bits.view(np.uint64)
+    n_bad = int(np.unpackbits(eights[eights > 0].view(np.uint8)).sum())
+    columns, rows = COLUMNS_ROWS[camera]
+    due = pixel.size * n_bad / (columns * rows * (12 if camera == "pn" else 7))
+    if due <= NEIGHBOURS_DUE:
+        return 0
+    return int(np.count_nonzero(_is_bad(mask, pixel[pixel > 0], 1)) < due / 10)

@@ -1,0 +1,226 @@
+"""Write files for other programs: regions for DS9, light curves as CSV or FITS."""
+
+from __future__ import annotations
+
+import csv
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from xscan.bayes import log10_bayes
+from xscan.errors import ConfigError
+from xscan.missiontime import mjd_utc, utc_text
+from xscan.model import CAMERAS, MJDREF
+from xscan.results.tables import SAME_PLACE_ARCSEC, distinct_places
+
+if TYPE_CHECKING:
+    from astropy.io import fits
+
+__all__ = ["LIGHTCURVE_FORMATS", "write_ds9", "write_lightcurves"]
+
+LIGHTCURVE_FORMATS = ("csv", "fits")
+_CSV_COLUMNS = ("time_s", "utc", "mjd", "n", "mu", "live", "bad", "rejected", "log10_b_peak", "log10_b_eclipse")
+_COLOURS = {"peak": "orange", "eclipse": "cyan", "both": "magenta"}
+_INSTRUMENT = {"pn": "EPN", "m1": "EMOS1", "m2": "EMOS2"}
+
+Row = dict[str, Any]
+
+
+def write_ds9(regions: pa.Table, path: Path) -> int:
+    """Write a DS9 region file: a circle per place, named by the region that is most significant there.
+
+    Several views see one event; circles of all of them would cover each other. A circle is as wide as a cell, or as
+    three times the error of the place where that is more.
+
+    Parameters
+    ----------
+    regions : pyarrow.Table
+        As in :mod:`xscan.schema`, ordered by obsid.
+    path : Path
+
+    Returns
+    -------
+    int
+        Number of circles written.
+    """
+    lines = ["# Region file format: DS9 version 4.1", f'# one circle for all regions within {SAME_PLACE_ARCSEC:g}"']
+    lines.append("icrs")
+    n_circles = 0
+    for _, rows in groupby(regions.to_pylist(), itemgetter("obsid")):
+        here = list(rows)
+        for row in distinct_places(here, len(here)):
+            radius = max(row["cell_arcsec"] / 2, 3 * row["pos_err_arcsec"])
+            lines.append(
+                f'circle({row["ra_deg"]:.6f},{row["dec_deg"]:.6f},{radius:.1f}") '
+                f"# color={_COLOURS[row['kind']]} text={{{row['det_id']}}}"
+            )
+            n_circles += 1
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return n_circles
+
+
+def write_lightcurves(lightcurves: pa.Table, regions: pa.Table, runs: pa.Table, folder: Path, kind: str) -> list[Path]:
+    """Write each region's light curve to ``folder/<det_id>.csv`` or ``.fits``.
+
+    Parameters
+    ----------
+    lightcurves, regions, runs : pyarrow.Table
+        As in :mod:`xscan.schema`; the last two say of what the light curves are.
+    folder : Path
+        Made if it is not there.
+    kind : str
+        ``csv`` or ``fits``; docs/operations.md says what is in a FITS file.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order of the table.
+    """
+    if kind not in LIGHTCURVE_FORMATS:
+        raise ConfigError(f"unknown light-curve format {kind!r}; known: {', '.join(LIGHTCURVE_FORMATS)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    region_of = {row["det_id"]: row for row in regions.to_pylist()}
+    run_of = {(row["obsid"], row["subset"]): row for row in runs.to_pylist()}
+    paths = []
+    for curve in lightcurves.to_pylist():
+        path = folder / f"{curve['det_id']}.{kind}"
+        region = region_of[curve["det_id"]]
+        run = run_of[region["obsid"], region["subset"]]
+        if kind == "csv":
+            _write_csv(curve, run, path)
+        else:
+            _write_fits(curve, region, run, path)
+        paths.append(path)
+    return paths
+
+
+def _write_csv(curve: Row, run: Row, path: Path) -> None:
+    clock = run["timesys"], run["timeref"] == "SOLARSYSTEM"
+    columns = curve | _bayes_factors(curve)
+    columns["utc"] = utc_text(curve["time_s"], *clock)
+    columns["mjd"] = _blank(mjd_utc(curve["time_s"], *clock))
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(_CSV_COLUMNS)
+        writer.writerows(zip(*(columns[name] for name in _CSV_COLUMNS), strict=True))
+
+
+def _bayes_factors(curve: Row) -> dict[str, list[float | None]]:
+    """Give log10 of the Bayes factors for too many and too few counts; None where nothing is expected."""
+    n, mu = np.array(curve["n"]), np.array(curve["mu"], float)  # None becomes NaN
+    peak, eclipse = (_blank(np.where(mu > 0, factor, np.nan)) for factor in log10_bayes(n, mu))
+    return {"log10_b_peak": peak, "log10_b_eclipse": eclipse}
+
+
+def _blank(values: NDArray[np.float64]) -> list[float | None]:
+    """Give None for NaN."""
+    return [None if value != value else value for value in values.tolist()]
+
+
+def _write_fits(curve: Row, region: Row, run: Row, path: Path) -> None:
+    """Write an OGIP light curve: extensions RATE and GTI (OGIP memo 93-003)."""
+    from astropy.io import fits
+
+    searched = ~np.array(curve["rejected"])
+    header = _header(curve, region, run)
+    primary = fits.PrimaryHDU(header=fits.Header(header))
+    rate, gti = _rate(curve, searched), _good_time(curve, searched)
+    for hdu in (rate, gti):
+        hdu.header.update(fits.Header(header))
+    exposure_s = float(curve["dt_s"] * np.array(curve["live"])[searched].sum())
+    rate.header["TIMEDEL"] = (curve["dt_s"], "[s] length of a frame")
+    rate.header["TIMEPIXR"] = (0.5, "TIME is the middle of a frame")
+    rate.header["ONTIME"] = (curve["dt_s"] * float(searched.sum()), "[s] frames searched")
+    rate.header["EXPOSURE"] = (exposure_s, "[s] live time in them")
+    rate.header["DEADAPP"] = (True, "RATE is corrected for dead time")
+    rate.header["VIGNAPP"] = (False, "RATE is not corrected for vignetting")
+    rate.header["BACKAPP"] = (False, "background is not subtracted")
+    fits.HDUList([primary, rate, gti]).writeto(path, overwrite=True)
+
+
+def _rate(curve: Row, searched: NDArray[np.bool_]) -> fits.BinTableHDU:
+    """Make the extension RATE; NaN in frames that were not searched."""
+    from astropy.io import fits
+
+    dt_s = curve["dt_s"]
+    n, live, mu = (np.array(curve[name], float) for name in ("n", "live", "mu"))
+    exposure_s = np.where(searched, live * dt_s, 0.0)
+    n = np.where(searched, n, np.nan)
+    per_s = 1 / np.where(exposure_s > 0, exposure_s, np.nan)
+    factors = {name: np.array(values, float) for name, values in _bayes_factors(curve).items()}
+    columns = [
+        ("TIME", "D", "s", np.array(curve["time_s"]) + dt_s / 2),
+        ("RATE", "D", "count/s", n * per_s),
+        ("ERROR", "D", "count/s", (1 + np.sqrt(n + 0.75)) * per_s),  # Gehrels 1986, ApJ 303, 336, eq. 7
+        # of the frame, what GTI holds: all or nothing. Live time within a frame is in EXPOSURE, and RATE corrected for
+        # it: readers set rows to 0 where FRACEXP is small (stingray below 0.9), and a row partly live is no eclipse
+        ("FRACEXP", "E", "", searched.astype(float)),
+        ("EXPOSURE", "D", "s", exposure_s),
+        ("COUNTS", "D", "count", n),
+        ("EXPECTED", "D", "count", mu),
+        ("BAD", "L", "", np.array(curve["bad"])),
+        ("REJECTED", "L", "", ~searched),
+        ("LOG10_B_PEAK", "D", "", factors["log10_b_peak"]),
+        ("LOG10_B_ECLIPSE", "D", "", factors["log10_b_eclipse"]),
+    ]
+    table = fits.BinTableHDU.from_columns(
+        [fits.Column(name, form, unit, array=values) for name, form, unit, values in columns], name="RATE"
+    )
+    classes = {"HDUCLASS": "OGIP", "HDUCLAS1": "LIGHTCURVE", "HDUCLAS2": "TOTAL", "HDUCLAS3": "RATE"}
+    table.header.update(classes | {"HDUVERS": "1.1.0"})
+    return table
+
+
+def _good_time(curve: Row, searched: NDArray[np.bool_]) -> fits.BinTableHDU:
+    """Make the extension GTI: the frames that were searched."""
+    from astropy.io import fits
+
+    change = np.flatnonzero(np.diff(np.concatenate([[0], searched.astype(np.int8), [0]])))
+    edges = np.append(curve["time_s"], curve["time_s"][-1] + curve["dt_s"])
+    columns = [
+        fits.Column("START", "D", "s", array=edges[change[0::2]]),
+        fits.Column("STOP", "D", "s", array=edges[change[1::2]]),
+    ]
+    table = fits.BinTableHDU.from_columns(columns, name="GTI")
+    table.header.update({"HDUCLASS": "OGIP", "HDUCLAS1": "GTI", "HDUCLAS2": "STANDARD", "HDUVERS": "1.2.0"})
+    return table
+
+
+def _header(curve: Row, region: Row, run: Row) -> list[tuple[str, Any, str]]:
+    """Give what all extensions say: of what the light curve is, and what its times mean."""
+    cameras = [_INSTRUMENT[camera] for camera in CAMERAS if run[f"good_s_{camera}"] is not None]
+    start, stop = curve["time_s"][0], curve["time_s"][-1] + curve["dt_s"]
+    clock = run["timesys"], run["timeref"] == "SOLARSYSTEM"
+    cards: list[tuple[str, Any, str]] = [
+        ("TELESCOP", "XMM", ""),
+        ("INSTRUME", cameras[0] if len(cameras) == 1 else "EPIC", ""),
+        ("DETNAM", "+".join(cameras), "cameras, their counts added"),
+        ("OBS_ID", region["obsid"], ""),
+        ("OBJECT", run["target"], "target of the observation"),
+        ("DET_ID", region["det_id"], "region whose box of cells this is"),
+        ("RA_OBJ", region["ra_deg"], "[deg] place of the region"),
+        ("DEC_OBJ", region["dec_deg"], "[deg] place of the region"),
+        ("RADESYS", "ICRS", ""),
+        ("E_MIN", region["band_lo_kev"], "[keV]"),
+        ("E_MAX", region["band_hi_kev"], "[keV]"),
+        # both forms, equal: astropy reads only the first, lightkurve the second before the first
+        ("MJDREF", MJDREF, "[d] MJD of mission time 0"),
+        ("MJDREFI", int(MJDREF), "[d] its days"),
+        ("MJDREFF", MJDREF % 1, "[d] and the rest"),
+        ("TIMESYS", run["timesys"], ""),
+        ("TIMEUNIT", "s", ""),
+        ("TIMEREF", run["timeref"], "" if clock[1] else "not barycentred"),
+        ("TIMEZERO", 0.0, "[s] to be added to TIME"),
+        ("TSTART", start, "[s] start of the first frame"),
+        ("TSTOP", stop, "[s] end of the last frame"),
+    ]
+    dates, days = utc_text([start, stop], *clock), mjd_utc([start, stop], *clock).tolist()
+    if dates[0] is not None:
+        for name, date, day in zip(("OBS", "END"), dates, days, strict=True):
+            cards += [(f"DATE-{name}", date, "UTC"), (f"MJD-{name}", day, "[d] the same, MJD (UTC)")]
+    return [*cards, ("CREATOR", f"xscan {run['xscan_version']}", "")]

@@ -1,0 +1,433 @@
+"""Draw an observation: the image of its counts, and the light curve of every region."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from xscan.bayes import power_of_ten, thresholds
+from xscan.grid import Grid
+from xscan.missiontime import utc_text
+from xscan.model import CAMERAS
+from xscan.results.tables import Tables, distinct_places
+from xscan.search.observation import SubsetSearch, ViewResult
+from xscan.sky import SKY_PIXEL_ARCSEC, TangentPlane
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Image", "Images", "counts_band", "draw", "draw_image", "draw_lightcurve"]
+
+COLOUR = {"peak": "#D55E00", "eclipse": "#56B4E9", "both": "#CC79A7"}
+MASK = "#009E73"
+BANDS = ((5.0, "#DCE9F2"), (3.0, "#B3D1E6"))  # widest first
+CAMERA_NAME = dict(zip(CAMERAS, ("pn", "MOS1", "MOS2"), strict=True))
+ZOOM_FRAMES = 15  # before and after an event
+FINE_FRAMES = 400  # of more, some are drawn as one: lines closer than pixels say nothing
+ERROR_BARS = 120  # frames, at most, that have error bars
+CHART_CELLS = 4.5  # half the side of the chart of a region's surroundings
+IN_90_PERCENT = 2.146  # radius that holds 90 % of a Gaussian in two dimensions, in its sigma along each axis
+LISTED = 10  # regions named below an image
+MARKED = 100  # regions marked in it
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Counts of a subset, all frames, shape (ny, nx), with the grid and plane they lie on."""
+
+    counts: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+    grid: Grid
+    plane: TangentPlane
+    band_kev: tuple[float, float]
+
+
+class Images:
+    """Collects the image of each subset while one observation is searched."""
+
+    def __init__(self) -> None:
+        self.by_subset: dict[int, Image] = {}
+
+    def watch(self, search: SubsetSearch, result: ViewResult) -> None:
+        """Keep the image of a subset in its widest band."""
+        number, found = search.subset.number, result.search
+        if found is None:
+            return
+        band = (result.view.lo_kev, result.view.hi_kev)
+        held = self.by_subset.get(number)
+        if held is None or band[1] - band[0] > held.band_kev[1] - held.band_kev[0]:
+            counts = found.counts.images(np.zeros(found.grid.nt, np.int8))[0]
+            plane = search.subset.lists[0].plane
+            self.by_subset[number] = Image(counts, found.mask, found.grid, plane, band)
+
+
+def draw(folder: Path, obsid: str, tables: Tables, images: Images) -> list[Path]:
+    """Write ``<obsid>_<subset>_image.png`` and ``<det_id>.png`` into a folder; give their paths.
+
+    Pictures of an earlier scan of the observation are removed: its regions may be others now.
+    """
+    for old in folder.glob(f"{obsid}_*.png"):
+        old.unlink()
+    regions, runs, inputs = (table.to_pylist() for table in (tables.regions, tables.runs, tables.inputs))
+    curves = {row["det_id"]: row for row in tables.lightcurves.to_pylist()}
+    flagged: dict[str, list[Row]] = {det_id: [] for det_id in curves}
+    for row in tables.voxels.select(["det_id", "t_index", "kind", "p"]).to_pylist():
+        flagged[row["det_id"]].append(row)
+    titles = {number: _title(number, runs, inputs) for number in images.by_subset}
+    paths = []
+    for number, image in images.by_subset.items():
+        mine = [row for row in regions if row["subset"] == number]
+        with _figure(folder / f"{obsid}_{number}_image.png", (7.4, 7.6)) as figure:
+            draw_image(figure, image, mine, "\n".join(titles[number]))
+        paths.append(folder / f"{obsid}_{number}_image.png")
+    for row in regions:
+        image, title = images.by_subset[row["subset"]], ", ".join(titles[row["subset"]])
+        with _figure(folder / f"{row['det_id']}.png", (9.0, 6.4)) as figure:
+            draw_lightcurve(figure, row, curves[row["det_id"]], flagged[row["det_id"]], title, image)
+        paths.append(folder / f"{row['det_id']}.png")
+    return paths
+
+
+def _title(subset: int, runs: list[Row], inputs: list[Row]) -> tuple[str, str]:
+    """Say what was observed, with which cameras; and when."""
+    run = next(row for row in runs if row["subset"] == subset and row["t_start_s"] is not None)
+    exposures = [f"{CAMERA_NAME[row['camera']]} {row['exposure']}" for row in inputs if row["subset"] == subset]
+    when = f"mission time {run['t_start_s']:.0f} to {run['t_stop_s']:.0f} s"
+    if run["t_start_utc"]:
+        start, stop = (run[name][:19] for name in ("t_start_utc", "t_stop_utc"))
+        when = f"{start} to {stop[11:] if stop[:10] == start[:10] else stop} UTC"
+    return f"{run['target'] or 'no target named'}, {run['obsid']}: {' + '.join(exposures)}", when
+
+
+@contextmanager
+def _figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
+    """Make a figure in our style, and write it; no window, no global state of pyplot."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    style = str(resources.files("xscan.report") / "xscan.mplstyle")
+    with rc_context(fname=style):
+        figure = Figure(figsize=size)
+        FigureCanvasAgg(figure)
+        yield figure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, bbox_inches="tight")
+
+
+@dataclass(frozen=True, slots=True)
+class _Offsets:
+    """Offsets on the sky from a place, in units of ``unit_arcsec``; those in RA grow to the east."""
+
+    grid: Grid
+    x_px: float
+    y_px: float
+    unit_arcsec: float
+
+    def ra(self, edge: Any) -> NDArray[np.float64]:
+        """Give offsets of edges of cells: edge k is between the cells k - 1 and k."""
+        return -self._of(edge, self.x_px)
+
+    def dec(self, edge: Any) -> NDArray[np.float64]:
+        """Give offsets of edges of cells."""
+        return self._of(edge, self.y_px)
+
+    def extent(self) -> tuple[float, float, float, float]:
+        """Give the offsets of left, right, bottom and top of the box of cells."""
+        box = self.grid.box
+        return float(self.ra(box.x0)), float(self.ra(box.x1)), float(self.dec(box.y0)), float(self.dec(box.y1))
+
+    def _of(self, edge: Any, centre: float) -> NDArray[np.float64]:
+        pixel = np.asarray(self.grid.to_pixel(np.asarray(edge, float) - 0.5))
+        return np.asarray((pixel - centre) * SKY_PIXEL_ARCSEC / self.unit_arcsec)
+
+
+def draw_image(figure: Figure, image: Image, regions: list[Row], title: str) -> None:
+    """Draw the counts of a subset with its regions.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Empty.
+    image : Image
+    regions : list of dict
+        Rows of the table ``regions``; regions of several views at one place are drawn once,
+        with the view in which they are most significant.
+    title : str
+    """
+    from matplotlib.colors import LogNorm
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes = figure.subplots()
+    offsets = _Offsets(image.grid, image.plane.crpix, image.plane.crpix, 60.0)
+    shown = np.ma.masked_equal(image.counts, 0)
+    # the sky, not the brightest source, decides the scale
+    low, high = np.percentile(shown.compressed(), [2, 99.5]) if shown.count() else (1, 2)
+    drawn = axes.imshow(shown, extent=offsets.extent(), norm=LogNorm(vmin=max(low, 1), vmax=max(high, 2 * low, 2)))
+    bar = figure.colorbar(drawn, ax=axes, label="counts per cell", pad=0.02, shrink=0.85, extend="both")
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    bar.ax.yaxis.set_major_formatter("{x:g}")
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    _outline(axes, image, offsets)
+    places = distinct_places(regions, MARKED)
+    handles = _mark_places(axes, places, offsets)
+    handles.append(Line2D([], [], color=MASK, linewidth=1.0, label="masked: bright cells and listed sources"))
+    more = f" (the first {LISTED} of {len(places)})" if len(places) > LISTED else ""
+    title_of_legend = f"places in their most significant view{more}; p of one voxel, before trials" if places else None
+    figure.legend(handles=handles, loc="outside lower left", ncol=2, columnspacing=1.2, title=title_of_legend)
+    band = f"{image.band_kev[0]:g}-{image.band_kev[1]:g} keV"
+    cell = f'cells of {image.grid.cell_arcsec:.1f}"'
+    axes.set_title(f"{title}\n{int(image.counts.sum()):,} events, {band}, {cell}")
+    ra, dec = image.plane.to_icrs(image.plane.crpix, image.plane.crpix)
+    axes.set_xlabel(f"offset from RA {float(ra):.4f} deg (arcmin; east is left)")
+    axes.set_ylabel(f"offset from Dec {float(dec):+.4f} deg (arcmin)")
+    axes.set_aspect("equal")
+
+
+def _outline(axes: Axes, image: Image, offsets: _Offsets) -> None:
+    """Draw the border of the source mask, cell by cell."""
+    from matplotlib.collections import LineCollection
+
+    mask = np.pad(image.mask, 1)
+    box = image.grid.box
+    y, x = np.nonzero(mask[1:] != mask[:-1])  # below cell y
+    level = [[(i, j), (i + 1, j)] for i, j in zip(x - 1 + box.x0, y + box.y0, strict=True)]
+    y, x = np.nonzero(mask[:, 1:] != mask[:, :-1])
+    upright = [[(i, j), (i, j + 1)] for i, j in zip(x + box.x0, y - 1 + box.y0, strict=True)]
+    edges = np.array([*level, *upright], float).reshape(-1, 2, 2)
+    lines = np.stack([offsets.ra(edges[..., 0]), offsets.dec(edges[..., 1])], axis=-1)
+    axes.add_collection(LineCollection(list(lines), colors=MASK, linewidths=1.0), autolim=False)
+
+
+def _mark_places(axes: Axes, places: list[Row], offsets: _Offsets) -> list[Any]:
+    """Box and number regions; give what the legend says of them."""
+    from matplotlib.lines import Line2D
+
+    handles = []
+    for number, row in enumerate(places, start=1):
+        colour = COLOUR[row["kind"]]
+        # half a cell wider than the region, so that its cells can be seen
+        corner = _box(axes, row, offsets, 0.5)
+        axes.annotate(
+            str(number), corner, (2, 2), textcoords="offset points", color=colour, fontsize=9, weight="bold",
+            bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8},
+        )  # fmt: skip
+        when = f"{row['t_start_utc'][11:19]} UTC" if row["t_start_utc"] else f"{row['t_start_s']:.0f} s"
+        view = f"{row['dt_s']:g} s, {row['band_lo_kev']:g}-{row['band_hi_kev']:g} keV"
+        label = f"{number}: {row['kind']} {row['label']} of {view}, {when}, p {power_of_ten(row['log10_p_min'])}"
+        if number <= LISTED:
+            handles.append(Line2D([], [], color=colour, label=label))
+    return handles
+
+
+def _box(axes: Axes, region: Row, offsets: _Offsets, margin: float = 0.0) -> tuple[float, float]:
+    """Draw a region's box and give its upper right corner."""
+    from matplotlib.patches import Rectangle
+
+    left, right = (float(offsets.ra(x)) for x in (region["bbox_x0"] - margin, region["bbox_x1"] + margin))
+    low, top = (float(offsets.dec(y)) for y in (region["bbox_y0"] - margin, region["bbox_y1"] + margin))
+    colour = COLOUR[region["kind"]]
+    axes.add_patch(
+        Rectangle((left, low), right - left, top - low, fill=False, edgecolor=colour, linewidth=1.8, zorder=3)
+    )
+    return right, top
+
+
+def counts_band(mu: NDArray[np.float64], sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the fewest and most counts that are ordinary at each expectation.
+
+    Parameters
+    ----------
+    mu : float64 array, shape (n,)
+        Expected counts; NaN where undefined.
+    sigma : float
+        Threshold in equivalent sigma.
+
+    Returns
+    -------
+    low, high : float64 array, shape (n,)
+        NaN where mu is undefined.
+    """
+    known = np.isfinite(mu)
+    limits = thresholds(sigma, int(np.nanmax(mu, initial=0) * 3 + 200))
+    low, high = np.full(mu.size, np.nan), np.full(mu.size, np.nan)
+    low[known] = np.searchsorted(limits.mu_eclipse, mu[known], side="left")
+    high[known] = np.searchsorted(limits.mu_peak, mu[known], side="right") - 1
+    return low, high
+
+
+def draw_lightcurve(figure: Figure, region: Row, curve: Row, flagged: list[Row], title: str, image: Image) -> None:
+    """Draw a region's counts against its expectation; where the event is short, the time around it too.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Empty.
+    region, curve : dict
+        Rows of the tables ``regions`` and ``lightcurves``.
+    flagged : list of dict
+        The region's rows of ``voxels``: their frames are marked, and no others.
+    title : str
+        What was observed, when.
+    image : Image
+        For the chart of the surroundings.
+    """
+    n_frames = len(curve["time_s"])
+    first, end = _event(flagged, n_frames)
+    zoomed = end - first < n_frames / 2
+    rows = [["whole", "whole"], ["near", "sky"]] if zoomed else [["whole", "sky"]]
+    axes: dict[str, Axes] = figure.subplot_mosaic(rows, width_ratios=(3.0, 1.0))
+    fine = n_frames <= FINE_FRAMES
+    _curve(axes["whole"], region, curve, flagged, slice(0, n_frames), 1 if fine else -(-n_frames // (FINE_FRAMES // 2)))
+    near = axes["near"] if zoomed else axes["whole"]
+    if zoomed:
+        _curve(near, region, curve, flagged, slice(first, end), 1)
+        edges = np.array([first, end]) * curve["dt_s"]
+        axes["whole"].axvspan(*edges, color="#E69F00", alpha=0.25, lw=0, zorder=0, label="enlarged below")
+    start = curve["time_s"][0]
+    utc = utc_text(start)[0] if region["t_start_utc"] else None
+    near.set_xlabel(
+        f"time (s) since {utc} UTC, mission time {start:.3f} s" if utc else f"mission time - {start:.3f} s (s)"
+    )
+    band = f"{region['band_lo_kev']:g}-{region['band_hi_kev']:g} keV"
+    place = f'RA {region["ra_deg"]:.4f}, Dec {region["dec_deg"]:+.4f} +- {region["pos_err_arcsec"]:.1f}"'
+    axes["whole"].set_title(f"{title}\n{region['det_id']}: {region['kind']} at {place}, {band}; {_cells(region)}")
+    _chart(axes["sky"], region, image)
+    handles, labels = zip(*_legend(axes["whole"], near).items(), strict=True)
+    figure.legend(labels, handles, loc="outside lower left", ncol=4, columnspacing=1.2)
+
+
+def _cells(region: Row) -> str:
+    """Say of what the counts are, and what the most significant voxel has of them."""
+    nx, ny = (region[f"bbox_{axis}1"] - region[f"bbox_{axis}0"] for axis in "xy")
+    what = "counts of its one cell" if nx == ny == 1 else f"counts of its box of {nx} x {ny} cells"
+    best = f"{region['n_max']} in one frame where {region['mu_at_max']:.3g} are expected"
+    one = "" if nx == ny == 1 else "the most significant cell has "
+    return f"{what}\n{one}{best}, p {power_of_ten(region['log10_p_min'])} before trials"
+
+
+def _event(flagged: list[Row], n_frames: int) -> tuple[int, int]:
+    """Give the frames to show around the most significant one: those flagged in a row with it, and some more."""
+    frames = np.unique([row["t_index"] for row in flagged])
+    best = min(flagged, key=lambda row: row["p"])["t_index"]
+    group = np.cumsum(np.diff(frames, prepend=frames[0]) > ZOOM_FRAMES)
+    mine = frames[group == group[np.searchsorted(frames, best)]]
+    return max(int(mine[0]) - ZOOM_FRAMES, 0), min(int(mine[-1]) + 1 + ZOOM_FRAMES, n_frames)
+
+
+def _curve(axes: Axes, region: Row, curve: Row, flagged: list[Row], part: slice, together: int) -> None:
+    """Draw part of a light curve, so many frames together, over the time since its beginning."""
+    dt = region["dt_s"]
+    index = np.arange(part.start, part.stop)
+    n, mu = (np.array(curve[name], float)[part] for name in ("n", "mu"))  # None becomes NaN
+    rejected, bad = np.array(curve["rejected"])[part], np.array(curve["bad"])[part]
+    n[rejected] = np.nan
+    mu[rejected] = np.nan
+    edges = np.append(index[::together], part.stop) * dt
+    shown, expected = _together(n, together), _together(mu, together)
+    if together == 1:
+        for sigma, colour in BANDS:
+            low, high = counts_band(mu, sigma)
+            label = f"not flagged at {sigma:g} sigma"
+            axes.stairs(high + 0.5, edges, baseline=np.maximum(low - 0.5, 0), fill=True, color=colour, label=label)
+    for marked, colour, hatch, label in (
+        (bad & ~rejected, "#8C8C8C", "//", "high background"),
+        (rejected, "#CC79A7", "xx", "not searched"),
+    ):
+        for first, end in _runs(marked):
+            span = (index[first] * dt, (index[end - 1] + 1) * dt)
+            axes.axvspan(*span, facecolor=colour, alpha=0.22, hatch=hatch, edgecolor="white", lw=0, label=label)
+            label = "_"
+    axes.stairs(shown, edges, color="black", linewidth=1.0, label="counts", baseline=None)
+    axes.stairs(expected, edges, color="#0072B2", linewidth=1.2, label="expected", baseline=None)
+    middle = (index + 0.5) * dt
+    if index.size <= ERROR_BARS:
+        error = np.abs(_poisson_interval(n) - n)
+        axes.errorbar(middle, n, error, fmt="none", ecolor="0.35", elinewidth=0.8, label="68 % interval of the counts")
+    for kind in ("peak", "eclipse"):
+        frames = np.unique([row["t_index"] for row in flagged if row["kind"] == kind]).astype(int)
+        frames = frames[(frames >= part.start) & (frames < part.stop)]
+        if frames.size == 0:
+            continue
+        if together == 1:
+            x, y, where, marker = middle[frames - part.start], n[frames - part.start], axes.transData, "o"
+        else:  # a frame's counts have no place on a curve of several frames: at the top
+            x, y, where, marker = (frames + 0.5) * dt, np.ones(frames.size), axes.get_xaxis_transform(), "v"
+        (dots,) = axes.plot(x, y, marker, color=COLOUR[kind], markersize=4.5, transform=where, clip_on=False)
+        dots.set(label=f"{kind}: frames flagged", gid=f"flagged {kind}")
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylim(0, None)
+    axes.set_ylabel(f"counts per {dt * together:g} s")
+
+
+def _together(values: NDArray[np.float64], together: int) -> NDArray[np.float64]:
+    """Add up so many frames each; NaN are made up for by the others, and remain only where all are."""
+    if together == 1:
+        return values
+    full = np.concatenate([values, np.full(-values.size % together, np.nan)]).reshape(-1, together)
+    known = np.isfinite(full)
+    n_known = known.sum(axis=1)
+    return np.where(n_known > 0, np.where(known, full, 0).sum(axis=1) * together / np.maximum(n_known, 1), np.nan)
+
+
+def _poisson_interval(n: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the means, shape (2, n), at which counts so low or so high have a chance of 16 %."""
+    tail = special.ndtr(-1)
+    low = np.where(n > 0, special.gammaincinv(np.maximum(n, 1), tail), 0 * n)
+    return np.array([low, special.gammaincinv(n + 1, 1 - tail)])
+
+
+def _chart(axes: Axes, region: Row, image: Image) -> None:
+    """Draw the counts around a region, its box, and where its source lies."""
+    from matplotlib.colors import PowerNorm
+    from matplotlib.patches import Circle
+
+    offsets = _Offsets(image.grid, region["x_sky"], region["y_sky"], 1.0)
+    reach = CHART_CELLS * image.grid.cell_arcsec
+    shown = np.ma.masked_equal(image.counts, 0)
+    scale = PowerNorm(0.5, vmin=0, vmax=_brightest(image, region))  # a bright source beside does not hide the rest
+    axes.imshow(shown, extent=offsets.extent(), cmap="Greys", norm=scale)
+    _outline(axes, image, offsets)
+    _box(axes, region, offsets)
+    radius = IN_90_PERCENT * region["pos_err_arcsec"]
+    axes.add_patch(Circle((0.0, 0.0), radius, fill=False, edgecolor=COLOUR[region["kind"]], linewidth=1.4))
+    axes.set_xlim(reach, -reach)
+    axes.set_ylim(-reach, reach)
+    axes.set_aspect("equal")
+    axes.set_title("counts of all frames; box,\n90 % error circle, mask (green)", fontsize=8.5)
+    axes.set_xlabel("offset in RA (arcsec)")
+    axes.set_ylabel("offset in Dec (arcsec)")
+
+
+def _brightest(image: Image, region: Row) -> float:
+    """Give the most counts of a cell around a region."""
+    box, reach = image.grid.box, int(CHART_CELLS)
+    x0, y0 = max(region["bbox_x0"] - box.x0 - reach, 0), max(region["bbox_y0"] - box.y0 - reach, 0)
+    x1, y1 = region["bbox_x1"] - box.x0 + reach, region["bbox_y1"] - box.y0 + reach
+    return float(image.counts[y0:y1, x0:x1].max(initial=1))
+
+
+def _legend(*panels: Axes) -> dict[str, Any]:
+    """Give what the panels' legends say, once each."""
+    named: dict[str, Any] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        named |= dict(zip(labels, handles, strict=True))
+    return named
+
+
+def _runs(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    change = np.flatnonzero(np.diff(np.concatenate([[0], marked.astype(np.int8), [0]])))
+    return list(zip(change[0::2].tolist(), change[1::2].tolist(), strict=True))

@@ -1,0 +1,105 @@
+"""From many small files to few: what is staged goes into parts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Set
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow as pa
+
+from xscan.errors import StoreError
+from xscan.io.atomic import remove_temporaries, sync_folder
+from xscan.results.manifest import Part, read_manifest, write_manifest
+from xscan.results.parquet import by_obsid, read_files, without, write_part
+from xscan.results.staging import read_staged, staged
+from xscan.results.tables import Tables
+from xscan.schema import SCHEMAS
+
+__all__ = ["FULL", "compact", "drop", "sweep"]
+
+log = logging.getLogger(__name__)
+
+FULL = 100
+"""Observations in a part. 17,000 make 170 files for each table."""
+
+_SMALL = FULL // 2  # below it a part is written anew together with what comes next
+
+
+def compact(folder: Path, known: Mapping[str, Tables] = MappingProxyType({})) -> None:
+    """Move all staged observations into parts; their earlier rows, if any, go.
+
+    ``known`` are the tables of those that need not be read back.
+
+    Until the manifest is replaced nothing has changed for a reader, and afterwards everything has.
+    Stopped at any point, it leaves files that the manifest does not name, or staged observations
+    that are in a part already; :func:`sweep` removes the former, the next call the latter.
+    """
+    while waiting := dict(list(staged(folder).items())[:FULL]):  # a bounded number is in memory
+        _compact(folder, waiting, known)
+
+
+def _compact(folder: Path, waiting: dict[str, Path], known: Mapping[str, Tables]) -> None:
+    fresh = _read(waiting, known)
+    kept: list[Part] = []
+    small: list[Part] = []  # to be written anew
+    for part in read_manifest(folder):
+        replaced = fresh.keys() & set(part.observations)
+        left = len(part.observations) - len(replaced)
+        if left:
+            part = without(folder, part, replaced) if replaced else part
+            (kept if left >= _SMALL else small).append(part)
+    observations = sorted([*fresh, *(obsid for part in small for obsid in part.observations)])
+    if observations:
+        tables = Tables(*(_together(folder, name, small, fresh) for name in SCHEMAS))
+        groups = np.array_split(np.array(observations), max(1, len(observations) // FULL))
+        kept += [write_part(folder, group.tolist(), tables) for group in groups]
+    for name in SCHEMAS:
+        sync_folder(folder / name)
+    write_manifest(folder, sorted(kept, key=lambda part: part.observations))
+    for path in waiting.values():
+        path.unlink(missing_ok=True)
+    sweep(folder)
+
+
+def drop(folder: Path, observations: Set[str]) -> None:
+    """Remove the results of some observations, all at once or, if stopped before, not at all."""
+    parts = read_manifest(folder)
+    if observations.isdisjoint(obsid for part in parts for obsid in part.observations):
+        return
+    kept = [without(folder, part, observations) for part in parts if set(part.observations) - observations]
+    for name in SCHEMAS:
+        sync_folder(folder / name)
+    write_manifest(folder, kept)
+    sweep(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the files of the tables that the manifest does not name, and half-written ones.
+
+    Not so in ``staging``: what is half-written there may be what a worker is writing.
+    """
+    named = {file for part in read_manifest(folder) for file in part.files.values()}
+    for name in SCHEMAS:
+        for path in (folder / name).glob("part-*.parquet"):
+            if f"{name}/{path.name}" not in named:
+                path.unlink(missing_ok=True)
+    for place in (folder, *(folder / name for name in SCHEMAS)):
+        remove_temporaries(place)
+
+
+def _read(waiting: dict[str, Path], known: Mapping[str, Tables]) -> dict[str, Tables]:
+    tables = {}
+    for obsid, path in waiting.items():
+        try:
+            tables[obsid] = known[obsid] if obsid in known else read_staged(path)
+        except StoreError as error:
+            log.warning("%s", error)
+    return tables
+
+
+def _together(folder: Path, name: str, parts: list[Part], fresh: dict[str, Tables]) -> pa.Table:
+    rows = pa.concat_tables([read_files(folder, name, parts), *(tables.table(name) for tables in fresh.values())])
+    return by_obsid(rows) if parts else rows  # those that were staged are in order

@@ -1,0 +1,112 @@
+"""What a folder of results is of: written once, before anything else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from xscan.errors import StoreError
+from xscan.io.atomic import sync_folder, write_whole
+from xscan.results.manifest import begin_manifest, read_json
+from xscan.results.tables import Provenance
+from xscan.schema import FORMAT_VERSION
+
+__all__ = ["check_format", "claim", "holds_results", "read_about"]
+
+_NAME = "_xscan.json"
+_RESULTS = ("*/part-*.parquet", "staging/*.arrow")
+
+About = dict[str, Any]
+
+
+def claim(folder: Path, provenance: Provenance, settings: dict[str, str]) -> None:
+    """Say in a new folder which configuration it is of, or see that it is of this one.
+
+    Parameters
+    ----------
+    folder : Path
+    provenance : Provenance
+    settings : dict of str to str
+        Every setting by name, to say which differ.
+
+    Raises
+    ------
+    StoreError
+        If the folder holds results of another configuration or format, or of one that nobody can tell.
+    """
+    if holds_results(folder, provenance, settings):
+        return
+    orphan = next((path for pattern in _RESULTS for path in folder.glob(pattern)), None)
+    if orphan is not None:
+        raise StoreError(
+            f"{folder / _NAME}: missing, and nothing else says what the results here are of ({orphan.name}, ...); "
+            f"restore it from a copy, or choose another --out"
+        )
+    begin_manifest(folder)  # first, so that later parts without a manifest mean that it was lost
+    about = {
+        "format": FORMAT_VERSION,
+        "xscan_version": provenance.xscan_version,
+        "profile": provenance.profile,
+        "config_digest": provenance.config_digest,
+        "settings": settings,
+    }
+    write_whole(folder / _NAME, json.dumps(about, indent=2).encode() + b"\n")
+    sync_folder(folder)
+
+
+def holds_results(folder: Path, provenance: Provenance, settings: dict[str, str]) -> bool:
+    """Tell whether a folder holds results, of this configuration; parameters as of :func:`claim`.
+
+    Raises
+    ------
+    StoreError
+        If it holds results of another configuration or format.
+    """
+    if not (folder / _NAME).exists():
+        return False
+    held = read_about(folder)
+    check_format(folder, held)
+    _check_configuration(folder, held, provenance, settings)
+    return True
+
+
+def read_about(folder: Path) -> About:
+    """Read what a folder of results is of.
+
+    Raises
+    ------
+    StoreError
+        If it is none.
+    """
+    path = folder / _NAME
+    if not path.is_file():
+        raise StoreError(f"{folder}: no results of xscan here ({_NAME} is missing)")
+    return read_json(path)
+
+
+def check_format(folder: Path, held: About) -> None:
+    """Refuse results that another version laid out in another way.
+
+    Raises
+    ------
+    StoreError
+    """
+    if held.get("format") != FORMAT_VERSION:
+        raise StoreError(
+            f"{folder}: results of format {held.get('format')}, this version reads and writes {FORMAT_VERSION}; "
+            f"open them with xscan {held.get('xscan_version')}, or choose another folder"
+        )
+
+
+def _check_configuration(folder: Path, held: About, provenance: Provenance, settings: dict[str, str]) -> None:
+    if held.get("config_digest") == provenance.config_digest:
+        return
+    old = held.get("settings")
+    old = old if isinstance(old, dict) else {}
+    names = [name for name in settings if settings[name] != old.get(name)]
+    shown = "; ".join(f"{name} is {old.get(name)} there, {settings[name]} here" for name in names[:3])
+    more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
+    raise StoreError(
+        f"{folder} holds results of another configuration ({shown}{more}); choose another --out, or remove that folder"
+    )

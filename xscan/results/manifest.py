@@ -1,0 +1,82 @@
+"""Which files hold the results: the one file whose replacement changes what readers see."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from xscan.errors import StoreError
+from xscan.io.atomic import sync_folder, write_whole
+
+__all__ = ["Part", "begin_manifest", "read_json", "read_manifest", "write_manifest"]
+
+_NAME = "_manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some hundred observations, a Parquet file for each table.
+
+    Attributes
+    ----------
+    observations : tuple of str
+        Obsids, sorted; no other part has them.
+    files : dict of str to str
+        By table, the file's name below the folder of results.
+    """
+
+    observations: tuple[str, ...]
+    files: dict[str, str]
+
+
+def read_manifest(folder: Path) -> tuple[Part, ...]:
+    """Give the parts that count; none before the first was made.
+
+    Raises
+    ------
+    StoreError
+        If the manifest cannot be read, or is missing where there are parts.
+    """
+    path = folder / _NAME
+    if not path.exists():
+        if not any(folder.glob("*/part-*.parquet")):
+            return ()
+        raise StoreError(
+            f"{path}: missing, and nothing else says which files count; restore it from a copy, or choose another "
+            f"folder"
+        )
+    held = read_json(path)
+    try:
+        return tuple(Part(tuple(part["observations"]), dict(part["files"])) for part in held["parts"])
+    except (KeyError, TypeError, ValueError):
+        raise StoreError(f"{path}: not a manifest of xscan; restore it, or scan into another folder") from None
+
+
+def begin_manifest(folder: Path) -> None:
+    """Write the manifest of a new folder, which has no parts; one that a process left that died is kept."""
+    if not (folder / _NAME).exists():
+        write_manifest(folder, [])
+
+
+def write_manifest(folder: Path, parts: list[Part]) -> None:
+    """Replace the manifest; when this returns, no loss of power takes it back."""
+    text = json.dumps({"parts": [asdict(part) for part in parts]}, indent=1)
+    write_whole(folder / _NAME, f"{text}\n".encode())
+    sync_folder(folder)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file of ours that holds one JSON object.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be read.
+    """
+    try:
+        held = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); restore it, or choose another folder") from None
+    return held if isinstance(held, dict) else {}

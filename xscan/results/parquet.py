@@ -1,0 +1,175 @@
+"""Parquet files of some hundred observations."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence, Set
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from xscan.errors import StoreError, first_line
+from xscan.io.atomic import write_whole
+from xscan.results.manifest import Part
+from xscan.results.tables import Tables
+from xscan.schema import SCHEMAS
+
+__all__ = ["REMEDY", "by_obsid", "check_files", "read_files", "rows_without", "without", "write_part"]
+
+REMEDY = "restore it from a copy; docs/operations.md says how to go on without it"
+"""What to do about a file of a part that is missing or damaged."""
+
+_END = b"PAR1"  # of any whole Parquet file
+
+_ROWS_IN_GROUP = {"runs": 2000, "inputs": 2000, "regions": 2000, "voxels": 20_000, "lightcurves": 32}
+"""One observation is read by reading the row groups that may hold it; a light curve is a long row."""
+
+
+def write_part(folder: Path, observations: Sequence[str], tables: Tables) -> Part:
+    """Write the rows of some observations, a file per table.
+
+    Parameters
+    ----------
+    folder : Path
+    observations : sequence of str
+        Sorted obsids.
+    tables : Tables
+        Ordered by obsid; rows of other observations are left out.
+    """
+    first, last = observations[0], observations[-1]
+    files = {}
+    for name in SCHEMAS:
+        table = tables.table(name)
+        obsid = table["obsid"].to_numpy().astype(np.str_)
+        start, stop = np.searchsorted(obsid, first), np.searchsorted(obsid, last, side="right")
+        files[name] = _write(folder, name, table.slice(start, stop - start))
+    return Part(tuple(observations), files)
+
+
+def without(folder: Path, part: Part, observations: Set[str], target: Path | None = None) -> Part:
+    """Give the part less some of its observations, in this folder or as new files in another.
+
+    A file of this folder that has no rows of theirs is kept.
+    """
+    files = dict(part.files)
+    for name in SCHEMAS:
+        table = read_files(folder, name, [part])
+        kept = rows_without(table, observations)
+        if kept.num_rows < table.num_rows or target is not None:
+            files[name] = _write(target or folder, name, kept)
+    return Part(tuple(obsid for obsid in part.observations if obsid not in observations), files)
+
+
+def read_files(
+    folder: Path, name: str, parts: Sequence[Part], obsid: str | None = None, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Read one table of some parts, in the order of the parts.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+    parts : sequence of Part
+    obsid : str, optional
+        Only the rows of this observation.
+    columns : sequence of str, optional
+        Only these columns, in this order.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is not there any more.
+    StoreError
+        If a file is damaged.
+    """
+    schema = SCHEMAS[name] if columns is None else pa.schema([SCHEMAS[name].field(column) for column in columns])
+    if not parts:
+        return schema.empty_table()
+    paths = [str(folder / part.files[name]) for part in parts]
+    only = None if obsid is None else [("obsid", "==", obsid)]
+    try:
+        return pq.read_table(paths, schema=SCHEMAS[name], columns=schema.names, filters=only).cast(schema)
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not Arrow's
+            raise StoreError(f"{folder}: a file of {name} cannot be read: {first_line(error)}") from None
+        raise StoreError(f"{folder}: a file of {name} is damaged ({first_line(error)}); {REMEDY}") from None
+
+
+def check_files(folder: Path, parts: Iterable[Part], remedy: str) -> None:
+    """See that the files of parts are there, and were not cut short.
+
+    Parameters
+    ----------
+    folder : Path
+    parts : iterable of Part
+    remedy : str
+        What to do if not.
+
+    Raises
+    ------
+    StoreError
+        That names the first which is not.
+    """
+    for path in (folder / file for part in parts for file in part.files.values()):
+        try:
+            with path.open("rb") as stream:
+                stream.seek(-len(_END), os.SEEK_END)
+                whole = stream.read() == _END
+        except FileNotFoundError:
+            raise StoreError(f"{path}: missing; {remedy}") from None
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # nothing is known of the file
+                raise StoreError(
+                    f"{path}: cannot be read: {error.strerror}; mend that and run the same command again"
+                ) from None
+            whole = False  # shorter than that
+        if not whole:
+            raise StoreError(f"{path}: damaged; {remedy}")
+
+
+def rows_without(table: pa.Table, observations: Set[str]) -> pa.Table:
+    """Leave out the rows of some observations."""
+    if not observations:
+        return table
+    return table.filter(pc.invert(pc.is_in(table["obsid"], pa.array(sorted(observations), pa.string()))))
+
+
+def by_obsid(table: pa.Table) -> pa.Table:
+    """Order rows by obsid; those of one observation keep their order."""
+    return table.take(pc.sort_indices(table, [("obsid", "ascending")]))  # stable, says Arrow
+
+
+def _write(folder: Path, name: str, table: pa.Table) -> str:
+    sink = pa.BufferOutputStream()
+    table = table.replace_schema_metadata(_told_to_astropy(table))
+    # dictionaries make such columns larger and slower, strings included (measured)
+    pq.write_table(table, sink, compression="zstd", use_dictionary=False, row_group_size=_ROWS_IN_GROUP[name])
+    content = sink.getvalue()
+    file = f"{name}/part-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
+    write_whole(folder / file, content)
+    return file
+
+
+def _told_to_astropy(table: pa.Table) -> dict[str, str]:
+    """Give what astropy's Table looks for in a Parquet file: units, descriptions, and how long texts are.
+
+    It measures texts itself where it is not told, and fails at the first null.
+    """
+    columns = [
+        {"name": field.name, **{key.decode(): text.decode() for key, text in field.metadata.items() if text}}
+        for field in table.schema
+    ]
+    told = {"table_meta_yaml": json.dumps({"datatype": columns})}  # JSON is YAML
+    for field in table.schema:
+        if pa.types.is_string(field.type):
+            longest = pc.max(pc.utf8_length(table[field.name])).as_py() or 0
+            told[f"table::len::{field.name}"] = str(max(longest, len("None")))  # what it makes of a null
+    return told

@@ -1,0 +1,73 @@
+"""Finished observations that are not in a part yet: one file each."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import pyarrow as pa
+
+from xscan.errors import StoreError
+from xscan.io.atomic import named_trouble, write_whole
+from xscan.results.tables import Tables
+from xscan.schema import SCHEMAS
+
+__all__ = ["STAGING", "read_staged", "stage", "staged"]
+
+STAGING = "staging"
+_SUFFIX = ".arrow"
+_DIGEST_BYTES = sha256().digest_size
+
+
+def stage(folder: Path, obsid: str, tables: Tables) -> None:
+    """Commit one observation; any process may, and the file's appearance is the commit.
+
+    All tables are in one file, Arrow streams one after the other in the order of
+    :data:`xscan.schema.SCHEMAS`, and their SHA-256: one write to bring to disk, and nothing that could be
+    there in part, or spoilt, without being noticed.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of results that a :class:`~xscan.results.ResultsWriter` has opened.
+    obsid : str
+        What was staged of it before is replaced.
+    tables : Tables
+
+    Raises
+    ------
+    StoreError
+        If it cannot be written; nothing of it is left then.
+    """
+    sink = pa.BufferOutputStream()
+    for name, schema in SCHEMAS.items():
+        # not compressed: it is soon removed, and lz4 takes four times as long as writing what it saves
+        with pa.ipc.new_stream(sink, schema) as stream:
+            stream.write_table(tables.table(name))
+    content = sink.getvalue()
+    with named_trouble(folder):
+        write_whole(folder / STAGING / f"{obsid}{_SUFFIX}", b"".join([content, sha256(content).digest()]))
+
+
+def staged(folder: Path) -> dict[str, Path]:
+    """Give the file of every staged observation, by obsid, in order."""
+    paths = sorted((folder / STAGING).glob(f"*{_SUFFIX}"))
+    return {path.name.removesuffix(_SUFFIX): path for path in paths}
+
+
+def read_staged(path: Path) -> Tables:
+    """Read a staged observation.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there any more.
+    StoreError
+        If it is damaged.
+    """
+    held = memoryview(path.read_bytes())
+    content, digest = held[:-_DIGEST_BYTES], held[-_DIGEST_BYTES:]
+    if sha256(content).digest() != digest:
+        raise StoreError(f"{path}: damaged; xscan archive removes it and scans the observation anew")
+    source = pa.BufferReader(content)
+    return Tables(*(pa.ipc.open_stream(source).read_all().cast(schema) for schema in SCHEMAS.values()))

@@ -1,0 +1,427 @@
+"""Turn what a scan found into tables."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from xscan.bayes import equivalent_sigma, log10_bayes_eclipse, log10_bayes_peak, log10_poisson_tail, poisson_tail
+from xscan.config import View
+from xscan.errors import Reason
+from xscan.missiontime import mjd_utc, utc_text
+from xscan.model import CAMERAS, InputFile, Observation, Voxels
+from xscan.schema import CUTS, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, SCHEMAS, VOXELS
+from xscan.search.observation import Found, Search, SubsetSearch, ViewResult
+from xscan.sky import separation_arcsec
+
+__all__ = ["Provenance", "Tables", "distinct_places", "failed_tables", "tabulate"]
+
+Row = dict[str, Any]
+Clock = tuple[str, bool]  # the system that mission time is counted in, and whether it is barycentred
+
+SAME_PLACE_ARCSEC = 30.0
+
+DAMAGE = {
+    Reason.UNREADABLE,
+    Reason.NO_EVENTS_TABLE,
+    Reason.NO_TANGENT_PLANE,
+    Reason.TIME_SPAN,
+    Reason.CONTRADICTORY,
+    Reason.ERROR,
+}
+"""Reasons that mean a file is not what it should be: an observation lost to them has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What made the results, and of what: written into every row of ``runs``."""
+
+    xscan_version: str
+    profile: str
+    config_digest: str
+    code_digest: str
+    backend: str
+    inputs_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The result tables of one observation, or of many.
+
+    Attributes
+    ----------
+    runs, inputs, regions, voxels, lightcurves : pyarrow.Table
+        Columns, units and meanings as in :mod:`xscan.schema`. Where a scan made it, ``runs`` has one more column,
+        ``inputs``: the files of each row, a list. :meth:`table` gives it without, as it is stored, and the files
+        are rows of ``inputs``.
+    """
+
+    runs: pa.Table
+    inputs: pa.Table
+    regions: pa.Table
+    voxels: pa.Table
+    lightcurves: pa.Table
+
+    def table(self, name: str) -> pa.Table:
+        """Return a table by name, with the columns of its schema: no column holds rows of its own."""
+        if name not in SCHEMAS:
+            raise KeyError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
+        return getattr(self, name).select(SCHEMAS[name].names)
+
+
+def tabulate(
+    observation: Observation,
+    searches: Iterable[SubsetSearch],
+    skipped: Iterable[InputFile],
+    provenance: Provenance,
+    seconds_read: float,
+    watch: Callable[[SubsetSearch, ViewResult], None] | None = None,
+) -> Tables:
+    """Run the searches and write down what they give.
+
+    Parameters
+    ----------
+    observation : Observation
+    searches, skipped
+        From :func:`xscan.search.observation.search_observation`; the searches run here, one view at a time.
+    provenance : Provenance
+    seconds_read : float
+        Wall time spent on reading, s.
+    watch : callable, optional
+        Shown each view's result while its counts are in memory: for pictures.
+    """
+    runs: list[Row] = []
+    files: list[Row] = []
+    regions: list[Row] = []
+    voxels: list[pa.Table] = []
+    curves: list[pa.Table] = []
+    left_out = [*observation.skipped, *skipped]
+    sources = [_input(observation.source_file, "sources")] if observation.source_file else []
+    common = [*sources, *(_input(info) for info in left_out)]
+    always = {"obsid": observation.obsid, "target": observation.target, "source_list": _source_list(observation)}
+    started = time.perf_counter()
+    for search in searches:
+        number = search.subset.number
+        # the lists searched here belong to the row; the source list and what was not used anywhere, to every row
+        searched = [_input(info) for info in search.files]
+        files += [{"subset": number} | info for info in searched]
+        inputs = searched + common
+        clock = search.subset.lists[0].time_system, search.subset.lists[0].barycentred
+        for result in search.views:
+            spent, started = time.perf_counter() - started, time.perf_counter()
+            if watch is not None:
+                watch(search, result)
+            runs.append(always | {"subset": number, "inputs": inputs} | _run(result, clock) | {"seconds_spent": spent})
+            if result.search is None or not result.found:
+                continue
+            in_view = f"{observation.obsid}_{number}_{result.view.label}"
+            of_view = _View(observation.obsid, number, in_view, result.view, result.search, result.found)
+            weighed = _Weighed.of(result.search.voxels)
+            regions += _regions(of_view, weighed, clock)
+            voxels.append(_voxels(of_view, weighed))
+            curves.append(_curves(of_view))
+    if not runs:
+        runs.append(always | {"inputs": common} | _nothing_searched(left_out))
+    files += common
+    _stamp(runs, provenance, seconds_read)
+    return Tables(
+        pa.Table.from_pylist(runs, RUNS_WITH_INPUTS),
+        pa.Table.from_pylist([{"obsid": observation.obsid} | info for info in files], INPUTS),
+        pa.Table.from_pylist(regions, REGIONS),
+        pa.concat_tables([VOXELS.empty_table(), *voxels]),
+        pa.concat_tables([LIGHTCURVES.empty_table(), *curves]),
+    )
+
+
+def failed_tables(
+    obsid: str, state: str, reason: Reason, message: str, provenance: Provenance, seconds: float
+) -> Tables:
+    """Write down an observation that could not be read or searched: one row of ``runs``."""
+    row = _empty_run(state, reason, message) | {"obsid": obsid, "target": "", "inputs": [], "source_list": "absent"}
+    _stamp([row], provenance, seconds)
+    runs = pa.Table.from_pylist([row], RUNS_WITH_INPUTS)
+    return Tables(runs, *(SCHEMAS[name].empty_table() for name in list(SCHEMAS)[1:]))
+
+
+def distinct_places(regions: Iterable[Row], most: int) -> list[Row]:
+    """Keep of regions at one place (30 arcsec) the most significant: several views see one event.
+
+    Regions in the wings of another (those with a ``parent``) are left out.
+
+    Parameters
+    ----------
+    regions : iterable of dict
+        Rows of ``regions``.
+    most : int
+        How many places to give at most.
+
+    Returns
+    -------
+    list of dict
+        Rows of ``regions``, the most significant first.
+    """
+    kept: list[Row] = []
+    for row in sorted((row for row in regions if row["parent"] is None), key=lambda row: row["log10_p_min"]):
+        same = [other for other in kept if other["obsid"] == row["obsid"]]
+        ra, dec = [other["ra_deg"] for other in same], [other["dec_deg"] for other in same]
+        if not (separation_arcsec(row["ra_deg"], row["dec_deg"], ra, dec) < SAME_PLACE_ARCSEC).any():
+            kept.append(row)
+        if len(kept) >= most:
+            break
+    return kept[:most]
+
+
+def _stamp(runs: list[Row], provenance: Provenance, seconds_read: float) -> None:
+    finished = datetime.datetime.now(datetime.UTC)
+    for row in runs:
+        row |= {name: getattr(provenance, name) for name in Provenance.__slots__}
+        row["seconds_read"] = seconds_read
+        row["finished_utc"] = finished
+
+
+def _input(info: InputFile, role: str = "events") -> Row:
+    cuts = {f"cut_{name}": info.cuts.get(name) for name in CUTS}
+    return {
+        "file": info.file,
+        "role": role,
+        "bytes": info.bytes,
+        "date": info.date,
+        "camera": info.camera,
+        "exposure": info.exposure,
+        "submode": info.submode,
+        "filter": info.filter,
+        "n_rows": info.n_rows,
+        **cuts,
+        "reason": info.reason,
+        "message": _text(info.message),
+    }
+
+
+def _text(message: str) -> str | None:
+    """Make a message fit for a column of text; paths may hold what is none."""
+    return message.encode("utf-8", "replace").decode() or None
+
+
+def _empty_run(state: str, reason: Reason | None, message: str) -> Row:
+    return {
+        "state": state,
+        "reason": reason,
+        "message": _text(message),
+        "n_regions": 0,
+        "n_voxels": 0,
+        "n_events": 0,
+        "seconds_spent": 0.0,
+    }
+
+
+def _nothing_searched(left_out: list[InputFile]) -> Row:
+    """Explain an observation of which no list could be used: damage first, else the first list's reason."""
+    damaged = [info for info in left_out if info.reason in DAMAGE]
+    first = (damaged or left_out)[0]
+    message = "; ".join(info.message for info in left_out)
+    return _empty_run("failed" if damaged else "skipped", first.reason, message)
+
+
+def _source_list(observation: Observation) -> str:
+    if observation.source_file is None:
+        return "absent"
+    return observation.source_file.reason or "used"
+
+
+def _run(result: ViewResult, clock: Clock) -> Row:
+    view, search = result.view, result.search
+    state = "done" if result.reason is None else "empty" if result.reason is Reason.EMPTY_BAND else "skipped"
+    row = _empty_run(state, result.reason, result.message)
+    row |= {
+        "dt_s": view.dt_s,
+        "band_lo_kev": view.lo_kev,
+        "band_hi_kev": view.hi_kev,
+        "n_regions": len(result.found),
+        "n_events": result.n_events,
+        "remarks": "; ".join(result.remarks) or None,
+    }
+    for camera, seconds in result.camera_seconds.items():
+        for what in ("good", "bad", "rejected", "lost"):
+            row[f"{what}_s_{camera}"] = getattr(seconds, what)
+    if search is not None:
+        grid = search.grid
+        row |= {
+            "n_voxels": len(search.voxels),
+            "n_events_rejected": search.n_events_rejected,
+            "n_voxels_searched": search.expected.n_voxels(),
+            "n_frames": grid.nt,
+            "n_frames_bad": int(np.count_nonzero(search.frames.bad)),
+            "n_frames_rejected": int(np.count_nonzero(search.frames.rejected)),
+            "n_cells": grid.box.nx * grid.box.ny,
+            "n_cells_masked": int(np.count_nonzero(search.mask)),
+            "t_start_s": grid.t0,
+            "t_stop_s": float(grid.frame_edges()[-1]),
+        }
+        utc = utc_text([row["t_start_s"], row["t_stop_s"]], *clock)
+        row |= {"timesys": clock[0], "timeref": "SOLARSYSTEM" if clock[1] else "LOCAL"}
+        row |= dict(zip(("t_start_utc", "t_stop_utc"), utc, strict=True))
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The regions of one view, and what they are called.
+
+    What can be computed for all of them at once is: a call of SciPy, ERFA or Arrow costs as much as hundreds of voxels.
+    """
+
+    obsid: str
+    subset: int
+    name: str
+    view: View
+    search: Search
+    found: tuple[Found, ...]
+
+    def det_ids(self) -> list[str]:
+        return [self.det_id(found.region.label) for found in self.found]
+
+    def det_id(self, label: int) -> str:
+        return f"{self.name}_{label}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """What all flagged voxels of a view weigh, shape (k,) each."""
+
+    log10_b: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    p: NDArray[np.float64]
+    log10_p: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, voxels: Voxels) -> _Weighed:
+        n, mu, eclipse = voxels.n, voxels.mu, voxels.eclipse
+        log10_b = np.where(eclipse, log10_bayes_eclipse(n, mu), log10_bayes_peak(n, mu))
+        return cls(
+            log10_b,
+            equivalent_sigma(log10_b, eclipse),
+            poisson_tail(n, mu, eclipse),
+            log10_poisson_tail(n, mu, eclipse),
+        )
+
+
+def _regions(of_view: _View, weighed: _Weighed, clock: Clock) -> list[Row]:
+    t = of_view.search.voxels.t
+    frames = [t[found.region.members] for found in of_view.found]
+    spans = of_view.search.grid.frame_edges()[[(each.min(), each.max() + 1) for each in frames]]
+    utc, mjd = utc_text(spans.ravel(), *clock), mjd_utc(spans.ravel(), *clock).tolist()
+    rows = []
+    for i, (found, (start, stop)) in enumerate(zip(of_view.found, spans.tolist(), strict=True)):
+        times = {
+            "t_start_s": start,
+            "t_stop_s": stop,
+            "t_start_utc": utc[2 * i],
+            "t_stop_utc": utc[2 * i + 1],
+            "mjd_start": mjd[2 * i] if utc[2 * i] else None,
+            "mjd_stop": mjd[2 * i + 1] if utc[2 * i + 1] else None,
+        }
+        rows.append(_region(of_view, found, weighed) | times)
+    return rows
+
+
+def _region(of_view: _View, found: Found, weighed: _Weighed) -> Row:
+    view, search = of_view.view, of_view.search
+    region, place, detector = found.region, found.place, found.detector
+    members = region.members
+    n, mu = search.voxels.n[members], search.voxels.mu[members]
+    log10_b = weighed.log10_b[members]
+    best = int(np.argmax(log10_b))
+    n_eclipse = int(np.count_nonzero(search.voxels.eclipse[members]))
+    n_peak = len(members) - n_eclipse
+    return {
+        "det_id": of_view.det_id(region.label),
+        "obsid": of_view.obsid,
+        "subset": of_view.subset,
+        "dt_s": view.dt_s,
+        "band_lo_kev": view.lo_kev,
+        "band_hi_kev": view.hi_kev,
+        "label": region.label,
+        "ra_deg": place.ra_deg,
+        "dec_deg": place.dec_deg,
+        "pos_err_arcsec": place.error_arcsec,
+        "ra_cells_deg": found.cells.ra_deg,
+        "dec_cells_deg": found.cells.dec_deg,
+        "x_sky": place.x_px,
+        "y_sky": place.y_px,
+        "bbox_x0": region.box.x0,
+        "bbox_x1": region.box.x1,
+        "bbox_y0": region.box.y0,
+        "bbox_y1": region.box.y1,
+        "cell_arcsec": search.grid.cell_arcsec,
+        "area_cells": region.area,
+        "kind": "both" if n_peak and n_eclipse else "peak" if n_peak else "eclipse",
+        "n_peak": n_peak,
+        "n_eclipse": n_eclipse,
+        **{f"n_{camera}": int(count) for camera, count in zip(CAMERAS, found.by_camera, strict=True)},
+        "n_pixels": detector.n_pixels,
+        "n_ccds": detector.n_ccds,
+        "n_readouts": detector.n_readouts,
+        "share_pixel": detector.share_pixel,
+        "share_readout": detector.share_readout,
+        "edge_px": detector.edge_px,
+        **{f"live_{camera}": detector.live.get(camera) for camera in CAMERAS},
+        "n_max": int(n[best]),
+        "mu_at_max": float(mu[best]),
+        "log10_b_max": float(log10_b[best]),
+        "sigma_max": float(weighed.sigma[members[best]]),
+        "p_min": float(weighed.p[members].min()),
+        "log10_p_min": float(weighed.log10_p[members].min()),
+        "counts_total": found.counts,
+        "parent": None if found.parent is None else of_view.det_id(found.parent),
+    }
+
+
+def _voxels(of_view: _View, weighed: _Weighed) -> pa.Table:
+    voxels, grid = of_view.search.voxels, of_view.search.grid
+    sizes = [len(found.region.members) for found in of_view.found]
+    members = np.concatenate([found.region.members for found in of_view.found])
+    t = voxels.t[members]
+    columns: Mapping[str, Any] = {
+        "det_id": np.repeat(np.array(of_view.det_ids(), object), sizes),
+        "obsid": [of_view.obsid] * len(members),
+        "x": voxels.x[members] + np.int32(grid.box.x0),
+        "y": voxels.y[members] + np.int32(grid.box.y0),
+        "t_index": t,
+        "t_start_s": grid.frame_edges()[t],
+        "n": voxels.n[members],
+        "mu": voxels.mu[members],
+        "kind": np.where(voxels.eclipse[members], "eclipse", "peak").tolist(),
+        "p": weighed.p[members],
+    }
+    return pa.table(columns, VOXELS)
+
+
+def _curves(of_view: _View) -> pa.Table:
+    curves = [found.curve for found in of_view.found]
+    joined = {
+        name: np.concatenate([getattr(curve, name) for curve in curves])
+        for name in ("time_s", "n", "mu", "live", "bad", "rejected")
+    }
+    samples: Mapping[str, pa.Array] = {
+        "time_s": pa.array(joined["time_s"]),
+        "n": pa.array(joined["n"].astype(np.int32)),
+        "mu": pa.array(joined["mu"], mask=joined["mu"] <= 0),
+        "live": pa.array(joined["live"].astype(np.float32)),
+        "bad": pa.array(joined["bad"]),
+        "rejected": pa.array(joined["rejected"]),
+    }
+    ends = pa.array(np.cumsum([0, *(curve.n.size for curve in curves)]), pa.int32())
+    columns: Mapping[str, Any] = {
+        "det_id": of_view.det_ids(),
+        "obsid": [of_view.obsid] * len(curves),
+        "dt_s": [of_view.view.dt_s] * len(curves),
+        **{name: pa.ListArray.from_arrays(ends, values) for name, values in samples.items()},
+    }
+    return pa.table([columns[name] for name in LIGHTCURVES.names], LIGHTCURVES)

@@ -1,0 +1,345 @@
+"""What to expect where nothing happens: background templates and constant sources.
+
+Every step is defined for any number of counts, down to none: means are local and have a floor, what counts as
+bright is what Poisson statistics do not allow, and what little time cannot know it takes from the rest of the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaincinv
+
+from xscan.backends import Counts
+from xscan.config import Rules
+from xscan.grid import Grid
+from xscan.model import Expectation, Frames, Sources, Voxels
+from xscan.search import exod2
+from xscan.search.smoothing import Surroundings, smooth
+from xscan.sky import PLANE_PIXELS, TangentPlane
+
+__all__ = ["constant_sources", "expectation", "on_detector", "source_disks", "source_mask", "without_flagged"]
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+LIKELIHOOD_MIN = 8.0
+POINT_RADII_ARCSEC = ((0.1, 20.0), (1.0, 40.0), (np.inf, 80.0))  # up to this rate (ct/s): this radius
+BRIGHT_FACTOR = 3.0  # a cell is bright above this many times its surroundings,
+BRIGHT_P = 1e-4  # and where these would give its counts so rarely: by chance one cell of a field
+BRIGHT_COUNTS = 40  # from here on the factor alone decides: three times the expectation is always rarer than that
+MASK_ROUNDS = 10
+OWN_COUNTS = 0.5  # what the surroundings weigh in a cell's template, counts
+SHRINK_COUNTS = (
+    10.0  # counts a cell at which the rarer kind of frames knows its template as well as the other kind does
+)
+
+
+def expectation(
+    images: NDArray[np.int64], counts: Counts, frames: Frames, disks: Bools, rules: Rules
+) -> tuple[Expectation, Bools]:
+    """Build the expectation of every voxel from the counts themselves.
+
+    Parameters
+    ----------
+    images : int64 array, shape (2, ny, nx)
+        Counts of the good and of the bad frames, from ``counts.images(frames.kind())``.
+    counts : Counts
+        The binned events of one view.
+    frames : Frames
+    disks : bool array, shape (ny, nx)
+        Cells covered by listed sources (:func:`source_disks`).
+    rules : Rules
+
+    Returns
+    -------
+    expected : Expectation
+    mask : bool array, shape (ny, nx)
+        The source mask: listed sources and bright cells.
+
+    Notes
+    -----
+    Khan et al. (2025): the image of the good (bad) frames, its masked cells filled, divided by the
+    counts outside the mask and smoothed, is the template of the good (bad) frames; it is scaled by
+    each frame's counts outside the mask. What the image has above the template inside the mask is a
+    constant source.
+
+    Ours differs where counts are few. Masked cells are filled with the mean of their surroundings. A
+    template's cell is the mean of a Gamma distribution whose prior is that mean with a weight of half a
+    count. The template of the rarer kind of frames, by live time, is ``w`` of its own and ``1 - w`` of the
+    other kind's, ``w = m / (m + 10)`` for ``m`` counts expected in the cell: it is its own where
+    there is much of that time. A frame's rate is at least the mean of the same kind of distribution, its
+    prior the mean rate of its kind with a weight of one count. A constant source has one strength in all
+    frames (:func:`constant_sources`).
+    """
+    if not rules.local_background:
+        return exod2.expectation(images, counts, frames, disks, rules)
+    both = images.sum(axis=0)
+    detector = on_detector(both)
+    mask, around = _masked(both, disks, detector)
+    kept = ~frames.rejected
+    counted = (counts.rate(np.ones_like(mask)) > 0) & kept
+    kind = frames.bad.astype(np.uint8)
+    live = np.where(counted, frames.live, 0.0)
+    rate = np.where(counted, counts.rate(~mask), 0).astype(np.float64)
+    seconds = np.array([live[kind == k].sum() for k in (0, 1)])
+    outside = np.array([rate[kind == k].sum() for k in (0, 1)])
+    if outside.any():
+        made = np.stack([_template(image, mask, detector, around) for image in images])
+        template = _shrunk(made, outside, seconds, mask)
+    else:  # every count lies in the mask: the background has no rate, whatever its template
+        template = np.stack([detector, detector]).astype(np.float64)
+    for k in (0, 1):
+        if seconds[k] > 0:
+            chosen = (kind == k) & counted
+            rate[chosen] = _at_least_usual(rate[chosen], live[chosen] * outside[k] / seconds[k])
+    expected = Expectation(template, np.zeros_like(template), rate, live, kind)
+    return replace(expected, source=constant_sources(expected, images, mask)), mask
+
+
+def source_mask(image: NDArray[np.integer], disks: Bools) -> Bools:
+    """Return the cells that hold sources: listed ones, and those far brighter than their surroundings.
+
+    Parameters
+    ----------
+    image : int array, shape (ny, nx)
+        Counts of all frames, good and bad.
+    disks : bool array, shape (ny, nx)
+
+    Notes
+    -----
+    A cell is bright where it has more than three times the mean of the unmasked cells around it, and
+    more than Poisson statistics allow there (p = 1e-4). The search for them starts from cells that are
+    bright against the 75th percentile of the occupied ones, and goes on until no other is found.
+    """
+    return _masked(image, disks, on_detector(image))[0]
+
+
+def _masked(image: NDArray[np.integer], disks: Bools, detector: Bools) -> tuple[Bools, Surroundings]:
+    """Return the source mask, and the cells of the detector outside it."""
+    elsewhere = image[(image > 0) & ~disks]
+    if elsewhere.size == 0:
+        return disks, Surroundings(detector & ~disks)
+    mask: Bools = disks | _bright(image, _third_quartile(elsewhere))
+    for _ in range(MASK_ROUNDS):
+        around = Surroundings(detector & ~mask)
+        grown = mask | _bright(image, around.mean(image))
+        if np.array_equal(grown, mask):
+            return mask, around
+        mask = grown
+    return mask, Surroundings(detector & ~mask)
+
+
+def _third_quartile(counts: NDArray[np.integer]) -> float:
+    """Return the 75th percentile, as NumPy does but without sorting."""
+    below = np.cumsum(np.bincount(counts))
+    place, rest = divmod(3 * (counts.size - 1), 4)
+    low, high = np.searchsorted(below, [place, min(place + 1, counts.size - 1)], side="right").tolist()
+    return float(low + (high - low) * rest / 4)
+
+
+def _bright(image: NDArray[np.integer], around: Floats | float) -> Bools:
+    return (image > BRIGHT_FACTOR * around) & (around < _most_around()[np.minimum(image, BRIGHT_COUNTS)])
+
+
+@lru_cache(maxsize=1)
+def _most_around() -> Floats:
+    """Return for each number of counts the largest mean for which P(so many or more) is below BRIGHT_P."""
+    limits: Floats = gammaincinv(np.maximum(np.arange(BRIGHT_COUNTS + 1), 1), BRIGHT_P)
+    limits[0], limits[-1] = 0.0, np.inf
+    limits.setflags(write=False)
+    return limits
+
+
+def on_detector(image: NDArray[np.integer]) -> Bools:
+    """Return the cells that see the sky: those with a count, and their neighbours."""
+    seen = np.pad(image > 0, 1)
+    rows = seen[:-2] | seen[1:-1] | seen[2:]
+    return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])
+
+
+def _template(image: NDArray[np.integer], mask: Bools, detector: Bools, around: Surroundings) -> Floats:
+    """Return the background of a kind of frames in counts of its image, shape (ny, nx); 0 off the detector."""
+    if not image.any():
+        return np.zeros(image.shape)
+    mean = around.mean(image)
+    own = smooth(np.where(mask, mean, image))
+    return np.where(detector, mean * (own + OWN_COUNTS) / (mean + OWN_COUNTS), 0.0)
+
+
+def _shrunk(background: Floats, outside: Floats, seconds: Floats, mask: Bools) -> Floats:
+    """Return the templates per count outside the mask; that of the rarer kind of frames is shrunk to the other.
+
+    Parameters
+    ----------
+    background : float64 array, shape (2, ny, nx)
+        From :func:`_template`.
+    outside, seconds : float64 array, shape (2,)
+        Counts outside the mask, and live frames, of each kind.
+    mask : bool array, shape (ny, nx)
+    """
+    main = int(np.argmax(np.where(outside > 0, seconds, -1.0)))
+    template = np.zeros_like(background)
+    template[main] = _normalised(background[main], mask)
+    known = template[main] * outside[1 - main]
+    if outside[1 - main] > 0:
+        own = _normalised(background[1 - main], mask)
+        template[1 - main] = (known * own + SHRINK_COUNTS * template[main]) / (known + SHRINK_COUNTS)
+        template[1 - main] = _normalised(template[1 - main], mask)
+    else:
+        template[1 - main] = template[main]
+    return template
+
+
+def _normalised(background: Floats, mask: Bools) -> Floats:
+    total = float(background[~mask].sum())
+    return background / total if total > 0 else background
+
+
+def _at_least_usual(rate: Floats, usual: Floats) -> Floats:
+    """Return the rates, raised where they lie so low by chance alone."""
+    return np.maximum(rate, usual * (rate + 1) / (usual + 1))
+
+
+def constant_sources(expected: Expectation, images: NDArray[np.int64], mask: Bools) -> Floats:
+    """Fit the strength of the constant source in each masked cell: one for good and bad frames together.
+
+    Parameters
+    ----------
+    expected : Expectation
+        Its ``source`` does not count.
+    images : int64 array, shape (2, ny, nx)
+        Counts of the good and of the bad frames.
+    mask : bool array, shape (ny, nx)
+
+    Returns
+    -------
+    float64 array, shape (2, ny, nx)
+        Counts per full frame, the same in both kinds.
+
+    Notes
+    -----
+    The strength s with the largest Poisson likelihood, given the background b_k and the live time l_k of both
+    kinds: ``sum n_k l_k / (b_k + s l_k) = sum l_k``, a quadratic equation; 0 where it has no positive root.
+    """
+    y, x = np.nonzero(mask)
+    strength = np.zeros(mask.shape)
+    strength[y, x] = _one_strength(*_known(expected, images, y, x))
+    return np.stack([strength, strength])
+
+
+def _known(
+    expected: Expectation, images: NDArray[np.int64], y: NDArray[np.intp], x: NDArray[np.intp]
+) -> tuple[Floats, Floats, Floats]:
+    """Return counts, background counts and live time of cells in good and in bad frames, shape (2, m) each."""
+    n = images[:, y, x].astype(np.float64)
+    background, live = np.empty_like(n), np.empty_like(n)
+    for k in (0, 1):
+        chosen = expected.kind == k
+        background[k] = expected.template[k, y, x] * expected.rate[chosen].sum()
+        live[k] = expected.live[chosen].sum()
+    return n, background, live
+
+
+def _one_strength(n: Floats, background: Floats, live: Floats) -> Floats:
+    """Solve for the strength that :func:`constant_sources` describes; arguments of shape (2, m)."""
+    (n1, n2), (b1, b2), (l1, l2) = n, background, live
+    total = l1 + l2
+    a = total * l1 * l2
+    b = total * (b1 * l2 + b2 * l1) - l1 * l2 * (n1 + n2)
+    c = total * b1 * b2 - n1 * l1 * b2 - n2 * l2 * b1
+    root = np.sqrt(np.maximum(b * b - 4 * a * c, 0.0))
+    alone = (n1 + n2 - np.where(l1 > 0, b1, b2)) / np.where(total > 0, total, 1.0)  # one kind of frames only
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # the larger root, in the form that does not cancel
+        both = np.where(b > 0, -2 * c / (b + root), (root - b) / (2 * a))
+    strength = np.where((l1 > 0) & (l2 > 0), both, np.where(total > 0, alone, 0.0))
+    return np.maximum(np.nan_to_num(strength), 0.0)
+
+
+def without_flagged(expected: Expectation, images: NDArray[np.int64], mask: Bools, voxels: Voxels) -> Expectation:
+    """Fit the constant sources again without the voxels that were flagged, so that no event hides itself.
+
+    What a source sends for most of the time is what it sends constantly: its flagged voxels are left out
+    if at least half of the live time is left, else only those of the rarer kind, peaks or eclipses. A bright
+    burst would otherwise make an eclipse of all other time.
+
+    Parameters
+    ----------
+    expected : Expectation
+        Its sources are those of :func:`constant_sources`, with all voxels.
+    images : int64 array, shape (2, ny, nx)
+    mask : bool array, shape (ny, nx)
+    voxels : Voxels
+
+    Returns
+    -------
+    Expectation
+        ``expected`` itself where no masked cell was flagged.
+    """
+    inside = np.flatnonzero(mask[voxels.y, voxels.x])
+    if inside.size == 0:
+        return expected
+    y, x, t, eclipse = (getattr(voxels, name)[inside] for name in ("y", "x", "t", "eclipse"))
+    cells, cell = np.unique(y * np.int64(mask.shape[1]) + x, return_inverse=True)
+    live_s = expected.live[t]
+    peaks, eclipses = (np.bincount(cell, np.where(eclipse == kind, live_s, 0.0), cells.size) for kind in (False, True))
+    enough = peaks + eclipses <= expected.live.sum() / 2
+    left_out = enough[cell] | (eclipse != (peaks < eclipses)[cell])
+    y, x, t, cell = y[left_out], x[left_out], t[left_out], cell[left_out]
+    cell_y, cell_x = np.divmod(cells, mask.shape[1])
+    known = n, background, live = _known(expected, images, cell_y, cell_x)
+    kind = expected.kind[t]
+    np.subtract.at(n, (kind, cell), voxels.n[inside[left_out]])
+    np.subtract.at(background, (kind, cell), expected.template[kind, y, x] * expected.rate[t])
+    np.subtract.at(live, (kind, cell), expected.live[t])
+    source = expected.source.copy()
+    source[:, cell_y, cell_x] = _one_strength(*(np.maximum(values, 0) for values in known))
+    return replace(expected, source=source)
+
+
+def source_disks(sources: Sources | None, plane: TangentPlane, grid: Grid, rules: Rules) -> Bools:
+    """Mark the cells whose centres lie within a listed source, shape (ny, nx).
+
+    Sources with a detection likelihood above 8; radius by count rate for point sources, the
+    extent itself for extended ones.
+    """
+    ny, nx, _ = grid.shape
+    mask = np.zeros((ny, nx), bool)
+    if sources is None:
+        return mask
+    listed = sources.likelihood > LIKELIHOOD_MIN
+    x_px, y_px = plane.from_icrs(sources.ra_deg[listed], sources.dec_deg[listed])
+    rate, extent = sources.rate[listed], sources.extent_arcsec[listed]
+    steps, radii = zip(*POINT_RADII_ARCSEC, strict=True)
+    point_radius = np.array(radii)[np.searchsorted(steps, rate)]
+    radius_arcsec = np.where(extent > 0, extent, point_radius)
+    if rules.sky_source_mask:
+        x = (x_px + 0.5) * grid.n_cells / PLANE_PIXELS - 0.5 - grid.box.x0
+        y = (y_px + 0.5) * grid.n_cells / PLANE_PIXELS - 0.5 - grid.box.y0
+        radius = radius_arcsec / grid.cell_arcsec
+        inside = np.isfinite(x) & np.isfinite(y)
+    else:
+        x, y, radius = _exod2_places(x_px, y_px, radius_arcsec, grid)
+        inside = np.isfinite(x) & np.isfinite(y) & (x >= 0) & (y >= 0)
+    column, row = np.arange(nx), np.arange(ny)[:, None]
+    for xc, yc, r in zip(x[inside], y[inside], radius[inside], strict=True):
+        distance2 = (column - xc) ** 2 + (row - yc) ** 2
+        mask |= distance2 <= r**2 if rules.sky_source_mask else distance2 < r**2
+    if not rules.sky_source_mask:
+        mask[[0, -1], :] = False
+        mask[:, [0, -1]] = False
+    return mask
+
+
+def _exod2_places(x_px: Floats, y_px: Floats, radius_arcsec: Floats, grid: Grid) -> tuple[Floats, Floats, Floats]:
+    """EXOD2: places on an image of 80 x 80 pixels, counted from 0, against left edges of cells."""
+    side = PLANE_PIXELS / grid.n_cells
+    # pixel p of the plane (from 1, reference CRPIX) is pixel (p - CRPIX) / 80 + CRPIX / 80 of the image
+    x, y = (p / 80 - 1 for p in (x_px, y_px))
+    x = (80 * x - grid.box.x0 * side) / side
+    y = (80 * y - grid.box.y0 * side) / side
+    return x, y, radius_arcsec / 20.0

@@ -1,0 +1,264 @@
+"""Where on the detector a region's photons fell, and in which read-outs: what tells an instrument from the sky."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.backends import Backend
+from xscan.config import Rules
+from xscan.grid import Grid
+from xscan.model import CAMERAS, EventList, Photons, PixelMask, Voxels
+from xscan.search.frames import LiveTime
+from xscan.search.regions import Region
+from xscan.search.subsets import Subset
+
+__all__ = ["Detector", "DetectorFacts"]
+
+MOS_FRAME_S = 2.6
+PN_FRAME_S = {"PrimeFullWindow": 0.0734, "PrimeFullWindowExtended": 0.1991, "PrimeLargeWindow": 0.0477}
+"""Time between two read-outs (XMM-Newton Users' Handbook, table of EPIC's science modes).
+
+Of MOS in a window mode these are the outer CCDs, the only ones that are searched."""
+
+READOUT_ROW = 1.5
+"""Rows of EXPOSUnn that last longer than so many frame times on the average are no single read-outs."""
+
+PIXELS = {"pn": (64, 200), "m1": (600, 600), "m2": (600, 600)}
+"""RAWX and RAWY of a CCD run from 1 to these."""
+
+_CAMERA, _PIXEL = 2, 24  # bits of a camera's and of a raw pixel's number
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorFacts:
+    """What the detector says of a region; about photons it is None where no voxel has too many counts.
+
+    The photons are those of the voxels with too many counts, in the view's band.
+
+    Attributes
+    ----------
+    n_pixels, n_ccds : int or None
+        Distinct raw pixels and CCDs of all cameras.
+    n_readouts : int or None
+        Distinct read-outs; those of all CCDs of a camera at one moment are one.
+    share_pixel, share_readout : float or None
+        Largest part of the photons in one raw pixel, and in one read-out of one camera.
+    edge_px : float or None
+        Distance of the median raw position to the edge of the CCD, pixels; of the CCD with most photons.
+    live : dict of str to float
+        By camera: live fraction of the CCD on which the region lies, averaged over the flagged frames; 0 if
+        that camera never saw a photon there.
+    """
+
+    n_pixels: int | None
+    n_ccds: int | None
+    n_readouts: int | None
+    share_pixel: float | None
+    share_readout: float | None
+    edge_px: float | None
+    live: dict[str, float]
+
+
+class Detector:
+    """The detector of a subset: its read-outs and the live time of its CCDs."""
+
+    def __init__(self, subset: Subset, live: LiveTime, rules: Rules, backend: Backend) -> None:
+        self._subset, self._live, self._rules, self._backend = subset, live, rules, backend
+        self._readouts: dict[tuple[int, int], Floats] = {}  # when each began, by camera and CCD
+
+    def facts(
+        self, regions: Sequence[Region], voxels: Voxels, photons: Photons, pi_range: tuple[int, int], grid: Grid
+    ) -> list[DetectorFacts]:
+        """Gather what the detector says of each region of a view.
+
+        Parameters
+        ----------
+        regions : sequence of Region
+            All of the view.
+        voxels : Voxels
+            All flagged voxels of the view.
+        photons : Photons
+        pi_range : (int, int)
+            The view's band, eV, the second exclusive.
+        grid : Grid
+        """
+        cell = voxels.y.astype(np.int64) * grid.box.nx + voxels.x
+        region_of = np.empty(len(voxels), np.int64)
+        for number, region in enumerate(regions):
+            region_of[region.members] = number
+        live = self._live_fractions(region_of, cell, voxels.t.astype(np.int64), photons, grid)
+        peak = np.flatnonzero(~voxels.eclipse)
+        cells, index, place = _photons_of(cell[peak], photons, grid)
+        frame, pi = photons.tick[index] // grid.dt_ms, photons.pi[index]
+        inside = (frame >= 0) & (frame < grid.nt) & (pi >= pi_range[0]) & (pi < pi_range[1])
+        index, key = index[inside], cells[place[inside]] * grid.nt + frame[inside]
+        flagged = cell[peak] * grid.nt + voxels.t[peak]
+        voxel = np.minimum(np.searchsorted(flagged, key), flagged.size - 1)
+        mine = flagged[voxel] == key
+        return self._of_photons(region_of[peak[voxel[mine]]], photons, index[mine], grid, live)
+
+    def _of_photons(
+        self, region: Ints, photons: Photons, index: Ints, grid: Grid, live: list[dict[str, float]]
+    ) -> list[DetectorFacts]:
+        """Put together what is said of each region; ``region`` is the number of that in which a photon lies."""
+        camera, pixel = photons.camera[index].astype(np.int64), photons.pixel[index].astype(np.int64)
+        pixels, in_pixel = np.unique((region << _CAMERA | camera) << _PIXEL | pixel, return_counts=True)
+        ccds, in_ccd = np.unique((region << _CAMERA | camera) << _PIXEL | _ccd(pixel), return_counts=True)
+        readouts, in_readout = self._in_readouts(region, camera, photons, index, grid)
+        whole = _CAMERA + _PIXEL
+        n_pixels, n_ccds, n_readouts, n = (
+            np.bincount(of, minlength=len(live)).tolist() for of in (pixels >> whole, ccds >> whole, readouts, region)
+        )
+        most_pixel, most_readout = np.zeros(len(live), np.int64), np.zeros(len(live), np.int64)
+        np.maximum.at(most_pixel, pixels >> whole, in_pixel)
+        np.maximum.at(most_readout, readouts, in_readout)
+        order = np.argsort(region, kind="stable")
+        facts, at, at_ccd = [], 0, 0
+        for number, fractions in enumerate(live):
+            if n[number] == 0:
+                facts.append(DetectorFacts(None, None, None, None, None, None, fractions))
+                continue
+            own, at = order[at : at + n[number]], at + n[number]
+            most = int(ccds[at_ccd + int(np.argmax(in_ccd[at_ccd : at_ccd + n_ccds[number]]))])
+            at_ccd += n_ccds[number]
+            of_most = (camera[own] == most >> _PIXEL & 3) & (_ccd(pixel[own]) == most & 15)
+            facts.append(
+                DetectorFacts(
+                    n_pixels[number],
+                    n_ccds[number],
+                    n_readouts[number],
+                    float(most_pixel[number] / n[number]),
+                    float(most_readout[number] / n[number]),
+                    _to_edge(CAMERAS[most >> _PIXEL & 3], pixel[own][of_most]),
+                    fractions,
+                )
+            )
+        return facts
+
+    def _in_readouts(self, region: Ints, camera: Ints, photons: Photons, index: Ints, grid: Grid) -> tuple[Ints, Ints]:
+        """Count the photons of each region in each read-out of each camera; return the regions, and the counts."""
+        time = grid.t0 + (photons.tick[index] + 0.5) / 1000
+        ccd = _ccd(photons.pixel[index].astype(np.int64))
+        frame_s = {number: self._frame_s(number) for number in np.unique(camera).tolist()}
+        known, begun = np.ones(time.size, bool), time.copy()
+        for number in np.unique(camera << 4 | ccd).tolist():
+            mine, starts = (camera << 4 | ccd) == number, self._readout_starts(number >> 4, number & 15)
+            if starts.size:
+                length_s = frame_s[number >> 4]
+                last = starts[np.maximum(np.searchsorted(starts, time[mine], side="right") - 1, 0)]
+                begun[mine] = last + np.floor((time[mine] - last) / length_s) * length_s
+            else:
+                known[mine] = False
+        # without tables for all its CCDs: photons within a frame time may be of one read-out
+        group = region << _CAMERA | camera
+        unknown = np.isin(group, group[~known])
+        time = np.where(unknown, time, begun)
+        order = np.lexsort((time, group))
+        regions: list[int] = []
+        counts: list[int] = []
+        last_group, since = -1, -np.inf
+        for one, moment, whole in zip(
+            group[order].tolist(), time[order].tolist(), unknown[order].tolist(), strict=True
+        ):
+            # the CCDs of one read-out differ by hundredths of a second
+            reach = frame_s[one & 3] if whole else frame_s[one & 3] / 2
+            if one != last_group or moment - since >= reach:
+                regions.append(one >> _CAMERA)
+                counts.append(0)
+                last_group, since = one, moment
+            counts[-1] += 1
+        return np.array(regions, np.int64), np.array(counts, np.int64)
+
+    def _lists(self, camera: int) -> list[EventList]:
+        return [events for events in self._subset.lists if events.camera == CAMERAS[camera]]
+
+    def _frame_s(self, camera: int) -> float:
+        """Give the time between two read-outs of a camera, s."""
+        submode = self._lists(camera)[0].info.submode
+        return PN_FRAME_S.get(submode, PN_FRAME_S["PrimeFullWindow"]) if CAMERAS[camera] == "pn" else MOS_FRAME_S
+
+    def _readout_starts(self, camera: int, ccd: int) -> Floats:
+        """Give when each read-out of a CCD began, as far as EXPOSUnn says; none if its rows are no read-outs."""
+        if (camera, ccd) not in self._readouts:
+            found = [np.empty(0)]
+            for events in self._lists(camera):
+                good = events.good_time.get(ccd)
+                if good is not None and good.exposures is not None:
+                    start, stop = good.exposures[0, 0::2], good.exposures[0, 1::2]
+                    if (stop - start).mean() < READOUT_ROW * self._frame_s(camera):
+                        found.append(start)
+            self._readouts[camera, ccd] = np.sort(np.concatenate(found))
+        return self._readouts[camera, ccd]
+
+    def _live_fractions(
+        self, region: Ints, cell: Ints, frame: Ints, photons: Photons, grid: Grid
+    ) -> list[dict[str, float]]:
+        """Return each camera's live fraction in each region's frames, on the CCD that saw most photons of its cells.
+
+        ``region``, ``cell`` and ``frame`` are those of each voxel.
+        """
+        cells, index, place = _photons_of(cell, photons, grid)
+        n_regions, n_cells, n_cameras, n_ccds = int(region.max()) + 1, cells.size, len(CAMERAS), 16
+        # few and narrow passes: these may be all photons of a bright source
+        place *= n_cameras * n_ccds
+        place += photons.camera[index] * np.uint8(n_ccds)
+        place += photons.pixel[index] // np.uint32(PixelMask.SIZE**2)
+        seen = np.bincount(place, minlength=n_cells * n_cameras * n_ccds).reshape(n_cells, n_cameras, n_ccds)
+        of, its_cell = np.divmod(np.unique(region * n_cells + np.searchsorted(cells, cell)), n_cells)
+        by_ccd = np.zeros((n_regions, n_cameras, n_ccds), np.int64)
+        np.add.at(by_ccd, of, seen[its_cell])
+        most = by_ccd.argmax(axis=2)
+        frames, number = np.unique(frame, return_inverse=True)
+        of, its_frame = np.divmod(np.unique(region * frames.size + number), frames.size)
+        edges = np.asarray(grid.t0 + np.column_stack([frames, frames + 1]).ravel() * grid.dt_s, np.float64)
+        live: list[dict[str, float]] = [{} for _ in range(n_regions)]
+        for name in dict.fromkeys(events.camera for events in self._subset.lists):
+            camera = CAMERAS.index(name)
+            fraction = np.zeros(of.size)
+            for ccd_number in np.unique(most[:, camera]).tolist():
+                mine = (most[of, camera] == ccd_number) & (by_ccd[of, camera, ccd_number] > 0)
+                if mine.any():
+                    seconds = self._live_seconds(name, ccd_number, edges)[::2]
+                    fraction[mine] = np.minimum(seconds[its_frame[mine]] / grid.dt_s, 1.0)
+            mean = np.bincount(of, fraction) / np.bincount(of)
+            for facts, value in zip(live, mean.tolist(), strict=True):
+                facts[name] = round(value, 6)
+        return live
+
+    def _live_seconds(self, camera: str, ccd: int, edges: Floats) -> Floats:
+        """Give the live time of a CCD between edges, s."""
+        if not self._rules.live_time_rejection:  # no live time is kept
+            return np.diff(edges)
+        seconds = np.zeros(edges.size - 1)
+        for place, events in enumerate(self._subset.lists):
+            if events.camera == camera and (place, ccd) in self._live:
+                seconds += self._backend.live_seconds(edges, self._live[place, ccd].good)
+        return seconds
+
+
+def _photons_of(cell: Ints, photons: Photons, grid: Grid) -> tuple[Ints, Ints, Ints]:
+    """Return the cells that voxels in order lie in, their photons, and in which of these cells each photon is."""
+    cells = cell[np.append(True, np.diff(cell) > 0)] if cell.size else cell
+    y, x = np.divmod(cells, grid.box.nx)
+    return cells, *photons.of_cells(y + grid.box.y0, x + grid.box.x0)
+
+
+def _ccd(pixel: Ints) -> Ints:
+    """Undo :func:`xscan.model.pixel_number`."""
+    return pixel // PixelMask.SIZE**2
+
+
+def _to_edge(camera: str, pixel: Ints) -> float:
+    """Give the distance of the median raw position to the edge of its CCD, pixels."""
+    rawx = pixel // PixelMask.SIZE % PixelMask.SIZE - PixelMask.MARGIN
+    rawy = pixel % PixelMask.SIZE - PixelMask.MARGIN
+    x, y = (float(column[(column.size - 1) // 2] + column[column.size // 2]) / 2 for column in np.sort([rawx, rawy]))
+    columns, rows = PIXELS[camera]
+    return min(x - 1, columns - x, y - 1, rows - y)

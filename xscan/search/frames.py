@@ -1,0 +1,267 @@
+"""Judge every frame: high particle background, not taking data, or fit for the search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import pdtrc
+
+from xscan.backends import Backend
+from xscan.config import Rules
+from xscan.events.gti import Floats, intersect
+from xscan.grid import Grid, ticks_of
+from xscan.model import Frames, GoodTime, Photons
+from xscan.search.subsets import Subset, good_intervals
+from xscan.sky import PLANE_PIXELS
+
+__all__ = ["HighBackground", "LiveCcd", "LiveTime", "bad_intervals", "judge_frames", "live_time"]
+
+BAD_BIN_MS = 100_000
+HARD = (10_001, 12_000)  # eV, the second exclusive
+BAD_RATE_PER_LIST = 0.5  # ct/s of 10-12 keV and list
+SQUARE_PX = 1200  # 1 arcmin
+PLACE_PX = 3600  # 3 arcmin: all but 3 % of a source of 5 arcsec core
+PLACE_SHARE = 0.05  # such a disk's share of the field
+CROWDED_P = 1e-4  # Poisson: of the twenty disks of a field, the brightest is by chance as bright in 1 of 500 bins
+SOME_S = 1e-3  # a CCD that was live for less was not
+LIVE_MIN = (
+    0.5  # a frame is rejected where a CCD was live for less of the best one's time; a CCD with less does not work
+)
+BEST_MIN = 0.1  # a frame is rejected where none was live for so much of it
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCcd:
+    """When a CCD that works was taking data.
+
+    Attributes
+    ----------
+    good : GoodTime
+        Within the time searched, without silences.
+    usual_fraction : float
+        Live fraction of it: 1 but for dead time within its read-out frames.
+    n_faint : int
+        Its events outside bright cells: what it weighs in the live fraction of all cameras.
+    """
+
+    good: GoodTime
+    usual_fraction: float
+    n_faint: int
+
+
+LiveTime = Mapping[tuple[int, int], LiveCcd]
+"""By (place of the list in its subset, CCD): the CCDs that work."""
+HighBackground = tuple[NDArray[np.int64], Bools]
+"""Edges of bins, milliseconds since t0, and whether each is bad, from :func:`bad_intervals`."""
+
+
+def live_time(subset: Subset, backend: Backend) -> LiveTime:
+    """Find when each CCD was taking data: what the list states, less the silences it does not.
+
+    A CCD that was live (read-out frames included) for less than half as long as the best of its
+    camera, or sent nothing, is not working and left out: judged by it, most frames would be rejected.
+    """
+    quiet = backend.silences(subset.lists, subset.t0, subset.t1)
+    live: dict[tuple[int, int], LiveCcd] = {}
+    span = np.array([[subset.t0, subset.t1]])
+    for i, events in enumerate(subset.lists):
+        found = {}
+        for ccd in sorted(ccd for place, ccd in quiet if place == i):
+            good = events.good_time.get(ccd) or GoodTime(good_intervals(events))
+            intervals = intersect(good.intervals, span)
+            intervals = intersect(intervals, _outside(quiet[i, ccd].intervals, span[0]))
+            total = float(backend.live_seconds(span[0], GoodTime(intervals, good.exposures))[0])
+            if total > SOME_S:
+                usual = total / float(np.diff(intervals).sum())
+                found[ccd] = total, LiveCcd(GoodTime(intervals, good.exposures), usual, quiet[i, ccd].n_faint)
+        best = max((total for total, _ in found.values()), default=0.0)
+        live |= {(i, ccd): one for ccd, (total, one) in found.items() if total >= LIVE_MIN * best}
+    return live
+
+
+def _outside(intervals: Floats, span: Floats) -> Floats:
+    edges = np.concatenate([[span[0]], intervals.ravel(), [span[1]]])
+    return edges.reshape(-1, 2)
+
+
+def judge_frames(
+    subset: Subset,
+    high: HighBackground,
+    live: LiveTime,
+    grid: Grid,
+    rules: Rules,
+    backend: Backend,
+) -> tuple[Frames, dict[str, Floats]]:
+    """Judge the frames of one frame length, the same for all bands.
+
+    A frame is rejected where a working CCD was live for less than half as long as the best one: its part of the
+    field would be expected to send what it could not. How long the best one was live does not matter, down to a
+    tenth of the frame: that is the frame's live fraction.
+
+    Parameters
+    ----------
+    subset : Subset
+    high : (int64 array, bool array)
+        From :func:`bad_intervals`.
+    live : LiveTime
+        From :func:`live_time`.
+    grid : Grid
+    rules : Rules
+    backend : Backend
+
+    Returns
+    -------
+    frames : Frames
+    seconds : dict of str to float64 array, shape (nt,)
+        Live seconds of each camera in each frame.
+    """
+    cameras = list(dict.fromkeys(events.camera for events in subset.lists))
+    bad = _bad_frames(high, grid) if rules.shared_bad_time else _bad_frames_exod2(subset, grid)
+    if not rules.live_time_rejection:
+        rejected = _rejected_exod2(subset, grid, bad)
+        seconds = {camera: np.full(grid.nt, grid.dt_s) for camera in cameras}
+        return Frames(bad, rejected, np.ones(grid.nt)), seconds
+
+    rejected = np.zeros(grid.nt, bool)
+    fraction = np.zeros(grid.nt)
+    seconds = {}
+    edges = grid.frame_edges()
+    # without bright cells: a burst in one camera must not decide what its live time weighs
+    n_faint = [sum(ccd.n_faint for (place, _), ccd in live.items() if place == i) for i in range(len(subset.lists))]
+    weights = np.array(n_faint) / sum(n_faint) if any(n_faint) else np.full(len(n_faint), 1 / len(n_faint))
+    part: list[Floats] = []  # of what each CCD is usually live for in a frame
+    for i, events in enumerate(subset.lists):
+        per_ccd = []
+        for (place, _), ccd in live.items():
+            if place == i:
+                per_ccd.append(backend.live_seconds(edges, ccd.good))
+                part.append(per_ccd[-1] / (grid.dt_s * ccd.usual_fraction))
+        mean = np.mean(per_ccd, axis=0) if per_ccd else np.zeros(grid.nt)
+        seconds[events.camera] = seconds.get(events.camera, 0.0) + mean
+        fraction += mean / grid.dt_s * weights[i]
+    if part:
+        best = np.max(part, axis=0)
+        rejected = (best < BEST_MIN) | (np.min(part, axis=0) < LIVE_MIN * best)
+    else:  # no CCD works
+        rejected[:] = True
+    return Frames(bad, rejected, fraction), seconds
+
+
+def bad_intervals(subset: Subset, photons: Photons, backend: Backend) -> HighBackground:
+    """Judge the 10-12 keV curve of a subset on bins of 100 s, the rest added to the last bin.
+
+    A flare of the background is everywhere. Where the counts of a bin crowd in one place, as those of a
+    hard burst do, what lies elsewhere is judged, scaled to the whole field (:func:`_elsewhere`).
+
+    Returns
+    -------
+    edges : int64, shape (m + 1,)
+        Milliseconds since t0.
+    bad : bool, shape (m,)
+        True where the rate exceeds 0.5 ct/s per list.
+    """
+    total = int((subset.t1 - subset.t0) * 1000)
+    counts = backend.band_curve(photons, HARD, BAD_BIN_MS, total)
+    edges = np.append(np.arange(counts.size) * BAD_BIN_MS, total)
+    limit = BAD_RATE_PER_LIST * len(subset.lists) * np.diff(edges) / 1000
+    bad = counts > limit
+    if bad.any():
+        bad[bad] = _elsewhere(photons, edges, bad) > limit[bad]
+    return edges, bad
+
+
+def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Floats:
+    """Return the 10-12 keV counts of some bins without those of the brightest place, scaled to the whole field.
+
+    The place is the disk of 3 arcmin around the brightest spot of the bin. It is only left out where it holds
+    more than its share of the field allows; else a bin keeps its counts.
+    """
+    index = np.flatnonzero(photons.pi - np.uint16(HARD[0]) < HARD[1] - HARD[0])  # lower ones wrap to large numbers
+    index = index[(photons.tick[index] >= 0) & (photons.tick[index] < edges[-1])]
+    bin_of = np.minimum(photons.tick[index] // BAD_BIN_MS, edges.size - 2)  # the last bin has the rest
+    mine = chosen[bin_of]
+    index, number = index[mine], (np.cumsum(chosen) - 1)[bin_of[mine]]
+    n_bins = int(np.count_nonzero(chosen))
+    x, y = (pixel[index].astype(np.int64) for pixel in (photons.x_px, photons.y_px))
+    x_spot, y_spot = _brightest(number, x, y, n_bins)
+    inside = (x - x_spot[number]) ** 2 + (y - y_spot[number]) ** 2 <= PLACE_PX**2
+    n, n_inside = np.bincount(number, minlength=n_bins), np.bincount(number[inside], minlength=n_bins)
+    crowded = pdtrc(n_inside - 1, n * PLACE_SHARE) < CROWDED_P
+    return np.where(crowded, (n - n_inside) / (1 - PLACE_SHARE), n)
+
+
+def _brightest(
+    number: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int64], n_bins: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each bin the sky pixel in the middle of the square of 1 arcmin with most events around it.
+
+    ``number`` is the bin of each event; the first of equals is taken.
+    """
+    side = PLANE_PIXELS // SQUARE_PX + 3  # with a margin, so that every square has neighbours
+    square = (number * side + y // SQUARE_PX + 1) * side + x // SQUARE_PX + 1
+    image = np.bincount(square, minlength=n_bins * side * side).reshape(n_bins, side, side)
+    around = image[:, :-2] + image[:, 1:-1] + image[:, 2:]
+    around = around[:, :, :-2] + around[:, :, 1:-1] + around[:, :, 2:]
+    row, column = np.divmod(around.reshape(n_bins, -1).argmax(axis=1), side - 2)
+    return column * SQUARE_PX + SQUARE_PX // 2, row * SQUARE_PX + SQUARE_PX // 2
+
+
+def _bad_frames(high: HighBackground, grid: Grid) -> Bools:
+    """A frame is bad where it overlaps a bad bin."""
+    edges, bad_bin = high
+    start = np.arange(grid.nt, dtype=np.int64) * grid.dt_ms
+    first = np.searchsorted(edges[1:-1], start, side="right")
+    last = np.searchsorted(edges[1:-1], start + grid.dt_ms, side="left")
+    n_bad = np.concatenate([[0], np.cumsum(bad_bin)])
+    return np.asarray(n_bad[last + 1] > n_bad[first])
+
+
+def _bad_frames_exod2(subset: Subset, grid: Grid) -> Bools:
+    """EXOD2: a curve per view, and runs of bad bins that begin and end a bin early."""
+    bin_s = min(grid.dt_s, 100.0)
+    edges = np.arange(subset.t0, subset.t1, bin_s)
+    times = np.concatenate([e.time[(e.pi > 10_000) & (e.pi < 12_000)] for e in subset.lists])
+    bad = np.zeros(grid.nt, bool)
+    if edges.size < 2:
+        return bad
+    counts, _ = np.histogram(times, edges)
+    over = counts / bin_s > BAD_RATE_PER_LIST * len(subset.lists)
+    change = np.flatnonzero(np.diff(np.concatenate([[0], over.astype(np.int8), [0]])))
+    frame_edges = grid.frame_edges()
+    for first, end in zip(change[0::2], change[1::2], strict=True):
+        last = end - 1
+        if over.all():
+            start, stop = edges[0], edges[-1]
+        else:
+            start = edges[max(first - 1, 0)]
+            stop = edges[-1] if last == over.size - 1 else edges[last]
+        end_frame = max(int(np.searchsorted(frame_edges, stop)) - 1, 0)
+        bad[np.searchsorted(frame_edges, start) : end_frame] = True
+    return bad
+
+
+def _rejected_exod2(subset: Subset, grid: Grid, bad: Bools) -> Bools:
+    """EXOD2: empty MOS frames; pn frames with a silent quadrant, and each frame after one."""
+    rejected = np.zeros(grid.nt, bool)
+    for events in subset.lists:
+        frame = ticks_of(events.time, grid.t0) // grid.dt_ms
+        inside = (frame >= 0) & (frame < grid.nt)
+        if events.camera != "pn":
+            rejected |= np.bincount(frame[inside], minlength=grid.nt) == 0
+            continue
+        ccd_counts = np.zeros((13, grid.nt), np.int64)
+        np.add.at(ccd_counts, (np.minimum(events.ccd[inside], 12), frame[inside]), 1)
+        quadrants = ccd_counts[1:].reshape(4, 3, grid.nt)
+        total, median = quadrants.sum(axis=1), np.median(quadrants, axis=1)
+        high, low = median.max(axis=0), median.min(axis=0)
+        with np.errstate(invalid="ignore"):
+            uneven = (high - low) / (high + low) > 0.5  # 0 / 0 is not
+        silent = (total == 0).any(axis=0) | (bad & uneven)
+        found = (total == 0).all(axis=0) | ((total.max(axis=0) > 10) & silent)
+        rejected |= found | np.roll(found, 1)
+    return rejected

@@ -1,0 +1,361 @@
+"""Search one observation: every subset of its lists, every view of it.
+
+Reads like the method: group the lists, judge time, bin, build the expectation, flag, gather.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.backends import Backend, Counts, Loaded
+from xscan.bayes import thresholds
+from xscan.config import SIGMA_MIN, ScanConfig, View
+from xscan.errors import DataError, Reason
+from xscan.events.gti import Floats, intersect
+from xscan.events.merge import CUT_BY, Gate
+from xscan.grid import Box, Grid, cells_across
+from xscan.model import Expectation, Frames, InputFile, Observation, Photons, Sources, Voxels
+from xscan.pointsource.exposure import CameraMap
+from xscan.search.background import expectation, source_disks, without_flagged
+from xscan.search.detector import Detector, DetectorFacts
+from xscan.search.frames import HighBackground, LiveTime, bad_intervals, judge_frames, live_time
+from xscan.search.lightcurve import LightCurve, light_curve
+from xscan.search.moves import FRAMES_MIN, remark_on_moves
+from xscan.search.position import Place, locate, locate_cells
+from xscan.search.regions import Region, regions
+from xscan.search.subsets import Subset, good_intervals, make_subsets
+from xscan.search.wings import parents
+
+__all__ = ["CameraSeconds", "Found", "Search", "SubsetSearch", "ViewResult", "search_observation"]
+
+
+Bools = NDArray[np.bool_]
+
+SETTLE_ROUNDS = 5
+MANY_FRAMES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSeconds:
+    """How one camera's time was spent in one view, live seconds.
+
+    ``lost`` is good time outside the frames searched: before or after the time the lists have in
+    common, or in the rest that fills no frame.
+    """
+
+    good: float
+    bad: float
+    rejected: float
+    lost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What the search of one view worked with; all of it is small but ``counts``."""
+
+    grid: Grid
+    frames: Frames
+    counts: Counts
+    images: NDArray[np.int64]  # of good and of bad frames
+    disks: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
+    expected: Expectation
+    voxels: Voxels
+    n_events_rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One region with everything that is said about it.
+
+    Attributes
+    ----------
+    region : Region
+    place : Place
+        Fitted to the photons.
+    cells : Place
+        Centroid of the cells.
+    curve : LightCurve
+    by_camera : int array, shape (3,)
+        Counts of pn, MOS1 and MOS2 in the flagged voxels.
+    counts : int
+        Counts of the region's cells in all frames not rejected.
+    detector : DetectorFacts
+    parent : int or None
+        Label of the brighter region in whose wings this one lies.
+    """
+
+    region: Region
+    place: Place
+    cells: Place
+    curve: LightCurve
+    by_camera: NDArray[np.int64]
+    counts: int
+    detector: DetectorFacts
+    parent: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ViewResult:
+    """What one view of a subset gave.
+
+    ``reason`` is None if the view was searched; then ``search`` is there and ``found`` lists its
+    regions, perhaps none. ``remarks`` are sentences on what may be wrong with them.
+    """
+
+    view: View
+    reason: Reason | None = None
+    message: str = ""
+    n_events: int = 0
+    camera_seconds: dict[str, CameraSeconds] = field(default_factory=dict)
+    search: Search | None = None
+    found: tuple[Found, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetSearch:
+    """One subset, and its views as they are searched one after the other."""
+
+    subset: Subset
+    files: tuple[InputFile, ...]
+    views: Iterator[ViewResult]
+
+
+def search_observation(
+    observation: Observation, config: ScanConfig, backend: Backend
+) -> tuple[Iterator[SubsetSearch], list[InputFile]]:
+    """Search an observation.
+
+    Parameters
+    ----------
+    observation : Observation
+    config : ScanConfig
+    backend : Backend
+
+    Returns
+    -------
+    searches : iterator of SubsetSearch
+        To be consumed in order; memory for a view is freed when the next one is asked for.
+    skipped : list of InputFile
+        Lists that are in no subset, each with its reason.
+    """
+    subsets, skipped = make_subsets(observation.lists, config.rules)
+    return (_search_subset(subset, observation, config, backend) for subset in subsets), skipped
+
+
+def _search_subset(subset: Subset, observation: Observation, config: ScanConfig, backend: Backend) -> SubsetSearch:
+    live = live_time(subset, backend) if config.rules.live_time_rejection else {}
+    photons, files = _photons(subset, live, config, backend)
+    high = bad_intervals(subset, photons, backend)
+    box = photons.box if config.rules.one_box else None
+    loaded = backend.load(photons)
+    maps = cache(lambda: _camera_maps(subset, config))
+    detector = Detector(subset, live, config.rules, backend)
+    shared = _Shared(subset, photons, high, live, detector, loaded, observation.sources, box, maps, config, backend)
+    return SubsetSearch(subset, files, _search_views(shared))
+
+
+def _camera_maps(subset: Subset, config: ScanConfig) -> tuple[CameraMap, ...]:
+    """Learn where each camera sees nothing, as far as its events tell."""
+    lists = subset.lists if config.rules.fitted_places else ()
+    return tuple(made for made in map(CameraMap.of, lists) if made is not None)
+
+
+def _photons(
+    subset: Subset, live: LiveTime, config: ScanConfig, backend: Backend
+) -> tuple[Photons, tuple[InputFile, ...]]:
+    """Merge the lists on the integer grid, without events outside good time or of broken CCDs.
+
+    Return the photons, and the files with what was cut.
+    """
+    gates = [Gate.everything() for _ in subset.lists]
+    applied: tuple[str, ...] = CUT_BY[2:]
+    if config.rules.live_time_rejection:
+        working = [[ccd for place, ccd in live if place == i] for i in range(len(subset.lists))]
+        gates = [Gate.of(events.good_time, ccds) for events, ccds in zip(subset.lists, working, strict=True)]
+        applied = CUT_BY
+    n_cells = cells_across(config.cell_arcsec)
+    photons, removed = backend.merge(subset.lists, gates, subset.t0, subset.t1, n_cells)
+    files = []
+    for events, counts in zip(subset.lists, removed.tolist(), strict=True):
+        cuts = {name: n for name, n in zip(CUT_BY, counts, strict=True) if name in applied}
+        files.append(dataclasses.replace(events.info, cuts=events.info.cuts | cuts))
+    return photons, tuple(files)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all views of a subset share."""
+
+    subset: Subset
+    photons: Photons
+    high: HighBackground
+    live: LiveTime
+    detector: Detector
+    loaded: Loaded
+    sources: Sources | None
+    box: Box | None  # None if each view has its own
+    maps: Callable[[], tuple[CameraMap, ...]]  # made when the first region asks for them
+    config: ScanConfig
+    backend: Backend
+    moves: dict[tuple[int, int], str | None] = field(default_factory=dict)  # by band
+
+
+def _search_views(shared: _Shared) -> Iterator[ViewResult]:
+    subset, config = shared.subset, shared.config
+    disks: dict[Box, Bools] = {}  # the same for all views that share a box
+    judged: dict[int, tuple[Frames, dict[str, CameraSeconds]]] = {}
+    for view in config.views:
+        grid = _grid(view, shared)
+        if grid.nt < 1:
+            message = f"one frame of {view.dt_s:g} s is longer than the {subset.t1 - subset.t0:.1f} s in common"
+            yield ViewResult(view, Reason.DT_TOO_LONG, message)
+            continue
+        if view.dt_ms not in judged:  # the same for all bands
+            judged[view.dt_ms] = _judge(grid, shared)
+        if grid.box not in disks:
+            disks[grid.box] = source_disks(shared.sources, subset.lists[0].plane, grid, config.rules)
+        frames, spent = judged[view.dt_ms]
+        try:
+            result = _search_view(view, grid, frames, spent, disks[grid.box], shared)
+        except DataError as error:  # a device without room for this view may have some for the next
+            result = ViewResult(view, error.reason, str(error), camera_seconds=spent)
+        yield result
+
+
+def _search_view(
+    view: View, grid: Grid, frames: Frames, spent: dict[str, CameraSeconds], disks: Bools, shared: _Shared
+) -> ViewResult:
+    rules = shared.config.rules
+    pi_from = view.pi_lo if rules.half_open_band else view.pi_lo + 1
+    counts = shared.loaded.bin(grid, pi_from, view.pi_hi)
+    n_events = counts.n_events()
+    if n_events == 0:
+        return ViewResult(view, Reason.EMPTY_BAND, f"no event in the view {view}", camera_seconds=spent)
+    if frames.rejected.all():
+        message = f"all {grid.nt} frames were rejected: in each of them a CCD was dead or silent, or all were"
+        return ViewResult(view, Reason.NO_LIVE_FRAME, message, n_events, spent)
+    images = counts.images(frames.kind())
+    expected, mask = expectation(images, counts, frames, disks, rules)
+    if not expected.template.any():
+        message = (
+            f"all {mask.size} cells are masked as sources or empty: nothing to build an expectation from; "
+            f"try longer frames or a wider band"
+        )
+        return ViewResult(view, Reason.NO_BACKGROUND, message, n_events, spent)
+    expected, voxels = _flagged(expected, images, mask, counts, shared.config)
+    n_rejected = n_events - int(images.sum())  # whose frames are of no kind
+    search = Search(grid, frames, counts, images, disks, mask, expected, voxels, n_rejected)
+    found = _describe(search, (pi_from, view.pi_hi), shared)
+    remark = _remark(search, found, (pi_from, view.pi_hi), shared)
+    return ViewResult(view, None, "", n_events, spent, search, found, () if remark is None else (remark,))
+
+
+def _flagged(
+    expected: Expectation, images: NDArray[np.int64], mask: Bools, counts: Counts, config: ScanConfig
+) -> tuple[Expectation, Voxels]:
+    """Flag voxels; what stands out is left out of the constant sources first, until these stay as they are.
+
+    What stands out is flagged at a sigma less where there are so many frames that a few of them, left out by
+    chance, do not matter: a slow flare whose frames only just fail to be flagged would hold itself down.
+    """
+    n_max = counts.n_max()
+    limits = thresholds(config.sigma, n_max)
+    if config.rules.local_background:
+        many = np.count_nonzero(expected.live) >= MANY_FRAMES
+        out = thresholds(max(config.sigma - 1, SIGMA_MIN), n_max) if many else limits
+        of_all = expected
+        for _ in range(SETTLE_ROUNDS):
+            again = without_flagged(of_all, images, mask, counts.flag(expected.within(mask), out))
+            if np.array_equal(again.source, expected.source):
+                break
+            expected = again
+    return expected, counts.flag(expected, limits)
+
+
+def _remark(search: Search, found: tuple[Found, ...], pi_range: tuple[int, int], shared: _Shared) -> str | None:
+    """Say whether the field moved, where several regions may come of it; judged once for a band and those within it."""
+    if sum(one.parent is None for one in found) < 2 or search.grid.nt < FRAMES_MIN:
+        return None
+    for (first, end), remark in shared.moves.items():
+        if first <= pi_range[0] and pi_range[1] <= end:
+            return remark
+    shared.moves[pi_range] = remark_on_moves(search.counts, search.expected, search.frames, search.grid)
+    return shared.moves[pi_range]
+
+
+def _grid(view: View, shared: _Shared) -> Grid:
+    subset, photons = shared.subset, shared.photons
+    nt = int((subset.t1 - subset.t0) / view.dt_s)
+    box = shared.box
+    if box is None:
+        inside = (photons.tick >= 0) & (photons.tick <= nt * view.dt_ms)
+        box = _box(photons, inside & (photons.pi > view.pi_lo) & (photons.pi < view.pi_hi))
+    return Grid(subset.t0, view.dt_ms, nt, cells_across(shared.config.cell_arcsec), box)
+
+
+def _box(photons: Photons, chosen: NDArray[np.bool_]) -> Box:
+    y, x = photons.cells()
+    return Box.around(x[chosen], y[chosen]) if chosen.any() else Box(0, 1, 0, 1)
+
+
+def _judge(grid: Grid, shared: _Shared) -> tuple[Frames, dict[str, CameraSeconds]]:
+    subset = shared.subset
+    frames, seconds = judge_frames(subset, shared.high, shared.live, grid, shared.config.rules, shared.backend)
+    spent = {
+        events.camera: _camera_seconds(seconds[events.camera], frames, grid, good_intervals(events))
+        for events in subset.lists
+    }
+    return frames, spent
+
+
+def _camera_seconds(live: Floats, frames: Frames, grid: Grid, good: Floats) -> CameraSeconds:
+    searched = np.array([[grid.t0, grid.t0 + grid.nt * grid.dt_s]])
+    total = float(np.diff(good).sum())
+    kept = ~frames.rejected
+    return CameraSeconds(
+        good=float(live[kept & ~frames.bad].sum()),
+        bad=float(live[kept & frames.bad].sum()),
+        rejected=float(live[frames.rejected].sum()),
+        lost=total - float(np.diff(intersect(good, searched)).sum()),
+    )
+
+
+def _describe(search: Search, pi_range: tuple[int, int], shared: _Shared) -> tuple[Found, ...]:
+    """Gather regions, place them, extract their light curves, and ask where on the detector they were."""
+    grid, counts, voxels, expected, frames = search.grid, search.counts, search.voxels, search.expected, search.frames
+    photons, rules, plane = shared.photons, shared.config.rules, shared.subset.lists[0].plane
+    if len(voxels) == 0:
+        return ()
+    image = search.images.sum(axis=0)
+    by_camera = counts.by_camera(voxels)
+    gathered = regions(voxels, image, photons, pi_range, expected, frames, grid, rules)
+    places = locate(
+        gathered, voxels, photons, pi_range, expected, frames, grid, plane, rules, shared.maps(), shared.backend
+    )  # fmt: skip
+    parent = parents(gathered, places, voxels, by_camera, photons, pi_range, expected, grid)
+    centroids = locate_cells(gathered, grid, plane)
+    facts = shared.detector.facts(gathered, voxels, photons, pi_range, grid)
+    found = []
+    for region, place, centroid, said in zip(gathered, places, centroids, facts, strict=True):
+        cells = np.unique(voxels.y[region.members].astype(np.int64) * grid.box.nx + voxels.x[region.members])
+        found.append(
+            Found(
+                region,
+                place,
+                centroid,
+                light_curve(region.box, counts, expected, frames, grid, rules),
+                by_camera[region.members].sum(axis=0),
+                int(image.ravel()[cells].sum()),
+                said,
+                parent[region.label],
+            )
+        )
+    return tuple(found)

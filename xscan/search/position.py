@@ -1,0 +1,354 @@
+"""Where a transient is: the place that explains its photons best.
+
+A region's cells are 20 arcsec wide; its photons know better. The place of a peak is fitted to the
+events in the region's flagged time: point spread function plus the expectation as background. The
+place of an eclipse is that of the source which is hidden, fitted to the events of all other time.
+A place outside the region and its neighbouring cells is not believed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.backends import Backend
+from xscan.config import Rules
+from xscan.grid import Box, Grid
+from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
+from xscan.pointsource.exposure import PIXEL_ARCSEC, CameraMap, Holes, beyond
+from xscan.pointsource.fit import DENSITY_MIN, PHOTONS_MIN, WIDER, WIDER_SPREAD, Fitted, Points, Spots
+from xscan.pointsource.psf import KING_SLOPE
+from xscan.search.regions import Region
+from xscan.sky import SKY_PIXEL_ARCSEC, TangentPlane
+
+__all__ = ["RADIUS_ARCSEC", "Place", "fit_place", "locate", "locate_cells", "place_source"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.uint8]
+Bounds = tuple[float, float, float, float]
+
+RADIUS_ARCSEC = 45.0
+"""Events this far from the first guess take part."""
+
+FEW_PHOTONS = 4.0
+MISFIT_PHOTONS = 150.0
+HOLE_ERROR = 0.14
+EDGE_ARCSEC = 2.0  # so well is the edge of a CCD known from its events
+HIDDEN_ERROR_ARCSEC = 0.3  # of a bright source: with thousands of photons, profile and neighbours decide
+STARTS = 25
+GRID_ARCSEC = (-16.0, -8.0, 0.0, 8.0, 16.0)
+GUESSED_WITH = 300  # events, and holes: the start need not be exact
+FITTED_WITH = 5000  # events at most: they place a source to a tenth of an arcsec, and more do not say more
+MIDDLES_ARCSEC = 8.0
+RECENTRED_ARCSEC = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place on the sky.
+
+    Attributes
+    ----------
+    x_px, y_px : float
+        Sky pixel of 0.05 arcsec.
+    ra_deg, dec_deg : float
+        deg, ICRS (FK5 with EXOD2's positions).
+    error_arcsec : float
+        1-sigma error along each axis, arcsec, without the error of the attitude.
+    """
+
+    x_px: float
+    y_px: float
+    ra_deg: float
+    dec_deg: float
+    error_arcsec: float
+
+
+def locate_cells(regions: Sequence[Region], grid: Grid, plane: TangentPlane) -> list[Place]:
+    """Return the place of each region's count-weighted centroid of cells.
+
+    Its error is that of rounding to the centre of a cell, which averages out over the region's cells.
+    """
+    x, y = (grid.to_pixel([getattr(region, axis) for region in regions]) for axis in "xy")
+    errors = [grid.cell_arcsec / math.sqrt(12 * region.area) for region in regions]
+    return _places(x.tolist(), y.tolist(), errors, plane)
+
+
+def _places(x: Sequence[float], y: Sequence[float], errors: Sequence[float], plane: TangentPlane) -> list[Place]:
+    ra, dec = plane.to_icrs(x, y)
+    return [Place(*values) for values in zip(x, y, ra.tolist(), dec.tolist(), errors, strict=True)]
+
+
+def locate(
+    regions: Sequence[Region],
+    voxels: Voxels,
+    photons: Photons,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    frames: Frames,
+    grid: Grid,
+    plane: TangentPlane,
+    rules: Rules,
+    maps: Sequence[CameraMap],
+    backend: Backend,
+) -> list[Place]:
+    """Return the place of each region of a view on the sky, fitted to its photons.
+
+    Parameters
+    ----------
+    regions : sequence of Region
+    voxels : Voxels
+        All flagged voxels of the view.
+    photons : Photons
+    pi_range : (int, int)
+        The view's band, eV, the second exclusive.
+    expected : Expectation
+    frames : Frames
+    grid : Grid
+    plane : TangentPlane
+    rules : Rules
+    maps : sequence of CameraMap
+        Where each camera sees nothing; a camera that is not among them is taken to see everything.
+    backend : Backend
+
+    Returns
+    -------
+    list of Place
+        That of the cells where the photons do not say.
+    """
+    if not rules.fitted_places:
+        return [_locate_exod2(region, grid, plane) for region in regions]
+    cells = locate_cells(regions, grid, plane)
+    fits: dict[int, tuple[float, float, float]] = {}
+    for i, (region, cell) in enumerate(zip(regions, cells, strict=True)):
+        guess = ((cell.x_px - plane.crpix) * SKY_PIXEL_ARCSEC, (cell.y_px - plane.crpix) * SKY_PIXEL_ARCSEC)
+        eclipse = bool(voxels.eclipse[region.members].all())
+        spots = _spots(region, eclipse, guess, voxels, photons, pi_range, expected, frames, grid, plane, backend)
+        fit = place_source(spots, guess, _believed(region.box, grid, plane), maps, backend)
+        if fit is not None:
+            fits[i] = (*fit[:2], math.hypot(fit[2], HIDDEN_ERROR_ARCSEC) if eclipse else fit[2])
+    if not fits:
+        return cells
+    x, y, errors = zip(*fits.values(), strict=True)
+    x_px, y_px = ([plane.crpix + value / SKY_PIXEL_ARCSEC for value in values] for values in (x, y))
+    fitted = dict(zip(fits, _places(x_px, y_px, errors, plane), strict=True))
+    return [fitted.get(i, cell) for i, cell in enumerate(cells)]
+
+
+def _believed(box: Box, grid: Grid, plane: TangentPlane) -> Bounds:
+    """Return the bounds of a region's cells and their neighbours, arcsec."""
+    edges = grid.to_pixel([box.x0 - 1.5, box.x1 + 0.5, box.y0 - 1.5, box.y1 + 0.5])
+    x0, x1, y0, y1 = ((edge - plane.crpix) * SKY_PIXEL_ARCSEC for edge in edges.tolist())
+    return x0, x1, y0, y1
+
+
+def _spots(
+    region: Region,
+    eclipse: bool,
+    middle: tuple[float, float],
+    voxels: Voxels,
+    photons: Photons,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    frames: Frames,
+    grid: Grid,
+    plane: TangentPlane,
+    backend: Backend,
+) -> Spots:
+    """Return the events near a region: those of its flagged frames, or, of an eclipse, of all others."""
+    flagged = np.zeros(grid.nt, bool)
+    flagged[voxels.t[region.members]] = True
+    chosen = ~flagged & ~frames.rejected if eclipse else flagged
+    hidden = voxels.y[region.members] * np.int64(grid.box.nx) + voxels.x[region.members] if eclipse else None
+    margin = int(RADIUS_ARCSEC / grid.cell_arcsec) + 1
+    box, whole = region.box, grid.box
+    around = Box(
+        max(box.x0 - margin, whole.x0),
+        min(box.x1 + margin, whole.x1),
+        max(box.y0 - margin, whole.y0),
+        min(box.y1 + margin, whole.y1),
+    )
+    off_axis_arcmin = math.hypot(*middle) / 60  # REF?CRVL is RA_PNT, DEC_PNT in the archive's lists
+    return backend.spots_near(
+        photons, around, pi_range, expected, chosen, grid, plane.crpix, off_axis_arcmin, hidden
+    )  # fmt: skip
+
+
+def place_source(
+    spots: Spots,
+    guess: tuple[float, float],
+    believed: Bounds,
+    maps: Sequence[CameraMap],
+    backend: Backend,
+) -> tuple[float, float, float] | None:
+    """Find the most likely place of a source among events: a start, then :func:`fit_place` on a circle of events.
+
+    Parameters
+    ----------
+    spots : Spots
+    guess : (float, float)
+        arcsec.
+    believed : (float, float, float, float)
+        Smallest and largest x, smallest and largest y of a place that is believed, arcsec.
+    maps : sequence of CameraMap
+    backend : Backend
+
+    Returns
+    -------
+    (x, y, error) or None
+        As :func:`fit_place`; None also for the place of something else nearby.
+    """
+    if len(spots.x) < PHOTONS_MIN:
+        return None
+    middle = _rounded(guess)  # views that find the same source ask for the same holes
+    holes = _holes_around(middle, spots, maps, backend)
+    start = _likeliest(spots, holes, guess, believed, backend)
+    if (start[0] - middle[0]) ** 2 + (start[1] - middle[1]) ** 2 > RECENTRED_ARCSEC**2:
+        middle = _rounded(start)
+        holes = _holes_around(middle, spots, maps, backend)
+    near = spots.within(*middle, RADIUS_ARCSEC).thinned(FITTED_WITH)
+    fit = fit_place(near, holes, start, backend)
+    return fit if fit is not None and _inside(*fit[:2], believed) else None
+
+
+def _rounded(place: tuple[float, float]) -> tuple[float, float]:
+    return MIDDLES_ARCSEC * round(place[0] / MIDDLES_ARCSEC), MIDDLES_ARCSEC * round(place[1] / MIDDLES_ARCSEC)
+
+
+def _inside(x: float, y: float, bounds: Bounds) -> bool:
+    return bounds[0] <= x <= bounds[1] and bounds[2] <= y <= bounds[3]
+
+
+def _holes_around(middle: tuple[float, float], spots: Spots, maps: Sequence[CameraMap], backend: Backend) -> Holes:
+    """Give all places without events of the cameras that sent some: within the circle, and all beyond it."""
+    cameras = np.flatnonzero(np.bincount(spots.camera)).tolist()
+    parts = [beyond(*middle, RADIUS_ARCSEC, number) for number in cameras]
+    parts += [one.holes(*middle, RADIUS_ARCSEC, backend.dark) for one in maps if CAMERAS.index(one.camera) in cameras]
+    return Holes.joined(parts)
+
+
+def _likeliest(
+    spots: Spots, holes: Holes, guess: tuple[float, float], believed: Bounds, backend: Backend
+) -> tuple[float, float]:
+    """Choose the most likely of a guess and, where they are believed, places around it and those of some events."""
+    x0, x1, y0, y1 = believed
+    inside = np.flatnonzero((spots.x >= x0) & (spots.x <= x1) & (spots.y >= y0) & (spots.y <= y1))
+    inside = inside[:: 1 + inside.size // STARTS]
+    around = [(guess[0] + dx, guess[1] + dy) for dx in GRID_ARCSEC for dy in GRID_ARCSEC]
+    around = [place for place in around if _inside(*place, believed)]
+    places = np.concatenate([[guess, *around], np.stack([spots.x[inside], spots.y[inside]], axis=1)])
+    points = Points.of(
+        spots.every(1 + len(spots.x) // GUESSED_WITH), holes.every(1 + len(holes.x) // GUESSED_WITH)
+    )  # fmt: skip
+    strength = np.bincount(spots.camera, minlength=len(CAMERAS)) / 2
+    best = places[backend.likeliest(points, strength, places)]
+    return float(best[0]), float(best[1])
+
+
+def fit_place(
+    spots: Spots, holes: Holes, start: tuple[float, float], backend: Backend
+) -> tuple[float, float, float] | None:
+    """Fit the place of a point source to photons.
+
+    Parameters
+    ----------
+    spots : Spots
+    holes : Holes
+        Where there could be no event, with what lies beyond the events' circle.
+    start : (float, float)
+        A first guess, arcsec.
+    backend : Backend
+
+    Returns
+    -------
+    (x, y, error) or None
+        Place, arcsec, and 1-sigma error along each axis; None if the photons do not say.
+
+    Notes
+    -----
+    The error comes from the curvature of the likelihood at its maximum, averaged with what is expected of
+    so many photons and these holes: a handful may happen to lie close together. Its variance is multiplied by
+    how much more the photons pull the place about than the profile lets them (the sandwich estimator over
+    the curvature), held to 1 by ``MISFIT_PHOTONS`` photons, and by ``1 + FEW_PHOTONS / s``. These
+    were chosen so that offsets over errors of made-up sources are Rayleigh-distributed, whatever their width
+    (scripts/positions, tests/test_position.py).
+    """
+    if len(spots.x) < PHOTONS_MIN:
+        return None
+    points = Points.of(spots, holes)
+    settled = backend.settle(points, start)
+    if settled is None:
+        return None
+    px, py, width, strength = settled
+    error = _error(points, (px, py, width), strength, backend)
+    return None if error is None else (px, py, error)
+
+
+def _error(points: Points, fitted: Fitted, strength: Floats, backend: Backend) -> float | None:
+    """Return the error along each axis from the information on x, y, log width and the log strengths."""
+    sums, width = backend.curvature(points, fitted, strength), fitted[2]
+    observed, expected = sums.observed.copy(), sums.expected.copy()
+    at_place = 2 * KING_SLOPE * (KING_SLOPE - 1) / (KING_SLOPE + 1) / (width * width)
+    whole = at_place * float((strength * sums.at_place / np.maximum(sums.live, DENSITY_MIN)).sum())
+    expected[0, 0] += whole
+    expected[1, 1] += whole
+    expected[2, 2] += 4 * (KING_SLOPE - 1) / (KING_SLOPE + 1) * float(strength.sum())
+    present = np.flatnonzero(sums.live > DENSITY_MIN)
+    prior = (width / WIDER + WIDER / width) / 2 / WIDER_SPREAD**2
+    both = ((observed, sums.cross, sums.own), (expected, sums.in_holes, strength - sums.missed))
+    for information, cross, of_strength in both:
+        information[2, 2] += prior
+        for camera in present.tolist():
+            information -= cross[:, camera, None] * cross[:, camera] / of_strength[camera]
+    told, due = _variances(observed), _variances(expected)
+    if told is None or due is None:
+        return None
+    # each event's pull on the place, free of what strength and width take up
+    freed = np.zeros_like(sums.cross)
+    freed[:, present] = sums.cross[:, present] / sums.own[present]
+    by_width = float(observed[0, 2] / observed[2, 2]), float(observed[1, 2] / observed[2, 2])
+    scatter, in_holes = backend.pulls(points, fitted, strength, freed, by_width, told)
+    xx, yy, _ = told
+    n = float(sums.live.sum())
+    misfit = (n * scatter / (xx + yy) + MISFIT_PHOTONS) / (n + MISFIT_PHOTONS)
+    variance = 2 / (2 / (xx + yy) + 2 / (due[0] + due[1]))
+    # What holes add because their edges, and an event's place within its pixel, are not known: the profile is
+    # fitted as if they were; the mistake is of the order of the square of what is not known over the core, and
+    # holes leave it unbalanced. It is noticed with thousands of photons, most with pn's large pixels.
+    blur2 = np.array([PIXEL_ARCSEC[camera] ** 2 + EDGE_ARCSEC**2 for camera in CAMERAS])
+    hole_error = HOLE_ERROR * float((blur2 * in_holes).sum()) / width / n
+    return math.sqrt(variance * misfit * (1 + FEW_PHOTONS / n) + hole_error**2)
+
+
+def _variances(information: Floats) -> tuple[float, float, float] | None:
+    """Give variance of x, of y, and covariance from the information on x, y and width; None if they are not fixed."""
+    (xx, xy, xw), (_, yy, yw), (_, _, ww) = information.tolist()
+    if ww <= 0:
+        return None
+    xx, yy, xy = xx - xw * xw / ww, yy - yw * yw / ww, xy - xw * yw / ww
+    determinant = xx * yy - xy * xy
+    return (yy / determinant, xx / determinant, -xy / determinant) if xx > 0 and determinant > 0 else None
+
+
+def _locate_exod2(region: Region, grid: Grid, plane: TangentPlane) -> Place:
+    """EXOD2: left edges of cells, then a shift of sqrt(2) x 10 arcsec toward position angle 315 deg."""
+    side = grid.cell_arcsec / SKY_PIXEL_ARCSEC
+    x, y = region.x * side, region.y * side
+    # its image has pixels of 80 x 80, counted from 0, whose reference is CRPIX / 80
+    corner_ra, corner_dec = plane.to_fk5(x + 80, y + 80)
+    ra, dec = _offset(float(corner_ra), float(corner_dec), position_angle_deg=315.0, distance_arcsec=np.sqrt(2) * 10)
+    return Place(x, y, ra, dec, grid.cell_arcsec / float(np.sqrt(12 * region.area)))
+
+
+def _offset(ra: float, dec: float, position_angle_deg: float, distance_arcsec: float) -> tuple[float, float]:
+    """Go a distance along a great circle; deg."""
+    angle, distance = np.radians(position_angle_deg), np.radians(distance_arcsec / 3600)
+    dec0 = np.radians(dec)
+    sin_dec = np.sin(dec0) * np.cos(distance) + np.cos(dec0) * np.sin(distance) * np.cos(angle)
+    east = np.sin(angle) * np.sin(distance) * np.cos(dec0)
+    north = np.cos(distance) - np.sin(dec0) * sin_dec
+    return float((ra + np.degrees(np.arctan2(east, north))) % 360), float(np.degrees(np.arcsin(sin_dec)))

@@ -1,0 +1,191 @@
+"""Which event lists are searched together: exposures of different cameras that share time."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from xscan.config import Rules
+from xscan.errors import Reason
+from xscan.events.gti import Floats, intersect, union
+from xscan.model import CAMERAS, EventList, InputFile
+from xscan.sky import PLANE_TOLERANCE_ARCSEC, separation_arcsec
+
+__all__ = ["Subset", "good_intervals", "make_subsets", "time_span"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Event lists that are searched as one.
+
+    Attributes
+    ----------
+    number : int
+        From 0, in order of time.
+    lists : tuple of EventList
+        Ordered by camera.
+    t0, t1 : float
+        Time range searched, s: the time in which every list was taking data.
+    """
+
+    number: int
+    lists: tuple[EventList, ...]
+    t0: float
+    t1: float
+
+
+def good_intervals(events: EventList) -> Floats:
+    """Give the time in which any CCD of a list was taking data, shape (k, 2), s.
+
+    Without good-time tables it is the time from the first to the last event.
+    """
+    if not events.good_time:
+        return np.array([events.event_span])
+    spans = np.concatenate([good.intervals for good in events.good_time.values()])
+    return union(spans[:, 0], spans[:, 1])
+
+
+def time_span(events: EventList) -> tuple[float, float]:
+    """Give start and end of a list's good time, s."""
+    intervals = good_intervals(events)
+    return float(intervals[0, 0]), float(intervals[-1, 1])
+
+
+def make_subsets(lists: tuple[EventList, ...], rules: Rules) -> tuple[list[Subset], list[InputFile]]:
+    """Group lists by the time they share.
+
+    Lists whose spans overlap, directly or through others, form a group. Of a group one list per
+    camera is searched, the choice that has most good time in common. With
+    ``rules.best_exposures`` what is left of a group is grouped anew: it is other time of the
+    same sky, and nothing is lost.
+
+    Returns
+    -------
+    subsets : list of Subset
+    skipped : list of InputFile
+        Lists that are in no subset, each with its reason.
+    """
+    chosen: list[Subset] = []
+    skipped: list[InputFile] = []
+    queue = list(lists)
+    while queue:
+        left: list[EventList] = []
+        for group in _overlapping(queue):
+            for alike in (_same_time_system, _same_plane):
+                group, odd = alike(group)
+                skipped += odd
+            picked = _best(group) if rules.best_exposures else _longest(group)
+            rest = [events for events in group if events not in picked]
+            t0 = max(time_span(events)[0] for events in picked)
+            t1 = min(time_span(events)[1] for events in picked)
+            if t1 <= t0 and len(picked) == 1:
+                why = "all its events have one time, and it states no good time: there is nothing to search"
+                skipped.append(_skip(picked[0], Reason.NO_GOOD_TIME, why))
+            elif t1 <= t0:
+                skipped += [
+                    _skip(events, Reason.NO_COMMON_TIME, "the lists of its group share no time") for events in picked
+                ]
+            else:
+                ordered = sorted(picked, key=lambda events: (CAMERAS.index(events.camera), events.info.file))
+                chosen.append(Subset(0, tuple(ordered), t0, t1))
+            if rules.best_exposures:
+                left += rest
+            else:
+                skipped += [
+                    _skip(events, Reason.NOT_CHOSEN, "another exposure of its camera is longer") for events in rest
+                ]
+        queue = left
+    chosen.sort(key=lambda subset: (subset.t0, subset.t1, subset.lists[0].info.file))
+    return [dataclasses.replace(subset, number=i) for i, subset in enumerate(chosen)], skipped
+
+
+def _skip(events: EventList, reason: Reason, why: str) -> InputFile:
+    return dataclasses.replace(events.info, reason=reason, message=f"{events.info.file}: {why}")
+
+
+def _overlapping(lists: list[EventList]) -> list[list[EventList]]:
+    """Split lists into groups linked by overlapping spans."""
+    groups: list[list[EventList]] = []
+    end = -np.inf
+    for events in sorted(lists, key=lambda events: (time_span(events), events.info.file)):
+        start, stop = time_span(events)
+        if start >= end:
+            groups.append([])
+        groups[-1].append(events)
+        end = max(end, stop)
+    return groups
+
+
+def _anchor(group: list[EventList]) -> EventList:
+    """Give the list with most good time: the others must be like it."""
+    return max(group, key=lambda events: (_seconds(good_intervals(events)), events.info.file))
+
+
+def _same_time_system(group: list[EventList]) -> tuple[list[EventList], list[InputFile]]:
+    """Keep the lists whose times mean the same as those of the one with most good time."""
+
+    def system(events: EventList) -> tuple[str, bool]:
+        return events.time_system, events.barycentred
+
+    ours = system(_anchor(group))
+    same = [events for events in group if system(events) == ours]
+    odd = [
+        _skip(
+            events, Reason.OTHER_TIME_SYSTEM, f"its times are {_told(*system(events))}, those of others {_told(*ours)}"
+        )
+        for events in group
+        if system(events) != ours
+    ]
+    return same, odd
+
+
+def _told(scale: str, barycentred: bool) -> str:
+    return f"{scale} at {'the barycentre' if barycentred else 'the satellite'}"
+
+
+def _same_plane(group: list[EventList]) -> tuple[list[EventList], list[InputFile]]:
+    """Keep the lists that share the tangent plane of the one with most good time."""
+    anchor = _anchor(group).plane
+    same, odd = [], []
+    for events in group:
+        apart = float(separation_arcsec(anchor.ra_deg, anchor.dec_deg, events.plane.ra_deg, events.plane.dec_deg))
+        if apart <= PLANE_TOLERANCE_ARCSEC and events.plane.crpix == anchor.crpix:
+            same.append(events)
+        else:
+            where = (
+                f"at pixel {events.plane.crpix:g}" if apart <= PLANE_TOLERANCE_ARCSEC else f"{apart:.2f} arcsec away"
+            )
+            why = f"the reference point of its tangent plane is {where}, unlike that of the other lists"
+            odd.append(_skip(events, Reason.OTHER_PLANE, why))
+    return same, odd
+
+
+def _seconds(intervals: Floats) -> float:
+    return float(np.diff(intervals).sum())
+
+
+def _by_camera(group: list[EventList]) -> list[list[EventList]]:
+    return [found for camera in CAMERAS if (found := [e for e in group if e.camera == camera])]
+
+
+def _best(group: list[EventList]) -> tuple[EventList, ...]:
+    """Choose one list per camera with most good time in common, then most good time in all."""
+
+    def common(choice: tuple[EventList, ...]) -> tuple[float, float]:
+        spans = [good_intervals(events) for events in choice]
+        shared = spans[0]
+        for other in spans[1:]:
+            shared = intersect(shared, other)
+        return _seconds(shared), sum(_seconds(span) for span in spans)
+
+    return max(itertools.product(*_by_camera(group)), key=common)
+
+
+def _longest(group: list[EventList]) -> tuple[EventList, ...]:
+    """EXOD2: all lists of a group, or of more than three the longest TELAPSE per camera."""
+    if len(group) <= 3:
+        return tuple(group)
+    return tuple(max(found, key=lambda events: events.telapse_s) for found in _by_camera(group))

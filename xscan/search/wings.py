@@ -1,0 +1,230 @@
+"""Tell which regions are made by a brighter one.
+
+A bright source's photons reach beyond its own cells: they make peaks around it. And they are counted in the
+expectation of its own cells, where a quiet time then looks like an eclipse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.bayes import poisson_tail
+from xscan.grid import Grid
+from xscan.model import CAMERAS, Expectation, Photons, Voxels
+from xscan.pointsource.psf import cores_arcsec, king
+from xscan.search.position import Place
+from xscan.search.regions import Region
+from xscan.sky import SKY_PIXEL_ARCSEC
+
+__all__ = ["parents"]
+
+WINGS = 2.0
+"""Wings may be so many times as strong as the profile says: core radii of 5 and 8 arcsec differ by 1.6 there, slopes
+of 1.5 and 1.4 by 1.7."""
+
+USUAL_EV = 1500
+"""Energy at which the core of the wings' profile is taken."""
+
+EXPLAINED_P = 1e-4
+"""Counts are explained if their Poisson tail is at least this."""
+
+OWN_MIN = 0.25
+"""At least so much of a source's photons is taken to fall in its flagged cells, however badly it is placed."""
+
+FINE = 5  # points along a side of a cell, at which the profile is evaluated
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class _Source:
+    """A region as a point source: its counts above (or below) the expectation, whole profile, by frame."""
+
+    def __init__(
+        self, region: Region, place: Place, voxels: Voxels, signed: Floats, by_camera: NDArray[np.int64], grid: Grid
+    ) -> None:
+        self.region, self.frames = region, set(voxels.t[region.members].tolist())
+        self._place, self._voxels, self._signed, self._by_camera, self._grid = place, voxels, signed, by_camera, grid
+
+    @cached_property
+    def strength(self) -> Floats:
+        """Photons of the whole source in each frame, shape (nt,); 0 where it is not flagged."""
+        members, nx = self.region.members, self._grid.box.nx
+        cells, place = np.unique(
+            self._voxels.y[members].astype(np.int64) * nx + self._voxels.x[members], return_inverse=True
+        )
+        t = self._voxels.t[members]
+        own, strength = np.zeros(self._grid.nt), np.zeros(self._grid.nt)
+        np.add.at(own, t, self.fractions(*np.divmod(cells, nx))[place])
+        np.add.at(strength, t, self._signed[members])
+        strength[t] /= np.maximum(own[t], OWN_MIN)
+        return strength
+
+    @cached_property
+    def _profile(self) -> tuple[Floats, Floats]:
+        """Square of the core, and share of the photons, of each camera."""
+        counts = self._by_camera[self.region.members].sum(axis=0) + 1e-6  # alike where an eclipse left none
+        n = len(CAMERAS)
+        on_axis = cores_arcsec(np.arange(n, dtype=np.uint8), np.full(n, USUAL_EV), 0.0)
+        return on_axis**2, counts / counts.sum()
+
+    def fractions(self, y: Ints, x: Ints) -> Floats:
+        """Return the share of the source's photons in cells, y and x counted from the box's corner."""
+        grid, (core2, shares) = self._grid, self._profile
+        step = (np.arange(FINE) + 0.5) / FINE - 0.5
+        px = (grid.to_pixel(x[:, None] + grid.box.x0 + step) - self._place.x_px) * SKY_PIXEL_ARCSEC
+        py = (grid.to_pixel(y[:, None] + grid.box.y0 + step) - self._place.y_px) * SKY_PIXEL_ARCSEC
+        near = 1 + (px[:, None, :, None] ** 2 + py[:, :, None, None] ** 2) / core2
+        return np.asarray((king(near, core2) * shares).sum(axis=3).mean(axis=(1, 2)) * grid.cell_arcsec**2)
+
+
+def parents(
+    regions: Sequence[Region],
+    places: Sequence[Place],
+    voxels: Voxels,
+    by_camera: NDArray[np.int64],
+    photons: Photons,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    grid: Grid,
+) -> list[int | None]:
+    """Find for each region of a view the brighter one that makes it.
+
+    A region is in the wings of others if it is flagged only in frames in which they are, and their wings
+    explain its counts: those of each flagged voxel, and those of its cells in all these frames together.
+    The wings are a King profile at the other's place, with its counts above the expectation in its flagged
+    cells, taken :data:`WINGS` times. Its parent is the one with most wings there.
+
+    An eclipse is made by peaks in its cells if each of its voxels is explained by what the cells sent
+    outside the time of these peaks. Its parent is the peak with most counts above the expectation.
+
+    Parameters
+    ----------
+    regions : sequence of Region
+    places : sequence of Place
+        One for each region.
+    voxels : Voxels
+        All flagged voxels of the view.
+    by_camera : int array, shape (k, 3)
+        Counts of each camera in each voxel.
+    photons : Photons
+    pi_range : (int, int)
+        The view's band, eV, the second exclusive.
+    expected : Expectation
+    grid : Grid
+
+    Returns
+    -------
+    list of int or None
+        Label of the parent of each region; None if it stands for itself.
+    """
+    found: list[int | None] = [None] * len(regions)
+    signed = np.where(voxels.eclipse, voxels.mu - voxels.n, voxels.n - voxels.mu)
+    sources: dict[bool, list[_Source]] = {False: [], True: []}
+    totals = [float(signed[region.members].sum()) for region in regions]
+    kinds = [set(voxels.eclipse[region.members].tolist()) for region in regions]
+    one_kind = [i for i, kind in enumerate(kinds) if len(kind) == 1]  # EXOD2's may be of both
+    # peaks first, the brightest first: it is in nobody's wings
+    for i in sorted(one_kind, key=lambda i: (True in kinds[i], -totals[i], i)):
+        eclipse = True in kinds[i]
+        if eclipse:
+            peaks = [source.region for source in sources[False]]
+            found[i] = _shadowing(regions[i], peaks, voxels, photons, pi_range, expected, grid)
+        if found[i] is None:
+            found[i] = _brighter(regions[i], sources[eclipse], voxels, photons, pi_range, expected, grid)
+        if found[i] is None:
+            sources[eclipse].append(_Source(regions[i], places[i], voxels, signed, by_camera, grid))
+    return found
+
+
+def _brighter(
+    region: Region,
+    sources: Sequence[_Source],
+    voxels: Voxels,
+    photons: Photons,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    grid: Grid,
+) -> int | None:
+    """Return the label of the source with most wings in a region, if the wings of all explain it."""
+    members, nx = region.members, grid.box.nx
+    frames = set(voxels.t[members].tolist())
+    at_work = [source for source in sources if not frames.isdisjoint(source.frames)]
+    if not frames <= set().union(*(source.frames for source in at_work)):
+        return None  # in some frame there is nothing to make it
+    lit = np.array(sorted(frames))
+    cell = voxels.y[members].astype(np.int64) * nx + voxels.x[members]
+    cells, place = np.unique(cell, return_inverse=True)
+    y, x = np.divmod(cells, nx)
+    several = [source.strength * source.fractions(y, x)[:, None] for source in at_work]
+    wings = np.sum(several, axis=0)
+    t = np.arange(lit[0], lit[-1] + 1)
+    t = t[wings[0, t] > 0]
+    sign = -WINGS if voxels.eclipse[members[0]] else WINGS
+    n, mu = _counts(cells, t, photons, pi_range, expected, grid)
+    mu += sign * float(wings[:, t].sum())
+    mu_voxels = voxels.mu[members] + sign * wings[place, voxels.t[members]]
+    tail = poisson_tail(
+        np.append(voxels.n[members], n),
+        np.maximum(np.append(mu_voxels, mu), 1e-9),
+        voxels.eclipse[members[0]],
+    )
+    if tail.min() < EXPLAINED_P:
+        return None
+    return at_work[int(np.argmax([part[:, lit].sum() for part in several]))].region.label
+
+
+def _shadowing(
+    region: Region,
+    peaks: Sequence[Region],
+    voxels: Voxels,
+    photons: Photons,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    grid: Grid,
+) -> int | None:
+    """Give the label of the brightest peak in an eclipse's cells, if without peaks there would be no eclipse."""
+    members, nx = region.members, grid.box.nx
+    cell = voxels.y.astype(np.int64) * nx + voxels.x
+    cells = np.unique(cell[members])
+    quiet = np.ones(grid.nt, bool)
+    excess = {}
+    in_cells = np.isin(cell, cells)
+    for peak in peaks:
+        here = peak.members[in_cells[peak.members]]
+        if here.size:
+            t = voxels.t[peak.members]
+            quiet[t.min() : t.max() + 1] = False
+            excess[peak.label] = float((voxels.n[here] - voxels.mu[here]).sum())
+    if not excess:
+        return None
+    n, mu = _counts(cells, np.flatnonzero(quiet), photons, pi_range, expected, grid)
+    without = voxels.mu[members] * n / max(mu, 1e-9)
+    if poisson_tail(voxels.n[members], np.maximum(without, 1e-9), True).min() < EXPLAINED_P:
+        return None
+    return max(excess, key=lambda label: (excess[label], -label))
+
+
+def _counts(
+    cells: Ints,
+    t: NDArray[np.integer],
+    photons: Photons,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    grid: Grid,
+) -> tuple[int, float]:
+    """Give counts and expected counts of some cells in those of some frames in which anything is expected."""
+    y, x = np.divmod(cells, grid.box.nx)
+    index, _ = photons.of_cells(y + grid.box.y0, x + grid.box.x0)
+    pi = photons.pi[index]
+    index = index[(pi >= pi_range[0]) & (pi < pi_range[1])]
+    t = t[expected.rate[t] + expected.live[t] > 0]
+    mu = sum(
+        float(expected.row(int(row), int(column), int(column) + 1)[0, t].sum())
+        for row, column in zip(y, x, strict=True)
+    )
+    return int(np.isin(photons.tick[index] // grid.dt_ms, t).sum()), mu
