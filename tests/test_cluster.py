@@ -38,10 +38,10 @@ __all__ = ["data", "undisturbed"]  # fixtures
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_workers_find_the_same_in_any_order(data: Path, tmp_path: Path, undisturbed: str, n: int) -> None:
-    shuffled = random.Random(n).sample(OBSIDS, len(OBSIDS))
-    code, said = archive(data, tmp_path / "out", "--workers", n, "--plot", obsids=shuffled)
+def test_workers_find_the_same_in_any_order(data: Path, tmp_path: Path, undisturbed: str) -> None:
+    """Two of them; one does so wherever a run with --workers 1 goes on here and in test_limits.py."""
+    shuffled = random.Random(2).sample(OBSIDS, len(OBSIDS))
+    code, said = archive(data, tmp_path / "out", "--workers", 2, "--plot", obsids=shuffled)
     assert code == 1
     assert said.count("Dask dashboard: http://127.0.0.1:") == 1
     assert f"{MISSING}: failed (no_folder" in said
