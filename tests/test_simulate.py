@@ -297,7 +297,7 @@ def test_skies_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
 
 
 def test_a_giant_needs_little_memory(tmp_path: Path) -> None:
-    """100 ks, a view of each frame length, from files to tables with the backend that looks at every voxel: under 2 GiB."""
+    """100 ks, a view of each frame length, files to tables with the backend that looks at every voxel: under 2 GiB."""
     pointing = Pointing("0990000001", POINTING.plane, 33.0, 1.3e8, 100_000.0, 850)
     rng = np.random.default_rng(5)
     simulate_observation(tmp_path / pointing.obsid, pointing, draw_sky(rng, 100_000.0), rng, background=1.6)

@@ -444,7 +444,11 @@ def test_kill_9_costs_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     """
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     check = importlib.import_module("archive")
-    for name, kept in {"ORDERS": ("backwards", "two"), "LIMITS": (next(iter(check.LIMITS)),), "WRITERS": ("a loop",)}.items():
+    for name, kept in {
+        "ORDERS": ("backwards", "two"),
+        "LIMITS": (next(iter(check.LIMITS)),),
+        "WRITERS": ("a loop",),
+    }.items():
         monkeypatch.setattr(check, name, {one: getattr(check, name)[one] for one in kept})
     monkeypatch.setattr(sys, "argv", ["archive", "--observations", "10", "--kills", "2", "--no-timing"])
     assert check.main() == 0
