@@ -37,7 +37,7 @@ def test_a_signal_stops_a_run_that_goes_on_later(
         assert "the same command goes on" in said
     assert "Traceback" not in said
     assert not list((out / "staging").iterdir())  # compacted
-    archive(data, out, *options)
+    archive(data, out)
     assert xscan.open_results(out).content_hash() == undisturbed
 
 
@@ -130,5 +130,5 @@ def test_nothing_outlives_a_coordinator_that_was_killed(data: Path, tmp_path: Pa
     process.wait()
     assert not left(process)
     process.communicate()
-    archive(data, out, "--workers", 2)
+    archive(data, out)
     assert xscan.open_results(out).content_hash() == undisturbed
