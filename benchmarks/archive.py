@@ -46,11 +46,20 @@ TIMED = (20, 60)  # observations in two runs, whose difference is free of what a
 TIMED_S = 3000.0  # their exposure
 ROUNDS = 5
 MOST_CPU = 1.15  # of two workers, of what one takes for an observation
+ORDERS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "forwards": (1, ()),
+    "backwards": (-1, ()),
+    "one": (1, ("--workers", "1")),
+    "two": (1, ("--workers", "2")),
+}
+"""In which order the list is searched, and by whom."""
+WRITERS: dict[str, tuple[str, ...]] = {"a loop": (), "a worker": ("--workers", "1")}
+"""Who searches into a disk that is full."""
 SETTINGS = ("--view", "50:0.2-12", "--view", "5:0.2-2", "--backend", "numpy")
 
 CHILD = f"""
 import os, signal, sys
-from xscan.store import compaction, writer
+from xscan.results import compaction, writer
 compaction.FULL = writer.FULL = {IN_A_PART}
 compaction._SMALL = {SMALL}
 last = int(sys.argv.pop(1))
@@ -65,7 +74,7 @@ def mortal(function):
     return call
 for name in ("replace", "unlink", "fsync", "ftruncate", "mkdir"):
     setattr(os, name, mortal(getattr(os, name)))
-from xscan.cli import main
+from xscan.cli.app import main
 try:
     main()
 finally:
@@ -228,6 +237,30 @@ class Search:
                 pq.read_table(self.out / file)
 
 
+def free() -> None:
+    """No limit."""
+
+
+def bounded(kind: int, most: int) -> Callable[[], None]:
+    """Make a function that limits the process which calls it."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails, as on a full disk
+        resource.setrlimit(kind, (most, most))
+
+    return limit
+
+
+FULL, FEW = bounded(resource.RLIMIT_FSIZE, FULL_BYTES), bounded(resource.RLIMIT_NOFILE, FEW_FILES)
+LIMITS: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
+    "no file larger than 20 kB, a loop": (FULL, ()),
+    "no file larger than 20 kB, a worker": (FULL, ("--workers", "1")),
+    "60 open files, two workers": (FEW, ("--workers", "2")),
+    "350 MB for a worker": (free, ("--workers", "1", "--memory-limit", LITTLE_MEMORY)),
+}
+"""What the system gives too little of, and who searches."""
+
+
 def workers_of(session: int) -> list[int]:
     """Worker processes of a command that was started in a session of its own."""
     listed = subprocess.run(["ps", "-eo", "pid=,sess=,stat=,args="], capture_output=True, text=True).stdout
@@ -238,14 +271,8 @@ def workers_of(session: int) -> list[int]:
 def check_account(data: Path, expected: dict[str, tuple[str, str]], work: Path) -> None:
     """Search in two orders and with workers: the same hash, and the right reasons."""
     hashes = set()
-    runs: dict[str, tuple[list[str], tuple[str, ...]]] = {
-        "forwards": (list(expected), ()),
-        "backwards": (list(expected)[::-1], ()),
-        "one": (list(expected), ("--workers", "1")),
-        "two": (list(expected), ("--workers", "2")),
-    }
-    for name, (obsids, options) in runs.items():
-        search = Search(data, obsids, work, name, *options)
+    for name, (order, options) in ORDERS.items():
+        search = Search(data, list(expected)[::order], work, name, *options)
         search.to_the_end()
         search.check()
         found = search.ledger()
@@ -262,14 +289,12 @@ def check_account(data: Path, expected: dict[str, tuple[str, str]], work: Path) 
 
 def check_kills(data: Path, obsids: list[str], kills: int, work: Path, rng: random.Random) -> None:
     """Kill, look, and go on until the number of kills is reached."""
-    reference = Search(data, obsids, work, "undisturbed")
-    seconds = {}
+    seconds, steps = {}, {}
     for crew in ((), ("--workers", "2")):
         started = time.perf_counter()
-        Search(data, obsids, work, f"undisturbed{len(crew)}", *crew).to_the_end()
+        steps[crew] = Search(data, obsids, work, f"undisturbed{len(crew)}", *crew).to_the_end()
         seconds[crew] = time.perf_counter() - started
-    steps = reference.to_the_end()
-    expected = open_results(reference.out).content_hash()
+    expected = open_results(work / "undisturbed0").content_hash()
     whom = ("loop at a change to the disk", "loop at any moment", "coordinator", "workers", "both")
     died = dict.fromkeys(whom, 0)
     rounds = 0
@@ -282,7 +307,7 @@ def check_kills(data: Path, obsids: list[str], kills: int, work: Path, rng: rand
             if target in ("workers", "both"):
                 died[target] += search.losing_workers(rng, target == "both")
             elif target == "loop at a change to the disk":
-                died[target] += search.until_killed(step=rng.randrange(steps))
+                died[target] += search.until_killed(step=rng.randrange(steps[crew]))
             else:
                 died[target] += search.until_killed(after_s=rng.uniform(0.2, 0.9) * seconds[crew])
             search.check()
@@ -299,23 +324,7 @@ def check_kills(data: Path, obsids: list[str], kills: int, work: Path, rng: rand
 
 def check_limits(data: Path, obsids: list[str], work: Path, expected: str) -> None:
     """Search where the system gives too little, see it stop, and go on without the limit."""
-
-    def bounded(kind: int, most: int) -> Callable[[], None]:
-        def limit() -> None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails, as on a full disk
-            resource.setrlimit(kind, (most, most))
-
-        return limit
-
-    full = bounded(resource.RLIMIT_FSIZE, FULL_BYTES)
-    few = bounded(resource.RLIMIT_NOFILE, FEW_FILES)
-    limits: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
-        "no file larger than 20 kB, a loop": (full, ()),
-        "no file larger than 20 kB, a worker": (full, ("--workers", "1")),
-        "60 open files, two workers": (few, ("--workers", "2")),
-        "350 MB for a worker": (free, ("--workers", "1", "--memory-limit", LITTLE_MEMORY)),
-    }
-    for number, (name, (limit, options)) in enumerate(limits.items()):
+    for number, (name, (limit, options)) in enumerate(LIMITS.items()):
         search = Search(data, obsids, work, f"limit{number}")
         said = search.stopped_by(limit, *options)
         search.check()
@@ -335,7 +344,7 @@ def check_disk(data: Path, obsids: list[str], work: Path, expected: str) -> None
         command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(mounted)]
         return subprocess.run(command, capture_output=True).returncode
 
-    for name, options in {"a loop": (), "a worker": ("--workers", "1")}.items():
+    for name, options in WRITERS.items():
         if mount(f"size={FULL_DISK}") != 0:
             print("no file system may be mounted here: a full disk and a read-only one were not tried")
             return
@@ -354,10 +363,6 @@ def check_disk(data: Path, obsids: list[str], work: Path, expected: str) -> None
         assert "No space left" in full, full
         assert "Read-only" in read_only, read_only
         print(f"a disk of {FULL_DISK}, {name}: {full}\nread-only, {name}: {read_only}", flush=True)
-
-
-def free() -> None:
-    """No limit."""
 
 
 def check_speed(work: Path, seed: int) -> None:

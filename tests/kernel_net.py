@@ -130,7 +130,7 @@ def snapped(rng: np.random.Generator, limits: Thresholds, grid: Grid, expected: 
 
 
 def large_case(nt: int = 20_003) -> Case:
-    """2e8 voxels, 3 million photons, crowded and empty cells, limits on mu that occur; four slabs."""
+    """2e8 voxels unless told, 3 million photons, crowded and empty cells, limits on mu that occur; four slabs."""
     rng = np.random.default_rng(8)
     grid = grid_of(100, 100, nt)
     n, end = 3_000_000, nt * grid.dt_ms
@@ -143,7 +143,7 @@ def large_case(nt: int = 20_003) -> Case:
     photons = binned(tick, grid.box.x0 + place[0], grid.box.y0 + place[1], pi, camera)
     expected = expectation_on(rng, grid, bright=0.001)
     expected = replace(expected, template=np.round(expected.template, 2), live=np.round(expected.live, 1))
-    return Case("2e8 voxels", photons, grid, expected, snapped(rng, thresholds(3, 6000), grid, expected), 240 << 20)
+    return Case(f"{nt} frames", photons, grid, expected, snapped(rng, thresholds(3, 6000), grid, expected), 12_600 * nt)
 
 
 def assert_same_voxels(ours: Voxels, theirs: Voxels) -> None:

@@ -66,13 +66,14 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"_lock"}
 
 
-def check_whole(folder: Path) -> None:
-    """Nothing is left over, and what any Parquet reader finds by the manifest is what we read."""
+def check_whole(folder: Path) -> dict[str, pa.Table]:
+    """Nothing is left over, and what any Parquet reader finds by the manifest is what we read, which is given."""
     listed = [name for part in parts(folder) for name in part["files"].values()]
     assert files(folder) == {"_xscan.json", "_manifest.json", *listed}
     held = xscan.open_results(folder)
-    for name in SCHEMAS:
-        ours = held.table(name)
+    tables = {name: held.table(name) for name in SCHEMAS}
+    for name, ours in tables.items():
         outside = pa.concat_tables([pq.read_table(folder / part["files"][name]) for part in parts(folder)])
         assert outside.sort_by([("obsid", "ascending")]).equals(ours)
-    assert set(held.table("runs")["obsid"].to_pylist()) == set(held.observations())
+    assert set(tables["runs"]["obsid"].to_pylist()) == set(held.observations())
+    return tables

@@ -145,7 +145,7 @@ def test_a_scan_loads_only_what_it_uses(tmp_path: Path) -> None:
     write_list(tmp_path / OBSID, FakeList(time=np.linspace(T0, T0 + 900, 50)))
     code = f"""
 import sys
-from xscan.cli import main
+from xscan.cli.app import main
 sys.argv = ["xscan", "scan", {str(tmp_path / OBSID)!r}, "--out", {str(tmp_path / "out")!r}]
 try:
     main()

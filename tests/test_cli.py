@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from astropy.io import fits
 from fake import CENTRE, OBSID, FakeList, quiet_list, with_burst, write_list
 
 import xscan
+from xscan import cli
 from xscan.bayes import log10_bayes_eclipse
 from xscan.errors import ConfigError
 from xscan.pipeline.obslist import read_obslist
@@ -21,10 +26,32 @@ from xscan.pipeline.obslist import read_obslist
 VIEWS = ["--view", "5:0.2-12", "--view", "50:0.2-12"]
 
 
+TERMINAL = {"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"}
+
+
 def run(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in this process, which has its libraries: its exit code, and what it said."""
+    said, trouble = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(trouble):
+        for name, value in TERMINAL.items():
+            patch.setenv(name, value)
+        patch.chdir(cwd or Path.cwd())
+        patch.setattr(sys, "argv", ["xscan", *map(str, args)])
+        patch.setattr(logging.getLogger(), "handlers", [])  # pytest's: the command sets up its own
+        for settled in ("one_heap", "one_thread", "gc"):  # what a process of its own is told for all its life
+            patch.setattr(cli, settled, Mock())
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+    return subprocess.CompletedProcess(list(args), code, said.getvalue(), trouble.getvalue())
+
+
+def run_process(*args: object) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, as a user has it."""
     command = [sys.executable, "-m", "xscan", *map(str, args)]
-    env = os.environ | {"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | TERMINAL, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +69,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_version_and_help() -> None:
-    assert run("--version").stdout == f"xscan {xscan.__version__}\n"
+    assert run_process("--version").stdout == f"xscan {xscan.__version__}\n"
     for command in ("scan", "archive", "export"):
         shown = run(command, "--help")
         assert shown.returncode == 0
@@ -50,7 +77,7 @@ def test_version_and_help() -> None:
 
 
 def test_scan_one_observation(archive: Path, tmp_path: Path) -> None:
-    done = run("scan", archive / "data" / "0000000001", "--out", tmp_path / "out", *VIEWS)
+    done = run_process("scan", archive / "data" / "0000000001", "--out", tmp_path / "out", *VIEWS)
     assert done.returncode == 0, done.stderr
     assert "0000000001_0_5_0.2_12.0_0" in done.stdout
     assert "1 done" in done.stdout
@@ -212,7 +239,7 @@ def test_a_failed_observation_is_exit_code_1(archive: Path, tmp_path: Path) -> N
 
 def test_an_unwritable_folder(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    done = run("scan", archive / "data" / "0000000001", "--out", tmp_path / "file" / "out", *VIEWS)
+    done = run_process("scan", archive / "data" / "0000000001", "--out", tmp_path / "file" / "out", *VIEWS)
     assert done.returncode == 2
     assert "cannot write results here" in done.stderr
 

@@ -128,6 +128,7 @@ def test_flags_against_a_dense_cube(seed: int, n: int) -> None:
         assert_same(every[0], other)
 
 
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 2000), orderly=st.booleans())
 def test_any_limits_will_do(seed: int, n: int, orderly: bool) -> None:
     """Another rule is another table: limits that cross, or do not rise with n, are obeyed as they stand."""

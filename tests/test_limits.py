@@ -52,13 +52,13 @@ def test_a_log_that_cannot_be_written_stops_nothing(data: Path, tmp_path: Path, 
         os.dup2(write, 2)
         os.close(read)
 
-    for number, options in enumerate([(), ("--log-format", "json"), ("--workers", "1")]):
-        for log in (full, nobody_reads):
-            out = tmp_path / f"{number}-{log.__name__}"
-            # as most have it: a buffer keeps what could not be written
-            code, said = archive(data, out, *options, preexec_fn=log, env={"PYTHONUNBUFFERED": ""})
-            assert (code, said) == (1, "")
-            assert xscan.open_results(out).content_hash() == undisturbed
+    cases = [(full, ()), (nobody_reads, ("--log-format", "json")), (nobody_reads, ("--workers", "1"))]
+    for number, (log, options) in enumerate(cases):
+        out = tmp_path / f"{number}"
+        # as most have it: a buffer keeps what could not be written
+        code, said = archive(data, out, *options, preexec_fn=log, env={"PYTHONUNBUFFERED": ""})
+        assert (code, said) == (1, "")
+        assert xscan.open_results(out).content_hash() == undisturbed
 
 
 def test_open_files_run_out(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_too_few_open_files_for_workers(data: Path, tmp_path: Path) -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "xscan: 2 workers need 168 open files, and this process may have 60; raise the limit" in said
-    assert archive(data, tmp_path / "out", "--workers", 2)[0] == 1
+    assert archive(data, tmp_path / "out")[0] == 1
 
 
 def test_memory_runs_out(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

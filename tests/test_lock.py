@@ -25,7 +25,7 @@ def none(handle, operation):
     raise OSError(errno.ENOSYS, "Function not implemented")
 fcntl.flock = none
 from xscan.errors import StoreError
-from xscan.store.lock import locked
+from xscan.results.lock import locked
 print("ready", flush=True)
 sys.stdin.readline()
 try:

@@ -11,7 +11,7 @@ FAULTS = """
 import ctypes, resource, sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
-from xscan.memory import one_heap
+from xscan.pipeline.process import one_heap
 
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages are 4 KiB
 

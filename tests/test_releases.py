@@ -120,13 +120,13 @@ def test_a_year_of_releases(made: tuple[Archive, Releases]) -> None:
     """Each month two observations come, two are reprocessed, and one is withdrawn."""
     archive, releases = made
     rng = np.random.default_rng(7)
-    obsids = [f"{number:010d}" for number in range(1, 61)]
+    obsids = [f"{number:010d}" for number in range(1, 37)]
     fresh = iter(obsids)
     listed: list[str] = []
     changing = 0
     for month in range(1, 13):
         before = {obsid: archive.bursts[obsid] for obsid in listed}
-        added = [next(fresh) for _ in range(38 if month == 1 else 2)]
+        added = [next(fresh) for _ in range(14 if month == 1 else 2)]
         remade = rng.choice(listed, 2, replace=False).tolist() if listed else []
         gone = [] if not listed else [str(rng.choice([obsid for obsid in listed if obsid not in remade]))]
         for obsid in added:

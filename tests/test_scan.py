@@ -249,12 +249,12 @@ def test_a_long_observation_needs_little_memory() -> None:
 import resource, numpy as np
 from xscan.backends import get_backend
 from xscan.bayes import log10_bayes_peak
-from xscan.background import expectation
+from xscan.search.background import expectation
 from xscan.bayes import thresholds
 from xscan.config import Rules
 from xscan.grid import Box, Grid
 from xscan.model import Frames
-from xscan.photons import sort_photons
+from xscan.events.merge import sort_photons
 rng = np.random.default_rng(1)
 n, nt = 2_600_000, 20_000
 cells = rng.integers(2, 126, (2, n)).astype(np.int16)

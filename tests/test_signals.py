@@ -37,7 +37,7 @@ def test_a_signal_stops_a_run_that_goes_on_later(
         assert "the same command goes on" in said
     assert "Traceback" not in said
     assert not list((out / "staging").iterdir())  # compacted
-    archive(data, out, *options)
+    archive(data, out)
     assert xscan.open_results(out).content_hash() == undisturbed
 
 
@@ -106,7 +106,7 @@ def test_a_signal_after_the_last_observation_stops_nothing(data: Path, tmp_path:
     """It comes while parts are written, after the last observation."""
     code = """
 import os, signal
-from xscan.store import writer
+from xscan.results import writer
 gather = writer.compact
 def compact(folder, *args):
     if any((folder / "staging").iterdir()):
@@ -130,5 +130,5 @@ def test_nothing_outlives_a_coordinator_that_was_killed(data: Path, tmp_path: Pa
     process.wait()
     assert not left(process)
     process.communicate()
-    archive(data, out, "--workers", 2)
+    archive(data, out)
     assert xscan.open_results(out).content_hash() == undisturbed

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from xscan.simulate.recovery import compare
 from xscan.simulate.scene import Sky, Source, Transient
 from xscan.sky import TangentPlane, separation_arcsec
 
+ROOT = Path(__file__).resolve().parents[1]
 POINTING = Pointing("0990000001", TangentPlane(83.0, -5.0), 33.0, 1.3e8, 6000.0, 850)
 
 
@@ -270,42 +272,36 @@ def test_mistakes_of_the_new_commands(tmp_path: Path, archive: Path) -> None:
     assert "4 folders of observations: search them with xscan archive" in done.stderr
 
 
-def test_fuzzer_and_skies_run() -> None:
-    root = Path(xscan.__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, root / "benchmarks" / "fuzz.py", "--n", "30", "--workers", "1"], capture_output=True, text=True
-    )
+def test_the_fuzzer_runs() -> None:
+    command = [sys.executable, ROOT / "benchmarks" / "fuzz.py", "--n", "30", "--workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "30 files" in done.stdout
+
+
+def test_skies_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    skies = importlib.import_module("skies")
     for what in ("quiet", "recovery", "positions"):
-        command = [
-            sys.executable,
-            root / "benchmarks" / "skies.py",
-            what,
-            "--n",
-            "2",
-            "--exposure",
-            "6000",
-            "--seed",
-            "3",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert "Traceback" not in done.stderr, done.stderr
-        assert "2 " in done.stdout
+        monkeypatch.setattr(sys, "argv", ["skies", what, "--n", "2", "--exposure", "3000", "--seed", "3"])
+        assert skies.main() in (0, 1)  # two skies are too few for its verdicts
+        assert "2 " in capsys.readouterr().out
+    del sys.modules["skies"]
 
 
 def test_a_giant_needs_little_memory(tmp_path: Path) -> None:
-    """100 ks, nine views, from files to tables with the backend that looks at every voxel: under 2 GiB."""
+    """100 ks, a view of each frame length, files to tables with the backend that looks at every voxel: under 2 GiB."""
     pointing = Pointing("0990000001", POINTING.plane, 33.0, 1.3e8, 100_000.0, 850)
     rng = np.random.default_rng(5)
     simulate_observation(tmp_path / pointing.obsid, pointing, draw_sky(rng, 100_000.0), rng, background=1.6)
     code = (
-        "import resource, sys, xscan; runs = xscan.scan(sys.argv[1], backend='numpy').runs; "
+        "import resource, sys, xscan; views = [f'{dt}:0.2-12' for dt in (5, 50, 200)]; "
+        "runs = xscan.scan(sys.argv[1], views=views, backend='numpy').runs; "
         "print(runs.num_rows, sum(runs['n_events'].to_pylist()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / pointing.obsid)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     views, events, kib = map(int, done.stdout.split())
-    assert views == 9
+    assert views == 3
     assert events > 3_000_000
     assert kib < 2 << 20

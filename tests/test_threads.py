@@ -38,7 +38,7 @@ def one_thread():
     assert "numpy" not in sys.modules
     print("in time")
 xscan.pipeline.threads.one_thread = one_thread
-from xscan.cli import main
+from xscan.cli.app import main
 sys.argv = ["xscan", "--version"]
 main()
 """

@@ -403,7 +403,7 @@ def test_what_is_known_of_a_list_that_ends_behind_its_events(tmp_path: Path) -> 
 
 def test_bad_pixels_that_mark_everything_many_times() -> None:
     mask = PixelMask()
-    n = 20_000
+    n = 3_000
     mask.add(2, np.arange(n) % 600, np.zeros(n, int), np.full(n, 32_767))
     inside = pixel_number(np.full(3, 2), np.array([0, 5, 599]), np.array([0, 300, 623]))
     assert mask.marked(inside).all()

@@ -204,7 +204,7 @@ def _brightest(
     """
     side = PLANE_PIXELS // SQUARE_PX + 3  # with a margin, so that every square has neighbours
     square = (number * side + y // SQUARE_PX + 1) * side + x // SQUARE_PX + 1
-    image = np.bincount(square, minlength=n_bins * side * side).reshape(n_bins, side, side)
+    image = np.bincount(square, minlength=n_bins * side * side).astype(np.uint32).reshape(n_bins, side, side)
     around = image[:, :-2] + image[:, 1:-1] + image[:, 2:]
     around = around[:, :, :-2] + around[:, :, 1:-1] + around[:, :, 2:]
     row, column = np.divmod(around.reshape(n_bins, -1).argmax(axis=1), side - 2)

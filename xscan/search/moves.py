@@ -19,7 +19,9 @@ FRAMES_MIN = 8
 QUARTERS = (2, 4, 6)
 EIGHTHS = (1, 3, 5, 7)
 """Moments that are looked at, eighths of the time range: first the quarters; the others if at one of these
-:data:`PLACES` places changed, one way or the other."""
+:data:`HINT` places turn brighter and as many fainter."""
+
+HINT = 2
 
 COUNTS_MIN = 2.0
 """A cell is judged where so many counts are expected before and after."""
@@ -67,7 +69,7 @@ def remark_on_moves(counts: Counts, expected: Expectation, frames: Frames, grid:
             changed = _changed(parts[:i].sum(axis=0), parts[i:].sum(axis=0), mu[:i].sum(axis=0), mu[i:].sum(axis=0))
             up, down = _n_places(changed > SIGMA), _n_places(changed < -SIGMA)
             found.append((int(np.count_nonzero(abs(changed) > SIGMA)), up, down, first))
-        if max(up + down for _, up, down, _ in found) < PLACES:
+        if max(min(up, down) for _, up, down, _ in found) < HINT:
             return None
     _, up, down, first = max(found)  # where most cells change is nearest to the true moment
     if min(up, down) < PLACES:
