@@ -64,9 +64,14 @@ def arrows() -> dict[tuple[str, str], list[str]]:
     return found
 
 
+def backwards() -> list[str]:
+    """Imports that run from a room to one above it."""
+    wrong = (names for (here, there), names in arrows().items() if ROOMS.index(there) > ROOMS.index(here))
+    return sorted(name for names in wrong for name in names)
+
+
 def test_imports_point_downward() -> None:
-    backwards = [names for (here, there), names in arrows().items() if ROOMS.index(there) > ROOMS.index(here)]
-    assert not backwards
+    assert not backwards()
 
 
 def test_the_house_stays_small() -> None:
@@ -215,3 +220,20 @@ def said_by(place: Path, code: str) -> str:
     ) + code
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=place.parent)
     return done.stdout.strip() or done.stderr
+
+
+def main() -> int:
+    """Print the rooms from the ground up with the modules in each and what each imports, and what is backwards."""
+    trees, found = modules(), arrows()
+    for room in ROOMS:
+        n = sum(name.split(".")[0] == room for name in trees)
+        below = [f"{there} ({len(names)})" for (here, there), names in found.items() if here == room]
+        print(f"{room:12} {n:3}  {', '.join(sorted(below, key=lambda text: ROOMS.index(text.split()[0])))}")
+    wrong = backwards()
+    imports = sum(map(len, found.values()))
+    print(f"{len(ROOMS)} rooms, {len(found)} arrows of {imports} imports, {len(wrong)} backwards", *wrong, sep="\n")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
