@@ -14,7 +14,6 @@ from cuda_on_cpu import make_backend
 from matplotlib.image import imread
 from test_cli import run as command
 
-from xscan import results as store
 from xscan.api import recipe
 from xscan.bench import stages, workloads
 from xscan.bench.child import fresh_scan, scan_and_store
@@ -33,8 +32,9 @@ from xscan.bench.workloads import Simulation, made, opened
 from xscan.errors import BenchError, ConfigError
 from xscan.events.gti import live_seconds
 from xscan.pipeline import scan as scanner
+from xscan.results.reader import open_results
 from xscan.results.writer import ResultsWriter
-from xscan.search.observation import observation as search
+from xscan.search import observation as search
 from xscan.search.subsets import good_intervals
 from xscan.simulate import simulate_archive
 
@@ -200,7 +200,7 @@ def test_every_stage_of_a_scan_is_seen(folder: Path, tmp_path: Path, which: str)
                 assert watched.backend.name == backend.name
                 scan_and_store(folder, watched, writer)
             assert set(watch.stop()) == {*STAGES, "rest"}
-        held = store.open_results(tmp_path / name)
+        held = open_results(tmp_path / name)
         kept[name] = [held.table(table) for table in ("regions", "voxels", "lightcurves")]
     assert kept["plain"] == kept["watched"]  # measuring changes nothing
     assert [getattr(owner, name) for owner, name, _ in stages.FUNCTIONS] == before

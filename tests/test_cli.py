@@ -18,8 +18,8 @@ from astropy.io import fits
 from fake import CENTRE, OBSID, FakeList, quiet_list, with_burst, write_list
 
 import xscan
-from xscan import cli
 from xscan.bayes import log10_bayes_eclipse
+from xscan.cli import app as cli
 from xscan.errors import ConfigError
 from xscan.pipeline.obslist import read_obslist
 

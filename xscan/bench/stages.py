@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from xscan import results as store
 from xscan.bench.clock import Seconds, now
 from xscan.errors import BenchError
 from xscan.pipeline import scan as scanner
+from xscan.results import writer
 from xscan.search import observation as search
 
 __all__ = ["REST", "STAGES", "Stopwatch", "Watched", "watching"]
@@ -43,8 +43,8 @@ FUNCTIONS: tuple[tuple[ModuleType | type, str, str], ...] = (
     (search, "expectation", "expectation"),
     (search, "_describe", "regions"),
     (scanner, "tabulate", "tables"),
-    (store.writer, "stage", "write"),
-    (store.writer, "compact", "write"),
+    (writer, "stage", "write"),
+    (writer, "compact", "write"),
 )
 """Where a function is looked up when it is called, its name there, and its stage."""
 
