@@ -151,7 +151,7 @@ def test_what_cannot_be_had_is_one_line(
     data: Path, tmp_path: Path, options: list[str], code: int, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    monkeypatch.setattr("xscan.cluster._ANSWER_S", 1.0)
+    monkeypatch.setattr("xscan.pipeline.dask_cluster._ANSWER_S", 1.0)
     (tmp_path / "list.txt").write_text("\n".join(OBSIDS))
     where = ("--offline", "--obslist", tmp_path / "list.txt", "--data", data, "--out", tmp_path / "out")
     backend = "cuda" if "--gpus" in options else "numpy"
