@@ -23,7 +23,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from archive_server import (
+from helpers.archive_server import (
     BadArchive,
     Fault,
     Reply,

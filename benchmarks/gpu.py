@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING
 from xscan.errors import DeviceError
 
 if TYPE_CHECKING:
-    from kernel_net import Case
+    from helpers.kernel_net import Case
 
     from xscan.backends.cuda.device import Device
     from xscan.bench.record import Measurement, Report
@@ -135,7 +135,7 @@ def pytest_is_here() -> bool:
 
 def run_pytest() -> str:
     """Run the tests marked gpu; give pytest's last line."""
-    options = "-o addopts= -p no:cacheprovider -q -rs -m gpu tests/test_gpu.py"
+    options = "-o addopts= -p no:cacheprovider -q -rs -m gpu tests/backends/test_gpu.py"
     command = [sys.executable, "-m", "pytest", *options.split()]
     env = os.environ | {"XSCAN_GPU": "required"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
@@ -214,7 +214,7 @@ def tests(device: Device, on_cpu: bool) -> Iterator[Step]:
     """Hold the device against NumPy without pytest, by calling what the tests call."""
     if not on_cpu and pytest_is_here():
         return
-    import kernel_net
+    from helpers import kernel_net
 
     yield attempt("small views", compare_all, device, list(kernel_net.small_cases()))
     if on_cpu:
@@ -227,14 +227,14 @@ def tests(device: Device, on_cpu: bool) -> Iterator[Step]:
 
 def compare_all(device: Device, cases: list[Case]) -> str:
     """Compare the device with NumPy on each case."""
-    from kernel_net import compare
+    from helpers.kernel_net import compare
 
     return f"{sum(compare(device, case) for case in cases)} voxels of {len(cases)} views identical"
 
 
 def compare_many(device: Device) -> str:
     """Compare the device with NumPy beyond 2^31 voxels, where there is room for them."""
-    from kernel_net import compare_beyond_32_bits
+    from helpers.kernel_net import compare_beyond_32_bits
 
     free = device.free_bytes()
     if free < 10e9:
@@ -250,7 +250,7 @@ def observations(data: Path) -> list[Path]:
 
 def same_tables(device: Device, folder: Path, profile: str) -> str:
     """Scan with the device and with a CPU's backend; the tables must be equal."""
-    from kernel_net import assert_same_tables
+    from helpers.kernel_net import assert_same_tables
 
     from xscan.backends import cpu_backend
 
@@ -322,7 +322,7 @@ def missing(needed: dict[str, str]) -> list[str]:
 def open_the_device(on_cpu: bool) -> Device:
     """Give the GPU, or the CPU in its place."""
     if on_cpu:
-        from cuda_on_cpu import CpuDevice
+        from helpers.cuda_on_cpu import CpuDevice
 
         return CpuDevice()
     from xscan.backends.cuda.driver import open_device

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_on_cpu import NO_COMPILER, find_compiler, make_backend
+from helpers.cuda_on_cpu import NO_COMPILER, find_compiler, make_backend
 from hypothesis import settings
 
 from xscan.backends import Backend

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake import OBSID, T0, FakeList, write_list
+from helpers.lists import OBSID, T0, FakeList, write_list
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -21,7 +21,7 @@ DECIDES = (
 )
 """Modules and packages that decide results, with the kernels: a change to one of them may change a result.
 
-tests/test_fingerprint.py holds that whatever makes results imports nothing else of xscan."""
+tests/pipeline/test_digests.py holds that whatever makes results imports nothing else of xscan."""
 
 _HEAD = 5760  # two blocks of a plain FITS file: its first header, with the date it was made
 _TAIL = 8  # of a gzip file: the checksum and length of what is in it

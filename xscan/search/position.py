@@ -275,7 +275,7 @@ def fit_place(
     how much more the photons pull the place about than the profile lets them (the sandwich estimator over
     the curvature), held to 1 by ``MISFIT_PHOTONS`` photons, and by ``1 + FEW_PHOTONS / s``. These
     were chosen so that offsets over errors of made-up sources are Rayleigh-distributed, whatever their width
-    (scripts/positions, tests/test_position.py).
+    (scripts/positions, tests/search/test_position.py).
     """
     if len(spots.x) < PHOTONS_MIN:
         return None

@@ -1,7 +1,7 @@
 """Compiled loops that find silent CCDs.
 
 :func:`silences` gives what its NumPy definition in :mod:`xscan.events.dropouts` gives, to the last bit
-(tests/test_events.py).
+(tests/events/test_events.py).
 """
 
 from __future__ import annotations

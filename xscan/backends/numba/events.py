@@ -1,6 +1,6 @@
 """Compiled loops over the events of whole lists: select, drop, merge.
 
-Each gives what its NumPy definition gives, to the last bit (tests/test_events.py).
+Each gives what its NumPy definition gives, to the last bit (tests/events/test_events.py).
 
 Compiled code is kept on disk and made anew only when this file changes: what other modules define
 reaches it as an argument, never as a constant.

@@ -1,6 +1,6 @@
 """Compiled loops over read-out frames: their live time, and that of the frames of a view.
 
-Each gives what its NumPy definition in :mod:`xscan.events.gti` gives, to the last bit (tests/test_goodtime.py).
+Each gives what its NumPy definition in :mod:`xscan.events.gti` gives, to the last bit (tests/events/test_gti.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Compiled loops that place a source; they give what :mod:`xscan.pointsource.fit` gives, to the last bit.
 
 Loops that only fill an array are apart from those that add up: the first run several events at once, the
-second must keep their order. tests/test_position.py holds them to the others.
+second must keep their order. tests/search/test_position.py holds them to the others.
 """
 
 from __future__ import annotations

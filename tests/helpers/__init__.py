@@ -1,0 +1,1 @@
+"""What tests share: made-up event lists, archives, devices and processes."""

@@ -1,0 +1,87 @@
+"""A field that moves raises a remark; sources that come and go do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.held import search, three_cameras
+from helpers.lists import CENTRE, T0
+
+import xscan
+from xscan.backends import get_backend
+from xscan.config import View, load_config
+from xscan.model import Observation
+from xscan.pipeline.outcome import summarize
+from xscan.results.tables import Provenance, tabulate
+from xscan.search.observation import ViewResult, search_observation
+
+SECONDS = 20_000.0
+Sources = list[tuple[float, tuple[float, float], float, float]]
+
+
+def sky(rng: np.random.Generator, n_sources: int, n_transients: int) -> Sources:
+    """Steady sources, most of them faint, and bursts and flares."""
+    rates = np.minimum(0.002 * rng.pareto(1.2, n_sources) + 0.001, 0.2)
+    rates[:2] = rng.uniform(0.05, 0.4, 2)
+    places = rng.uniform(CENTRE - 8000, CENTRE + 8000, (n_sources + n_transients, 2))
+    sources = [(rate * SECONDS, (x, y), 0.0, SECONDS) for rate, (x, y) in zip(rates, places, strict=False)]
+    for x, y in places[n_sources:]:
+        counts, width = np.exp(rng.uniform([2.5, 1.1], [6, 7]))
+        sources.append((counts, (x, y), rng.uniform(0.05, 0.9) * SECONDS, width))
+    return sources
+
+
+def remarks(results: list[ViewResult]) -> set[str]:
+    return {remark for result in results for remark in result.remarks}
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("n_transients", [0, 3, 5])
+def test_a_field_at_rest_raises_no_remark(seed: int, n_transients: int) -> None:
+    rng = np.random.default_rng(seed)
+    results = search(
+        three_cameras(rng, SECONDS, sky(rng, 20, n_transients), reach_px=14_000), "50:0.2-12", "200:0.2-12"
+    )
+    assert remarks(results) == set()
+    if n_transients == 5:
+        assert sum(len(result.found) for result in results) > 2
+
+
+@pytest.mark.parametrize(("arcmin", "n_sources"), [(1, 10), (1, 30), (2, 20), (5, 10)])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_field_that_moves_raises_one(seed: int, arcmin: float, n_sources: int) -> None:
+    rng = np.random.default_rng(seed)
+    moment, angle = rng.uniform(0.3, 0.7) * SECONDS, rng.uniform(0, 2 * np.pi)
+    shift = moment, arcmin * 1200 * np.cos(angle), arcmin * 1200 * np.sin(angle)
+    lists = three_cameras(rng, SECONDS, sky(rng, n_sources, 2), shift, reach_px=14_000)
+    results = search(lists, "50:0.2-12", "200:0.2-12")
+    assert sum(len(result.found) for result in results) > 0
+    (remark, *_) = remarks(results)
+    said = float(remark.split("moved about ")[1].split(" s")[0])
+    assert abs(said - T0 - moment) < SECONDS / 16
+
+
+@pytest.mark.parametrize("arcmin", [0.0, 2.0])
+def test_a_real_list_whose_later_half_is_moved(real_observation: Path, arcmin: float) -> None:
+    """One camera alone: peaks beside eclipses, where nothing is if it is left at rest."""
+    held = xscan.read(real_observation)
+    (mos,) = [events for events in held.lists if events.camera == "m1"]
+    by = np.int64(arcmin * 1200) * (mos.time > np.median(mos.time))
+    moved = replace(mos, x=np.clip(mos.x + by, 1, 51_840).astype(np.uint16), y=mos.y)
+    results = search([moved], "50:0.2-12", "200:0.2-12")
+    assert bool(remarks(results)) == bool(arcmin)
+
+
+def test_a_remark_reaches_the_run_and_its_summary() -> None:
+    rng = np.random.default_rng(1)
+    lists = three_cameras(rng, SECONDS, sky(rng, 20, 2), (9000.0, 2400.0, 0.0), reach_px=14_000)
+    observation = Observation("0999999901", tuple(lists), (), None, None)
+    config = load_config(views=(View(200.0, 0.2, 12.0),))
+    searches, skipped = search_observation(observation, config, get_backend("numba"))
+    tables = tabulate(observation, searches, skipped, Provenance("0", "default", "a", "b", "numba"), 0.0)
+    (remark,) = tables.runs["remarks"].to_pylist()
+    assert remark.startswith("the pointing or the background moved about ")
+    assert f"view 200:0.2-12: {remark}" in summarize(tables, 1.0).remarks

@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.lists import binned, joined
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from xscan.backends import Backend, cpu_backend, get_backend
+from xscan.config import Rules
+from xscan.grid import Box, Grid
+from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
+from xscan.pointsource.exposure import Holes, beyond
+from xscan.pointsource.fit import HIDDEN_MAX, WIDER, WIDER_SPREAD, Points, Spots, density
+from xscan.pointsource.psf import KING_SLOPE, cores_arcsec
+from xscan.search.position import RADIUS_ARCSEC, Place, fit_place, locate, locate_cells, place_source
+from xscan.search.regions import Region
+from xscan.sky import TangentPlane, separation_arcsec
+
+Floats = NDArray[np.float64]
+PLANE = TangentPlane(150.0, 2.0)
+GRID = Grid(0.0, 5000, 10, 129, Box(50, 80, 50, 80))
+SHARE = np.array([0.58, 0.21, 0.21])
+HALF = 60.0
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def draw(
+    rng: np.random.Generator, counts: float, background: float, x: float = 0.0, y: float = 0.0, core: float = 6.0
+) -> Spots:
+    """Photons of a source and of a flat background, so many in a square of 100 arcsec."""
+    n, m = rng.poisson(counts), rng.poisson(background * (2 * HALF / 100) ** 2)
+    camera = rng.choice(3, n + m, p=SHARE).astype(np.uint8)
+    slope = rng.uniform(1.4, 1.6)
+    radius = core * np.sqrt(rng.random(n) ** (1 / (1 - slope)) - 1)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    px = np.concatenate([x + radius * np.cos(angle), rng.uniform(-HALF, HALF, m)])
+    py = np.concatenate([y + radius * np.sin(angle), rng.uniform(-HALF, HALF, m)])
+    expected = np.maximum(background, 0.1) / 100**2 * SHARE[camera]
+    return Spots(px, py, camera, cores_arcsec(camera, np.full(n + m, 1200), 3.0), expected)
+
+
+def place(spots: Spots, guess: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float, float] | None:
+    bounds = (guess[0] - 30, guess[0] + 30, guess[1] - 30, guess[1] + 30)
+    return place_source(spots, guess, bounds, (), cpu_backend())
+
+
+@pytest.mark.parametrize("counts", [10, 20, 60, 400, 2700])
+def test_offsets_over_errors_are_rayleigh_whatever_the_width(rng: np.random.Generator, counts: int) -> None:
+    ratios = []
+    for _ in range(250):
+        x, y = rng.uniform(-8, 8, 2)
+        fit = place(draw(rng, counts, 8, x, y, core=rng.uniform(4, 9)))
+        if fit is not None:
+            ratios.append(np.hypot(fit[0] - x, fit[1] - y) / fit[2])
+    assert len(ratios) >= 245
+    assert 0.95 < np.median(ratios) < 1.35  # a Rayleigh's median is 1.18
+    assert np.mean(np.array(ratios) > 3.5) < 0.05
+    if counts >= 20:
+        assert stats.kstest(ratios, "rayleigh").pvalue > 0.01
+
+
+@pytest.mark.parametrize("core", [4.0, 9.0])
+def test_a_wider_image_has_a_larger_error(rng: np.random.Generator, core: float) -> None:
+    errors = [fit[2] for fit in (place(draw(rng, 400, 5, core=core)) for _ in range(10)) if fit]
+    assert np.median(errors) == pytest.approx(core / np.sqrt(0.6 * 400), rel=0.15)
+
+
+@pytest.mark.parametrize(("where", "cameras", "counts"), [
+    ("gap", "m1", 60), ("gap", "pn", 400), ("gap", "all", 2000), ("column", "m2", 400), ("column", "pn", 60),
+])  # fmt: skip
+def test_beside_holes_too(where: str, cameras: str, counts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import positions
+
+    rng = np.random.default_rng(414)
+    fields = {name: positions.make_field(rng, name) for name in CAMERAS}
+    names = CAMERAS if cameras == "all" else (cameras,)
+    offset, error, lost = positions.measure(rng, 200, counts, where, names, fields)
+    assert lost <= 4
+    assert stats.kstest(offset / error, "rayleigh").pvalue > 0.01
+    if where == "gap" and cameras == "m1":  # and it is the holes that make it so
+        offset, error, _ = positions.measure(rng, 100, counts, "blind", names, fields)
+        assert np.median(offset / error) > 1.6
+
+
+def test_the_fit_is_the_maximum_of_the_likelihood(rng: np.random.Generator) -> None:
+    spots = draw(rng, 40, 20, 3.0, -4.0).within(0.0, 0.0, RADIUS_ARCSEC)
+    gap = np.arange(-40.0, 41.0, 2.0)  # a strip that no camera sees
+    x, y = (axis.ravel() for axis in np.meshgrid(np.arange(7.0, 17.0, 2.0), gap))
+    seen = (spots.x < 6) | (spots.x > 16)
+    spots = Spots(*(getattr(spots, name)[seen] for name in Spots.__slots__))
+    strip = [Holes(x, y, np.full(x.size, 4.0), np.full(x.size, camera, np.uint8)) for camera in range(3)]
+    holes = Holes.joined([*strip, *(beyond(0.0, 0.0, RADIUS_ARCSEC, camera) for camera in range(3))])
+    mean2 = np.array([np.mean(spots.core[spots.camera == camera] ** 2) for camera in range(3)])[holes.camera]
+
+    def minus_log_likelihood(p: Floats) -> float:
+        width, strength = np.exp(p[2]), np.exp(p[3:])
+        f = [
+            density((at.x - p[0]) ** 2 + (at.y - p[1]) ** 2, width**2 * core2)
+            for at, core2 in ((spots, spots.core**2), (holes, mean2))
+        ]
+        seen = strength.sum() - (strength[holes.camera] * f[1] * holes.area).sum()
+        prior = ((width / WIDER) + (WIDER / width)) / 2 / WIDER_SPREAD**2
+        return float(seen + prior - np.log(strength[spots.camera] * f[0] + spots.background).sum())
+
+    start = np.array([3.0, -4.0, 0.0, *np.log(40 * SHARE)])
+    best = optimize.minimize(
+        minus_log_likelihood, start, method="Nelder-Mead", options={"maxiter": 9000, "xatol": 1e-5}
+    )
+    fit = fit_place(spots, holes, (0.0, 0.0), get_backend("numpy"))
+    assert fit is not None
+    assert fit[:2] == pytest.approx(best.x[:2], abs=0.02)
+
+
+def with_gap(rng: np.random.Generator, counts: int) -> tuple[Spots, Holes]:
+    spots = draw(rng, counts, 10).within(0.0, 0.0, RADIUS_ARCSEC)
+    strip = np.arange(-30.0, 30.0, 2.0)
+    gap = [Holes(strip * 0 + 5, strip, strip * 0 + 30, np.full(strip.size, c, np.uint8)) for c in range(3)]
+    return spots, Holes.joined([*gap, *(beyond(0.0, 0.0, RADIUS_ARCSEC, c) for c in range(3))])
+
+
+def same(one: object, other: object) -> None:
+    """Hold two results against each other, to the last bit."""
+    if isinstance(one, tuple):
+        assert isinstance(other, tuple)
+        for first, second in zip(one, other, strict=True):
+            same(first, second)
+    elif hasattr(one, "__slots__"):
+        same(tuple(getattr(one, name) for name in one.__slots__), tuple(getattr(other, name) for name in one.__slots__))
+    else:
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+@pytest.mark.parametrize("counts", [3, 20, 400, 5000])
+def test_every_backend_fits_the_same_place(backend: Backend, rng: np.random.Generator, counts: int) -> None:
+    numpy = get_backend("numpy")
+    for _ in range(5):
+        spots, holes = with_gap(rng, counts)
+        points = Points.of(spots, holes)
+        seen = np.bincount(spots.camera, minlength=3) / 2
+        places = rng.uniform(-20, 20, (30, 2))
+        some = Points.of(spots.every(1 + len(spots.x) // 300), holes)
+        assert numpy.likeliest(some, seen, places) == backend.likeliest(some, seen, places)
+        one, other = numpy.settle(points, (2.0, 3.0)), backend.settle(points, (2.0, 3.0))
+        assert (one is None) == (other is None)
+        if one is None:
+            continue
+        same(one, other)
+        fitted, strength = one[:3], one[3]
+        same(numpy.curvature(points, fitted, strength), backend.curvature(points, fitted, strength))
+        freed, by_width, told = rng.uniform(-1, 1, (3, 3)), (0.1, -0.2), (1.5, 1.7, -0.3)
+        assert fit_place(spots, holes, (2.0, 3.0), numpy) == fit_place(spots, holes, (2.0, 3.0), backend)
+        same(
+            numpy.pulls(points, fitted, strength, freed, by_width, told),
+            backend.pulls(points, fitted, strength, freed, by_width, told),
+        )
+
+
+def test_the_likeliest_place_has_the_largest_likelihood(backend: Backend, rng: np.random.Generator) -> None:
+    spots, holes = with_gap(rng, 200)
+    points, n = Points.of(spots, holes), spots.x.size
+    places = rng.uniform(-15, 15, (40, 2))
+    strength = np.bincount(spots.camera, minlength=3) / 2
+    log_likelihoods = []
+    for x, y in places:
+        f = density((points.x - x) ** 2 + (points.y - y) ** 2, WIDER**2 * points.core2)
+        missed = np.array([(f * points.area)[points.group == camera + 3].sum() for camera in range(3)])
+        sent = strength / np.maximum(1 - missed, 1 / (1 + HIDDEN_MAX))
+        log_likelihoods.append(np.log(sent[spots.camera] * f[:n] + spots.background).sum())
+    assert backend.likeliest(points, strength, places) == np.argmax(log_likelihoods)
+
+
+def test_every_backend_gathers_the_same_events(backend: Backend, rng: np.random.Generator) -> None:
+    n = 3000
+    photons = binned(
+        rng.integers(-2000, 60_000, n), rng.integers(55, 75, n), rng.integers(55, 75, n),
+        x_px=rng.integers(25_000, 27_000, n), y_px=rng.integers(25_000, 27_000, n), pi=rng.integers(100, 12_000, n),
+        camera=rng.integers(0, 3, n),
+    )  # fmt: skip
+    rate, live = rng.uniform(0, 3, 10), rng.uniform(0, 1, 10)
+    template, source = rng.uniform(0, 0.1, (2, 30, 30)), rng.uniform(0, 0.1, (2, 30, 30))
+    expected = Expectation(template, source, rate, live, rng.integers(0, 2, 10).astype(np.uint8))
+    chosen = rng.random(10) < 0.6
+    hidden = np.array([8 * 30 + 9, 8 * 30 + 9, 9 * 30 + 10])
+    for box in (Box(57, 70, 58, 66), Box(50, 80, 50, 80), Box(50, 53, 50, 53)):
+        for cells in (None, hidden):
+            given = (photons, box, (200, 7000), expected, chosen, GRID, 25_921.0, 14.0, cells)
+            one, other = get_backend("numpy").spots_near(*given), backend.spots_near(*given)
+            assert (len(one.x) > 0) == (box.x1 > 53)
+            same(one, other)
+
+
+def test_few_photons_say_nothing(rng: np.random.Generator) -> None:
+    one = np.array([1.0])
+    assert place(Spots(one, one, np.zeros(1, np.uint8), one * 6, one * 1e-6)) is None
+    fit = place(draw(rng, 0.001, 30))
+    assert fit is None or fit[2] > 2
+
+
+def test_order_of_photons_is_irrelevant(rng: np.random.Generator) -> None:
+    spots = draw(rng, 15, 5)
+    order = rng.permutation(spots.x.size)
+    first = place(spots)
+    second = place(Spots(*(getattr(spots, name)[order] for name in Spots.__slots__)))
+    assert first == pytest.approx(second, abs=1e-3)
+
+
+def flat(mu: float, source: float = 0.0, cell: tuple[int, int] = (14, 14)) -> Expectation:
+    template = np.full((2, 30, 30), mu)
+    constant = np.zeros((2, 30, 30))
+    constant[:, cell[1], cell[0]] = source
+    return Expectation(template, constant, np.ones(10), np.ones(10), np.zeros(10, np.uint8))
+
+
+FRAMES = Frames(np.zeros(10, bool), np.zeros(10, bool), np.ones(10))
+
+
+def locate_one(
+    found: Region,
+    voxels: Voxels,
+    photons: Photons,
+    pi_range: tuple[int, int],
+    expected: Expectation,
+    rules: Rules = Rules(),  # noqa: B008 (frozen)
+) -> Place:
+    (place,) = locate([found], voxels, photons, pi_range, expected, FRAMES, GRID, PLANE, rules, (), cpu_backend())
+    return place
+
+
+def region(cells: list[tuple[int, int]], t: int, eclipse: bool = False) -> tuple[Region, Voxels]:
+    x, y = np.array(cells, np.int32).T
+    box = Box.around(x + 50, y + 50)
+    k = len(cells)
+    voxels = Voxels(x, y, np.full(k, t, np.int32), np.full(k, 9, np.int32), np.full(k, 0.1), np.full(k, eclipse))
+    return Region(0, box, k, float(x.mean()) + 50, float(y.mean()) + 50, np.arange(k)), voxels
+
+
+def sky_photons(rng: np.random.Generator, place: tuple[float, float], frames: list[int], per_frame: int) -> Photons:
+    """Photons of a point source at a pixel of the plane, in given frames."""
+    n = per_frame * len(frames)
+    core = 6.6 / 0.05
+    radius = core * np.sqrt(rng.random(n) ** (1 / (1 - KING_SLOPE)) - 1)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    x, y = place[0] + radius * np.cos(angle), place[1] + radius * np.sin(angle)
+    inside = (x > 51) & (x < 51_000) & (y > 51) & (y < 51_000)
+    x, y = x[inside].astype(int), y[inside].astype(int)
+    tick = np.repeat(frames, per_frame)[inside] * 5000 + 100
+    return binned(tick, x * 129 // 51_840, y * 129 // 51_840, x_px=x, y_px=y)
+
+
+def test_a_peak_lies_where_its_photons_are(rng: np.random.Generator) -> None:
+    true = (25_990.0, 25_850.0)  # not the middle of its cell
+    photons = sky_photons(rng, true, [3], 60)
+    found, voxels = region([(14, 14)], t=3)
+    place = locate_one(found, voxels, photons, (200, 2000), flat(0.01))
+    offset = np.hypot(place.x_px - true[0], place.y_px - true[1]) * 0.05
+    assert offset < 3 * place.error_arcsec
+    assert place.error_arcsec < 1.8
+    ra, dec = PLANE.to_icrs(place.x_px, place.y_px)
+    assert (place.ra_deg, place.dec_deg) == pytest.approx((float(ra), float(dec)))
+
+
+def test_other_frames_and_bands_take_no_part(rng: np.random.Generator) -> None:
+    photons = sky_photons(rng, (25_990.0, 25_850.0), [3], 60)
+    other = sky_photons(rng, (26_300.0, 26_300.0), [7], 600)
+    both = joined(photons, other)
+    found, voxels = region([(14, 14)], t=3)
+    alone = locate_one(found, voxels, photons, (200, 2000), flat(0.01))
+    beside = locate_one(found, voxels, both, (200, 2000), flat(0.01))
+    assert alone == beside
+    nothing = locate_one(found, voxels, photons, (600, 2000), flat(0.01))
+    assert nothing == locate_cells([found], GRID, PLANE)[0]
+
+
+def test_an_eclipse_lies_where_the_source_shines_otherwise(rng: np.random.Generator) -> None:
+    true = (25_990.0, 25_850.0)
+    photons = sky_photons(rng, true, [0, 1, 2, 3, 4, 6, 7, 8, 9], 40)
+    found, voxels = region([(14, 14)], t=5, eclipse=True)
+    place = locate_one(found, voxels, photons, (200, 2000), flat(0.01, source=40.0))
+    assert np.hypot(place.x_px - true[0], place.y_px - true[1]) * 0.05 < 3 * place.error_arcsec
+    assert place.error_arcsec < 1.2
+
+
+@pytest.mark.parametrize("neighbour", [40, 160])
+def test_an_eclipse_is_not_placed_on_a_neighbour(rng: np.random.Generator, neighbour: int) -> None:
+    true = (25_990.0, 25_850.0)
+    lit = [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    own = sky_photons(rng, true, lit, 40)
+    other = sky_photons(rng, (true[0] + 900.0, true[1]), list(range(10)), neighbour)  # 45 arcsec away
+    both = joined(own, other)
+    found, voxels = region([(14, 14)], t=5, eclipse=True)
+    expected = flat(0.01, source=30.0)
+    y, x = both.cells()
+    inside = (x >= 50) & (x < 80) & (y >= 50) & (y < 80)
+    cell = (y[inside] - 50) * 30 + x[inside] - 50
+    cells = np.bincount(cell, minlength=900).reshape(30, 30) / 10
+    expected.source[:] = cells
+    place = locate_one(found, voxels, both, (200, 2000), expected)
+    assert np.hypot(place.x_px - true[0], place.y_px - true[1]) * 0.05 < 3 * place.error_arcsec
+
+
+def test_the_centroid_of_cells() -> None:
+    found, _ = region([(14, 14)], t=3)
+    place = locate_cells([found], GRID, PLANE)[0]
+    assert (place.x_px, place.y_px) == (GRID.to_pixel(64), GRID.to_pixel(64))
+    # gnomonic, small angles: 0.05 arcsec a pixel
+    assert (place.dec_deg - 2.0) * 3600 == pytest.approx((place.y_px - 25_921) * 0.05, abs=0.5)
+    assert place.error_arcsec == pytest.approx(20.093 / np.sqrt(12), abs=1e-3)
+    two, _ = region([(14, 14), (15, 14)], t=3)
+    assert locate_cells([two], GRID, PLANE)[0].error_arcsec < place.error_arcsec
+
+
+def test_exod2s_place_lies_north_west_of_the_corner() -> None:
+    found, voxels = region([(14, 14)], t=3)
+    ours = locate_cells([found], GRID, PLANE)[0]
+    nothing = binned([0], 0, 0)
+    theirs = locate_one(found, voxels, nothing, (200, 900), flat(1.0), rules=Rules(fitted_places=False))
+    # EXOD2's bias: the corner lies 10.05 arcsec south and east of the centre, its pixels count one of 4
+    # arcsec too many, the shift goes 10 arcsec north and west: 5.6 arcsec north-west in all
+    apart = float(separation_arcsec(ours.ra_deg, ours.dec_deg, theirs.ra_deg, theirs.dec_deg))
+    assert apart == pytest.approx(5.6, abs=0.1)
+    assert theirs.ra_deg < ours.ra_deg
+    assert theirs.dec_deg > ours.dec_deg
