@@ -16,8 +16,9 @@ from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.outcome import Summary, summarize
 from xscan.pipeline.progress import Reporter
 from xscan.pipeline.release.record import is_release
+from xscan.pipeline.run import run_into
 from xscan.pipeline.scan import Order
-from xscan.pipeline.signals import Interrupted, interruptible
+from xscan.pipeline.signals import Interruption
 from xscan.results.ledger import Outcome, read_ledger
 from xscan.results.reader import open_results
 from xscan.results.tables import Provenance, failed_tables
@@ -82,26 +83,18 @@ def _search(
         raise ConfigError(f"{out} is a release, which only xscan reprocess writes; choose another --out")
     equipped = crew.equip(order)
     run = _Run(reporter)
-    stopped: Interrupted | None = None
-    try:
-        with (
-            interruptible() as interruption,
-            ResultsWriter(out.absolute(), equipped.provenance(), equipped.settings()) as writer,
-            interruption.then_hold(),
-        ):
-            plots = _plots(writer.folder) if plot else None
-            again = () if supply is None else NOT_HERE
-            todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed, again)
-            run.keep(kept)
-            refused = run.refused(writer, equipped.provenance())
-            try:
-                with reporter, _arriving(todo, data, supply, run.done, refused) as arriving:
-                    if todo:
-                        work(arriving, equipped, crew, data, writer, run.heard, plots, reporter.say, interruption)
-            except Interrupted as signal:  # what is finished goes into parts
-                stopped = signal
-    except Interrupted as signal:  # outside of a search
-        stopped = signal
+
+    def search(writer: ResultsWriter, interruption: Interruption) -> None:
+        plots = _plots(writer.folder) if plot else None
+        again = () if supply is None else NOT_HERE
+        todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed, again)
+        run.keep(kept)
+        refused = run.refused(writer, equipped.provenance())
+        with reporter, _arriving(todo, data, supply, run.done, refused) as arriving:
+            if todo:
+                work(arriving, equipped, crew, data, writer, run.heard, plots, reporter.say, interruption)
+
+    stopped = run_into(out.absolute(), equipped, search)
     if stopped is not None:
         reporter.say(
             f"xscan: stopped by {stopped}; what is finished is in {out}, and the same command goes on from there"

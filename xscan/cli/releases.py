@@ -16,8 +16,9 @@ from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.progress import Reporter
 from xscan.pipeline.release.make import Made, make_release, prepare
 from xscan.pipeline.release.record import releases
+from xscan.pipeline.run import run_into
 from xscan.pipeline.scan import Order
-from xscan.pipeline.signals import Interrupted, interruptible
+from xscan.pipeline.signals import Interrupted, Interruption
 from xscan.results.ledger import Outcome
 from xscan.results.writer import ResultsWriter
 
@@ -43,26 +44,17 @@ def reprocess(
     against = f"held against {release.previous}" if release.previous else "the first"
     reporter.say(f"release {name}, {against}: {len(obslist.obsids)} observations")
     tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
-    made: Made | Interrupted
-    try:
-        with (
-            interruptible() as interruption,
-            ResultsWriter(folder / name, equipped.provenance(), equipped.settings()) as writer,
-            interruption.then_hold(),
-        ):
 
-            def search(todo: list[Task], kept: list[Outcome]) -> None:
-                reporter.keep(kept)
-                with reporter:
-                    if todo:
-                        work(todo, equipped, crew, data, writer, reporter.heard, None, reporter.say, interruption)
+    def make(writer: ResultsWriter, interruption: Interruption) -> Made:
+        def search(todo: list[Task], kept: list[Outcome]) -> None:
+            reporter.keep(kept)
+            with reporter:
+                if todo:
+                    work(todo, equipped, crew, data, writer, reporter.heard, None, reporter.say, interruption)
 
-            try:
-                made = make_release(folder, release, tasks, writer, equipped.provenance(), search, retry_failed)
-            except Interrupted as signal:  # what is finished goes into parts
-                made = signal
-    except Interrupted as signal:  # outside of a search
-        made = signal
+        return make_release(folder, release, tasks, writer, equipped.provenance(), search, retry_failed)
+
+    made = run_into(folder / name, equipped, make)
     if isinstance(made, Interrupted):
         reporter.say(f"xscan: stopped by {made}; the same command goes on from where it was")
         return made.exit_code

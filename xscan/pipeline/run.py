@@ -1,0 +1,50 @@
+"""One run into a folder of results: locked, and ended by the first signal with all that is finished stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from xscan.pipeline.scan import Order, Recipe
+from xscan.pipeline.signals import Interrupted, Interruption, interruptible
+from xscan.results.writer import ResultsWriter
+
+__all__ = ["run_into"]
+
+T = TypeVar("T")
+
+
+def run_into(
+    folder: Path, equipped: Order | Recipe, body: Callable[[ResultsWriter, Interruption], T]
+) -> T | Interrupted:
+    """Run the body with the folder's writer; return what it returns, or the signal that ended it.
+
+    Whatever the body stored before the signal is gathered into parts; a second signal ends that too.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there; locked while the body runs.
+    equipped : Order or Recipe
+        Says what makes the results.
+    body : callable
+        Takes the writer, and what tells of signals.
+
+    Raises
+    ------
+    StoreError
+        If the folder holds other things, is in use by another run, or cannot be written.
+    """
+    try:
+        with (
+            interruptible() as interruption,
+            ResultsWriter(folder, equipped.provenance(), equipped.settings()) as writer,
+            interruption.then_hold(),
+        ):
+            try:
+                return body(writer, interruption)
+            except Interrupted as signal:  # what is finished goes into parts
+                return signal
+    except Interrupted as signal:  # before or after the body
+        return signal
