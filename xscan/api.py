@@ -15,11 +15,10 @@ from xscan.missions.xmm.files import Place, places
 from xscan.missions.xmm.hot_pixels import HotPixels
 from xscan.model import Observation
 from xscan.pipeline.local import LOST_REMEDY
-from xscan.pipeline.scan import Order, Recipe
+from xscan.pipeline.scan import Order, Recipe, search_to_tables
 from xscan.results.reader import Results
 from xscan.results.reader import open_results as _open_results
-from xscan.results.tables import Tables, tabulate
-from xscan.search.observation import search_observation
+from xscan.results.tables import Tables
 
 __all__ = ["open_results", "order", "read", "recipe", "scan"]
 
@@ -167,8 +166,7 @@ def scan(
         )
     seconds_read = time.perf_counter() - started
     try:
-        searches, skipped = search_observation(observation, settings.config, settings.backend)
-        return tabulate(observation, searches, skipped, settings.provenance(), seconds_read)
+        return search_to_tables(observation, settings, settings.provenance(), seconds_read)
     except DeviceLost as error:
         raise DeviceError(f"{observation.obsid}: the GPU answers no more ({error}); {LOST_REMEDY}") from None
 

@@ -13,10 +13,12 @@ from helpers.lists import CENTRE, T0
 import xscan
 from xscan.backends import get_backend
 from xscan.config import View, load_config
+from xscan.missions.xmm.hot_pixels import HotPixels
 from xscan.model import Observation
 from xscan.pipeline.outcome import summarize
-from xscan.results.tables import Provenance, tabulate
-from xscan.search.observation import ViewResult, search_observation
+from xscan.pipeline.scan import Recipe, search_to_tables
+from xscan.results.tables import Provenance
+from xscan.search.observation import ViewResult
 
 SECONDS = 20_000.0
 Sources = list[tuple[float, tuple[float, float], float, float]]
@@ -80,8 +82,8 @@ def test_a_remark_reaches_the_run_and_its_summary() -> None:
     lists = three_cameras(rng, SECONDS, sky(rng, 20, 2), (9000.0, 2400.0, 0.0), reach_px=14_000)
     observation = Observation("0999999901", tuple(lists), (), None, None)
     config = load_config(views=(View(200.0, 0.2, 12.0),))
-    searches, skipped = search_observation(observation, config, get_backend("numba"))
-    tables = tabulate(observation, searches, skipped, Provenance("0", "default", "a", "b", "numba"), 0.0)
+    recipe = Recipe(config, "default", HotPixels(), get_backend("numba"))
+    tables = search_to_tables(observation, recipe, Provenance("0", "default", "a", "b", "numba"), 0.0)
     (remark,) = tables.runs["remarks"].to_pylist()
     assert remark.startswith("the pointing or the background moved about ")
     assert f"view 200:0.2-12: {remark}" in summarize(tables, 1.0).remarks

@@ -12,6 +12,7 @@ from xscan.bench.clock import Seconds, now
 from xscan.errors import BenchError
 from xscan.pipeline import scan as scanner
 from xscan.results import writer
+from xscan.results.tables import TableBuilder
 from xscan.search import observation as search
 
 __all__ = ["REST", "STAGES", "Stopwatch", "Watched", "watching"]
@@ -42,7 +43,8 @@ FUNCTIONS: tuple[tuple[ModuleType | type, str, str], ...] = (
     (scanner, "read", "read"),
     (search, "expectation", "expectation"),
     (search, "_describe", "regions"),
-    (scanner, "tabulate", "tables"),
+    (TableBuilder, "add", "tables"),
+    (TableBuilder, "tables", "tables"),
     (writer, "stage", "write"),
     (writer, "compact", "write"),
 )

@@ -17,10 +17,10 @@ from xscan.missions.xmm.hot_pixels import HotPixels
 from xscan.missions.xmm.observation import read
 from xscan.model import Observation
 from xscan.pipeline.digests import code_digest, inputs_digest
-from xscan.results.tables import Provenance, Tables, failed_tables, tabulate
+from xscan.results.tables import Provenance, TableBuilder, Tables, failed_tables
 from xscan.search.observation import SubsetSearch, ViewResult, search_observation
 
-__all__ = ["Order", "Reading", "Recipe", "failure", "read_folder", "scan_folder", "search_reading"]
+__all__ = ["Order", "Reading", "Recipe", "failure", "read_folder", "scan_folder", "search_reading", "search_to_tables"]
 
 log = logging.getLogger(__name__)
 
@@ -159,14 +159,45 @@ def search_reading(reading: Reading, recipe: Recipe, watch: Watch | None = None)
     started = time.perf_counter()
     if reading.observation is not None:
         try:
-            searches, skipped = search_observation(reading.observation, recipe.config, recipe.backend)
-            return tabulate(reading.observation, searches, skipped, reading.provenance, reading.seconds, watch)
+            return search_to_tables(reading.observation, recipe, reading.provenance, reading.seconds, watch)
         except DeviceLost:
             raise
         except Exception as error:
             return failure(reading, error, time.perf_counter() - started)
     reason = reading.reason or Reason.ERROR
     return failed_tables(reading.obsid, "failed", reason, reading.message, reading.provenance, reading.seconds)
+
+
+def search_to_tables(
+    observation: Observation,
+    recipe: Recipe,
+    provenance: Provenance,
+    seconds_read: float,
+    watch: Watch | None = None,
+) -> Tables:
+    """Search an observation and make its tables: the loop over subsets and views that everybody takes.
+
+    Parameters
+    ----------
+    observation : Observation
+    recipe : Recipe
+        The one it was read with.
+    provenance : Provenance
+    seconds_read : float
+        Wall time spent on reading, s.
+    watch : callable, optional
+        Shown each view's result while its counts are in memory: for pictures.
+    """
+    searches, skipped = search_observation(observation, recipe.config, recipe.backend)
+    builder = TableBuilder(observation, skipped, provenance, seconds_read)
+    started = time.perf_counter()
+    for search in searches:
+        for result in search.views:
+            spent, started = time.perf_counter() - started, time.perf_counter()
+            if watch is not None:
+                watch(search, result)
+            builder.add(search, result, spent)
+    return builder.tables()
 
 
 def failure(reading: Reading, error: Exception, seconds: float) -> Tables:

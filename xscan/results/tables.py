@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ from xscan.schema import CUTS, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, S
 from xscan.search.observation import Found, Search, SubsetSearch, ViewResult
 from xscan.sky import separation_arcsec
 
-__all__ = ["Provenance", "Tables", "distinct_places", "failed_tables", "tabulate"]
+__all__ = ["Provenance", "TableBuilder", "Tables", "distinct_places", "failed_tables"]
 
 Row = dict[str, Any]
 Clock = tuple[str, bool]  # the system that mission time is counted in, and whether it is barycentred
@@ -76,68 +75,72 @@ class Tables:
         return getattr(self, name).select(SCHEMAS[name].names)
 
 
-def tabulate(
-    observation: Observation,
-    searches: Iterable[SubsetSearch],
-    skipped: Iterable[InputFile],
-    provenance: Provenance,
-    seconds_read: float,
-    watch: Callable[[SubsetSearch, ViewResult], None] | None = None,
-) -> Tables:
-    """Run the searches and write down what they give.
+class TableBuilder:
+    """Collects the rows of one observation, view by view.
 
     Parameters
     ----------
     observation : Observation
-    searches, skipped
-        From :func:`xscan.search.observation.search_observation`; the searches run here, one view at a time.
+    skipped : iterable of InputFile
+        Lists that are in no subset, from :func:`xscan.search.observation.search_observation`.
     provenance : Provenance
     seconds_read : float
         Wall time spent on reading, s.
-    watch : callable, optional
-        Shown each view's result while its counts are in memory: for pictures.
     """
-    runs: list[Row] = []
-    files: list[Row] = []
-    regions: list[Row] = []
-    voxels: list[pa.Table] = []
-    curves: list[pa.Table] = []
-    left_out = [*observation.skipped, *skipped]
-    sources = [_input(observation.source_file, "sources")] if observation.source_file else []
-    common = [*sources, *(_input(info) for info in left_out)]
-    always = {"obsid": observation.obsid, "target": observation.target, "source_list": _source_list(observation)}
-    started = time.perf_counter()
-    for search in searches:
+
+    def __init__(
+        self, observation: Observation, skipped: Iterable[InputFile], provenance: Provenance, seconds_read: float
+    ) -> None:
+        self._obsid, self._provenance, self._seconds_read = observation.obsid, provenance, seconds_read
+        self._left_out = [*observation.skipped, *skipped]
+        sources = [_input(observation.source_file, "sources")] if observation.source_file else []
+        # the source list and what was not used anywhere belong to every row of runs
+        self._common = [*sources, *(_input(info) for info in self._left_out)]
+        self._always = {"obsid": observation.obsid, "target": observation.target}
+        self._always["source_list"] = _source_list(observation)
+        self._subsets: dict[int, list[Row]] = {}  # the lists of each
+        self._runs: list[Row] = []
+        self._regions: list[Row] = []
+        self._voxels: list[pa.Table] = [VOXELS.empty_table()]
+        self._curves: list[pa.Table] = [LIGHTCURVES.empty_table()]
+
+    def add(self, search: SubsetSearch, result: ViewResult, seconds: float) -> None:
+        """Add one view of a subset.
+
+        Parameters
+        ----------
+        search : SubsetSearch
+        result : ViewResult
+        seconds : float
+            Wall time spent on it, s.
+        """
         number = search.subset.number
-        # the lists searched here belong to the row; the source list and what was not used anywhere, to every row
-        searched = [_input(info) for info in search.files]
-        files += [{"subset": number} | info for info in searched]
-        inputs = searched + common
+        if number not in self._subsets:
+            self._subsets[number] = [_input(info) for info in search.files]
         clock = search.subset.lists[0].time_system, search.subset.lists[0].barycentred
-        for result in search.views:
-            spent, started = time.perf_counter() - started, time.perf_counter()
-            if watch is not None:
-                watch(search, result)
-            runs.append(always | {"subset": number, "inputs": inputs} | _run(result, clock) | {"seconds_spent": spent})
-            if result.search is None or not result.found:
-                continue
-            in_view = f"{observation.obsid}_{number}_{result.view.label}"
-            of_view = _View(observation.obsid, number, in_view, result.view, result.search, result.found)
-            weighed = _Weighed.of(result.search.voxels)
-            regions += _regions(of_view, weighed, clock)
-            voxels.append(_voxels(of_view, weighed))
-            curves.append(_curves(of_view))
-    if not runs:
-        runs.append(always | {"inputs": common} | _nothing_searched(left_out))
-    files += common
-    _stamp(runs, provenance, seconds_read)
-    return Tables(
-        pa.Table.from_pylist(runs, RUNS_WITH_INPUTS),
-        pa.Table.from_pylist([{"obsid": observation.obsid} | info for info in files], INPUTS),
-        pa.Table.from_pylist(regions, REGIONS),
-        pa.concat_tables([VOXELS.empty_table(), *voxels]),
-        pa.concat_tables([LIGHTCURVES.empty_table(), *curves]),
-    )
+        row = self._always | {"subset": number, "inputs": self._subsets[number] + self._common}
+        self._runs.append(row | _run(result, clock) | {"seconds_spent": seconds})
+        if result.search is None or not result.found:
+            return
+        in_view = f"{self._obsid}_{number}_{result.view.label}"
+        of_view = _View(self._obsid, number, in_view, result.view, result.search, result.found)
+        weighed = _Weighed.of(result.search.voxels)
+        self._regions += _regions(of_view, weighed, clock)
+        self._voxels.append(_voxels(of_view, weighed))
+        self._curves.append(_curves(of_view))
+
+    def tables(self) -> Tables:
+        """Return the tables of all that was added; an observation without any view has a row of ``runs`` too."""
+        runs = self._runs or [self._always | {"inputs": self._common} | _nothing_searched(self._left_out)]
+        _stamp(runs, self._provenance, self._seconds_read)
+        files = [{"subset": number} | info for number, infos in self._subsets.items() for info in infos]
+        return Tables(
+            pa.Table.from_pylist(runs, RUNS_WITH_INPUTS),
+            pa.Table.from_pylist([{"obsid": self._obsid} | info for info in [*files, *self._common]], INPUTS),
+            pa.Table.from_pylist(self._regions, REGIONS),
+            pa.concat_tables(self._voxels),
+            pa.concat_tables(self._curves),
+        )
 
 
 def failed_tables(
