@@ -100,7 +100,7 @@ def test_a_comparison_that_fails_is_a_line_and_an_exit_code(
 def test_comparisons_without_pytest(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a real GPU without pytest is held against, on a small case in place of the large one."""
     monkeypatch.setattr(script.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr("kernel_net.large_case", lambda: next(small_cases()))
+    monkeypatch.setattr("helpers.kernel_net.large_case", lambda: next(small_cases()))
     steps = list(script.tests(CpuDevice(total_bytes=1 << 30), on_cpu=False))
     assert [step.what for step in steps] == ["small views", "2e8 voxels, in slabs", "2e8 voxels, whole", "2^31 voxels"]
     assert not any(step.failed for step in steps)
