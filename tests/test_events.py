@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from xscan.backends import get_backend
 from xscan.backends.numba import dropouts as numba_dropouts
+from xscan.backends.numba import events as numba_events
 from xscan.config import ScanConfig, load_config
+from xscan.errors import ConfigError
 from xscan.events import cuts as clean
 from xscan.events import dropouts
 from xscan.events import merge as merging
@@ -185,6 +187,26 @@ def test_lists_are_merged_alike(seed: int, sizes: list[int], n_cells: int) -> No
     if slow.tick.size:
         assert slow.tick.min() >= 0
         assert slow.tick.max() < np.ceil(span * 1000)
+
+
+def test_records_hold_cameras_and_energies_of_other_missions(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    """Seven cameras, energies up to the last that 16 bits hold: two bits and fourteen once held EPIC's alone."""
+    names = tuple(f"tm{k}" for k in range(1, 8))
+    for module in (merging, numba_events):
+        monkeypatch.setattr(module, "CAMERAS", names)
+    lists = [event_list(rng, name, 300, 100.0, 25_000) for name in names]
+    energies = np.array([200, 12_000, 16_383, 16_384, 20_000, 65_534, 65_535], np.uint16)
+    lists = [replace(made, pi=rng.choice(energies, 300)) for made in lists]
+    gates = [Gate.everything()] * len(lists)
+    slow, _ = merging.merge(lists, gates, T0, T0 + 100, 129)
+    fast, _ = get_backend("numba").merge(lists, gates, T0, T0 + 100, 129)
+    assert np.unique(slow.camera).tolist() == list(range(7))
+    assert np.unique(slow.pi).tolist() == energies.tolist()
+    assert_same_photons(slow, fast)
+    with pytest.raises(ConfigError, match="2592 x 2592 cells are too many for 7 cameras; set search.cell_arcsec"):
+        get_backend("numba").merge(lists, gates, T0, T0 + 100, 2592)
 
 
 @pytest.mark.parametrize("n_cells", [86, 129, 130, 517, 2592])
