@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xscan.bayes import equivalent_sigma, log10_bayes_eclipse, log10_bayes_peak, log10_poisson_tail, poisson_tail
 from xscan.config import View
-from xscan.errors import Reason
+from xscan.errors import DataError, Reason
 from xscan.missiontime import mjd_utc, utc_text
 from xscan.model import CAMERAS, InputFile, Observation, Voxels
 from xscan.schema import CUTS, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, SCHEMAS, VOXELS
@@ -96,7 +96,19 @@ def tabulate(
         Wall time spent on reading, s.
     watch : callable, optional
         Shown each view's result while its counts are in memory: for pictures.
+
+    Raises
+    ------
+    DataError
+        If the observation's instrument has other cameras than the tables have columns for.
     """
+    instrument = observation.instrument
+    if instrument is not None and instrument.names != CAMERAS:
+        raise DataError(
+            Reason.OTHER_TELESCOPE,
+            f"{observation.obsid}: cameras {', '.join(instrument.names)} of {instrument.telescope}; the result tables "
+            f"have columns for {', '.join(CAMERAS)} alone: take what search_observation gives",
+        )
     runs: list[Row] = []
     files: list[Row] = []
     regions: list[Row] = []

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from xscan.backends.numba.division import cell_division, division
 from xscan.errors import ConfigError
 from xscan.events import cuts as definition
-from xscan.events.cuts import PI_MAX, PI_MIN, SELECTED_BY, Cuts, Kept, RawEvents, Span
+from xscan.events.cuts import SELECTED_BY, Cuts, Kept, RawEvents, Span
 from xscan.events.merge import CUT_BY, Gate, last_tick
 from xscan.grid import Box
-from xscan.model import CAMERAS, EventList, Photons, PixelMask
-from xscan.sky import PLANE_PIXELS
+from xscan.model import EventList, Photons, PixelMask
 
 __all__ = ["band_curve", "drop", "merge", "one_comparison", "select"]
 
@@ -51,8 +50,8 @@ def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArra
     above = -(1 << 30) if flags is None or flags.rawy_above is None else flags.rawy_above
     n, low, high = _select(
         columns,
-        (PI_MIN, PI_MAX, cuts.mos, cuts.pattern_max, cuts.singles_below_ev),
-        (0 if flags is None else flags.mask, above, PixelMask.MARGIN, PixelMask.SIZE, PLANE_PIXELS, *cuts.null),
+        (*cuts.pi_range, cuts.mos, cuts.pattern_max, cuts.singles_below_ev),
+        (0 if flags is None else flags.mask, above, PixelMask.MARGIN, PixelMask.SIZE, cuts.n_pixels, *cuts.null),
         cuts.windows,
         cuts.bad_columns,
         cuts.hot is not None,
@@ -81,6 +80,7 @@ def merge(
     lists: Sequence[EventList], gates: Sequence[Gate], t0: float, t1: float, n_cells: int
 ) -> tuple[Photons, NDArray[np.int64]]:
     """As :func:`xscan.events.merge.merge`."""
+    instrument = lists[0].instrument
     removed = np.zeros((len(lists), len(CUT_BY)), np.int64)
     last = last_tick(t0, t1)
     # two passes, by coarse time and by cell, each after a count of what goes where
@@ -89,14 +89,15 @@ def merge(
     for events in lists:
         _count_times(events.time, span, starts[1:])
     np.cumsum(starts, out=starts)
-    cell_at = _cell_at(len(CAMERAS), n_cells)
+    cell_at = _cell_at(len(instrument.cameras), n_cells)
     room = int(starts[-1])
     records = np.empty((room, 2), np.uint64)
-    to_cell = cell_division(n_cells)
+    to_cell = cell_division(n_cells, instrument.sky.n)
     counts, ends = np.zeros(n_cells**2, np.int64), starts.copy()
     for events, gate, cut in zip(lists, gates, removed, strict=True):
         _pass_gate(
-            events.time, events.x, events.y, events.pi, events.ccd, events.pixel, CAMERAS.index(events.camera),
+            events.time, events.x, events.y, events.pi, events.ccd, events.pixel,
+            instrument.number(events.camera),
             gate.first, gate.intervals, gate.working, span, to_cell, cell_at, counts, ends, records, cut,
         )  # fmt: skip
     n = int(counts.sum())
@@ -114,7 +115,8 @@ def merge(
     # what is done with holds the result: fresh memory would cost as much as a pass over the events
     columns = _columns(records, n)
     _within_cells(offsets, in_order, np.empty((counts.max(), 2), np.uint64), cell_at, *columns)
-    return Photons(box, offsets, *columns), removed
+    tick, x_px, y_px, pi, camera, pixel = columns
+    return Photons(box, offsets, tick, x_px, y_px, pi, camera, pixel, instrument), removed
 
 
 def _cell_at(n_cameras: int, n_cells: int) -> int:
@@ -305,8 +307,8 @@ def _count_times(time: Any, span: Any, counts: Any) -> None:
 
 @njit(cache=True)
 def _pass_gate(
-    time: Any, x: Any, y: Any, pi: Any, ccd: Any, pixel: Any, camera: int,
-    first: Any, intervals: Any, working: Any, span: Any, to_cell: Any, cell_at: int,
+    time: Any, x: Any, y: Any, pi: Any, ccd: Any, pixel: Any, camera: Any,
+    first: Any, intervals: Any, working: Any, span: Any, to_cell: Any, cell_at: Any,
     counts: Any, ends: Any, records: Any, removed: Any,
 ) -> None:  # fmt: skip
     """Write the events that pass, by coarse time; ``ends`` says where the next one of each bin goes.
