@@ -145,8 +145,18 @@ def search_observation(
         To be consumed in order; memory for a view is freed when the next one is asked for.
     skipped : list of InputFile
         Lists that are in no subset, each with its reason.
+
+    Raises
+    ------
+    ConfigError
+        If a view's band reaches beyond the instrument's energies.
+    DataError
+        If lists are of several instruments.
     """
-    _ = observation.instrument  # one, or an error
+    instrument = observation.instrument
+    if instrument is not None:
+        for view in config.views:
+            view.check_within(*(energy / 1000 for energy in instrument.pi_range))
     subsets, skipped = make_subsets(observation.lists, config.rules)
     return (_search_subset(subset, observation, config, backend) for subset in subsets), skipped
 
