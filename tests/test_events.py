@@ -193,7 +193,10 @@ def test_records_hold_cameras_and_energies_of_other_missions(rng: np.random.Gene
     """Seven cameras, energies up to the last that 16 bits hold: two bits and fourteen once held EPIC's alone."""
     names = tuple(f"tm{k}" for k in range(1, 8))
     seven = replace(EPIC, cameras=tuple(replace(EPIC.cameras[0], name=name) for name in names))
-    lists = [replace(event_list(rng, name, 300, 100.0, 25_000), instrument=seven) for name in names]
+    lists = [
+        replace(event_list(rng, "m1", 300, 100.0, 25_000), info=InputFile("a", 1, camera=name), instrument=seven)
+        for name in names
+    ]
     energies = np.array([200, 12_000, 16_383, 16_384, 20_000, 65_534, 65_535], np.uint16)
     lists = [replace(made, pi=rng.choice(energies, 300)) for made in lists]
     gates = [Gate.everything()] * len(lists)

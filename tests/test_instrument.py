@@ -12,7 +12,7 @@ from fake import T0
 from kernel_net import cuda
 
 from xscan.backends import get_backend
-from xscan.config import ScanConfig, View, load_config
+from xscan.config import BAND_KEV, ScanConfig, View, load_config
 from xscan.errors import ConfigError, DataError
 from xscan.events.merge import Gate
 from xscan.grid import cells_across
@@ -196,3 +196,12 @@ def test_cells_that_cannot_be_numbered_are_refused(cell_arcsec: float) -> None:
 
 def test_the_result_tables_have_the_columns_of_epic() -> None:
     assert EPIC.names == CAMERAS
+    assert EPIC.pi_range == tuple(1000 * end for end in BAND_KEV)
+
+
+def test_a_list_that_contradicts_its_instrument_is_refused() -> None:
+    made = observation().lists[0]
+    with pytest.raises(DataError, match=r"pixels of 0\.05 arcsec on its tangent plane, 0\.8 on that of SEVENFOLD"):
+        replace(made, plane=TangentPlane(150.0, 2.0))
+    with pytest.raises(ConfigError, match="no camera 'pn'"):
+        replace(made, info=replace(made.info, camera="pn"))

@@ -36,6 +36,8 @@ CAMERAS = ("pn", "m1", "m2")
 MJDREF = 50_814.0
 """Mission time 0 of XMM-Newton, MJD (TT): 1998-01-01T00:00:00."""
 
+SIDE_TOLERANCE = 1e-5  # of a pixel: half a pixel over the whole plane
+
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
@@ -296,6 +298,13 @@ class EventList:
         200..12000. Without 10-12 keV no time can look bad.
     bad_pixels : tuple of PixelMask
         Pixels whose events were cut.
+
+    Raises
+    ------
+    ConfigError
+        If the instrument has no such camera.
+    DataError
+        If the plane's pixels are not the instrument's.
     """
 
     info: InputFile
@@ -315,6 +324,16 @@ class EventList:
     barycentred: bool = False
     pi_filter: tuple[int, int] | None = None
     bad_pixels: tuple[PixelMask, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.instrument.number(self.camera)
+        step, side = self.plane.step_deg * 3600, self.instrument.sky.side_arcsec
+        if abs(step - side) > SIDE_TOLERANCE * side:
+            raise DataError(
+                Reason.NO_TANGENT_PLANE,
+                f"{self.info.file}: pixels of {step:g} arcsec on its tangent plane, {side:g} on that of "
+                f"{self.instrument.telescope}; make X and Y anew",
+            )
 
     @property
     def camera(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xscan.model import Camera, Instrument
+from xscan.model import MJDREF, Camera, Instrument
 from xscan.sky import SkyPixels
 
 __all__ = ["EPIC"]
@@ -46,7 +46,7 @@ _M2 = Camera(
 EPIC = Instrument(
     telescope="XMM",
     cameras=(_PN, _M1, _M2),
-    mjdref=50_814.0,
+    mjdref=MJDREF,
     sky=SkyPixels(51_840, 0.05),
     pi_range=(200, 12_000),
 )
