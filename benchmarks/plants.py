@@ -50,9 +50,10 @@ from scipy.spatial import cKDTree
 
 import xscan
 from xscan.events.gti import intersect
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import EventList, Observation, pixel_number
 from xscan.search.subsets import good_intervals
-from xscan.sky import SKY_PIXEL_ARCSEC, separation_arcsec
+from xscan.sky import separation_arcsec
 
 COUNTS = (20, 40, 80, 160, 400, 800, 1600, 2700)
 DURATIONS_S = (2.0, 20.0, 200.0, 2000.0)
@@ -255,7 +256,7 @@ def _draw(field: Field, x: float, y: float, when: tuple[float, float], hard: boo
     n = 1000
     camera = rng.integers(len(field.detectors), size=n)
     whole = 1 - (1 + (REACH_ARCSEC / CORE_ARCSEC) ** 2) ** (1 - SLOPE)
-    radius = CORE_ARCSEC * np.sqrt((1 - whole * rng.random(n)) ** (1 / (1 - SLOPE)) - 1) / SKY_PIXEL_ARCSEC
+    radius = CORE_ARCSEC * np.sqrt((1 - whole * rng.random(n)) ** (1 / (1 - SLOPE)) - 1) / EPIC.sky.side_arcsec
     angle = 2 * np.pi * rng.random(n)
     place_x, place_y = x + radius * np.cos(angle), y + radius * np.sin(angle)
     time_s = when[0] + when[1] * rng.random(n)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from xscan.backends import cpu_backend
-from xscan.events.cuts import PN_BAD_COLUMNS
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import CAMERAS, EventList, InputFile, PixelMask, pixel_number
 from xscan.pointsource.exposure import CameraMap
 from xscan.pointsource.fit import Spots
@@ -65,7 +65,7 @@ def make_field(rng: np.random.Generator, name: str, n_events: int = 20_000) -> F
     numbers = np.array([c.number for c in camera.ccds])
     columns = np.stack([np.repeat(numbers, 4), rng.integers(6, chip.columns - 5, 4 * numbers.size)], axis=1)
     if name == "pn":
-        columns = np.concatenate([columns, PN_BAD_COLUMNS])
+        columns = np.concatenate([columns, EPIC.camera("pn").bad_columns])
     bad.add(columns[:, 0], columns[:, 1], columns[:, 0] * 0 + 1, chip.rows)
     bad.add(
         rng.choice(numbers, 100), rng.integers(1, chip.columns + 1, 100), rng.integers(1, chip.rows + 1, 100),
@@ -81,7 +81,7 @@ def make_field(rng: np.random.Generator, name: str, n_events: int = 20_000) -> F
     events = EventList(
         InputFile("made up", 0, camera=name), TangentPlane(150.0, 2.0), None, 0.0, one,
         x[kept].astype(np.uint16), y[kept].astype(np.uint16), one.astype(np.uint16), ccd[kept].astype(np.uint8),
-        pixel[kept].astype(np.uint32), (0.0, 1.0), {}, bad_pixels=(bad,),
+        pixel[kept].astype(np.uint32), (0.0, 1.0), {}, EPIC, bad_pixels=(bad,),
     )  # fmt: skip
     learnt = CameraMap.of(events)
     assert learnt is not None
@@ -136,8 +136,8 @@ def draw(
     live &= (abs(x - x0) < HALF_ARCSEC) & (abs(y - y0) < HALF_ARCSEC)
     camera = np.array([CAMERAS.index(name) for name in names], np.uint8)[which[live]]
     pi = np.clip(rng.lognormal(np.log(1200), 0.6, camera.size), 200, 8000).astype(np.int64)
-    cores = cores_arcsec(camera, pi, float(np.hypot(x0, y0)) / 60)
-    return x0, y0, Spots(x[live], y[live], camera, cores, BACKGROUND * share[which[live]])
+    cores = cores_arcsec(camera, pi, float(np.hypot(x0, y0)) / 60, EPIC)
+    return x0, y0, Spots(x[live], y[live], camera, cores, BACKGROUND * share[which[live]], EPIC)
 
 
 def measure(

@@ -27,11 +27,11 @@ extern "C" __global__ void sum_rate(
     }
 }
 
-// by_camera[3 * k + camera] += photons in voxel wanted[k]; wanted rises strictly.
+// by_camera[n_cameras * k + camera] += photons in voxel wanted[k]; wanted rises strictly.
 extern "C" __global__ void sum_by_camera(
     const i32* __restrict__ tick, const i32* __restrict__ cell, const u16* __restrict__ pi,
     const u8* __restrict__ camera, u64 n_photons, const View* __restrict__ view_words,
-    const u64* __restrict__ wanted, u64 n_wanted, u32* by_camera)
+    const u64* __restrict__ wanted, u64 n_wanted, i32 n_cameras, u32* by_camera)
 {
     const View view = *view_words;
     for (u64 i = first_photon(); i < n_photons; i += photon_stride()) {
@@ -44,6 +44,6 @@ extern "C" __global__ void sum_by_camera(
             if (wanted[middle] < voxel) from = middle + 1;
             else to = middle;
         }
-        if (from < n_wanted && wanted[from] == voxel) atomicAdd(&by_camera[3 * from + camera[i]], 1u);
+        if (from < n_wanted && wanted[from] == voxel) atomicAdd(&by_camera[n_cameras * from + camera[i]], 1u);
     }
 }

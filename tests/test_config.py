@@ -97,11 +97,12 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
         ("5:0.2-0.2001", "narrower than 1 eV"),
         ("5:0.1-2", "outside 0.2-12 keV are not searched"),
         ("5:2-15", "outside 0.2-12 keV are not searched"),
+        ("5:2-65.536", "energies are kept in 16 bits, 0 to 65.535 keV"),
     ],
 )
 def test_views_that_are_none(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        View.parse(text)
+        load_config(views=(View.parse(text),))
 
 
 @given(st.integers(1, 10**7), st.integers(200, 11_998), st.integers(1, 12_000))

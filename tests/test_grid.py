@@ -8,20 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xscan.grid import Box, Grid, cells_across, cells_of, ticks_of
+from xscan.missions.xmm.instrument import EPIC
 from xscan.sky import TangentPlane, separation_arcsec
 
-GRID = Grid(t0=1000.0, dt_ms=5000, nt=4, n_cells=129, box=Box(10, 20, 30, 35))
+GRID = Grid(t0=1000.0, dt_ms=5000, nt=4, n_cells=129, box=Box(10, 20, 30, 35), sky=EPIC.sky)
 
 
 def test_cells_of_the_papers_size() -> None:
-    assert cells_across(20.0) == 129
+    assert cells_across(20.0, EPIC.sky) == 129
     assert GRID.cell_arcsec == pytest.approx(20.093, abs=1e-3)
 
 
 @given(st.integers(1, 51_840), st.sampled_from([20.0, 10.0, 7.5, 60.0]))
 def test_a_pixel_lies_in_its_cell(pixel: int, cell_arcsec: float) -> None:
-    n = cells_across(cell_arcsec)
-    cell = int(cells_of(np.array([pixel]), n)[0])
+    n = cells_across(cell_arcsec, EPIC.sky)
+    cell = int(cells_of(np.array([pixel]), n, 51_840)[0])
     side = 51_840 / n
     assert 0 <= cell < n
     assert cell * side <= pixel
@@ -46,7 +47,7 @@ def test_ticks_agree_with_exact_arithmetic(seconds: float, dt: float) -> None:
 
 def test_centre_of_a_cell() -> None:
     pixels = np.arange(1, 51_840)
-    of_cell = pixels[cells_of(pixels, 129) == 64]
+    of_cell = pixels[cells_of(pixels, 129, 51_840) == 64]
     # pixel X covers X - 0.5 .. X + 0.5: the cell's middle is that of its pixels
     assert float(GRID.to_pixel(64)) == pytest.approx((of_cell[0] - 0.5 + of_cell[-1] + 0.5) / 2, abs=1)
     assert float(GRID.to_pixel(64)) == pytest.approx(25_919.5)

@@ -22,7 +22,10 @@ __all__ = ["PROFILES", "SIGMA_MIN", "Rules", "ScanConfig", "View", "load_config"
 PROFILES = ("default", "exod2")
 
 BAND_KEV = (0.2, 12.0)
-"""Events outside are cut before everything."""
+"""EPIC's events outside are cut before everything."""
+
+PI_MOST = 65_535
+"""Energies are whole numbers of eV in 16 bits."""
 
 DT_MAX_S = 1e6
 SIGMA_MIN = 0.5
@@ -64,10 +67,10 @@ class View:
                 f"view {self}: the band runs from {self.lo_kev:g} to {self.hi_kev:g} keV; "
                 f"give the lower energy first, as in 5:0.2-12"
             )
-        if self.lo_kev < BAND_KEV[0] or self.hi_kev > BAND_KEV[1]:
+        if self.pi_lo < 0 or self.pi_hi > PI_MOST:
             raise ConfigError(
                 f"view {self}: the band runs from {self.lo_kev:g} to {self.hi_kev:g} keV; "
-                f"events outside {BAND_KEV[0]:g}-{BAND_KEV[1]:g} keV are not searched"
+                f"energies are kept in 16 bits, 0 to {PI_MOST / 1000:g} keV"
             )
         if self.pi_lo == self.pi_hi:
             raise ConfigError(f"view {self}: the band is narrower than 1 eV, the unit of the event lists")
@@ -89,6 +92,14 @@ class View:
     def pi_hi(self) -> int:
         """Upper end of the band, eV."""
         return round(self.hi_kev * 1000)
+
+    def check_within(self, lo_kev: float, hi_kev: float) -> None:
+        """Raise ConfigError if the band reaches beyond the energies that a mission's lists have."""
+        if self.lo_kev < lo_kev or self.hi_kev > hi_kev:
+            raise ConfigError(
+                f"view {self}: the band runs from {self.lo_kev:g} to {self.hi_kev:g} keV; "
+                f"events outside {lo_kev:g}-{hi_kev:g} keV are not searched"
+            )
 
     @property
     def label(self) -> str:
@@ -248,8 +259,11 @@ def load_config(profile: str = "default", path: Path | None = None, views: tuple
         for section, keys in _checked(layer, where).items():
             values[section] |= keys
     search, clean = values["search"], values["clean"]
+    views = views or tuple(View.parse(text) for text in search["views"])
+    for view in views:
+        view.check_within(*BAND_KEV)
     return ScanConfig(
-        views=views or tuple(View.parse(text) for text in search["views"]),
+        views=views,
         sigma=search["sigma"],
         cell_arcsec=search["cell_arcsec"],
         pn_singles_below_kev=clean["pn_singles_below_kev"],

@@ -11,22 +11,35 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xscan.sky import PLANE_PIXELS, SKY_PIXEL_ARCSEC
+from xscan.errors import ConfigError
+from xscan.sky import SkyPixels
 
 __all__ = ["Box", "Grid", "cells_across", "cells_of", "ticks_of"]
 
 
-def cells_across(cell_arcsec: float) -> int:
-    """Number of cells along a side of the plane, for a nominal cell side in arcsec."""
-    return int(PLANE_PIXELS / (cell_arcsec / SKY_PIXEL_ARCSEC))
+def cells_across(cell_arcsec: float, sky: SkyPixels) -> int:
+    """Number of cells along a side of the plane, for a nominal cell side in arcsec.
+
+    Raises
+    ------
+    ConfigError
+        If there is no cell, or there are more than 16-bit numbers can tell apart.
+    """
+    n_cells = int(sky.n / (cell_arcsec / sky.side_arcsec))
+    if not 1 <= n_cells <= np.iinfo(np.int16).max:
+        raise ConfigError(
+            f"cells of {cell_arcsec:g} arcsec make {n_cells} along a plane of {sky.n * sky.side_arcsec:g} arcsec; "
+            f"set search.cell_arcsec so that there are 1 to {np.iinfo(np.int16).max}"
+        )
+    return n_cells
 
 
-def cells_of(pixels: NDArray[np.integer], n_cells: int) -> NDArray[np.int16]:
-    """Give the cell (int16) of each sky pixel (integer, 1..51840).
+def cells_of(pixels: NDArray[np.integer], n_cells: int, n_pixels: int) -> NDArray[np.int16]:
+    """Give the cell (int16) of each sky pixel (integer, 1..n_pixels).
 
     The last pixel of the plane would start a cell of its own: it goes to the last one.
     """
-    cells = pixels.astype(np.int64) * n_cells // PLANE_PIXELS
+    cells = pixels.astype(np.int64) * n_cells // n_pixels
     return np.minimum(cells, n_cells - 1).astype(np.int16)
 
 
@@ -68,7 +81,7 @@ class Box:
 class Grid:
     """The voxels of one view; arrays over it have axes (y, x, t).
 
-    Cell k of an axis covers sky pixels ``k * 51840 / n_cells <= X < (k + 1) * 51840 / n_cells``;
+    Cell k of an axis covers sky pixels ``k * sky.n / n_cells <= X < (k + 1) * sky.n / n_cells``;
     frame k covers ``t0 + k * dt <= TIME < t0 + (k + 1) * dt``.
 
     Attributes
@@ -83,6 +96,8 @@ class Grid:
         Cells along a side of the whole plane.
     box : Box
         The cells searched.
+    sky : SkyPixels
+        What cells are made of.
     """
 
     t0: float
@@ -90,6 +105,7 @@ class Grid:
     nt: int
     n_cells: int
     box: Box
+    sky: SkyPixels
 
     @property
     def dt_s(self) -> float:
@@ -104,7 +120,7 @@ class Grid:
     @property
     def cell_arcsec(self) -> float:
         """True side of a cell, arcsec."""
-        return PLANE_PIXELS / self.n_cells * SKY_PIXEL_ARCSEC
+        return self.sky.n / self.n_cells * self.sky.side_arcsec
 
     def frame_edges(self) -> NDArray[np.float64]:
         """Edges of the frames, shape (nt + 1,), s, mission time."""
@@ -116,4 +132,4 @@ class Grid:
         Nothing else in the package adds the half: pixel X covers ``X - 0.5 .. X + 0.5``.
         """
         middle: NDArray[np.float64] = np.asarray(cell, np.float64) + 0.5
-        return middle * (PLANE_PIXELS / self.n_cells) - 0.5
+        return middle * (self.sky.n / self.n_cells) - 0.5

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.errors import Reason
+from xscan.errors import ConfigError, DataError, Reason
 from xscan.grid import Box
-from xscan.sky import TangentPlane
+from xscan.sky import SkyPixels, TangentPlane
 
 __all__ = [
     "CAMERAS",
     "MJDREF",
+    "Camera",
     "EventList",
     "Expectation",
     "Frames",
     "GoodTime",
     "InputFile",
+    "Instrument",
     "Observation",
     "Photons",
     "PixelMask",
@@ -28,10 +31,12 @@ __all__ = [
 ]
 
 CAMERAS = ("pn", "m1", "m2")
-"""EPIC's cameras; their place in this tuple is their number in ``camera`` columns."""
+"""EPIC's cameras: those that the result tables have columns of."""
 
 MJDREF = 50_814.0
 """Mission time 0 of XMM-Newton, MJD (TT): 1998-01-01T00:00:00."""
+
+SIDE_TOLERANCE = 1e-5  # of a pixel: half a pixel over the whole plane
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -106,6 +111,7 @@ class PixelMask:
 
     SIZE = 640
     MARGIN = 16  # RAWX of MOS begins at -4
+    CCDS = 16
     BLOCK = 1024  # rows taken at once
 
     def __init__(self) -> None:
@@ -140,6 +146,123 @@ def pixel_number(ccd: Ints, rawx: Ints, rawy: Ints) -> NDArray[np.int64]:
     return np.where(inside, ((np.asarray(ccd).astype(np.int64) % 16) * size + x) * size + y, 0)
 
 
+Four = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """What must be known of a camera to search its events.
+
+    Attributes
+    ----------
+    name : str
+        As in :attr:`InputFile.camera`.
+    columns, rows : int
+        Raw pixels of a CCD: RAWX and RAWY run from 1 to these.
+    pixel_arcsec : float
+        Side of a raw pixel.
+    n_ccds : int
+    frame_s : float
+        Time between two read-outs, s, unless ``frame_s_by_submode`` says another.
+    core, slope : (float, float, float, float)
+        Core (arcsec) and slope of its King profile are ``a + b E + c theta + d E theta``; E in keV, theta in arcmin.
+    first : int
+        Column and row that give events first.
+    bad_columns : tuple of (int, int)
+        CCD and RAWX of columns that give none.
+    hole_step_arcsec : float or None
+        Between the points that stand for places without events; None: a raw pixel.
+    frame_s_by_submode : mapping of str to float
+    """
+
+    name: str
+    columns: int
+    rows: int
+    pixel_arcsec: float
+    n_ccds: int
+    frame_s: float
+    core: Four
+    slope: Four
+    first: int = 1
+    bad_columns: tuple[tuple[int, int], ...] = ()
+    hole_step_arcsec: float | None = None
+    frame_s_by_submode: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        most = PixelMask.SIZE - PixelMask.MARGIN - 1
+        if not (1 <= self.columns <= most and 1 <= self.rows <= most):
+            raise ConfigError(
+                f"camera {self.name}: a CCD of {self.columns} x {self.rows} pixels; raw pixels are numbered on CCDs of "
+                f"at most {most} x {most}: see PixelMask"
+            )
+        if not 1 <= self.n_ccds <= PixelMask.CCDS:
+            raise ConfigError(f"camera {self.name}: {self.n_ccds} CCDs; there is room for 1 to {PixelMask.CCDS}")
+
+    @property
+    def step_arcsec(self) -> float:
+        """Distance of the points that stand for places without events."""
+        return self.pixel_arcsec if self.hole_step_arcsec is None else self.hole_step_arcsec
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """What must be known of a mission's cameras together; values that no record holds are refused.
+
+    Attributes
+    ----------
+    telescope : str
+        TELESCOP of its files.
+    cameras : tuple of Camera
+        A camera's place in it is its number in ``camera`` columns.
+    mjdref : float
+        Mission time 0, MJD (TT).
+    sky : SkyPixels
+    pi_range : (int, int)
+        Energies in its event lists, eV, both ends in.
+
+    Raises
+    ------
+    ConfigError
+        If a value does not fit into the columns of :class:`EventList` and :class:`Photons`.
+    """
+
+    telescope: str
+    cameras: tuple[Camera, ...]
+    mjdref: float
+    sky: SkyPixels
+    pi_range: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        names, (low, high) = self.names, self.pi_range
+        if not 1 <= len(names) <= 255 or len(set(names)) < len(names):
+            raise ConfigError(f"{self.telescope}: {len(names)} cameras; there can be 1 to 255, each with its own name")
+        if not 0 <= low <= high < 65_535:
+            raise ConfigError(f"{self.telescope}: PI from {low} to {high} eV; 16 bits hold 0 to 65,534")
+        if not 1 <= self.sky.n <= 65_535:
+            raise ConfigError(f"{self.telescope}: {self.sky.n} sky pixels along a side; 16 bits hold up to 65,535")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the cameras, in order."""
+        return tuple(camera.name for camera in self.cameras)
+
+    def number(self, name: str) -> int:
+        """Return a camera's number.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such camera.
+        """
+        if name not in self.names:
+            raise ConfigError(f"{self.telescope}: no camera {name!r}; there are {', '.join(self.names)}")
+        return self.names.index(name)
+
+    def camera(self, name: str) -> Camera:
+        """Return a camera by name; else as :meth:`number`."""
+        return self.cameras[self.number(name)]
+
+
 @dataclass(frozen=True, slots=True)
 class EventList:
     """The events of one camera in one exposure, after every cut but the band.
@@ -152,11 +275,11 @@ class EventList:
     telapse_s : float
         TELAPSE of the header, s; 0 if absent. Real headers overstate it.
     time : float64, shape (n,)
-        s, mission time (since MJD 50814, in ``time_system``); in the order of the file.
+        s, mission time (since the instrument's ``mjdref``, in ``time_system``); in the order of the file.
     x, y : uint16, shape (n,)
-        Sky pixels, 1..51840.
+        Sky pixels, from 1.
     pi : uint16, shape (n,)
-        Energy, eV, 200..12000.
+        Energy, eV.
     ccd : uint8, shape (n,)
         CCD, from 1.
     pixel : uint32, shape (n,)
@@ -165,6 +288,7 @@ class EventList:
         First and last TIME after the cuts in PI and PATTERN alone, s; without times far from all others.
     good_time : dict of int to GoodTime
         By CCD; empty if the list states none.
+    instrument : Instrument
     time_system : str
         ``TT`` or ``TDB``.
     barycentred : bool
@@ -174,6 +298,13 @@ class EventList:
         200..12000. Without 10-12 keV no time can look bad.
     bad_pixels : tuple of PixelMask
         Pixels whose events were cut.
+
+    Raises
+    ------
+    ConfigError
+        If the instrument has no such camera.
+    DataError
+        If the plane's pixels are not the instrument's.
     """
 
     info: InputFile
@@ -188,14 +319,25 @@ class EventList:
     pixel: NDArray[np.uint32]
     event_span: tuple[float, float]
     good_time: dict[int, GoodTime]
+    instrument: Instrument
     time_system: str = "TT"
     barycentred: bool = False
     pi_filter: tuple[int, int] | None = None
     bad_pixels: tuple[PixelMask, ...] = ()
 
+    def __post_init__(self) -> None:
+        self.instrument.number(self.camera)
+        step, side = self.plane.step_deg * 3600, self.instrument.sky.side_arcsec
+        if abs(step - side) > SIDE_TOLERANCE * side:
+            raise DataError(
+                Reason.NO_TANGENT_PLANE,
+                f"{self.info.file}: pixels of {step:g} arcsec on its tangent plane, {side:g} on that of "
+                f"{self.instrument.telescope}; make X and Y anew",
+            )
+
     @property
     def camera(self) -> str:
-        """One of :data:`CAMERAS`."""
+        """One of the instrument's."""
         return self.info.camera
 
 
@@ -252,6 +394,23 @@ class Observation:
     target: str = ""
     settings: str = ""
 
+    @property
+    def instrument(self) -> Instrument | None:
+        """That of all lists; None if there is no list.
+
+        Raises
+        ------
+        DataError
+            If lists are of several.
+        """
+        kinds = [events.instrument for events in self.lists]
+        if any(kind != kinds[0] for kind in kinds):
+            names = ", ".join(sorted({kind.telescope for kind in kinds}))
+            raise DataError(
+                Reason.OTHER_TELESCOPE, f"{self.obsid}: lists of several instruments ({names}); search each by itself"
+            )
+        return kinds[0] if kinds else None
+
 
 @dataclass(frozen=True, slots=True)
 class Photons:
@@ -267,13 +426,14 @@ class Photons:
         Milliseconds since t0, rounded down, rising within a cell; negative or late ones belong to
         no frame.
     x_px, y_px : uint16, shape (n,)
-        Sky pixels, 1..51840.
+        Sky pixels, from 1.
     pi : uint16, shape (n,)
         Energy, eV.
     camera : uint8, shape (n,)
-        Index into :data:`CAMERAS`.
+        Number of the camera among the instrument's.
     pixel : uint32, shape (n,)
         Raw pixel, as in :class:`EventList`.
+    instrument : Instrument
     """
 
     box: Box
@@ -284,6 +444,7 @@ class Photons:
     pi: NDArray[np.uint16]
     camera: NDArray[np.uint8]
     pixel: NDArray[np.uint32]
+    instrument: Instrument
 
     def cells(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Give the cell (y, x) of the plane of each event, shape (n,) each."""

@@ -13,11 +13,25 @@ import erfa
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["PLANE_PIXELS", "PLANE_TOLERANCE_ARCSEC", "SKY_PIXEL_ARCSEC", "TangentPlane", "separation_arcsec"]
+__all__ = ["PLANE_TOLERANCE_ARCSEC", "SkyPixels", "TangentPlane", "separation_arcsec"]
 
-PLANE_PIXELS = 51_840  # X and Y run over 1..51840
-SKY_PIXEL_ARCSEC = 0.05
 PLANE_TOLERANCE_ARCSEC = 0.05  # reference points this close are one plane
+
+
+@dataclass(frozen=True, slots=True)
+class SkyPixels:
+    """The square of pixels on the tangent plane in which event lists give places.
+
+    Attributes
+    ----------
+    n : int
+        X and Y run from 1 to this.
+    side_arcsec : float
+        Side of a pixel, arcsec.
+    """
+
+    n: int
+    side_arcsec: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +51,7 @@ class TangentPlane:
     ra_deg: float
     dec_deg: float
     crpix: float = 25_921.0
-    step_deg: float = SKY_PIXEL_ARCSEC / 3600
+    step_deg: float = 0.05 / 3600
 
     def to_fk5(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Give RA, Dec (deg, FK5 J2000) of pixels x, y (float, counted from 1)."""

@@ -16,9 +16,10 @@ from xscan.backends import Backend, get_backend
 from xscan.bayes import Thresholds, thresholds
 from xscan.errors import ConfigError
 from xscan.grid import Box, Grid
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import Expectation, Photons, Voxels
 
-GRID = Grid(t0=0.0, dt_ms=5000, nt=7, n_cells=129, box=Box(40, 46, 60, 65))
+GRID = Grid(t0=0.0, dt_ms=5000, nt=7, n_cells=129, box=Box(40, 46, 60, 65), sky=EPIC.sky)
 
 
 def photons(rng: np.random.Generator, n: int) -> Photons:

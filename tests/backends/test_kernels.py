@@ -128,7 +128,7 @@ DEFECTS = {
     "bad frames in the image of good ones": ("images[k * view.ny", "images[0 * view.ny"),
     "rejected frames in the image of bad ones": ("k == 0 || k == 1", "k != 0 || k == 0"),
     "images of another size": ("k * view.ny * view.nx", "k * view.ny * view.ny"),
-    "cameras swapped": ("3 * from + camera[i]", "3 * from + (camera[i] + 1) % 3"),
+    "cameras swapped": ("n_cameras * from + camera[i]", "n_cameras * from + (camera[i] + 1) % 3"),
     "a wanted voxel missed": ("from < to", "from + 1 < to"),
 }  # fmt: skip
 
@@ -180,7 +180,17 @@ def hold_index_net(text: str) -> None:
 
     by_camera, wanted = on_device([0, 0, 0], np.uint32), on_device([number], np.uint64)
     device.launch(
-        "sum_by_camera", (1,), (32,), *columns, HostArray(p.camera), np.uint64(1), view, wanted, np.uint64(1), by_camera
+        "sum_by_camera",
+        (1,),
+        (32,),
+        *columns,
+        HostArray(p.camera),
+        np.uint64(1),
+        view,
+        wanted,
+        np.uint64(1),
+        np.int32(3),
+        by_camera,
     )
     assert by_camera.values.tolist() == [1, 0, 0]
 

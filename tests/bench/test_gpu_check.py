@@ -25,6 +25,7 @@ from xscan.bench.record import from_json
 from xscan.bench.targets import target_table
 from xscan.errors import DeviceError
 from xscan.grid import Box, Grid
+from xscan.missions.xmm.instrument import EPIC
 from xscan.pipeline.outcome import summarize
 from xscan.pipeline.scan import scan_folder
 
@@ -182,7 +183,7 @@ def test_the_kernel_is_measured_on_the_whole_cube() -> None:
 
 
 def test_every_cell_is_looked_at_where_one_frame_is_bright() -> None:
-    grid = Grid(0.0, 5000, 13, 129, Box(0, 129, 0, 129))
+    grid = Grid(0.0, 5000, 13, 129, Box(0, 129, 0, 129), EPIC.sky)
     limits = thresholds(3.0, 10)
     assert not eclipse_possible(gpu._quiet(grid), limits).any()
     assert eclipse_possible(gpu._one_bright_frame(grid), limits).all()

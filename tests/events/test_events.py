@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from xscan.backends import get_backend
 from xscan.backends.numba import dropouts as numba_dropouts
 from xscan.config import ScanConfig, load_config
+from xscan.errors import ConfigError
 from xscan.events import cuts as clean
 from xscan.events import dropouts
 from xscan.events import merge as merging
 from xscan.events.cuts import FlagCut, RawEvents, make_cuts
 from xscan.events.merge import Gate, sort_photons
 from xscan.grid import Box
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import CAMERAS, EventList, GoodTime, InputFile, Photons, PixelMask
 from xscan.sky import TangentPlane
 
@@ -93,7 +95,7 @@ def test_events_are_cut_alike(seed, n, camera, submode, flags, masks, null, conf
     rng = np.random.default_rng(seed)
     raw = raw_events(rng, n, strided)
     hot, own = (some_mask(rng) if used else None for used in masks)
-    cuts = make_cuts(camera, submode, flags, hot, null, config)
+    cuts = make_cuts(camera, submode, flags, hot, null, config, EPIC)
     split = int(rng.integers(0, n + 1))
     slow, slow_drop, slow_columns = cleaned("numpy", raw, cuts, own, split)
     fast, fast_drop, fast_columns = cleaned("numba", raw, cuts, own, split)
@@ -107,7 +109,7 @@ def test_events_are_cut_alike(seed, n, camera, submode, flags, masks, null, conf
 def test_the_events_that_are_cut_are_worth_cutting(rng: np.random.Generator) -> None:
     """The made-up events above exercise every cut: none removes nothing, none removes everything."""
     raw = raw_events(rng, 20_000)
-    cuts = make_cuts("m1", "PrimePartialW2", FlagCut(0x10000), some_mask(rng), (None, None), DEFAULT)
+    cuts = make_cuts("m1", "PrimePartialW2", FlagCut(0x10000), some_mask(rng), (None, None), DEFAULT, EPIC)
     selection, (n, bad, null), _ = cleaned("numba", raw, cuts, some_mask(rng), 7)
     assert min(*selection.cuts.values(), n, bad, null) > 10
 
@@ -116,7 +118,7 @@ def test_columns_of_other_formats(rng: np.random.Generator) -> None:
     """PI as four bytes, CCDNR as two: the definition takes them."""
     raw = raw_events(rng, 500)
     wide = RawEvents(**{f.name: getattr(raw, f.name) for f in fields(RawEvents)} | {"pi": raw.pi.astype(">i4")})
-    cuts = make_cuts("pn", "PrimeFullWindow", None, None, (None, None), DEFAULT)
+    cuts = make_cuts("pn", "PrimeFullWindow", None, None, (None, None), DEFAULT, EPIC)
     one, _, a = cleaned("numba", raw, cuts, None, 100)
     other, _, b = cleaned("numba", wide, cuts, None, 100)
     assert one.cuts == other.cuts
@@ -126,7 +128,7 @@ def test_columns_of_other_formats(rng: np.random.Generator) -> None:
 
 def test_buffers_grow(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
     raw = raw_events(rng, 3000)
-    cuts = make_cuts("m1", "PrimeFullWindow", None, None, (None, None), DEFAULT)
+    cuts = make_cuts("m1", "PrimeFullWindow", None, None, (None, None), DEFAULT, EPIC)
     whole, _, a = cleaned("numpy", raw, cuts, None, 3000)
     monkeypatch.setattr(clean, "FIRST_CAPACITY", 10)
     grown, _, b = cleaned("numpy", raw, cuts, None, 1)
@@ -146,7 +148,7 @@ def event_list(rng: np.random.Generator, camera: str, n: int, span: float, place
         info, TangentPlane(1, 1), 850, 0.0, time,
         np.clip(x, 1, 51_840).astype(np.uint16), np.clip(y, 1, 51_840).astype(np.uint16),
         rng.integers(200, 12_001, n).astype(np.uint16), ccd,
-        rng.choice([0, 1, 2, 16 * 640**2 - 1], n).astype(np.uint32), (T0, T0 + span), {},
+        rng.choice([0, 1, 2, 16 * 640**2 - 1], n).astype(np.uint32), (T0, T0 + span), {}, EPIC,
     )  # fmt: skip
 
 
@@ -187,6 +189,26 @@ def test_lists_are_merged_alike(seed: int, sizes: list[int], n_cells: int) -> No
         assert slow.tick.max() < np.ceil(span * 1000)
 
 
+def test_records_hold_cameras_and_energies_of_other_missions(rng: np.random.Generator) -> None:
+    """Seven cameras, energies up to the last that 16 bits hold: two bits and fourteen once held EPIC's alone."""
+    names = tuple(f"tm{k}" for k in range(1, 8))
+    seven = replace(EPIC, cameras=tuple(replace(EPIC.cameras[0], name=name) for name in names))
+    lists = [
+        replace(event_list(rng, "m1", 300, 100.0, 25_000), info=InputFile("a", 1, camera=name), instrument=seven)
+        for name in names
+    ]
+    energies = np.array([200, 12_000, 16_383, 16_384, 20_000, 65_534, 65_535], np.uint16)
+    lists = [replace(made, pi=rng.choice(energies, 300)) for made in lists]
+    gates = [Gate.everything()] * len(lists)
+    slow, _ = merging.merge(lists, gates, T0, T0 + 100, 129)
+    fast, _ = get_backend("numba").merge(lists, gates, T0, T0 + 100, 129)
+    assert np.unique(slow.camera).tolist() == list(range(7))
+    assert np.unique(slow.pi).tolist() == energies.tolist()
+    assert_same_photons(slow, fast)
+    with pytest.raises(ConfigError, match="2592 x 2592 cells are too many for 7 cameras"):
+        get_backend("numba").merge(lists, gates, T0, T0 + 100, 2592)
+
+
 @pytest.mark.parametrize("n_cells", [86, 129, 130, 517, 2592])
 def test_every_pixel_finds_its_cell(n_cells: int) -> None:
     """The compiled loop multiplies where the definition divides."""
@@ -194,7 +216,7 @@ def test_every_pixel_finds_its_cell(n_cells: int) -> None:
     ones = np.ones(pixels.size)
     made = EventList(
         InputFile("a", 1, camera="m1"), TangentPlane(1, 1), 850, 0.0, T0 + 0.5 * ones, pixels, pixels[::-1].copy(),
-        (300 * ones).astype(np.uint16), ones.astype(np.uint8), ones.astype(np.uint32), (T0, T0 + 1), {},
+        (300 * ones).astype(np.uint16), ones.astype(np.uint8), ones.astype(np.uint32), (T0, T0 + 1), {}, EPIC,
     )  # fmt: skip
     slow, _ = merging.merge([made], [Gate.everything()], T0, T0 + 1, n_cells)
     fast, _ = get_backend("numba").merge([made], [Gate.everything()], T0, T0 + 1, n_cells)
@@ -227,7 +249,7 @@ def test_no_tick_lies_beyond_the_last() -> None:
     one = np.ones(2, np.uint16)
     time = np.array([t0, 0.0])
     ccd, pixel = one.astype(np.uint8), one.astype(np.uint32)
-    made = EventList(info, TangentPlane(1, 1), 1, 0.0, time, one, one, one * 300, ccd, pixel, (t0, t1), {})
+    made = EventList(info, TangentPlane(1, 1), 1, 0.0, time, one, one, one * 300, ccd, pixel, (t0, t1), {}, EPIC)
     slow, _ = merging.merge([made], [Gate.everything()], t0, t1, 129)
     fast, _ = get_backend("numba").merge([made], [Gate.everything()], t0, t1, 129)
     assert slow.tick.tolist() == [0, 2047]
@@ -252,7 +274,7 @@ def test_a_crowded_cell_is_sorted_too(rng: np.random.Generator, order: str) -> N
         InputFile("a", 1, camera="m1"), TangentPlane(1, 1), 850, 0.0, time, (25_921 * ones).astype(np.uint16),
         rng.integers(25_900, 25_940, n).astype(np.uint16), rng.integers(200, 400, n).astype(np.uint16),
         ones.astype(np.uint8), ones.astype(np.uint32),
-        (T0, T0 + 40_000), {},
+        (T0, T0 + 40_000), {}, EPIC,
     )  # fmt: skip
     gates = [Gate.everything()]
     slow, _ = merging.merge([made], gates, T0, T0 + 40_000, 129)
@@ -333,7 +355,7 @@ def test_photons_keep_what_went_in(seed: int, n: int) -> None:
         rng.integers(1, 51_841, n).astype(np.uint16), rng.integers(200, 12_001, n).astype(np.uint16),
         rng.integers(0, 3, n).astype(np.uint8), rng.integers(0, 16 * 640**2, n).astype(np.uint32),
     )  # fmt: skip
-    p = sort_photons(*columns)
+    p = sort_photons(*columns, EPIC)
     y, x = p.cells()
     came_out = sorted(zip(*(c.tolist() for c in (p.tick, x, y, p.x_px, p.y_px, p.pi, p.camera, p.pixel)), strict=True))
     assert came_out == sorted(zip(*(c.tolist() for c in columns), strict=True))

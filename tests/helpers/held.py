@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from helpers.lists import CENTRE, T0
 from xscan.backends import get_backend
 from xscan.config import View, load_config
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import EventList, GoodTime, InputFile, Observation, pixel_number
 from xscan.search.observation import ViewResult, search_observation
 from xscan.sky import TangentPlane
@@ -74,7 +75,7 @@ def event_list(
     return EventList(
         InputFile(camera, 1, camera=camera, submode=submode), TangentPlane(150.0, 2.0), 850, 0.0,
         T0 + columns["time"][inside], x, y, np.full(x.size, 1000, np.uint16), raw[0][inside].astype(np.uint8),
-        pixel_number(*raw)[inside].astype(np.uint32), (T0, T0 + seconds), dict(good_time or {}),
+        pixel_number(*raw)[inside].astype(np.uint32), (T0, T0 + seconds), dict(good_time or {}), EPIC,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from xscan.backends.cuda.memory import HITS
 from xscan.backends.numpy import MU_MIN, NumpyBackend
 from xscan.bayes import Thresholds, thresholds
 from xscan.grid import Box, Grid
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import Expectation, Photons, Voxels
 from xscan.pipeline.scan import scan_folder
 
@@ -45,7 +46,7 @@ class Case:
 
 
 def grid_of(ny: int, nx: int, nt: int, dt_ms: int = 5000) -> Grid:
-    return Grid(t0=0.0, dt_ms=dt_ms, nt=nt, n_cells=129, box=Box(17, 17 + nx, 23, 23 + ny))
+    return Grid(t0=0.0, dt_ms=dt_ms, nt=nt, n_cells=129, box=Box(17, 17 + nx, 23, 23 + ny), sky=EPIC.sky)
 
 
 def photons_round(rng: np.random.Generator, grid: Grid, n: int) -> Photons:

@@ -14,6 +14,7 @@ from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
 from xscan.events.merge import sort_photons
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import Photons
 
 OBSID = "0999999901"
@@ -56,7 +57,7 @@ def binned(
     pixels = [m if given is None else np.asarray(given) for m, given in zip(middle, (x_px, y_px), strict=True)]
     return sort_photons(
         t.astype(np.int32), cell_x.astype(np.int16), cell_y.astype(np.int16), *(p.astype(np.uint16) for p in pixels),
-        energy.astype(np.uint16), cam.astype(np.uint8), raw.astype(np.uint32),
+        energy.astype(np.uint16), cam.astype(np.uint8), raw.astype(np.uint32), EPIC,
     )  # fmt: skip
 
 

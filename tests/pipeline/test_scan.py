@@ -266,12 +266,13 @@ from xscan.config import Rules
 from xscan.grid import Box, Grid
 from xscan.model import Frames
 from xscan.events.merge import sort_photons
+from xscan.missions.xmm.instrument import EPIC
 rng = np.random.default_rng(1)
 n, nt = 2_600_000, 20_000
 cells = rng.integers(2, 126, (2, n)).astype(np.int16)
 p = sort_photons(rng.integers(0, nt * 5000, n).astype(np.int32), cells[0], cells[1], *(400 * cells).astype(np.uint16),
-            rng.integers(200, 12000, n).astype(np.uint16), np.zeros(n, np.uint8), np.ones(n, np.uint32))
-grid = Grid(0.0, 5000, nt, 129, Box(2, 126, 2, 126))
+            rng.integers(200, 12000, n).astype(np.uint16), np.zeros(n, np.uint8), np.ones(n, np.uint32), EPIC)
+grid = Grid(0.0, 5000, nt, 129, Box(2, 126, 2, 126), EPIC.sky)
 counts = get_backend("numpy").load(p).bin(grid, 200, 12000)
 frames = Frames(np.zeros(nt, bool), np.zeros(nt, bool), np.ones(nt))
 expected, _ = expectation(counts.images(frames.kind()), counts, frames, np.zeros((124, 124), bool), Rules())
@@ -348,7 +349,7 @@ def test_a_constant_source_is_expected_by_live_time(tmp_path: Path, rng: np.rand
     (result,) = next(searches).views
     search = result.search
     assert search is not None
-    x, y = (int(cells_of(np.array([v]), 129)[0]) for v in (CENTRE + 300, CENTRE - 300))
+    x, y = (int(cells_of(np.array([v]), 129, 51_840)[0]) for v in (CENTRE + 300, CENTRE - 300))
     assert search.mask[y - search.grid.box.y0, x - search.grid.box.x0]
     mu = search.expected.row(y - search.grid.box.y0)[x - search.grid.box.x0]
     assert np.flatnonzero(search.frames.rejected).tolist() == []

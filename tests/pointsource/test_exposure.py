@@ -7,6 +7,7 @@ import pytest
 
 from xscan.api import read
 from xscan.backends import Backend
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import CAMERAS, EventList, InputFile, PixelMask, pixel_number
 from xscan.pointsource.exposure import CameraMap, beyond, dark
 from xscan.pointsource.psf import king
@@ -34,7 +35,7 @@ def spread(rng: np.random.Generator, name: str, bad: PixelMask, n: int = 20_000,
     info = InputFile("made up", 0, camera=name)
     return EventList(
         info, TangentPlane(150.0, 2.0), None, 0.0, np.ones(px.size), px, py, px, ccd.astype(np.uint8), pixel,
-        (0.0, 1.0), {}, bad_pixels=(bad,),
+        (0.0, 1.0), {}, EPIC, bad_pixels=(bad,),
     )  # fmt: skip
 
 

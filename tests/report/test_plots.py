@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from xscan.bayes import power_of_ten, thresholds
 from xscan.grid import Box, Grid
+from xscan.missions.xmm.instrument import EPIC
 from xscan.report.plots import Image, counts_band, draw_image, draw_lightcurve
 from xscan.sky import TangentPlane
 
-GRID = Grid(0.0, 5000, 40, 129, Box(60, 70, 60, 68))
+GRID = Grid(0.0, 5000, 40, 129, Box(60, 70, 60, 68), EPIC.sky)
 IMAGE = Image(np.ones((8, 10), int), np.zeros((8, 10), bool), GRID, TangentPlane(150.0, 2.0), (0.2, 12.0))
 
 
@@ -48,7 +49,7 @@ def test_images_of_odd_skies(counts: int) -> None:
 
 
 def test_an_image_of_one_row_of_cells() -> None:
-    grid = Grid(0.0, 5000, 40, 129, Box(60, 70, 60, 61))
+    grid = Grid(0.0, 5000, 40, 129, Box(60, 70, 60, 61), EPIC.sky)
     image = Image(np.ones((1, 10), int), np.ones((1, 10), bool), grid, TangentPlane(150.0, 2.0), (0.2, 12.0))
     figure = Figure()
     draw_image(figure, image, [], "one row")

@@ -10,6 +10,7 @@ from scipy.stats import poisson
 from xscan.backends import get_backend
 from xscan.config import Rules
 from xscan.grid import Box, Grid
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import Expectation, Frames, Photons, Sources, Voxels
 from xscan.search import exod2
 from xscan.search.background import (
@@ -28,7 +29,7 @@ from xscan.sky import TangentPlane
 OURS = Rules()
 LEGACY = Rules(**dict.fromkeys(Rules.__dataclass_fields__, False))
 PLANE = TangentPlane(150.0, 2.0)
-GRID = Grid(0.0, 10_000, 40, 129, Box(50, 80, 52, 77))
+GRID = Grid(0.0, 10_000, 40, 129, Box(50, 80, 52, 77), EPIC.sky)
 
 
 def test_smoothing_by_hand() -> None:

@@ -11,6 +11,7 @@ from xscan.backends import Backend, get_backend
 from xscan.config import Rules
 from xscan.events.gti import live_curve
 from xscan.grid import Box, Grid
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import CAMERAS, EventList, Frames, GoodTime, InputFile, Photons
 from xscan.search.frames import bad_intervals, judge_frames, live_time
 from xscan.search.subsets import Subset
@@ -36,7 +37,7 @@ def events(
     energy = np.full(n, pi, np.uint16)
     span = (float(time.min()), float(time.max()))
     pixel = np.zeros(n, np.uint32)
-    return EventList(info, TangentPlane(1, 1), 850, 0.0, time, x, y, energy, ccds, pixel, span, good or {})
+    return EventList(info, TangentPlane(1, 1), 850, 0.0, time, x, y, energy, ccds, pixel, span, good or {}, EPIC)
 
 
 def subset(lists: list[EventList], seconds: float) -> Subset:
@@ -57,7 +58,7 @@ def quiet(backend: Backend, lists: list[EventList], seconds: float) -> dict[tupl
 
 def judge(lists: list[EventList], seconds: float, dt: float, rules: Rules) -> Frames:
     made = subset(lists, seconds)
-    grid = Grid(T0, round(dt * 1000), int(seconds / dt), 129, Box(0, 1, 0, 1))
+    grid = Grid(T0, round(dt * 1000), int(seconds / dt), 129, Box(0, 1, 0, 1), EPIC.sky)
     backend = get_backend("auto")
     live = live_time(made, backend) if rules.live_time_rejection else {}
     return judge_frames(made, bad_intervals(made, photons(lists), backend), live, grid, rules, backend)[0]

@@ -11,6 +11,7 @@ from scipy import optimize, stats
 from xscan.backends import Backend, cpu_backend, get_backend
 from xscan.config import Rules
 from xscan.grid import Box, Grid
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
 from xscan.pointsource.exposure import Holes, beyond
 from xscan.pointsource.fit import HIDDEN_MAX, WIDER, WIDER_SPREAD, Points, Spots, density
@@ -21,7 +22,7 @@ from xscan.sky import TangentPlane, separation_arcsec
 
 Floats = NDArray[np.float64]
 PLANE = TangentPlane(150.0, 2.0)
-GRID = Grid(0.0, 5000, 10, 129, Box(50, 80, 50, 80))
+GRID = Grid(0.0, 5000, 10, 129, Box(50, 80, 50, 80), EPIC.sky)
 SHARE = np.array([0.58, 0.21, 0.21])
 HALF = 60.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +40,7 @@ def draw(
     px = np.concatenate([x + radius * np.cos(angle), rng.uniform(-HALF, HALF, m)])
     py = np.concatenate([y + radius * np.sin(angle), rng.uniform(-HALF, HALF, m)])
     expected = np.maximum(background, 0.1) / 100**2 * SHARE[camera]
-    return Spots(px, py, camera, cores_arcsec(camera, np.full(n + m, 1200), 3.0), expected)
+    return Spots(px, py, camera, cores_arcsec(camera, np.full(n + m, 1200), 3.0, EPIC), expected, EPIC)
 
 
 def place(spots: Spots, guess: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float, float] | None:
@@ -91,7 +92,7 @@ def test_the_fit_is_the_maximum_of_the_likelihood(rng: np.random.Generator) -> N
     gap = np.arange(-40.0, 41.0, 2.0)  # a strip that no camera sees
     x, y = (axis.ravel() for axis in np.meshgrid(np.arange(7.0, 17.0, 2.0), gap))
     seen = (spots.x < 6) | (spots.x > 16)
-    spots = Spots(*(getattr(spots, name)[seen] for name in Spots.__slots__))
+    spots = spots.chosen(seen)
     strip = [Holes(x, y, np.full(x.size, 4.0), np.full(x.size, camera, np.uint8)) for camera in range(3)]
     holes = Holes.joined([*strip, *(beyond(0.0, 0.0, RADIUS_ARCSEC, camera) for camera in range(3))])
     mean2 = np.array([np.mean(spots.core[spots.camera == camera] ** 2) for camera in range(3)])[holes.camera]
@@ -195,7 +196,7 @@ def test_every_backend_gathers_the_same_events(backend: Backend, rng: np.random.
 
 def test_few_photons_say_nothing(rng: np.random.Generator) -> None:
     one = np.array([1.0])
-    assert place(Spots(one, one, np.zeros(1, np.uint8), one * 6, one * 1e-6)) is None
+    assert place(Spots(one, one, np.zeros(1, np.uint8), one * 6, one * 1e-6, EPIC)) is None
     fit = place(draw(rng, 0.001, 30))
     assert fit is None or fit[2] > 2
 
@@ -204,7 +205,7 @@ def test_order_of_photons_is_irrelevant(rng: np.random.Generator) -> None:
     spots = draw(rng, 15, 5)
     order = rng.permutation(spots.x.size)
     first = place(spots)
-    second = place(Spots(*(getattr(spots, name)[order] for name in Spots.__slots__)))
+    second = place(spots.chosen(order))
     assert first == pytest.approx(second, abs=1e-3)
 
 

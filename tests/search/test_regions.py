@@ -11,10 +11,11 @@ from skimage.measure import label, regionprops
 
 from xscan.config import Rules
 from xscan.grid import Box, Grid
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import Expectation, Frames, Voxels
 from xscan.search.regions import Region, regions
 
-GRID = Grid(0.0, 5000, 10, 129, Box(20, 32, 40, 50))
+GRID = Grid(0.0, 5000, 10, 129, Box(20, 32, 40, 50), EPIC.sky)
 COLLAPSED = Rules(labels_in_time=False)
 Cell = tuple[int, int, int]
 
@@ -42,7 +43,7 @@ def gathered(
     between: list[tuple[int, int, int, int]] | None = None,
 ) -> list[Region]:
     """Regions of voxels whose cells send nothing else but ``between``: (y, x, t, n)."""
-    grid = Grid(0.0, 5000, nt, 129, GRID.box)
+    grid = Grid(0.0, 5000, nt, 129, GRID.box, EPIC.sky)
     level = 20.0 if found.eclipse.any() else 0.1
     frames = Frames(np.zeros(nt, bool), np.isin(np.arange(nt), rejected or []), np.ones(nt))
     template = np.full((2, 10, 12), level)

@@ -7,6 +7,7 @@ import pytest
 
 from xscan.config import Rules
 from xscan.errors import Reason
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import EventList, GoodTime, InputFile
 from xscan.search.subsets import make_subsets
 from xscan.sky import TangentPlane
@@ -34,6 +35,7 @@ def make(
         column.astype(np.uint32),
         span,
         good,
+        EPIC,
     )
 
 

@@ -8,6 +8,7 @@ from helpers.held import search, three_cameras
 from helpers.lists import CENTRE, binned
 
 from xscan.grid import Box, Grid
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import Expectation, Voxels
 from xscan.results.tables import distinct_places
 from xscan.search.observation import ViewResult
@@ -62,7 +63,7 @@ def test_wings_explain_as_many_counts_as_they_have(n: int, parent: int | None) -
         np.array([bright, n], np.int32), np.full(2, 0.01), np.zeros(2, bool),
     )  # fmt: skip
     photons = binned([15_000] * (bright + n), [60] * bright + [63] * n, 60)
-    grid = Grid(0.0, 5000, 10, 129, Box(50, 80, 50, 80))
+    grid = Grid(0.0, 5000, 10, 129, Box(50, 80, 50, 80), EPIC.sky)
     template = np.full((2, 30, 30), 0.01)
     expected = Expectation(template, 0 * template, np.ones(10), np.ones(10), np.zeros(10, np.uint8))
     regions = [Region(k, Box(x, x + 1, 60, 61), 1, x, 60, np.array([k])) for k, x in enumerate((60, 63))]

@@ -63,7 +63,7 @@ class Counts(Protocol):
         ...
 
     def by_camera(self, voxels: Voxels) -> NDArray[np.int64]:
-        """Counts of each camera (pn, m1, m2) in the given voxels; shape (k, 3)."""
+        """Counts of each camera of the instrument in the given voxels, shape (k, n_cameras)."""
         ...
 
 

@@ -17,7 +17,7 @@ from xscan.events.dropouts import silences
 from xscan.events.gti import live_curve, live_seconds
 from xscan.events.merge import band_curve, merge
 from xscan.grid import Box, Grid
-from xscan.model import CAMERAS, Expectation, Photons, Voxels
+from xscan.model import Expectation, Photons, Voxels
 from xscan.pointsource.exposure import dark
 from xscan.pointsource.fit import curvature, likeliest, pulls, settle, spots_near
 
@@ -64,14 +64,14 @@ class NumpyLoaded:
         inside = (p.pi >= pi_from) & (p.pi < pi_to) & (frame >= 0) & (frame < grid.nt)
         inside &= (x >= box.x0) & (x < box.x1) & (y >= box.y0) & (y < box.y1)
         voxel = ((y[inside] - box.y0) * box.nx + x[inside] - box.x0) * grid.nt + frame[inside]
-        return NumpyCounts(grid, voxel, p.camera[inside])
+        return NumpyCounts(grid, voxel, p.camera[inside], len(p.instrument.cameras))
 
 
 class NumpyCounts:
     """Counts as a list of occupied voxels, ordered by (y, x, t)."""
 
-    def __init__(self, grid: Grid, event_voxel: NDArray[np.int64], camera: NDArray[np.uint8]) -> None:
-        self._grid = grid
+    def __init__(self, grid: Grid, event_voxel: NDArray[np.int64], camera: NDArray[np.uint8], n_cameras: int) -> None:
+        self._grid, self._n_cameras = grid, n_cameras
         self._event_voxel, self._camera = event_voxel, camera
         self._voxel, n = np.unique(event_voxel, return_counts=True)
         self._n = n.astype(np.int32)
@@ -129,10 +129,10 @@ class NumpyCounts:
         return self.rate(cells)
 
     def by_camera(self, voxels: Voxels) -> NDArray[np.int64]:
-        """Counts of each camera (pn, m1, m2) in the given voxels; shape (k, 3)."""
+        """Counts of each camera in the given voxels, shape (k, n_cameras)."""
         _, nx, nt = self._grid.shape
         wanted = (voxels.y.astype(np.int64) * nx + voxels.x) * nt + voxels.t
-        out = np.zeros((len(voxels), len(CAMERAS)), np.int64)
+        out = np.zeros((len(voxels), self._n_cameras), np.int64)
         if len(voxels) == 0:
             return out
         place = np.minimum(np.searchsorted(wanted, self._event_voxel), len(wanted) - 1)

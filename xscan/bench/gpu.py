@@ -16,6 +16,7 @@ from xscan.bench.clock import Seconds, timed
 from xscan.bench.record import Measurement
 from xscan.config import ScanConfig
 from xscan.grid import Box, Grid
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import Expectation, Observation, Photons
 from xscan.search.observation import SubsetSearch, search_observation
 
@@ -54,7 +55,7 @@ def flag_kernel(device: Device, name: str, n_voxels: int, repeat: int) -> list[M
         voxel's expectation worked out.
     """
     n_voxels = cube_that_fits(device, n_voxels)
-    grid = Grid(0.0, 5000, math.ceil(n_voxels / SIDE**2), SIDE, Box(0, SIDE, 0, SIDE))
+    grid = Grid(0.0, 5000, math.ceil(n_voxels / SIDE**2), SIDE, Box(0, SIDE, 0, SIDE), EPIC.sky)
     rng = np.random.default_rng(3)
     remembering: Any = Remembering(device)
     backend = CudaBackend(remembering, cpu_backend(), cube_bytes=4 * SIDE**2 * (grid.nt + 4))
@@ -120,7 +121,7 @@ def _photons(rng: np.random.Generator, grid: Grid) -> Photons:
     offsets = np.searchsorted(cell, np.arange(n_cells + 1))
     pixel, camera = np.ones(n, np.uint16), np.zeros(n, np.uint8)
     columns = (tick.astype(np.int32), pixel, pixel, pixel * 1000, camera, pixel.astype(np.uint32))
-    return Photons(grid.box, offsets.astype(np.int64), *columns)
+    return Photons(grid.box, offsets.astype(np.int64), *columns, EPIC)
 
 
 def _quiet(grid: Grid) -> Expectation:

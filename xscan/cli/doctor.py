@@ -18,6 +18,7 @@ from xscan.bench.machine import describe_machine, describe_versions
 from xscan.errors import ConfigError, DeviceError
 from xscan.events.merge import sort_photons
 from xscan.grid import Box, Grid
+from xscan.missions.xmm.instrument import EPIC
 from xscan.model import Expectation, Photons, Voxels
 
 __all__ = ["Check", "Diagnosis", "diagnose", "doctor"]
@@ -94,7 +95,7 @@ def _check(name: str) -> Check:
 def _small_search(backend: Backend) -> Voxels:
     """Search 20 x 30 cells in 400 frames, in which there are bursts and eclipses."""
     rng = np.random.default_rng(1)
-    grid = Grid(t0=0.0, dt_ms=5000, nt=400, n_cells=129, box=Box(40, 70, 50, 70))
+    grid = Grid(t0=0.0, dt_ms=5000, nt=400, n_cells=129, box=Box(40, 70, 50, 70), sky=EPIC.sky)
     level = np.full((2, 20, 30), 0.05)
     level[:, 10, 15] = 30.0
     expected = Expectation(level, level * 0, np.ones(400), np.ones(400), np.arange(400, dtype=np.uint8) % 2)
@@ -110,7 +111,7 @@ def _photons(rng: np.random.Generator, grid: Grid, level: np.ndarray) -> Photons
     pixel = np.ones(t.size, np.uint16)
     return sort_photons(
         tick.astype(np.int32), (x + grid.box.x0).astype(np.int16), (y + grid.box.y0).astype(np.int16), pixel, pixel,
-        pixel * 1000, np.zeros(t.size, np.uint8), pixel.astype(np.uint32),
+        pixel * 1000, np.zeros(t.size, np.uint8), pixel.astype(np.uint32), EPIC,
     )  # fmt: skip
 
 

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.config import ScanConfig
-from xscan.model import PixelMask, pixel_number
-from xscan.sky import PLANE_PIXELS
+from xscan.model import Instrument, PixelMask, pixel_number
 
 __all__ = [
     "Cuts",
@@ -32,9 +31,7 @@ __all__ = [
     "select",
 ]
 
-PI_MIN, PI_MAX = 200, 12_000  # eV, both ends in
 PATTERN_MAX = {"pn": 4, "m1": 12, "m2": 12}
-PN_BAD_COLUMNS = ((4, 12), (5, 11), (10, 28))  # (CCDNR, RAWX)
 ANYWHERE = (-(1 << 30), 1 << 30)
 FIRST_CAPACITY = 1 << 22  # events: longer lists are rare, and their buffers grow
 
@@ -114,6 +111,10 @@ class Cuts:
         The user's hot pixels.
     null : (int, int)
         TNULL of X and Y; 0 where there is none.
+    pi_range : (int, int)
+        eV, both ends in.
+    n_pixels : int
+        Sky pixels X and Y run from 1 to this.
     """
 
     mos: bool
@@ -124,6 +125,8 @@ class Cuts:
     bad_columns: NDArray[np.int32]
     hot: PixelMask | None
     null: tuple[int, int]
+    pi_range: tuple[int, int]
+    n_pixels: int
 
     def names(self) -> list[str]:
         """Those of :data:`SELECTED_BY` that are applied."""
@@ -138,19 +141,19 @@ def make_cuts(
     hot: PixelMask | None,
     null: tuple[int | None, int | None],
     config: ScanConfig,
+    epic: Instrument,
 ) -> Cuts:
-    """Choose the cuts for a camera and its SUBMODE, on which pn borders and MOS CCD 1 depend."""
+    """Choose the cuts for a camera of EPIC and its SUBMODE, on which pn borders and MOS CCD 1 depend."""
     windows = np.tile(np.array([*ANYWHERE, *ANYWHERE], np.int32), (16, 1))
-    bad_columns = np.empty((0, 2), np.int32)
+    bad_columns = np.array(epic.camera(camera).bad_columns, np.int32).reshape(-1, 2)
     if camera == "pn":
         windows[:] = (4, 61, 23 if submode.startswith("PrimeFullWindow") else ANYWHERE[0], 197)
-        bad_columns = np.array(PN_BAD_COLUMNS, np.int32)
     elif submode != "PrimeFullWindow":
         windows[1] = (0, 0, 0, 0)
     singles_below_ev = math.ceil(config.pn_singles_below_kev * 1000) if camera == "pn" else 0
     return Cuts(
         camera != "pn", PATTERN_MAX[camera], singles_below_ev, flags, windows, bad_columns, hot,
-        (null[0] or 0, null[1] or 0),
+        (null[0] or 0, null[1] or 0), epic.pi_range, epic.sky.n,
     )  # fmt: skip
 
 
@@ -163,7 +166,7 @@ class Kept:
     time : float64
         s, mission time.
     x, y : uint16
-        Sky pixels, 1..51840; 0 both if the event has no place.
+        Sky pixels, from 1; 0 both if the event has no place.
     pi : uint16
         Energy, eV.
     ccd : uint8
@@ -284,7 +287,7 @@ def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArra
 
     cut(0, np.isfinite(raw.time))
     pi = values(raw.pi)
-    cut(1, (pi >= PI_MIN) & (pi <= PI_MAX))
+    cut(1, (pi >= cuts.pi_range[0]) & (pi <= cuts.pi_range[1]))
     largest = np.where(values(raw.pi) < cuts.singles_below_ev, 0, cuts.pattern_max)
     cut(2, values(raw.pattern) <= largest)
     times = raw.time[index]
@@ -304,7 +307,7 @@ def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArra
         cut(5, ~cuts.hot.marked(pixel_number(ccds(), values(raw.rawx), values(raw.rawy))))
 
     x, y = values(raw.x), values(raw.y)
-    placed = (x >= 1) & (x <= PLANE_PIXELS) & (y >= 1) & (y <= PLANE_PIXELS)
+    placed = (x >= 1) & (x <= cuts.n_pixels) & (y >= 1) & (y <= cuts.n_pixels)
     placed &= (x != cuts.null[0]) & (y != cuts.null[1])
     here = np.s_[at : at + index.size]
     kept.time[here] = raw.time[index]

@@ -166,7 +166,7 @@ def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray
     for i, events in enumerate(lists):
         second = np.floor(events.time - t0).astype(np.int64)
         inside = (second >= 0) & (second < n_bins)
-        x, y = (cells_of(v[inside], N_CELLS).astype(np.int64) for v in (events.x, events.y))
+        x, y = (cells_of(v[inside], N_CELLS, events.instrument.sky.n).astype(np.int64) for v in (events.x, events.y))
         keys.append(256 * i + events.ccd[inside].astype(np.int64))
         cells.append(y * N_CELLS + x)
         bins.append(second[inside])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.grid import Box, cells_of, ticks_of
-from xscan.model import CAMERAS, EventList, GoodTime, Photons
+from xscan.model import EventList, GoodTime, Instrument, Photons
 
 __all__ = ["CUT_BY", "Gate", "band_curve", "last_tick", "merge", "sort_photons"]
 
@@ -68,6 +68,7 @@ def merge(
     Parameters
     ----------
     lists : sequence of EventList
+        At least one; all of one instrument.
     gates : sequence of Gate
         One for each list.
     t0, t1 : float
@@ -81,6 +82,7 @@ def merge(
     removed : int64, shape (len(lists), 3)
         Events removed by each of :data:`CUT_BY`.
     """
+    instrument = lists[0].instrument
     parts: list[tuple[NDArray[np.generic], ...]] = []
     removed = np.zeros((len(lists), len(CUT_BY)), np.int64)
     for i, (events, gate) in enumerate(zip(lists, gates, strict=True)):
@@ -91,11 +93,11 @@ def merge(
         keep = good & works & common
         time_s = events.time[keep]
         tick = np.minimum(ticks_of(time_s, t0), last_tick(t0, t1))  # the range is closed
-        camera = np.full(tick.size, CAMERAS.index(events.camera), np.uint8)
+        camera = np.full(tick.size, instrument.number(events.camera), np.uint8)
         parts.append((tick, events.x[keep], events.y[keep], events.pi[keep], camera, events.pixel[keep]))
     tick, x_px, y_px, pi, camera, pixel = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    x, y = cells_of(x_px, n_cells), cells_of(y_px, n_cells)
-    return sort_photons(tick, x, y, x_px, y_px, pi, camera, pixel), removed
+    x, y = (cells_of(pixels, n_cells, instrument.sky.n) for pixels in (x_px, y_px))
+    return sort_photons(tick, x, y, x_px, y_px, pi, camera, pixel, instrument), removed
 
 
 def band_curve(photons: Photons, pi_range: tuple[int, int], bin_ms: int, end_ms: int) -> NDArray[np.int64]:
@@ -142,6 +144,7 @@ def sort_photons(
     pi: NDArray[np.uint16],
     camera: NDArray[np.uint8],
     pixel: NDArray[np.uint32],
+    instrument: Instrument,
 ) -> Photons:
     """Sort events by cell (x, y: cells of the plane), and by time within a cell, shape (n,) each.
 
@@ -160,4 +163,5 @@ def sort_photons(
         pi[order],
         camera[order],
         pixel[order],
+        instrument,
     )

@@ -14,24 +14,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.events.cuts import PN_BAD_COLUMNS
-from xscan.model import CAMERAS, EventList, PixelMask
-from xscan.sky import SKY_PIXEL_ARCSEC
+from xscan.model import Camera, EventList, PixelMask
 
-__all__ = ["PIXEL_ARCSEC", "CameraMap", "CcdMap", "Holes", "beyond", "dark"]
+__all__ = ["CameraMap", "CcdMap", "Holes", "beyond", "dark"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Number = TypeVar("Number", float, Floats)
 
-COLUMNS_ROWS = {"pn": (64, 200), "m1": (600, 600), "m2": (600, 600)}
-FIRST = {"pn": 1, "m1": 2, "m2": 2}  # column and row that give events: the first of MOS give none in real lists
-PIXEL_ARCSEC = {"pn": 4.1, "m1": 1.1, "m2": 1.1}
-STEP_ARCSEC = {
-    "pn": 2.05,
-    "m1": 1.1,
-    "m2": 1.1,
-}  # of the points tried near the middle; farther out twice that, and four are one
 FINE_ARCSEC = 24.0
 SAMPLE = 20_000  # events of a list from which its maps are learnt
 CCD_EVENTS_MIN = 10
@@ -55,7 +45,7 @@ class Holes:
     area : float64
         What each stands for, arcsec^2.
     camera : uint8
-        Index into :data:`~xscan.model.CAMERAS`.
+        Number of the camera among the instrument's.
     """
 
     x: Floats
@@ -115,7 +105,9 @@ class CameraMap:
 
     Attributes
     ----------
-    camera : str
+    number : int
+        Of the camera, among the instrument's.
+    camera : Camera
     ccds : tuple of CcdMap
         Those that sent events.
     bad : PixelMask
@@ -123,7 +115,8 @@ class CameraMap:
         1 if the pixels beside bad ones give no events either (a stricter flag cut), else 0.
     """
 
-    camera: str
+    number: int
+    camera: Camera
     ccds: tuple[CcdMap, ...]
     bad: PixelMask
     bad_reach: int
@@ -137,16 +130,19 @@ class CameraMap:
         order = np.argsort(ccd, kind="stable")
         order = order[pixel[order] > 0]
         x, y = events.x[::step].astype(np.int64), events.y[::step].astype(np.int64)
-        maps = _fit_maps(events.camera, ccd[order], pixel[order], x[order], y[order], events.plane.crpix)
-        if not maps or any(made.residual_arcsec > PIXEL_ARCSEC[events.camera] for made in maps):
+        camera, sky = events.instrument.camera(events.camera), events.instrument.sky
+        on_sky = events.plane.crpix, sky.side_arcsec
+        maps = _fit_maps(camera, ccd[order], pixel[order], x[order], y[order], *on_sky)
+        if not maps or any(made.residual_arcsec > camera.pixel_arcsec for made in maps):
             return None
         bad = PixelMask()
         for mask in events.bad_pixels:
             bad.bits |= mask.bits
-        if events.camera == "pn":
-            number, rawx = np.array(PN_BAD_COLUMNS).T
-            bad.add(number, rawx, rawx * 0 + 1, rawx * 0 + COLUMNS_ROWS["pn"][1])
-        return cls(events.camera, tuple(maps), bad, _bad_reach(bad, pixel, events.camera))
+        if camera.bad_columns:
+            number, rawx = np.array(camera.bad_columns).T
+            bad.add(number, rawx, rawx * 0 + 1, rawx * 0 + camera.rows)
+        place = events.instrument.number(events.camera)
+        return cls(place, camera, tuple(maps), bad, _bad_reach(bad, pixel, camera))
 
     def holes(self, x: float, y: float, radius: float, dark: Dark) -> Holes:
         """Find what is not seen within a radius of a place, arcsec; what was found once is kept.
@@ -158,7 +154,7 @@ class CameraMap:
         return self._asked[x, y, radius]
 
     def _holes(self, x: float, y: float, radius: float, dark: Dark) -> Holes:
-        step = STEP_ARCSEC[self.camera]
+        step = self.camera.step_arcsec
         near = min(radius, FINE_ARCSEC)
         points = [_ring_of_points(0.0, near, step), _ring_of_points(near, radius, 2 * step)]
         px, py = (at + np.concatenate(columns) for at, columns in zip((x, y), zip(*points, strict=True), strict=True))
@@ -167,7 +163,7 @@ class CameraMap:
         far_x, far_y, far_area = _merged(px[far], py[far], 4 * step * step, 4 * step)
         area = np.concatenate([np.full(close.size, step * step), far_area])
         hx, hy = np.concatenate([px[close], far_x]), np.concatenate([py[close], far_y])
-        return Holes(hx, hy, area, np.full(area.size, CAMERAS.index(self.camera), np.uint8))
+        return Holes(hx, hy, area, np.full(area.size, self.number, np.uint8))
 
 
 def dark(camera: CameraMap, x: Floats, y: Floats) -> NDArray[np.bool_]:
@@ -221,7 +217,9 @@ def _merged(x: Floats, y: Floats, area: float, size: float) -> tuple[Floats, Flo
     return middle_x, middle_y, np.asarray(n * area, np.float64)
 
 
-def _fit_maps(camera: str, ccd: NDArray[np.uint8], pixel: Ints, x: Ints, y: Ints, crpix: float) -> list[CcdMap]:
+def _fit_maps(
+    camera: Camera, ccd: NDArray[np.uint8], pixel: Ints, x: Ints, y: Ints, crpix: float, side_arcsec: float
+) -> list[CcdMap]:
     """Fit the sky place as a linear function of the raw one, for each CCD; events sorted by CCD.
 
     Empty where the events of a CCD do not fix it.
@@ -243,13 +241,13 @@ def _fit_maps(camera: str, ccd: NDArray[np.uint8], pixel: Ints, x: Ints, y: Ints
     for i, n in enumerate(np.diff(np.append(first, ccd.size)).tolist()):
         if n < CCD_EVENTS_MIN:
             continue
-        made = _fit_map({name: int(values[i]) for name, values in sums.items()}, n, crpix)
+        made = _fit_map({name: int(values[i]) for name, values in sums.items()}, n, crpix, side_arcsec)
         if made is None:
             return []
         middle, to_raw, residual = made
         (x0, x1), (y0, y1) = (
-            _ends(int(low[i]), int(high[i]), n, FIRST[camera], last)
-            for (low, high), last in zip(ends, COLUMNS_ROWS[camera], strict=True)
+            _ends(int(low[i]), int(high[i]), n, camera.first, last)
+            for (low, high), last in zip(ends, (camera.columns, camera.rows), strict=True)
         )
         maps.append(CcdMap(int(ccd[first[i]]), middle, to_raw, (x0, x1, y0, y1), residual))
     return maps
@@ -258,7 +256,7 @@ def _fit_maps(camera: str, ccd: NDArray[np.uint8], pixel: Ints, x: Ints, y: Ints
 Four = tuple[float, float, float, float]
 
 
-def _fit_map(sums: dict[str, int], n: int, crpix: float) -> tuple[Four, Four, float] | None:
+def _fit_map(sums: dict[str, int], n: int, crpix: float, side_arcsec: float) -> tuple[Four, Four, float] | None:
     """Fit one CCD's map from sums over n events; return its middle, matrix and residual, None if they do not fix it."""
 
     def product(a: str, b: str) -> int:  # whole numbers: n**2 times the covariance, exactly
@@ -273,13 +271,13 @@ def _fit_map(sums: dict[str, int], n: int, crpix: float) -> tuple[Four, Four, fl
         ua, va = product("u", axis), product("v", axis)
         by_u, by_v = (ua * vv - va * uv) / determinant, (va * uu - ua * uv) / determinant
         misfit += product(axis, axis) - by_u * ua - by_v * va
-        slopes += [by_u * SKY_PIXEL_ARCSEC, by_v * SKY_PIXEL_ARCSEC]
+        slopes += [by_u * side_arcsec, by_v * side_arcsec]
     a, b, c, d = slopes
     area = a * d - b * c
     if area == 0:
         return None
-    sky = [(sums[axis] / n - crpix) * SKY_PIXEL_ARCSEC for axis in "xy"]
-    residual = SKY_PIXEL_ARCSEC * math.sqrt(max(misfit, 0.0) / 2) / n
+    sky = [(sums[axis] / n - crpix) * side_arcsec for axis in "xy"]
+    residual = side_arcsec * math.sqrt(max(misfit, 0.0) / 2) / n
     return (sums["u"] / n, sums["v"] / n, sky[0], sky[1]), (d / area, -b / area, -c / area, a / area), residual
 
 
@@ -298,12 +296,11 @@ def _is_bad(mask: PixelMask, number: Ints, reach: int) -> NDArray[np.bool_]:
     return bad
 
 
-def _bad_reach(mask: PixelMask, pixel: Ints, camera: str) -> int:
+def _bad_reach(mask: PixelMask, pixel: Ints, camera: Camera) -> int:
     """Find out whether events beside bad pixels were cut too: then there are none, though many are due."""
     eights = mask.bits.view(np.uint64)
     n_bad = int(np.unpackbits(eights[eights > 0].view(np.uint8)).sum())
-    columns, rows = COLUMNS_ROWS[camera]
-    due = pixel.size * n_bad / (columns * rows * (12 if camera == "pn" else 7))
+    due = pixel.size * n_bad / (camera.columns * camera.rows * camera.n_ccds)
     if due <= NEIGHBOURS_DUE:
         return 0
     return int(np.count_nonzero(_is_bad(mask, pixel[pixel > 0], 1)) < due / 10)

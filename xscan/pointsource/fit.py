@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.grid import Box, Grid
-from xscan.model import CAMERAS, Expectation, Photons
+from xscan.model import Expectation, Instrument, Photons
 from xscan.pointsource.exposure import Holes
 from xscan.pointsource.psf import KING_SLOPE, cores_arcsec
-from xscan.sky import SKY_PIXEL_ARCSEC
 
 __all__ = [
     "DENSITY_MIN", "HIDDEN_MAX", "PHOTONS_MIN", "WIDER", "WIDER_SPREAD", "Curvature", "Fitted", "Points", "Settled",
@@ -54,11 +53,12 @@ class Spots:
     x, y : float64
         arcsec on the tangent plane, from its reference point.
     camera : uint8
-        Index into :data:`~xscan.model.CAMERAS`.
+        Number of the camera among the instrument's.
     core : float64
         Core of the published profile of slope 1.5, arcsec.
     background : float64
         Density of this camera's events expected without the source, 1/arcsec^2, > 0.
+    instrument : Instrument
     """
 
     x: Floats
@@ -66,15 +66,21 @@ class Spots:
     camera: NDArray[np.uint8]
     core: Floats
     background: Floats
+    instrument: Instrument
+
+    def chosen(self, index: slice | NDArray[np.bool_] | NDArray[np.integer]) -> Spots:
+        """Return some of them."""
+        x, y, core, background = (column[index] for column in (self.x, self.y, self.core, self.background))
+        return Spots(x, y, self.camera[index], core, background, self.instrument)
 
     def within(self, x: float, y: float, radius: float) -> Spots:
         """Return those within a radius of a place."""
         near = (self.x - x) ** 2 + (self.y - y) ** 2 < radius**2
-        return Spots(*(getattr(self, name)[near] for name in self.__slots__))
+        return self.chosen(near)
 
     def every(self, step: int) -> Spots:
         """Return one of so many."""
-        return self if step == 1 else Spots(*(getattr(self, name)[::step] for name in self.__slots__))
+        return self if step == 1 else self.chosen(slice(None, None, step))
 
     def thinned(self, n_max: int) -> Spots:
         """Return at most so many, and as much less background."""
@@ -99,6 +105,7 @@ class Points:
         1 for events, 0 for holes.
     background : float64
         Of events; 1 for holes.
+    n_cameras : int
     """
 
     x: Floats
@@ -108,11 +115,12 @@ class Points:
     area: Floats
     event: Floats
     background: Floats
+    n_cameras: int
 
     @classmethod
     def of(cls, spots: Spots, holes: Holes) -> Points:
         """Join events and holes."""
-        n, n_cameras = len(spots.x), len(CAMERAS)
+        n, n_cameras = len(spots.x), len(spots.instrument.cameras)
         core2 = spots.core**2
         counts = np.maximum(np.bincount(spots.camera, minlength=n_cameras), 1)
         mean = np.bincount(spots.camera, core2, n_cameras) / counts
@@ -132,7 +140,7 @@ class Points:
         group[:n] = spots.camera
         np.add(holes.camera, n_cameras, out=group[n:])
         x, y, core2, area, event, background = floats
-        return cls(x, y, core2, group, area, event, background)
+        return cls(x, y, core2, group, area, event, background, n_cameras)
 
     def members(self, strength: Floats, density: Floats) -> Floats:
         """Return the probability that an event is the source's, and the source's photons expected in each hole."""
@@ -214,10 +222,10 @@ def spots_near(
     -----
     Each camera is taken to send the share of the expected events that it sends of all events in the box.
     """
-    whole = grid.box
+    whole, instrument = grid.box, photons.instrument
     index, y, x = photons.within(box)
     in_band = (photons.pi[index] >= pi_range[0]) & (photons.pi[index] < pi_range[1])
-    sent = np.bincount(photons.camera[index[in_band]], minlength=len(CAMERAS))
+    sent = np.bincount(photons.camera[index[in_band]], minlength=len(instrument.cameras))
     share = sent / max(int(sent.sum()), 1)
     frame = photons.tick[index] // grid.dt_ms
     keep = in_band & (frame >= 0) & (frame < grid.nt)
@@ -229,8 +237,10 @@ def spots_near(
         mu = np.where(its_own, expected.without_sources().at(y, x, frame), mu)
     camera = photons.camera[index]
     background = np.maximum(mu * share[camera] / grid.cell_arcsec**2, DENSITY_MIN)
-    px, py = ((column[index].astype(float) - crpix) * SKY_PIXEL_ARCSEC for column in (photons.x_px, photons.y_px))
-    return Spots(px, py, camera, cores_arcsec(camera, photons.pi[index], off_axis_arcmin), background)
+    columns, side = (photons.x_px, photons.y_px), grid.sky.side_arcsec
+    px, py = ((column[index].astype(float) - crpix) * side for column in columns)
+    cores = cores_arcsec(camera, photons.pi[index], off_axis_arcmin, instrument)
+    return Spots(px, py, camera, cores, background, instrument)
 
 
 def likeliest(points: Points, strength: Floats, places: Floats) -> int:
@@ -239,12 +249,12 @@ def likeliest(points: Points, strength: Floats, places: Floats) -> int:
     Parameters
     ----------
     points : Points
-    strength : float64, shape (3,)
+    strength : float64, shape (n_cameras,)
         Photons of the source that each camera has seen.
     places : float64, shape (k, 2)
         arcsec.
     """
-    n_cameras, n = len(CAMERAS), int(points.event.sum())
+    n_cameras, n = points.n_cameras, int(points.event.sum())
     core2 = WIDER * WIDER * points.core2
     f = density((points.x[:, None] - places[:, 0]) ** 2 + (points.y[:, None] - places[:, 1]) ** 2, core2[:, None])
     sent = np.empty((n_cameras, len(places)))
@@ -283,7 +293,7 @@ def settle(points: Points, start: tuple[float, float]) -> Settled | None:
     holes are added where they are expected. The width is one factor on all published cores; its prior is
     about normal in the logarithm, written without one.
     """
-    n_cameras, n = len(CAMERAS), int(points.event.sum())
+    n_cameras, n = points.n_cameras, int(points.event.sum())
     (px, py), width = start, WIDER
     strength = np.bincount(points.group[:n], minlength=n_cameras) / 2
     for _ in range(ITERATIONS):
@@ -322,7 +332,7 @@ def curvature(points: Points, fitted: Fitted, strength: Floats) -> Curvature:
         Place, arcsec, and width, from :func:`settle`.
     strength : float64, shape (3,)
     """
-    n_cameras, event = len(CAMERAS), points.event
+    n_cameras, event = points.n_cameras, points.event
     f, slopes, bends = _derivatives(points, fitted)
     member = points.members(strength, f)
     seen, unseen = member * member * event, member * (1 - event)
@@ -371,7 +381,7 @@ def pulls(
     near : float64, shape (3,)
         By camera: photons expected in holes within :data:`HOLES_WITHIN_ARCSEC` of the place, over the core, 1/arcsec.
     """
-    (px, py, _), n_cameras = fitted, len(CAMERAS)
+    (px, py, _), n_cameras = fitted, points.n_cameras
     f, slopes, _ = _derivatives(points, fitted)
     member = points.members(strength, f)
     camera = points.group % n_cameras

@@ -10,13 +10,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.model import CAMERAS
+from xscan.model import Camera, Instrument
 
 __all__ = [
     "ENERGY_MAX_KEV",
     "KING_SLOPE",
     "OFF_AXIS_MAX_ARCMIN",
-    "PUBLISHED",
     "cores_arcsec",
     "information",
     "king",
@@ -28,30 +27,17 @@ Floats = NDArray[np.float64]
 KING_SLOPE = 1.5
 """Slope of the profile ``(1 + (r / core)**2)**-slope`` that is fitted; :func:`king` is written for it."""
 
-PUBLISHED = {
-    "pn": ((6.636, -0.305, -0.175, -0.0067), (1.525, -0.015, -0.012, -0.0010)),
-    "m1": ((5.074, -0.236, 0.002, -0.0180), (1.472, -0.010, -0.001, -0.0016)),
-    "m2": ((4.759, -0.203, 0.014, -0.0229), (1.411, -0.005, -0.001, -0.0002)),
-}
-"""Core (arcsec) and slope of King profiles as ``a + b E + c theta + d E theta``; E in keV, theta in arcmin.
-
-pn: R. D. Saxton 2002, XMM-CCF-REL-116; MOS: S. Ghizzardi 2001, EPIC-MCT-TN-008 and -011, the KING_PARAMS of
-XRT1_XPSF_0005 and XRT2_XPSF_0005. Measured up to 12 arcmin off axis (Calibration Access and Data Handbook,
-CAL_getPSFmap).
-"""
-
 ENERGY_MAX_KEV = 6.0
 OFF_AXIS_MAX_ARCMIN = 12.0
 """Beyond these the straight lines are not followed: they lead to cores of one arcsec and slopes near 1."""
 
 
-def published(camera: str, energy_kev: Floats, off_axis_arcmin: float) -> tuple[Floats, Floats]:
+def published(camera: Camera, energy_kev: Floats, off_axis_arcmin: float) -> tuple[Floats, Floats]:
     """Give core (arcsec) and slope of a camera's King profile as they are published.
 
     Parameters
     ----------
-    camera : str
-        One of :data:`~xscan.model.CAMERAS`.
+    camera : Camera
     energy_kev : float64, shape (n,)
     off_axis_arcmin : float
 
@@ -61,20 +47,23 @@ def published(camera: str, energy_kev: Floats, off_axis_arcmin: float) -> tuple[
     """
     energy = np.minimum(energy_kev, ENERGY_MAX_KEV)
     theta = min(off_axis_arcmin, OFF_AXIS_MAX_ARCMIN)
-    core, slope = (a + b * energy + c * theta + d * energy * theta for a, b, c, d in PUBLISHED[camera])
+    core, slope = (a + b * energy + c * theta + d * energy * theta for a, b, c, d in (camera.core, camera.slope))
     return core, slope
 
 
-def cores_arcsec(camera: NDArray[np.uint8], pi: NDArray[np.integer], off_axis_arcmin: float) -> Floats:
+def cores_arcsec(
+    camera: NDArray[np.uint8], pi: NDArray[np.integer], off_axis_arcmin: float, instrument: Instrument
+) -> Floats:
     """Give the core of the profile of slope 1.5 that stands for each photon's, arcsec, shape (n,).
 
     Parameters
     ----------
     camera : uint8, shape (n,)
-        Index into :data:`~xscan.model.CAMERAS`.
+        Number of the camera among the instrument's.
     pi : integer, shape (n,)
         Energy, eV.
     off_axis_arcmin : float
+    instrument : Instrument
 
     Notes
     -----
@@ -82,9 +71,9 @@ def cores_arcsec(camera: NDArray[np.uint8], pi: NDArray[np.integer], off_axis_ar
     axis, a the slope; that is what both profiles share.
     """
     cores = np.empty(len(camera))
-    for number, name in enumerate(CAMERAS):
+    for number, one in enumerate(instrument.cameras):
         mine = camera == number
-        core, slope = published(name, pi[mine] / 1000, off_axis_arcmin)
+        core, slope = published(one, pi[mine] / 1000, off_axis_arcmin)
         cores[mine] = core * np.sqrt(information(KING_SLOPE) / information(slope))
     return cores
 

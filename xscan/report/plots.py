@@ -19,7 +19,7 @@ from xscan.missiontime import utc_text
 from xscan.model import CAMERAS
 from xscan.results.tables import Tables, distinct_places
 from xscan.search.observation import SubsetSearch, ViewResult
-from xscan.sky import SKY_PIXEL_ARCSEC, TangentPlane
+from xscan.sky import TangentPlane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -150,7 +150,7 @@ class _Offsets:
 
     def _of(self, edge: Any, centre: float) -> NDArray[np.float64]:
         pixel = np.asarray(self.grid.to_pixel(np.asarray(edge, float) - 0.5))
-        return np.asarray((pixel - centre) * SKY_PIXEL_ARCSEC / self.unit_arcsec)
+        return np.asarray((pixel - centre) * self.grid.sky.side_arcsec / self.unit_arcsec)
 
 
 def draw_image(figure: Figure, image: Image, regions: list[Row], title: str) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xscan.bayes import equivalent_sigma, log10_bayes_eclipse, log10_bayes_peak, log10_poisson_tail, poisson_tail
 from xscan.config import View
-from xscan.errors import Reason
+from xscan.errors import DataError, Reason
 from xscan.missiontime import mjd_utc, utc_text
 from xscan.model import CAMERAS, InputFile, Observation, Voxels
 from xscan.schema import CUTS, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, SCHEMAS, VOXELS
@@ -86,11 +86,23 @@ class TableBuilder:
     provenance : Provenance
     seconds_read : float
         Wall time spent on reading, s.
+
+    Raises
+    ------
+    DataError
+        If the observation's instrument has other cameras than the tables have columns for.
     """
 
     def __init__(
         self, observation: Observation, skipped: Iterable[InputFile], provenance: Provenance, seconds_read: float
     ) -> None:
+        instrument = observation.instrument
+        if instrument is not None and instrument.names != CAMERAS:
+            raise DataError(
+                Reason.OTHER_TELESCOPE,
+                f"{observation.obsid}: cameras {', '.join(instrument.names)} of {instrument.telescope}; the result "
+                f"tables have columns for {', '.join(CAMERAS)} alone: take what search_observation gives",
+            )
         self._obsid, self._provenance, self._seconds_read = observation.obsid, provenance, seconds_read
         self._left_out = [*observation.skipped, *skipped]
         sources = [_input(observation.source_file, "sources")] if observation.source_file else []

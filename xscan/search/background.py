@@ -19,7 +19,7 @@ from xscan.grid import Grid
 from xscan.model import Expectation, Frames, Sources, Voxels
 from xscan.search import exod2
 from xscan.search.smoothing import Surroundings, smooth
-from xscan.sky import PLANE_PIXELS, TangentPlane
+from xscan.sky import TangentPlane
 
 __all__ = ["constant_sources", "expectation", "on_detector", "source_disks", "source_mask", "without_flagged"]
 
@@ -318,8 +318,8 @@ def source_disks(sources: Sources | None, plane: TangentPlane, grid: Grid, rules
     point_radius = np.array(radii)[np.searchsorted(steps, rate)]
     radius_arcsec = np.where(extent > 0, extent, point_radius)
     if rules.sky_source_mask:
-        x = (x_px + 0.5) * grid.n_cells / PLANE_PIXELS - 0.5 - grid.box.x0
-        y = (y_px + 0.5) * grid.n_cells / PLANE_PIXELS - 0.5 - grid.box.y0
+        x = (x_px + 0.5) * grid.n_cells / grid.sky.n - 0.5 - grid.box.x0
+        y = (y_px + 0.5) * grid.n_cells / grid.sky.n - 0.5 - grid.box.y0
         radius = radius_arcsec / grid.cell_arcsec
         inside = np.isfinite(x) & np.isfinite(y)
     else:
@@ -337,7 +337,7 @@ def source_disks(sources: Sources | None, plane: TangentPlane, grid: Grid, rules
 
 def _exod2_places(x_px: Floats, y_px: Floats, radius_arcsec: Floats, grid: Grid) -> tuple[Floats, Floats, Floats]:
     """EXOD2: places on an image of 80 x 80 pixels, counted from 0, against left edges of cells."""
-    side = PLANE_PIXELS / grid.n_cells
+    side = grid.sky.n / grid.n_cells
     # pixel p of the plane (from 1, reference CRPIX) is pixel (p - CRPIX) / 80 + CRPIX / 80 of the image
     x, y = (p / 80 - 1 for p in (x_px, y_px))
     x = (80 * x - grid.box.x0 * side) / side

@@ -11,26 +11,18 @@ from numpy.typing import NDArray
 from xscan.backends import Backend
 from xscan.config import Rules
 from xscan.grid import Grid
-from xscan.model import CAMERAS, EventList, Photons, PixelMask, Voxels
+from xscan.model import Camera, EventList, Photons, PixelMask, Voxels
 from xscan.search.frames import LiveTime
 from xscan.search.regions import Region
 from xscan.search.subsets import Subset
 
 __all__ = ["Detector", "DetectorFacts"]
 
-MOS_FRAME_S = 2.6
-PN_FRAME_S = {"PrimeFullWindow": 0.0734, "PrimeFullWindowExtended": 0.1991, "PrimeLargeWindow": 0.0477}
-"""Time between two read-outs (XMM-Newton Users' Handbook, table of EPIC's science modes).
-
-Of MOS in a window mode these are the outer CCDs, the only ones that are searched."""
-
 READOUT_ROW = 1.5
 """Rows of EXPOSUnn that last longer than so many frame times on the average are no single read-outs."""
 
-PIXELS = {"pn": (64, 200), "m1": (600, 600), "m2": (600, 600)}
-"""RAWX and RAWY of a CCD run from 1 to these."""
-
-_CAMERA, _PIXEL = 2, 24  # bits of a camera's and of a raw pixel's number
+_CAMERA, _PIXEL = 8, 24  # bits of a camera's and of a raw pixel's number
+_ANY_CAMERA = (1 << _CAMERA) - 1
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -71,6 +63,7 @@ class Detector:
 
     def __init__(self, subset: Subset, live: LiveTime, rules: Rules, backend: Backend) -> None:
         self._subset, self._live, self._rules, self._backend = subset, live, rules, backend
+        self._cameras = subset.lists[0].instrument.cameras
         self._readouts: dict[tuple[int, int], Floats] = {}  # when each began, by camera and CCD
 
     def facts(
@@ -128,7 +121,7 @@ class Detector:
             own, at = order[at : at + n[number]], at + n[number]
             most = int(ccds[at_ccd + int(np.argmax(in_ccd[at_ccd : at_ccd + n_ccds[number]]))])
             at_ccd += n_ccds[number]
-            of_most = (camera[own] == most >> _PIXEL & 3) & (_ccd(pixel[own]) == most & 15)
+            of_most = (camera[own] == (most >> _PIXEL & _ANY_CAMERA)) & (_ccd(pixel[own]) == most & 15)
             facts.append(
                 DetectorFacts(
                     n_pixels[number],
@@ -136,7 +129,7 @@ class Detector:
                     n_readouts[number],
                     float(most_pixel[number] / n[number]),
                     float(most_readout[number] / n[number]),
-                    _to_edge(CAMERAS[most >> _PIXEL & 3], pixel[own][of_most]),
+                    _to_edge(self._cameras[most >> _PIXEL & _ANY_CAMERA], pixel[own][of_most]),
                     fractions,
                 )
             )
@@ -168,7 +161,7 @@ class Detector:
             group[order].tolist(), time[order].tolist(), unknown[order].tolist(), strict=True
         ):
             # the CCDs of one read-out differ by hundredths of a second
-            reach = frame_s[one & 3] if whole else frame_s[one & 3] / 2
+            reach = frame_s[one & _ANY_CAMERA] if whole else frame_s[one & _ANY_CAMERA] / 2
             if one != last_group or moment - since >= reach:
                 regions.append(one >> _CAMERA)
                 counts.append(0)
@@ -177,12 +170,12 @@ class Detector:
         return np.array(regions, np.int64), np.array(counts, np.int64)
 
     def _lists(self, camera: int) -> list[EventList]:
-        return [events for events in self._subset.lists if events.camera == CAMERAS[camera]]
+        return [events for events in self._subset.lists if events.camera == self._cameras[camera].name]
 
     def _frame_s(self, camera: int) -> float:
         """Give the time between two read-outs of a camera, s."""
-        submode = self._lists(camera)[0].info.submode
-        return PN_FRAME_S.get(submode, PN_FRAME_S["PrimeFullWindow"]) if CAMERAS[camera] == "pn" else MOS_FRAME_S
+        one = self._cameras[camera]
+        return one.frame_s_by_submode.get(self._lists(camera)[0].info.submode, one.frame_s)
 
     def _readout_starts(self, camera: int, ccd: int) -> Floats:
         """Give when each read-out of a CCD began, as far as EXPOSUnn says; none if its rows are no read-outs."""
@@ -205,10 +198,10 @@ class Detector:
         ``region``, ``cell`` and ``frame`` are those of each voxel.
         """
         cells, index, place = _photons_of(cell, photons, grid)
-        n_regions, n_cells, n_cameras, n_ccds = int(region.max()) + 1, cells.size, len(CAMERAS), 16
+        n_regions, n_cells, n_cameras, n_ccds = int(region.max()) + 1, cells.size, len(self._cameras), PixelMask.CCDS
         # few and narrow passes: these may be all photons of a bright source
         place *= n_cameras * n_ccds
-        place += photons.camera[index] * np.uint8(n_ccds)
+        place += photons.camera[index] * np.uint16(n_ccds)
         place += photons.pixel[index] // np.uint32(PixelMask.SIZE**2)
         seen = np.bincount(place, minlength=n_cells * n_cameras * n_ccds).reshape(n_cells, n_cameras, n_ccds)
         of, its_cell = np.divmod(np.unique(region * n_cells + np.searchsorted(cells, cell)), n_cells)
@@ -220,7 +213,7 @@ class Detector:
         edges = np.asarray(grid.t0 + np.column_stack([frames, frames + 1]).ravel() * grid.dt_s, np.float64)
         live: list[dict[str, float]] = [{} for _ in range(n_regions)]
         for name in dict.fromkeys(events.camera for events in self._subset.lists):
-            camera = CAMERAS.index(name)
+            camera = self._subset.lists[0].instrument.number(name)
             fraction = np.zeros(of.size)
             for ccd_number in np.unique(most[:, camera]).tolist():
                 mine = (most[of, camera] == ccd_number) & (by_ccd[of, camera, ccd_number] > 0)
@@ -255,10 +248,9 @@ def _ccd(pixel: Ints) -> Ints:
     return pixel // PixelMask.SIZE**2
 
 
-def _to_edge(camera: str, pixel: Ints) -> float:
+def _to_edge(camera: Camera, pixel: Ints) -> float:
     """Give the distance of the median raw position to the edge of its CCD, pixels."""
     rawx = pixel // PixelMask.SIZE % PixelMask.SIZE - PixelMask.MARGIN
     rawy = pixel % PixelMask.SIZE - PixelMask.MARGIN
     x, y = (float(column[(column.size - 1) // 2] + column[column.size // 2]) / 2 for column in np.sort([rawx, rawy]))
-    columns, rows = PIXELS[camera]
-    return min(x - 1, columns - x, y - 1, rows - y)
+    return min(x - 1, camera.columns - x, y - 1, camera.rows - y)

@@ -15,15 +15,15 @@ from xscan.events.gti import Floats, intersect
 from xscan.grid import Grid, ticks_of
 from xscan.model import Frames, GoodTime, Photons
 from xscan.search.subsets import Subset, good_intervals
-from xscan.sky import PLANE_PIXELS
+from xscan.sky import SkyPixels
 
 __all__ = ["HighBackground", "LiveCcd", "LiveTime", "bad_intervals", "judge_frames", "live_time"]
 
 BAD_BIN_MS = 100_000
 HARD = (10_001, 12_000)  # eV, the second exclusive
 BAD_RATE_PER_LIST = 0.5  # ct/s of 10-12 keV and list
-SQUARE_PX = 1200  # 1 arcmin
-PLACE_PX = 3600  # 3 arcmin: all but 3 % of a source of 5 arcsec core
+SQUARE_ARCSEC = 60.0
+PLACE_ARCSEC = 180.0  # all but 3 % of a source of 5 arcsec core
 PLACE_SHARE = 0.05  # such a disk's share of the field
 CROWDED_P = 1e-4  # Poisson: of the twenty disks of a field, the brightest is by chance as bright in 1 of 500 bins
 SOME_S = 1e-3  # a CCD that was live for less was not
@@ -188,27 +188,30 @@ def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Flo
     index, number = index[mine], (np.cumsum(chosen) - 1)[bin_of[mine]]
     n_bins = int(np.count_nonzero(chosen))
     x, y = (pixel[index].astype(np.int64) for pixel in (photons.x_px, photons.y_px))
-    x_spot, y_spot = _brightest(number, x, y, n_bins)
-    inside = (x - x_spot[number]) ** 2 + (y - y_spot[number]) ** 2 <= PLACE_PX**2
+    sky = photons.instrument.sky
+    x_spot, y_spot = _brightest(number, x, y, n_bins, sky)
+    reach = PLACE_ARCSEC / sky.side_arcsec
+    inside = (x - x_spot[number]) ** 2 + (y - y_spot[number]) ** 2 <= reach**2
     n, n_inside = np.bincount(number, minlength=n_bins), np.bincount(number[inside], minlength=n_bins)
     crowded = pdtrc(n_inside - 1, n * PLACE_SHARE) < CROWDED_P
     return np.where(crowded, (n - n_inside) / (1 - PLACE_SHARE), n)
 
 
 def _brightest(
-    number: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int64], n_bins: int
+    number: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int64], n_bins: int, sky: SkyPixels
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return for each bin the sky pixel in the middle of the square of 1 arcmin with most events around it.
 
     ``number`` is the bin of each event; the first of equals is taken.
     """
-    side = PLANE_PIXELS // SQUARE_PX + 3  # with a margin, so that every square has neighbours
-    square = (number * side + y // SQUARE_PX + 1) * side + x // SQUARE_PX + 1
+    square_px = max(round(SQUARE_ARCSEC / sky.side_arcsec), 1)
+    side = sky.n // square_px + 3  # with a margin, so that every square has neighbours
+    square = (number * side + y // square_px + 1) * side + x // square_px + 1
     image = np.bincount(square, minlength=n_bins * side * side).astype(np.uint32).reshape(n_bins, side, side)
     around = image[:, :-2] + image[:, 1:-1] + image[:, 2:]
     around = around[:, :, :-2] + around[:, :, 1:-1] + around[:, :, 2:]
     row, column = np.divmod(around.reshape(n_bins, -1).argmax(axis=1), side - 2)
-    return column * SQUARE_PX + SQUARE_PX // 2, row * SQUARE_PX + SQUARE_PX // 2
+    return column * square_px + square_px // 2, row * square_px + square_px // 2
 
 
 def _bad_frames(high: HighBackground, grid: Grid) -> Bools:

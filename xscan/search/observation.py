@@ -82,8 +82,8 @@ class Found:
     cells : Place
         Centroid of the cells.
     curve : LightCurve
-    by_camera : int array, shape (3,)
-        Counts of pn, MOS1 and MOS2 in the flagged voxels.
+    by_camera : int array, shape (n_cameras,)
+        Counts of each camera of the instrument in the flagged voxels.
     counts : int
         Counts of the region's cells in all frames not rejected.
     detector : DetectorFacts
@@ -145,7 +145,18 @@ def search_observation(
         To be consumed in order; memory for a view is freed when the next one is asked for.
     skipped : list of InputFile
         Lists that are in no subset, each with its reason.
+
+    Raises
+    ------
+    ConfigError
+        If a view's band reaches beyond the instrument's energies.
+    DataError
+        If lists are of several instruments.
     """
+    instrument = observation.instrument
+    if instrument is not None:
+        for view in config.views:
+            view.check_within(*(energy / 1000 for energy in instrument.pi_range))
     subsets, skipped = make_subsets(observation.lists, config.rules)
     return (_search_subset(subset, observation, config, backend) for subset in subsets), skipped
 
@@ -181,7 +192,7 @@ def _photons(
         working = [[ccd for place, ccd in live if place == i] for i in range(len(subset.lists))]
         gates = [Gate.of(events.good_time, ccds) for events, ccds in zip(subset.lists, working, strict=True)]
         applied = CUT_BY
-    n_cells = cells_across(config.cell_arcsec)
+    n_cells = cells_across(config.cell_arcsec, subset.lists[0].instrument.sky)
     photons, removed = backend.merge(subset.lists, gates, subset.t0, subset.t1, n_cells)
     files = []
     for events, counts in zip(subset.lists, removed.tolist(), strict=True):
@@ -298,7 +309,8 @@ def _grid(view: View, shared: _Shared) -> Grid:
     if box is None:
         inside = (photons.tick >= 0) & (photons.tick <= nt * view.dt_ms)
         box = _box(photons, inside & (photons.pi > view.pi_lo) & (photons.pi < view.pi_hi))
-    return Grid(subset.t0, view.dt_ms, nt, cells_across(shared.config.cell_arcsec), box)
+    sky = photons.instrument.sky
+    return Grid(subset.t0, view.dt_ms, nt, cells_across(shared.config.cell_arcsec, sky), box, sky)
 
 
 def _box(photons: Photons, chosen: NDArray[np.bool_]) -> Box:

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from xscan.backends import Backend
 from xscan.config import Rules
 from xscan.grid import Box, Grid
-from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
-from xscan.pointsource.exposure import PIXEL_ARCSEC, CameraMap, Holes, beyond
+from xscan.model import Expectation, Frames, Instrument, Photons, Voxels
+from xscan.pointsource.exposure import CameraMap, Holes, beyond
 from xscan.pointsource.fit import DENSITY_MIN, PHOTONS_MIN, WIDER, WIDER_SPREAD, Fitted, Points, Spots
 from xscan.pointsource.psf import KING_SLOPE
 from xscan.search.regions import Region
-from xscan.sky import SKY_PIXEL_ARCSEC, TangentPlane
+from xscan.sky import TangentPlane
 
 __all__ = ["RADIUS_ARCSEC", "Place", "fit_place", "locate", "locate_cells", "place_source"]
 
@@ -125,7 +125,7 @@ def locate(
     cells = locate_cells(regions, grid, plane)
     fits: dict[int, tuple[float, float, float]] = {}
     for i, (region, cell) in enumerate(zip(regions, cells, strict=True)):
-        guess = ((cell.x_px - plane.crpix) * SKY_PIXEL_ARCSEC, (cell.y_px - plane.crpix) * SKY_PIXEL_ARCSEC)
+        guess = ((cell.x_px - plane.crpix) * grid.sky.side_arcsec, (cell.y_px - plane.crpix) * grid.sky.side_arcsec)
         eclipse = bool(voxels.eclipse[region.members].all())
         spots = _spots(region, eclipse, guess, voxels, photons, pi_range, expected, frames, grid, plane, backend)
         fit = place_source(spots, guess, _believed(region.box, grid, plane), maps, backend)
@@ -134,7 +134,7 @@ def locate(
     if not fits:
         return cells
     x, y, errors = zip(*fits.values(), strict=True)
-    x_px, y_px = ([plane.crpix + value / SKY_PIXEL_ARCSEC for value in values] for values in (x, y))
+    x_px, y_px = ([plane.crpix + value / grid.sky.side_arcsec for value in values] for values in (x, y))
     fitted = dict(zip(fits, _places(x_px, y_px, errors, plane), strict=True))
     return [fitted.get(i, cell) for i, cell in enumerate(cells)]
 
@@ -142,7 +142,7 @@ def locate(
 def _believed(box: Box, grid: Grid, plane: TangentPlane) -> Bounds:
     """Return the bounds of a region's cells and their neighbours, arcsec."""
     edges = grid.to_pixel([box.x0 - 1.5, box.x1 + 0.5, box.y0 - 1.5, box.y1 + 0.5])
-    x0, x1, y0, y1 = ((edge - plane.crpix) * SKY_PIXEL_ARCSEC for edge in edges.tolist())
+    x0, x1, y0, y1 = ((edge - plane.crpix) * grid.sky.side_arcsec for edge in edges.tolist())
     return x0, x1, y0, y1
 
 
@@ -227,7 +227,7 @@ def _holes_around(middle: tuple[float, float], spots: Spots, maps: Sequence[Came
     """Give all places without events of the cameras that sent some: within the circle, and all beyond it."""
     cameras = np.flatnonzero(np.bincount(spots.camera)).tolist()
     parts = [beyond(*middle, RADIUS_ARCSEC, number) for number in cameras]
-    parts += [one.holes(*middle, RADIUS_ARCSEC, backend.dark) for one in maps if CAMERAS.index(one.camera) in cameras]
+    parts += [one.holes(*middle, RADIUS_ARCSEC, backend.dark) for one in maps if one.number in cameras]
     return Holes.joined(parts)
 
 
@@ -244,7 +244,7 @@ def _likeliest(
     points = Points.of(
         spots.every(1 + len(spots.x) // GUESSED_WITH), holes.every(1 + len(holes.x) // GUESSED_WITH)
     )  # fmt: skip
-    strength = np.bincount(spots.camera, minlength=len(CAMERAS)) / 2
+    strength = np.bincount(spots.camera, minlength=points.n_cameras) / 2
     best = places[backend.likeliest(points, strength, places)]
     return float(best[0]), float(best[1])
 
@@ -284,11 +284,11 @@ def fit_place(
     if settled is None:
         return None
     px, py, width, strength = settled
-    error = _error(points, (px, py, width), strength, backend)
+    error = _error(points, (px, py, width), strength, spots.instrument, backend)
     return None if error is None else (px, py, error)
 
 
-def _error(points: Points, fitted: Fitted, strength: Floats, backend: Backend) -> float | None:
+def _error(points: Points, fitted: Fitted, strength: Floats, instrument: Instrument, backend: Backend) -> float | None:
     """Return the error along each axis from the information on x, y, log width and the log strengths."""
     sums, width = backend.curvature(points, fitted, strength), fitted[2]
     observed, expected = sums.observed.copy(), sums.expected.copy()
@@ -319,7 +319,7 @@ def _error(points: Points, fitted: Fitted, strength: Floats, backend: Backend) -
     # What holes add because their edges, and an event's place within its pixel, are not known: the profile is
     # fitted as if they were; the mistake is of the order of the square of what is not known over the core, and
     # holes leave it unbalanced. It is noticed with thousands of photons, most with pn's large pixels.
-    blur2 = np.array([PIXEL_ARCSEC[camera] ** 2 + EDGE_ARCSEC**2 for camera in CAMERAS])
+    blur2 = np.array([camera.pixel_arcsec**2 + EDGE_ARCSEC**2 for camera in instrument.cameras])
     hole_error = HOLE_ERROR * float((blur2 * in_holes).sum()) / width / n
     return math.sqrt(variance * misfit * (1 + FEW_PHOTONS / n) + hole_error**2)
 
@@ -336,7 +336,7 @@ def _variances(information: Floats) -> tuple[float, float, float] | None:
 
 def _locate_exod2(region: Region, grid: Grid, plane: TangentPlane) -> Place:
     """EXOD2: left edges of cells, then a shift of sqrt(2) x 10 arcsec toward position angle 315 deg."""
-    side = grid.cell_arcsec / SKY_PIXEL_ARCSEC
+    side = grid.cell_arcsec / grid.sky.side_arcsec
     x, y = region.x * side, region.y * side
     # its image has pixels of 80 x 80, counted from 0, whose reference is CRPIX / 80
     corner_ra, corner_dec = plane.to_fk5(x + 80, y + 80)

@@ -11,7 +11,7 @@ import numpy as np
 from xscan.config import Rules
 from xscan.errors import Reason
 from xscan.events.gti import Floats, intersect, union
-from xscan.model import CAMERAS, EventList, InputFile
+from xscan.model import EventList, InputFile
 from xscan.sky import PLANE_TOLERANCE_ARCSEC, separation_arcsec
 
 __all__ = ["Subset", "good_intervals", "make_subsets", "time_span"]
@@ -89,7 +89,7 @@ def make_subsets(lists: tuple[EventList, ...], rules: Rules) -> tuple[list[Subse
                     _skip(events, Reason.NO_COMMON_TIME, "the lists of its group share no time") for events in picked
                 ]
             else:
-                ordered = sorted(picked, key=lambda events: (CAMERAS.index(events.camera), events.info.file))
+                ordered = sorted(picked, key=lambda events: (_number(events), events.info.file))
                 chosen.append(Subset(0, tuple(ordered), t0, t1))
             if rules.best_exposures:
                 left += rest
@@ -168,7 +168,12 @@ def _seconds(intervals: Floats) -> float:
 
 
 def _by_camera(group: list[EventList]) -> list[list[EventList]]:
-    return [found for camera in CAMERAS if (found := [e for e in group if e.camera == camera])]
+    numbers = sorted({_number(events) for events in group})
+    return [[events for events in group if _number(events) == number] for number in numbers]
+
+
+def _number(events: EventList) -> int:
+    return events.instrument.number(events.camera)
 
 
 def _best(group: list[EventList]) -> tuple[EventList, ...]:

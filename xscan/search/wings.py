@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from xscan.bayes import poisson_tail
 from xscan.grid import Grid
-from xscan.model import CAMERAS, Expectation, Photons, Voxels
+from xscan.model import Expectation, Instrument, Photons, Voxels
 from xscan.pointsource.psf import cores_arcsec, king
 from xscan.search.position import Place
 from xscan.search.regions import Region
-from xscan.sky import SKY_PIXEL_ARCSEC
 
 __all__ = ["parents"]
 
@@ -45,9 +44,11 @@ class _Source:
     """A region as a point source: its counts above (or below) the expectation, whole profile, by frame."""
 
     def __init__(
-        self, region: Region, place: Place, voxels: Voxels, signed: Floats, by_camera: NDArray[np.int64], grid: Grid
-    ) -> None:
+        self, region: Region, place: Place, voxels: Voxels, signed: Floats, by_camera: NDArray[np.int64], grid: Grid,
+        instrument: Instrument,
+    ) -> None:  # fmt: skip
         self.region, self.frames = region, set(voxels.t[region.members].tolist())
+        self._instrument = instrument
         self._place, self._voxels, self._signed, self._by_camera, self._grid = place, voxels, signed, by_camera, grid
 
     @cached_property
@@ -68,16 +69,16 @@ class _Source:
     def _profile(self) -> tuple[Floats, Floats]:
         """Square of the core, and share of the photons, of each camera."""
         counts = self._by_camera[self.region.members].sum(axis=0) + 1e-6  # alike where an eclipse left none
-        n = len(CAMERAS)
-        on_axis = cores_arcsec(np.arange(n, dtype=np.uint8), np.full(n, USUAL_EV), 0.0)
+        n = len(self._instrument.cameras)
+        on_axis = cores_arcsec(np.arange(n, dtype=np.uint8), np.full(n, USUAL_EV), 0.0, self._instrument)
         return on_axis**2, counts / counts.sum()
 
     def fractions(self, y: Ints, x: Ints) -> Floats:
         """Return the share of the source's photons in cells, y and x counted from the box's corner."""
         grid, (core2, shares) = self._grid, self._profile
         step = (np.arange(FINE) + 0.5) / FINE - 0.5
-        px = (grid.to_pixel(x[:, None] + grid.box.x0 + step) - self._place.x_px) * SKY_PIXEL_ARCSEC
-        py = (grid.to_pixel(y[:, None] + grid.box.y0 + step) - self._place.y_px) * SKY_PIXEL_ARCSEC
+        px = (grid.to_pixel(x[:, None] + grid.box.x0 + step) - self._place.x_px) * grid.sky.side_arcsec
+        py = (grid.to_pixel(y[:, None] + grid.box.y0 + step) - self._place.y_px) * grid.sky.side_arcsec
         near = 1 + (px[:, None, :, None] ** 2 + py[:, :, None, None] ** 2) / core2
         return np.asarray((king(near, core2) * shares).sum(axis=3).mean(axis=(1, 2)) * grid.cell_arcsec**2)
 
@@ -137,7 +138,7 @@ def parents(
         if found[i] is None:
             found[i] = _brighter(regions[i], sources[eclipse], voxels, photons, pi_range, expected, grid)
         if found[i] is None:
-            sources[eclipse].append(_Source(regions[i], places[i], voxels, signed, by_camera, grid))
+            sources[eclipse].append(_Source(regions[i], places[i], voxels, signed, by_camera, grid, photons.instrument))
     return found
 
 

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from xscan.missions.xmm.instrument import EPIC
 from xscan.simulate.detector import Camera
 from xscan.simulate.fitsbytes import Card
-from xscan.sky import SKY_PIXEL_ARCSEC, TangentPlane
+from xscan.sky import TangentPlane
 
 __all__ = [
     "CREATOR",
@@ -418,7 +419,13 @@ def _limits(exposure: Exposure, column: str, values: NDArray[np.generic]) -> Val
     met = (int(values.min()), int(values.max())) if values.size else (low, high)
     made: Values = {"TLMIN": low, "TDMIN": met[0], "TLMAX": high, "TDMAX": met[1]}
     if column in ("DETX", "DETY"):
-        made |= {"TCRPX": 0, "TCTYP": f"{column}_ANG", "TCRVL": 0.0, "TCDLT": SKY_PIXEL_ARCSEC / 3600, "TCUNI": "deg"}
+        made |= {
+            "TCRPX": 0,
+            "TCTYP": f"{column}_ANG",
+            "TCRVL": 0.0,
+            "TCDLT": EPIC.sky.side_arcsec / 3600,
+            "TCUNI": "deg",
+        }
     return made
 
 
@@ -433,7 +440,7 @@ def _sky_limits(exposure: Exposure, axis: str) -> Values:
 def _reach(chips: Sequence[tuple[float, int]], pixel_arcsec: float) -> tuple[int, int]:
     """Give the outermost pixels of 0.05 arcsec that the CCDs cover; 16-bit integers."""
     ends = min(at for at, _ in chips), max(at + n * pixel_arcsec for at, n in chips)
-    return max(int(ends[0] / SKY_PIXEL_ARCSEC) - 1, -32_768), min(int(ends[1] / SKY_PIXEL_ARCSEC) + 1, 32_767)
+    return max(int(ends[0] / EPIC.sky.side_arcsec) - 1, -32_768), min(int(ends[1] / EPIC.sky.side_arcsec) + 1, 32_767)
 
 
 def _length(spans: Floats) -> float:

@@ -38,7 +38,7 @@ int main()
     race({64, 1, 1}, [&] { sum_rate(tick.data(), cell.data(), pi.data(), n, &view, chosen.data(), sums.data()); });
     race({64, 1, 1}, [&] {
         sum_by_camera(tick.data(), cell.data(), pi.data(), camera.data(), n, &view, wanted.data(),
-                      wanted.size(), sums.data());
+                      wanted.size(), 3, sums.data());
     });
     // everything is an eclipse: every voxel is appended
     std::vector<double> ones(64, 1.0), peak(n, 0.0), eclipse(n, 0.5), hit_mu(64);

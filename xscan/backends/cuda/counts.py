@@ -25,7 +25,7 @@ from xscan.backends.numpy import MU_MIN
 from xscan.bayes import Thresholds
 from xscan.errors import DataError, Reason
 from xscan.grid import Box, Grid
-from xscan.model import CAMERAS, Expectation, Photons, Voxels
+from xscan.model import Expectation, Photons, Voxels
 
 __all__ = ["CudaBackend"]
 
@@ -89,7 +89,7 @@ class CudaLoaded:
 
     def __init__(self, workspace: Workspace, photons: Photons) -> None:
         self._workspace, self._photons = workspace, photons
-        self.box = photons.box
+        self.box, self.n_cameras = photons.box, len(photons.instrument.cameras)
         self._key = object()
 
     def bin(self, grid: Grid, pi_from: int, pi_to: int) -> CudaCounts:
@@ -171,18 +171,19 @@ class CudaCounts:
 
     @_cutting_smaller
     def by_camera(self, voxels: Voxels) -> NDArray[np.int64]:
-        """Counts of each camera (pn, m1, m2) in the given voxels; shape (k, 3)."""
+        """Counts of each camera in the given voxels, shape (k, n_cameras)."""
         _, nx, nt = self._grid.shape
+        n_cameras = self._loaded.n_cameras
         memory, device = self._workspace.memory, self._workspace.device
         wanted = (voxels.y.astype(np.uint64) * np.uint64(nx) + voxels.x.astype(np.uint64)) * np.uint64(nt)
         wanted += voxels.t.astype(np.uint64)
-        sums = memory.zeros("by_camera", wanted.size * len(CAMERAS), np.uint32)
+        sums = memory.zeros("by_camera", wanted.size * n_cameras, np.uint32)
         tick, cell, pi, n_photons, view = self._photons_of_view()
         self._launch_over_photons(
             "sum_by_camera", tick, cell, pi, self._loaded.column("camera"), n_photons, view,
-            memory.put("wanted", wanted), np.uint64(wanted.size), sums,
+            memory.put("wanted", wanted), np.uint64(wanted.size), np.int32(n_cameras), sums,
         )  # fmt: skip
-        return device.get(sums).reshape(-1, len(CAMERAS)).astype(np.int64)
+        return device.get(sums).reshape(-1, n_cameras).astype(np.int64)
 
     @_cutting_smaller
     def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:

@@ -21,7 +21,7 @@ from xscan.backends.numba.division import division
 from xscan.backends.numpy import MU_MIN
 from xscan.bayes import Thresholds
 from xscan.grid import Box, Grid
-from xscan.model import CAMERAS, Expectation, Photons, Voxels
+from xscan.model import Expectation, Photons, Voxels
 
 __all__ = ["NumbaBackend", "cache_folder"]
 
@@ -173,10 +173,10 @@ class NumbaCounts:
         return rate
 
     def by_camera(self, voxels: Voxels) -> NDArray[np.int64]:
-        """Counts of each camera (pn, m1, m2) in the given voxels; shape (k, 3)."""
+        """Counts of each camera in the given voxels, shape (k, n_cameras)."""
         photons, dt_ms = self._photons, self._grid.dt_ms
         cell = self._cells[voxels.y.astype(np.int64) * self._grid.box.nx + voxels.x]
-        out = np.zeros((len(voxels), len(CAMERAS)), np.int64)
+        out = np.zeros((len(voxels), len(photons.instrument.cameras)), np.int64)
         start = voxels.t.astype(np.int64) * dt_ms
         columns = photons.offsets, photons.tick, photons.pi, photons.camera
         _by_camera(*columns, cell, start, start + dt_ms, *self._band, out)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from xscan.sky import PLANE_PIXELS
-
 __all__ = ["cell_division", "division"]
 
 _BITS = 31
@@ -19,6 +17,6 @@ def division(divisor: int) -> tuple[int, int]:
     return -(-(1 << s) // divisor), s
 
 
-def cell_division(n_cells: int) -> tuple[int, int, int]:
+def cell_division(n_cells: int, n_pixels: int) -> tuple[int, int, int]:
     """Give n, m and s with ``min(pixel * n * m >> s, n - 1)`` the cell of a pixel, as :func:`xscan.grid.cells_of`."""
-    return n_cells, *division(PLANE_PIXELS)
+    return n_cells, *division(n_pixels)

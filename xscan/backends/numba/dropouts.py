@@ -62,7 +62,7 @@ def seconds(
         Sums over the seconds.
     """
     image, of_ccd = np.zeros((N_CELLS, N_CELLS), np.int64), np.zeros((len(lists), 256), np.int64)
-    to_cell = cell_division(N_CELLS)
+    to_cell = cell_division(N_CELLS, lists[0].instrument.sky.n)
     for events, ccds in zip(lists, of_ccd, strict=True):
         _count_cells(events.time, events.x, events.y, events.ccd, t0, n_bins, to_cell, image, ccds)
     faint = faint_cells(image)

@@ -16,12 +16,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from xscan.backends.numba.division import cell_division, division
+from xscan.errors import ConfigError
 from xscan.events import cuts as definition
-from xscan.events.cuts import PI_MAX, PI_MIN, SELECTED_BY, Cuts, Kept, RawEvents, Span
+from xscan.events.cuts import SELECTED_BY, Cuts, Kept, RawEvents, Span
 from xscan.events.merge import CUT_BY, Gate, last_tick
 from xscan.grid import Box
-from xscan.model import CAMERAS, EventList, Photons, PixelMask
-from xscan.sky import PLANE_PIXELS
+from xscan.model import EventList, Photons, PixelMask
 
 __all__ = ["band_curve", "drop", "merge", "one_comparison", "select"]
 
@@ -35,6 +35,7 @@ NO_BITS = np.zeros(1, np.uint8)
 SIGN = np.uint64(1 << 63)
 TIME_BITS = 11  # bins of time: few enough for the ends of all of them to stay in the cache
 STEPS = 16  # an event
+CAMERA_AT = 39  # bit of a record's second word: below it stand 23 of the raw pixel and 16 of the energy
 
 
 def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArray[np.int64], Span]:
@@ -49,8 +50,8 @@ def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArra
     above = -(1 << 30) if flags is None or flags.rawy_above is None else flags.rawy_above
     n, low, high = _select(
         columns,
-        (PI_MIN, PI_MAX, cuts.mos, cuts.pattern_max, cuts.singles_below_ev),
-        (0 if flags is None else flags.mask, above, PixelMask.MARGIN, PixelMask.SIZE, PLANE_PIXELS, *cuts.null),
+        (*cuts.pi_range, cuts.mos, cuts.pattern_max, cuts.singles_below_ev),
+        (0 if flags is None else flags.mask, above, PixelMask.MARGIN, PixelMask.SIZE, cuts.n_pixels, *cuts.null),
         cuts.windows,
         cuts.bad_columns,
         cuts.hot is not None,
@@ -79,6 +80,7 @@ def merge(
     lists: Sequence[EventList], gates: Sequence[Gate], t0: float, t1: float, n_cells: int
 ) -> tuple[Photons, NDArray[np.int64]]:
     """As :func:`xscan.events.merge.merge`."""
+    instrument = lists[0].instrument
     removed = np.zeros((len(lists), len(CUT_BY)), np.int64)
     last = last_tick(t0, t1)
     # two passes, by coarse time and by cell, each after a count of what goes where
@@ -87,14 +89,16 @@ def merge(
     for events in lists:
         _count_times(events.time, span, starts[1:])
     np.cumsum(starts, out=starts)
+    cell_at = _cell_at(len(instrument.cameras), n_cells)
     room = int(starts[-1])
     records = np.empty((room, 2), np.uint64)
-    to_cell = cell_division(n_cells)
+    to_cell = cell_division(n_cells, instrument.sky.n)
     counts, ends = np.zeros(n_cells**2, np.int64), starts.copy()
     for events, gate, cut in zip(lists, gates, removed, strict=True):
         _pass_gate(
-            events.time, events.x, events.y, events.pi, events.ccd, events.pixel, CAMERAS.index(events.camera),
-            gate.first, gate.intervals, gate.working, span, to_cell, counts, ends, records, cut,
+            events.time, events.x, events.y, events.pi, events.ccd, events.pixel,
+            instrument.number(events.camera),
+            gate.first, gate.intervals, gate.working, span, to_cell, cell_at, counts, ends, records, cut,
         )  # fmt: skip
     n = int(counts.sum())
     if n:
@@ -107,11 +111,29 @@ def merge(
     place = np.zeros((n_cells, n_cells), np.int64)
     place[box.y0 : box.y1, box.x0 : box.x1] = offsets[:-1].reshape(box.ny, box.nx)
     in_order = np.empty((n, 2), np.uint64)
-    _by_cell(starts, ends, records, place.ravel(), in_order)
+    _by_cell(starts, ends, records, cell_at, place.ravel(), in_order)
     # what is done with holds the result: fresh memory would cost as much as a pass over the events
     columns = _columns(records, n)
-    _within_cells(offsets, in_order, np.empty((counts.max(), 2), np.uint64), *columns)
-    return Photons(box, offsets, *columns), removed
+    _within_cells(offsets, in_order, np.empty((counts.max(), 2), np.uint64), cell_at, *columns)
+    tick, x_px, y_px, pi, camera, pixel = columns
+    return Photons(box, offsets, tick, x_px, y_px, pi, camera, pixel, instrument), removed
+
+
+def _cell_at(n_cameras: int, n_cells: int) -> int:
+    """Give the bit at which the cell begins in the second word of a record: the cameras have what they need below it.
+
+    Raises
+    ------
+    ConfigError
+        If cells, cameras, energies and raw pixels do not fit in 64 bits.
+    """
+    cell_at = CAMERA_AT + (n_cameras - 1).bit_length()
+    if cell_at + (n_cells**2 - 1).bit_length() > 64:
+        raise ConfigError(
+            f"{n_cells} x {n_cells} cells are too many for {n_cameras} cameras; set search.cell_arcsec larger, or use "
+            f"the numpy backend"
+        )
+    return cell_at
 
 
 def _columns(memory: NDArray[np.uint64], n: int) -> list[NDArray[Any]]:
@@ -285,17 +307,17 @@ def _count_times(time: Any, span: Any, counts: Any) -> None:
 
 @njit(cache=True)
 def _pass_gate(
-    time: Any, x: Any, y: Any, pi: Any, ccd: Any, pixel: Any, camera: int,
-    first: Any, intervals: Any, working: Any, span: Any, to_cell: Any,
+    time: Any, x: Any, y: Any, pi: Any, ccd: Any, pixel: Any, camera: Any,
+    first: Any, intervals: Any, working: Any, span: Any, to_cell: Any, cell_at: Any,
     counts: Any, ends: Any, records: Any, removed: Any,
 ) -> None:  # fmt: skip
     """Write the events that pass, by coarse time; ``ends`` says where the next one of each bin goes.
 
-    A record is ``tick << 32 | x << 16 | y`` and ``cell << 39 | camera << 37 | pi << 23 | pixel``: events of
+    A record is ``tick << 32 | x << 16 | y`` and ``cell << cell_at | camera << 39 | pi << 23 | pixel``: events of
     a cell are in order when their records are. ``counts`` are those of the cells.
     """
     t0, t1, last, shift = span
-    n_cells = np.uint64(to_cell[0])
+    n_cells, cell_at, label = np.uint64(to_cell[0]), np.uint64(cell_at), np.uint64(camera) << np.uint64(CAMERA_AT)
     here = first[:-1].copy()  # each CCD's last interval: events come nearly in order of time
     start, stop = np.full(256, np.inf), np.full(256, -np.inf)  # its ends
     n_bad = n_idle = n_outside = 0
@@ -326,8 +348,7 @@ def _pass_gate(
                 k = np.uint64(ends[bin_of_time])
             counts[cell] += 1
             records[k, 0] = tick << np.uint64(32) | np.uint64(x[i]) << np.uint64(16) | np.uint64(y[i])
-            label = np.uint64(camera) << np.uint64(14) | np.uint64(pi[i])
-            records[k, 1] = (cell << np.uint64(16) | label) << np.uint64(23) | np.uint64(pixel[i])
+            records[k, 1] = cell << cell_at | label | np.uint64(pi[i]) << np.uint64(23) | np.uint64(pixel[i])
             k += np.uint64(1)
     ends[bin_of_time] = k
     removed[0], removed[1], removed[2] = n_bad, n_idle, n_outside
@@ -342,11 +363,11 @@ def _band_curve(tick: Any, pi: Any, pi_from: Any, width: Any, end_ms: int, m: in
 
 
 @njit(cache=True)
-def _by_cell(starts: Any, ends: Any, records: Any, place: Any, out: Any) -> None:
+def _by_cell(starts: Any, ends: Any, records: Any, cell_at: int, place: Any, out: Any) -> None:
     """Sort the events of bins of time by cell; ``place`` says where the next one of each goes."""
     for b in range(ends.size):
         for i in range(starts[b], ends[b]):
-            c = records[i, 1] >> np.uint64(39)
+            c = records[i, 1] >> np.uint64(cell_at)
             j = np.uint64(place[c])
             place[c] += 1
             out[j, 0], out[j, 1] = records[i, 0], records[i, 1]
@@ -354,13 +375,15 @@ def _by_cell(starts: Any, ends: Any, records: Any, place: Any, out: Any) -> None
 
 @njit(cache=True)
 def _within_cells(
-    offsets: Any, records: Any, spare: Any, tick: Any, x: Any, y: Any, pi: Any, camera: Any, pixel: Any
-) -> None:
+    offsets: Any, records: Any, spare: Any, cell_at: int,
+    tick: Any, x: Any, y: Any, pi: Any, camera: Any, pixel: Any,
+) -> None:  # fmt: skip
     """Sort the events of each cell, and unpack them.
 
     They are nearly sorted: insertion does the rest, and in a cell where it would take long, because many
     events share a little time, merging.
     """
+    cameras = (np.uint64(1) << np.uint64(cell_at - CAMERA_AT)) - np.uint64(1)
     for c in range(offsets.size - 1):
         mine = records[offsets[c] : offsets[c + 1]]
         if not _insert(mine):
@@ -372,7 +395,7 @@ def _within_cells(
             tick[j] = key >> np.uint64(32)
             x[j], y[j] = key >> np.uint64(16) & np.uint64(0xFFFF), key & np.uint64(0xFFFF)
             pixel[j] = label & np.uint64(0x7FFFFF)
-            pi[j], camera[j] = label >> np.uint64(23) & np.uint64(0x3FFF), label >> np.uint64(37) & np.uint64(3)
+            pi[j], camera[j] = label >> np.uint64(23) & np.uint64(0xFFFF), label >> np.uint64(CAMERA_AT) & cameras
 
 
 @njit(cache=True, inline="always")

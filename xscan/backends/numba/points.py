@@ -14,12 +14,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from xscan.grid import Box, Grid
-from xscan.model import CAMERAS, Expectation, Photons, PixelMask
+from xscan.model import Expectation, Instrument, Photons, PixelMask
 from xscan.pointsource import fit
 from xscan.pointsource.exposure import CameraMap
 from xscan.pointsource.fit import Curvature, Fitted, Points, Settled, Spots
-from xscan.pointsource.psf import ENERGY_MAX_KEV, KING_SLOPE, OFF_AXIS_MAX_ARCMIN, PUBLISHED, information
-from xscan.sky import SKY_PIXEL_ARCSEC
+from xscan.pointsource.psf import ENERGY_MAX_KEV, KING_SLOPE, OFF_AXIS_MAX_ARCMIN, information
 
 __all__ = ["curvature", "dark", "likeliest", "pulls", "settle", "spots_near"]
 
@@ -47,15 +46,17 @@ def spots_near(
     factors = (expected.template, expected.source, expected.rate, expected.live, expected.kind)
     its_own = np.empty(0, np.int64) if hidden is None else hidden
     frames = (grid.dt_ms, grid.nt, whole.nx)
-    scales = (float(crpix), SKY_PIXEL_ARCSEC, grid.cell_arcsec**2, fit.DENSITY_MIN)
+    scales = (float(crpix), grid.sky.side_arcsec, grid.cell_arcsec**2, fit.DENSITY_MIN)
     theta = min(off_axis_arcmin, OFF_AXIS_MAX_ARCMIN)
-    profile = (_profiles(), theta, ENERGY_MAX_KEV, float(information(KING_SLOPE)))
-    return Spots(*_near(columns, factors, inside, corners, frames, pi_range, chosen, its_own, scales, profile))
+    profile = (_profiles(photons.instrument), theta, ENERGY_MAX_KEV, float(information(KING_SLOPE)))
+    found = _near(columns, factors, inside, corners, frames, pi_range, chosen, its_own, scales, profile)
+    x, y, camera, core, background = found
+    return Spots(x, y, camera, core, background, photons.instrument)
 
 
-def _profiles() -> Floats:
-    """Return the coefficients of all cameras' profiles, shape (3, 8): of the core, and of the slope."""
-    return np.array([[*PUBLISHED[name][0], *PUBLISHED[name][1]] for name in CAMERAS])
+def _profiles(instrument: Instrument) -> Floats:
+    """Return the coefficients of all cameras' profiles, shape (n_cameras, 8): of the core, and of the slope."""
+    return np.array([[*camera.core, *camera.slope] for camera in instrument.cameras])
 
 
 @njit(cache=True, error_model="numpy")
@@ -198,7 +199,7 @@ def _likeliest(columns: Any, strength: Any, places: Any, shape: Any) -> Any:
 
 def settle(points: Points, start: tuple[float, float]) -> Settled | None:
     """As :func:`xscan.pointsource.fit.settle`."""
-    strength = np.zeros(len(CAMERAS))
+    strength = np.zeros(points.n_cameras)
     limits = (fit.ITERATIONS, fit.SETTLED, fit.LEAP, fit.PHOTONS_MIN / 2, fit.HIDDEN_MAX)
     widths = (fit.WIDER, fit.WIDER_SPREAD, fit.WIDTH_MIN)
     shape = (*widths, fit.CORE_FACTOR, 2 * KING_SLOPE, fit.DENSITY_MIN)

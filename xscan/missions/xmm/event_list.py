@@ -14,9 +14,10 @@ from xscan.events.cuts import Cuts, FlagCut, Kept, RawEvents, Selection, Span, g
 from xscan.io.fits import Header, Table, stream_tables
 from xscan.missions.xmm.gti import MAX_SPAN_S, MOST, Stated, ccd_tables, main_span, pi_filter, read_good_time
 from xscan.missions.xmm.hot_pixels import HotPixels
+from xscan.missions.xmm.instrument import EPIC
 from xscan.missions.xmm.times import INSTRUMENTS, TimeSystem, check_telescope, read_time_system
 from xscan.model import EventList, InputFile, PixelMask
-from xscan.sky import PLANE_TOLERANCE_ARCSEC, SKY_PIXEL_ARCSEC, TangentPlane, separation_arcsec
+from xscan.sky import PLANE_TOLERANCE_ARCSEC, TangentPlane, separation_arcsec
 
 __all__ = ["ListError", "read_event_list"]
 
@@ -162,7 +163,7 @@ def _cuts(
     elif hot_pixels.tables:
         remarks.append("no REVOLUT: the hot-pixel tables were not applied")
     null = tuple(events.null(axis) if axis in events else None for axis in "XY")
-    return make_cuts(info.camera, info.submode, flags, hot, (null[0], null[1]), config), remarks
+    return make_cuts(info.camera, info.submode, flags, hot, (null[0], null[1]), config, EPIC), remarks
 
 
 def _drop(
@@ -260,6 +261,7 @@ def _finish(
         pixel=kept.pixel,
         event_span=stated.span,
         good_time=stated.good_time,
+        instrument=EPIC,
         time_system=system.scale,
         barycentred=system.barycentred,
         pi_filter=left,
@@ -284,7 +286,7 @@ def _tangent_plane(primary: Header, events: Table, file: str) -> TangentPlane:
             f"in the primary or EVENTS header; SAS's attcalc writes it",
         )
     ra, dec, crpix_x, crpix_y, step_x, step_y = planes[0]
-    step = SKY_PIXEL_ARCSEC / 3600
+    step = EPIC.sky.side_arcsec / 3600
     odd = (
         not (-90 <= dec <= 90 and abs(ra) <= 360)
         or crpix_x != crpix_y

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xscan.backends import Backend
-from xscan.events.cuts import PI_MAX, PI_MIN
 from xscan.events.gti import Floats, intersect, union
 from xscan.io.fits import Header, Table
+from xscan.missions.xmm.instrument import EPIC
 from xscan.missions.xmm.times import TimeSystem, shift_of
 from xscan.model import GoodTime
 
@@ -388,9 +388,10 @@ def pi_filter(header: Header, pi: NDArray[np.uint16]) -> tuple[int, int] | None:
             continue
         if len(pairs) == len(ends):
             low, high = max(low, min(pair[0] for pair in pairs)), min(high, max(pair[1] for pair in pairs))
-    if (low <= PI_MIN and high >= PI_MAX) or low >= high or (pi.size and (pi.min() < low or pi.max() > high)):
+    least, most = EPIC.pi_range
+    if (low <= least and high >= most) or low >= high or (pi.size and (pi.min() < low or pi.max() > high)):
         return None
-    return max(int(low), PI_MIN), int(min(high, PI_MAX))
+    return max(int(low), least), int(min(high, most))
 
 
 @dataclass(frozen=True, slots=True)

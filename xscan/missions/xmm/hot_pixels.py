@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.errors import ConfigError
-from xscan.model import CAMERAS, PixelMask
+from xscan.missions.xmm.instrument import EPIC
+from xscan.model import PixelMask
 
 __all__ = ["HotPixels"]
 
@@ -39,7 +40,7 @@ class HotPixels:
             If none is there, or one is not a table of five columns of whole numbers.
         """
         tables = {}
-        for camera in CAMERAS:
+        for camera in EPIC.names:
             path = folder / f"hotpix_{camera.upper()}.csv"
             if path.is_file():
                 tables[camera] = cls._read(path)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from xscan.errors import DataError, Reason
 from xscan.io.fits import Header, Table
-from xscan.model import MJDREF
+from xscan.missions.xmm.instrument import EPIC
 
 __all__ = ["TimeSystem", "check_telescope", "read_time_system", "shift_of"]
 
@@ -154,11 +154,11 @@ def _shift(table: Table, header: Header) -> float:
 
     origin = 0.0
     if "MJDREFI" in header:
-        origin = (number("MJDREFI") - MJDREF) * DAY_S + number("MJDREFF") * DAY_S
-        if "MJDREF" in header and abs((number("MJDREF") - MJDREF) * DAY_S - origin) > 1e-3:
+        origin = (number("MJDREFI") - EPIC.mjdref) * DAY_S + number("MJDREFF") * DAY_S
+        if "MJDREF" in header and abs((number("MJDREF") - EPIC.mjdref) * DAY_S - origin) > 1e-3:
             raise _refused(table, "MJDREF is not MJDREFI + MJDREFF", "remove what is wrong")
     elif "MJDREF" in header:
-        origin = (number("MJDREF") - MJDREF) * DAY_S
+        origin = (number("MJDREF") - EPIC.mjdref) * DAY_S
     return origin + number("TIMEZERO") + number("TIMEZERI") + number("TIMEZERF")
 
 
