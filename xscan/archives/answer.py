@@ -64,7 +64,7 @@ class Answer:
         self._bytes = 0
 
     def header(self, name: str) -> str:
-        """Give a header; empty if it is not there."""
+        """Return a header; empty if it is not there."""
         return self._response.headers.get(name, "")
 
     @property

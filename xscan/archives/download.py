@@ -172,7 +172,7 @@ def _write(path: Path, read: Callable[[int], bytes], mode: str) -> None:
 
 
 def _finish(part: Part) -> SavedFile:
-    """Give a part that has arrived its name, if it is a whole file."""
+    """Rename an arrived part to its final name, if it is a whole file."""
     try:
         check_fits(part.path)
     except DataError as error:

@@ -139,7 +139,7 @@ class Fetcher:
         return outcome
 
     def here(self, obsid: str) -> Fetched | None:
-        """Give an observation that is here; None of any for which :meth:`fetch` would do more than look."""
+        """Return an observation that is here; None of any for which :meth:`fetch` would do more than look."""
         try:
             found = self._present(obsid)
         except OSError:
@@ -250,7 +250,7 @@ class Fetcher:
         return files
 
     def _publish(self, work: Path, marker: Marker) -> Fetched:
-        """Give a folder that is whole its name."""
+        """Rename a complete folder to its final name."""
         marker = replace(marker, complete=True, date_utc=datetime.now(UTC).isoformat(timespec="seconds"))
         names = {file.name for file in marker.files}
         for path in work.iterdir():

@@ -25,7 +25,7 @@ class Folder:
         self.where = where
 
     def offers(self, obsid: str) -> tuple[Offer, ...]:
-        """Give one offer per file that is there and wanted.
+        """Return one offer per file that is there and wanted.
 
         Raises
         ------

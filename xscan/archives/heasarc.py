@@ -36,7 +36,7 @@ class Heasarc:
         self._web = web
 
     def offers(self, obsid: str) -> tuple[Offer, ...]:
-        """Give one offer per file that is listed and wanted."""
+        """Return one offer per file that is listed and wanted."""
         folder = f"{self.where}/{obsid}/PPS/"
         listed = self._list(obsid, folder, f"P{obsid}")
         wanted = {name: product for name in listed or () if (product := product_of(name, obsid))}
@@ -59,7 +59,7 @@ class Heasarc:
         return Reason.NO_SUCH_OBSERVATION if listed is None else Reason.NO_PRODUCTS
 
     def _list(self, obsid: str, folder: str, *familiar: str) -> set[str] | None:
-        """Give the names in a folder; None if there is no such folder."""
+        """Return the names in a folder; None if there is no such folder."""
         return self._web.persist(f"{obsid}: {folder}", lambda: self._ask(folder, familiar))
 
     def _ask(self, folder: str, familiar: tuple[str, ...]) -> set[str] | None:

@@ -67,5 +67,5 @@ class Clock:
 
 
 def real_clock(stop: threading.Event) -> Clock:
-    """Give the machine's clock; its sleep ends when ``stop`` is set."""
+    """Return the machine's clock; its sleep ends when ``stop`` is set."""
     return Clock(time.monotonic, stop.wait, random.random, lambda: datetime.now(UTC))

@@ -56,12 +56,12 @@ class Marker:
         return tuple(file for files in self.taken.values() for file in files)
 
     def holds(self, folder: Path) -> bool:
-        """Tell whether everything was taken, and all files are in a folder, with the sizes they had."""
+        """Return whether everything was taken, and all files are in a folder, with the sizes they had."""
         return self.complete and are_in(folder, self.files)
 
 
 def are_in(folder: Path, files: Iterable[SavedFile]) -> bool:
-    """Tell whether files are in a folder, with the sizes they had."""
+    """Return whether files are in a folder, with the sizes they had."""
     try:
         return all((folder / file.name).stat().st_size == file.bytes for file in files)
     except OSError:
@@ -69,7 +69,7 @@ def are_in(folder: Path, files: Iterable[SavedFile]) -> bool:
 
 
 def is_whole(folder: Path) -> bool:
-    """Tell whether all that was fetched into a folder is there; a folder of your own files has nothing to miss."""
+    """Return whether all that was fetched into a folder is there; a folder of your own files has nothing to miss."""
     marker = read_marker(folder)
     return marker is None or marker.holds(folder)
 

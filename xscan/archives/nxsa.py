@@ -40,7 +40,7 @@ class Nxsa:
         self._web = web
 
     def offers(self, obsid: str) -> tuple[Offer, ...]:
-        """Give one offer per product: what there is shows when it is taken."""
+        """Return one offer per product: what there is shows when it is taken."""
         offers = []
         for product in PRODUCTS:
             asked = {"obsno": obsid, "level": "PPS"}

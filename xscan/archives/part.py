@@ -67,11 +67,11 @@ class Part:
             path.unlink(missing_ok=True)
 
     def range(self) -> dict[str, str]:
-        """Give the headers that ask for the rest, if it is still the same file."""
+        """Return the headers that ask for the rest, if it is still the same file."""
         return {"Range": f"bytes={self.path.stat().st_size}-", "If-Range": self.validator}
 
     def is_continued_by(self, answer: Answer) -> bool:
-        """Tell whether an answer goes on exactly where the part ends, in the same file."""
+        """Return whether an answer goes on exactly where the part ends, in the same file."""
         match = _RANGE.fullmatch(answer.header("Content-Range").strip())
         if match is None or int(match[1]) != self.path.stat().st_size:
             return False
@@ -93,5 +93,5 @@ def find_part(folder: Path, url: str) -> Part | None:
 
 
 def is_part(path: Path) -> bool:
-    """Tell whether a file is the beginning of another, or a note about it."""
+    """Return whether a file is the beginning of another, or a note about it."""
     return path.name.endswith((_PART, f"{_PART}.json"))

@@ -93,7 +93,7 @@ def supplied(
 
 
 def _whole(obsids: Iterable[str], fetcher: Fetcher, doubtful: list[str]) -> Iterator[Fetched]:
-    """Give the observations that are here; one whose folder is not whole joins the doubtful: nobody waits for it."""
+    """Return the observations that are here; one whose folder is not whole joins the doubtful: nobody waits for it."""
     for obsid in obsids:
         found = fetcher.here(obsid)
         if found is not None:

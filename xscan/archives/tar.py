@@ -149,7 +149,7 @@ def _name(header: bytes) -> str:
 
 
 def _long_name(flag: bytes, text: bytes) -> str:
-    """Give the name for the next entry that a header of its own holds; empty if it holds another thing."""
+    """Return the name for the next entry that a header of its own holds; empty if it holds another thing."""
     if flag == _LONG_NAME:
         return text.split(b"\0", 1)[0].decode("utf-8", "replace")
     if flag == _PAX:

@@ -107,7 +107,7 @@ class Backend(Protocol):
         ...
 
     def live_seconds(self, edges: NDArray[np.float64], good: GoodTime) -> NDArray[np.float64]:
-        """Give the live time of one CCD in each frame; as :func:`xscan.events.gti.live_seconds`."""
+        """Return the live time of one CCD in each frame; as :func:`xscan.events.gti.live_seconds`."""
         ...
 
     def spots_near(
@@ -159,7 +159,7 @@ class Backend(Protocol):
 
 
 def get_backend(name: str = "auto") -> Backend:
-    """Give a backend by name; ``auto`` is the fastest that works here.
+    """Return a backend by name; ``auto`` is the fastest that works here.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def get_backend(name: str = "auto") -> Backend:
 
 
 def cpu_backend() -> Backend:
-    """Give the fastest backend that needs no device."""
+    """Return the fastest backend that needs no device."""
     try:
         return _numba()
     except DeviceError as error:

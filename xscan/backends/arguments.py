@@ -13,7 +13,7 @@ __all__ = ["check_limits", "checked"]
 
 
 def checked(values: NDArray[Any], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Give an array if it has this shape and type; else raise ValueError."""
+    """Return an array if it has this shape and type; else raise ValueError."""
     if values.shape != shape or values.dtype != dtype:
         raise ValueError(
             f"an array of {values.dtype}, shape {values.shape}, where {np.dtype(dtype)}, {shape} is needed"

@@ -49,7 +49,7 @@ def rounds(most: int, budget_s: float) -> Iterator[int]:
 def measured(
     what: str, workload: str, backend: str, samples: Sequence[Seconds], at: dict[str, float] | None = None
 ) -> list[Measurement]:
-    """Give CPU and wall of some samples as two measurements, s."""
+    """Return CPU and wall of some samples as two measurements, s."""
     cpu, wall = tuple(s.cpu for s in samples), tuple(s.wall for s in samples)
     return [
         Measurement(what, workload, backend, quantity, "s", values, at or {})

@@ -29,7 +29,7 @@ FLAG = "flag_voxels"
 
 
 def cube_that_fits(device: Device, n_voxels: int) -> int:
-    """Give the number of voxels, at most those asked for, of which a device holds two cubes."""
+    """Return the number of voxels, at most those asked for, of which a device holds two cubes."""
     return max(min(n_voxels, (device.free_bytes() - SPARE) // (2 * 4)), 4 * SIDE**2)
 
 
@@ -79,7 +79,7 @@ def flag_kernel(device: Device, name: str, n_voxels: int, repeat: int) -> list[M
 
 
 def _pair(device: Device, launch: Sequence[Any], cube: Any, copy: Any) -> tuple[float, float]:
-    """Give the seconds of one search and of one copy, each the mean of many in a row."""
+    """Return the seconds of one search and of one copy, each the mean of many in a row."""
 
     def search() -> None:
         for _ in range(LAUNCHES):

@@ -70,7 +70,7 @@ def headline(report: Report) -> str:
 
 
 def page(reports: Sequence[Report]) -> str:
-    """Give the page: targets first, then all that each run measured.
+    """Return the page: targets first, then all that each run measured.
 
     Parameters
     ----------

@@ -75,13 +75,13 @@ class Report:
     measurements: tuple[Measurement, ...]
 
     def find(self, what: str, workload: str, backend: str, quantity: str) -> Measurement | None:
-        """Give a measurement, or None if this run did not take it."""
+        """Return a measurement, or None if this run did not take it."""
         key = (what, workload, backend, quantity)
         found = (m for m in self.measurements if (m.what, m.workload, m.backend, m.quantity) == key)
         return next(found, None)
 
     def curve(self, what: str, backend: str, quantity: str) -> list[Measurement]:
-        """Give the points of a growth curve, in the order in which they were taken."""
+        """Return the points of a growth curve, in the order in which they were taken."""
         return [m for m in self.measurements if (m.what, m.backend, m.quantity) == (what, backend, quantity)]
 
     def device(self) -> str:
@@ -94,7 +94,7 @@ class Report:
 
 
 def ratio(above: Measurement, below: Measurement) -> float:
-    """Give the median of the ratios of samples that were taken one right after the other.
+    """Return the median of the ratios of samples that were taken one right after the other.
 
     A machine's speed drifts from one second to the next; neighbours in time share it.
     """
@@ -108,7 +108,7 @@ def file_name(report: Report) -> str:
 
 
 def to_json(report: Report) -> str:
-    """Give a report as JSON, one measurement a line."""
+    """Return a report as JSON, one measurement a line."""
     head = {"schema": SCHEMA, "date": report.date, "machine": report.machine, "versions": report.versions}
     text = json.dumps(head | {"workloads": report.workloads}, indent=1)[:-2]
     rows = ",\n".join("  " + json.dumps(dataclasses.asdict(m)) for m in report.measurements)

@@ -77,7 +77,7 @@ class Stopwatch:
         self._since = instant
 
     def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Give the function with its calls counted to a stage."""
+        """Return the function with its calls counted to a stage."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             with self.stage(name):
@@ -86,7 +86,7 @@ class Stopwatch:
         return call
 
     def iterate(self, name: str, items: Iterator[Any]) -> Iterator[Any]:
-        """Give the items, the time it takes to make each counted to a stage."""
+        """Return the items, the time it takes to make each counted to a stage."""
         end = object()
         while True:
             with self.stage(name):
@@ -96,7 +96,7 @@ class Stopwatch:
             yield item
 
     def stop(self) -> dict[str, Seconds]:
-        """Give the time of each stage and of the rest.
+        """Return the time of each stage and of the rest.
 
         Raises
         ------

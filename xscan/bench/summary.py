@@ -85,7 +85,7 @@ def device_tables(report: Report) -> list[Table]:
 
 
 def process_tables(report: Report) -> list[Table]:
-    """Give peak memory, and what starting afresh costs; none if neither was measured."""
+    """Return peak memory, and what starting afresh costs; none if neither was measured."""
     if not any(m.what in (PEAK, *PROCESSES) for m in report.measurements):
         return []
     rows = []

@@ -25,7 +25,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        """Give the table as Markdown, aligned so that it reads as plain text too."""
+        """Return the table as Markdown, aligned so that it reads as plain text too."""
         lines = [self.columns, *self.rows]
         widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(self.columns))]
         rule = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]

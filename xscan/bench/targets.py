@@ -58,7 +58,7 @@ TARGETS = (
 
 
 def target_table(reports: Iterable[Report]) -> Table:
-    """Give the table, one row a target, from the first of the reports that measured it."""
+    """Return the table, one row a target, from the first of the reports that measured it."""
     held = list(reports)
     columns = ("", "EXOD2", "CPU (s)", "wall (s)", "measured", "reach", "aim", "verdict")
     return Table("Speed and memory to reach", columns, [_row(target, held) for target in TARGETS])

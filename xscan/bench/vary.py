@@ -17,7 +17,7 @@ BETWEEN_S = 10.0  # read-out frames may begin a little before the first event an
 
 
 def brighter(observation: Observation, factor: float, seed: int = 1) -> Observation:
-    """Give an observation with more or fewer events in the same time.
+    """Return an observation with more or fewer events in the same time.
 
     Whole copies of the events, and a part of them drawn at random. Where there are copies, the
     times are dealt out anew within each CCD: places and rates stay what they are, and counts in
@@ -44,7 +44,7 @@ def _brighter(events: EventList, factor: float, rng: np.random.Generator) -> Eve
 
 
 def longer(observation: Observation, copies: int) -> Observation:
-    """Give an observation that is followed by copies of itself, events and good time alike."""
+    """Return an observation that is followed by copies of itself, events and good time alike."""
     first = min(events.event_span[0] for events in observation.lists)
     last = max(events.event_span[1] for events in observation.lists)
     step = np.ceil(last + BETWEEN_S) - np.floor(first)
@@ -76,7 +76,7 @@ def _repeated(curve: Floats, copies: int, step_s: float) -> Floats:
 
 
 def emptier(observation: Observation, factor: float) -> Observation:
-    """Give an observation with a pause in its middle, ``factor`` times as long as the observation."""
+    """Return an observation with a pause in its middle, ``factor`` times as long as the observation."""
     spans = np.concatenate([good_intervals(events) for events in observation.lists])
     start, stop = float(spans.min()), float(spans.max())
     middle, pause = (start + stop) / 2, factor * (stop - start)
@@ -114,7 +114,7 @@ def _emptier(events: EventList, middle: float, pause_s: float) -> EventList:
 
 
 def _taken(events: EventList, index: NDArray[np.intp]) -> EventList:
-    """Give chosen events of a list."""
+    """Return chosen events of a list."""
     return dataclasses.replace(
         events,
         time=events.time[index],

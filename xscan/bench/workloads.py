@@ -79,7 +79,7 @@ class Workload:
 
 
 def default_work() -> Path:
-    """Give the folder in which simulated observations are kept unless told: the user's cache."""
+    """Return the folder in which simulated observations are kept unless told: the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(cache) if cache else Path.home() / ".cache") / "xscan" / "bench"
 

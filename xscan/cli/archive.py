@@ -159,7 +159,7 @@ def _plots(folder: Path) -> Path:
 def _arriving(
     todo: list[Task], data: Path, supply: Supply | None, done: Set[str], refused: Callable[[Fetched], None]
 ) -> Iterator[Iterable[Task | None]]:
-    """Give the observations to be searched as their files are there."""
+    """Return the observations to be searched as their files are there."""
     if supply is None:
         yield todo
         return

@@ -115,7 +115,7 @@ def _photons(rng: np.random.Generator, grid: Grid, level: np.ndarray) -> Photons
 
 
 def _libraries() -> list[tuple[str, str]]:
-    """Give versions of what runs everywhere."""
+    """Return versions of what runs everywhere."""
     versions = describe_versions()
     commit = f", commit {versions['commit']}" if versions["commit"] else ""
     facts = [("xscan", f"{versions['xscan']}{commit}")]

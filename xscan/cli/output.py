@@ -133,7 +133,7 @@ def _table(title: str, names: tuple[str, ...], right: tuple[str, ...]) -> Table:
 
 
 def _start(row: dict[str, Any]) -> str:
-    """Give the start of a region, UTC to the second; mission time where UTC is not known."""
+    """Return the start of a region, UTC to the second; mission time where UTC is not known."""
     return row["t_start_utc"][:19] if row["t_start_utc"] else f"{row['t_start_s']:.0f} s"
 
 

@@ -122,7 +122,7 @@ def _measure(
 
 
 def _nearest(folder: Path) -> Path:
-    """Give the folder, or the nearest above it that is there."""
+    """Return the folder, or the nearest above it that is there."""
     return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 

@@ -72,7 +72,7 @@ class FlagCut:
 
     @classmethod
     def standard(cls, camera: str) -> FlagCut:
-        """Give the cut for lists whose header defines none."""
+        """Return the cut for lists whose header defines none."""
         return cls(0x2FB0024, 12) if camera == "pn" else cls(0x766BA000)
 
     @classmethod
@@ -196,11 +196,11 @@ class Kept:
         return tuple(getattr(self, column.name) for column in fields(self))
 
     def only(self, index: slice | Bools) -> Kept:
-        """Give those of chosen events."""
+        """Return those of chosen events."""
         return Kept(self.time[index], self.x[index], self.y[index], self.pi[index], self.ccd[index], self.pixel[index])
 
     def grown(self, capacity: int, n: int) -> Kept:
-        """Give larger buffers that hold the first n events."""
+        """Return larger buffers that hold the first n events."""
         larger = Kept.empty(capacity)
         for new, old in zip(larger.columns(), self.columns(), strict=True):
             new[:n] = old[:n]

@@ -198,6 +198,6 @@ def _usual_rate(counts: NDArray[np.integer]) -> float:
 
 
 def _runs(silent: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Give first and end of each run, shape (k, 2)."""
+    """Return first and end of each run, shape (k, 2)."""
     padded = np.concatenate([[False], silent, [False]])
     return np.flatnonzero(padded[1:] != padded[:-1]).reshape(-1, 2)

@@ -38,7 +38,7 @@ def union(start: ArrayLike, stop: ArrayLike) -> Floats:
 
 
 def intersect(one: Floats, other: Floats) -> Floats:
-    """Give the time that lies in both of two sets of sorted, disjoint intervals, shape (m, 2)."""
+    """Return the time that lies in both of two sets of sorted, disjoint intervals, shape (m, 2)."""
     first = np.searchsorted(other[:, 1], one[:, 0], side="right")  # of those that end after it starts
     end = np.searchsorted(other[:, 0], one[:, 1])  # of those that start before it ends
     n = np.maximum(end - first, 0)
@@ -83,7 +83,7 @@ def live_curve(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Float
 
 
 def live_seconds(edges: Floats, good: GoodTime) -> Floats:
-    """Give the live time of one CCD in each frame.
+    """Return the live time of one CCD in each frame.
 
     Parameters
     ----------

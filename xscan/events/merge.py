@@ -56,7 +56,7 @@ class Gate:
 
 
 def last_tick(t0: float, t1: float) -> int:
-    """Give the last millisecond that begins before t1, counted from t0: where events exactly at the end go."""
+    """Return the last millisecond that begins before t1, counted from t0: where events exactly at the end go."""
     return math.ceil((t1 - t0) * 1000) - 1
 
 

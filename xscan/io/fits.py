@@ -68,17 +68,17 @@ class Header:
         return iter(self._cards)
 
     def get(self, keyword: str, default: Any = None) -> Any:
-        """Give a keyword's value (str, bool, int or float), or the default if it is not there."""
+        """Return a keyword's value (str, bool, int or float), or the default if it is not there."""
         text = self._cards.get(keyword)
         return default if text is None else _value(text)
 
     def text(self, keyword: str) -> str:
-        """Give a keyword's value as text without surrounding blanks; empty if it is absent or undefined."""
+        """Return a keyword's value as text without surrounding blanks; empty if it is absent or undefined."""
         value = self.get(keyword)
         return value.strip() if isinstance(value, str) else "" if value is None else str(value)
 
     def number(self, keyword: str) -> float | None:
-        """Give a keyword's value as a float; None if it is not there or not a finite number.
+        """Return a keyword's value as a float; None if it is not there or not a finite number.
 
         Real lists quote some numbers (``TLMIN6  = '1       '``): those count as numbers.
         """
@@ -176,11 +176,11 @@ class Table:
         return column in self._places
 
     def number(self, column: str) -> int:
-        """Give a column's number, from 1, as it stands in TTYPEn."""
+        """Return a column's number, from 1, as it stands in TTYPEn."""
         return self._places[column][2]
 
     def null(self, column: str) -> int | None:
-        """Give the value by which :meth:`column` marks a missing number, or None."""
+        """Return the value by which :meth:`column` marks a missing number, or None."""
         null = self.header.number(f"TNULL{self.number(column)}")
         if null is None:
             return None
@@ -189,7 +189,7 @@ class Table:
         return int(value) if abs(value) < _MOST_INTEGER else None  # no number of a column is so large
 
     def column(self, name: str, kind: str = "iuf") -> NDArray[Any]:
-        """Give one scalar column, shape (rows,), in the file's byte order unless it is scaled.
+        """Return one scalar column, shape (rows,), in the file's byte order unless it is scaled.
 
         Parameters
         ----------

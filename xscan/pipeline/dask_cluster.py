@@ -64,7 +64,7 @@ class OnePerDevice(LocalCluster):  # type: ignore[misc]  # Dask has no types to 
         self.sync(self._correct_state)
 
     def new_worker_spec(self) -> dict[Any, Any]:
-        """Give the next worker a device that no other has."""
+        """Return the specification of the next worker, with a device that no other has."""
         device = next(device for device in self._devices if device not in self.worker_spec)
         options = self.new_spec["options"] | {"env": {"CUDA_VISIBLE_DEVICES": device}}
         return {device: self.new_spec | {"options": options}}

@@ -85,7 +85,7 @@ class DaskPool:
         return next(iter(self._ready.values()), self._post.order.backend)
 
     def workers(self) -> frozenset[str]:
-        """Give the workers that can take observations now."""
+        """Return the workers that can take observations now."""
         self._look()  # a signal may have ended them too: that is not their fault
         now_s = time.monotonic()
         if now_s - self._looked_s >= _LOOK_S:
@@ -105,7 +105,7 @@ class DaskPool:
         return frozenset(self._ready)
 
     def _there(self) -> set[str]:
-        """Give the workers that the scheduler has, each by address and by the folder that is made for its process.
+        """Return the workers that the scheduler has, each by address and by the folder that is made for its process.
 
         One that is started again may have the address of the one before (``dask worker --worker-port``).
         """
@@ -230,7 +230,7 @@ def _address(worker: str) -> str:
 
 
 def _by_value() -> Callable[[str, bytes], str]:
-    """Give a function that is sent whole: the worker may have no xscan, or another one."""
+    """Return a function that is sent whole: the worker may have no xscan, or another one."""
 
     def enlist(version: str, packed: bytes) -> str:
         try:

@@ -50,7 +50,7 @@ class Pool(Protocol):
     """Workers, wherever they are, by name; a worker that is started again has another name."""
 
     def workers(self) -> frozenset[str]:
-        """Give those that can take observations now."""
+        """Return those that can take observations now."""
         ...
 
     def send(self, number: int, task: Task, worker: str) -> None:

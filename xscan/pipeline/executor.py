@@ -72,7 +72,7 @@ class Crew:
         return self.workers is None and self.gpus is None and self.scheduler is None
 
     def size(self) -> int | None:
-        """Give the number of processes that search; None of a cluster, whose workers come and go.
+        """Return the number of processes that search; None of a cluster, whose workers come and go.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class Crew:
         return len(self.devices()) if self.gpus is not None else self.workers or 1
 
     def devices(self) -> tuple[str, ...]:
-        """Give the CUDA devices to be used.
+        """Return the CUDA devices to be used.
 
         Raises
         ------
@@ -103,7 +103,7 @@ class Crew:
         return there[:n]
 
     def memory_bytes(self) -> int | None:
-        """Give the limit of one worker, bytes.
+        """Return the limit of one worker, bytes.
 
         Raises
         ------

@@ -54,7 +54,7 @@ def name_of(task: Task) -> str:
 
 
 def files_now(place: Place) -> str:
-    """Give the fingerprint of an observation's files; empty also where some of what was fetched is missing."""
+    """Return the fingerprint of an observation's files; empty also where some of what was fetched is missing."""
     from xscan.archives.marker import is_whole
 
     return inputs_digest(place) if isinstance(place, Files) or is_whole(place) else ""

@@ -38,7 +38,7 @@ class Pace:
         self.n_bytes += summary.n_bytes
 
     def facts(self, seconds: float) -> dict[str, Any]:
-        """Give the numbers after so much wall time, s."""
+        """Return the numbers after so much wall time, s."""
         done = self.states.total()
         return {
             "done": done,

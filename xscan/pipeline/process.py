@@ -28,7 +28,7 @@ _PARAMETERS = {"MALLOC_ARENA_MAX": -8, "MALLOC_MMAP_MAX_": -4, "MALLOC_TRIM_THRE
 
 
 def peak_bytes(pid: int) -> int | None:
-    """Give the peak resident memory of a process, bytes; None if the system does not say.
+    """Return the peak resident memory of a process, bytes; None if the system does not say.
 
     Linux says it in VmHWM. Its ru_maxrss would not do: a child starts with its parent's. Other
     systems only tell a process of itself.

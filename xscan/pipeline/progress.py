@@ -124,7 +124,7 @@ class JsonFormatter(logging.Formatter):
     """Turns a message of the logging module into one JSON object, its traceback included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line."""
+        """Return the line."""
         return json.dumps(_stamped("log", super().format(record)) | {"level": record.levelname})
 
 

@@ -37,7 +37,7 @@ class Order:
     backend: str
 
     def settings(self) -> dict[str, str]:
-        """Give every setting by name, as text; hot-pixel tables by their fingerprint."""
+        """Return every setting by name, as text; hot-pixel tables by their fingerprint."""
         return self.config.settings() | {"--hot-pixels": self.hot_pixels.digest() or "none"}
 
     def provenance(self) -> Provenance:
@@ -73,7 +73,7 @@ class Recipe:
         return Order(self.config, self.profile, self.hot_pixels, self.backend.name)
 
     def settings(self) -> dict[str, str]:
-        """Give every setting by name; as :meth:`Order.settings`."""
+        """Return every setting by name; as :meth:`Order.settings`."""
         return self.order().settings()
 
     def provenance(self) -> Provenance:
@@ -197,7 +197,7 @@ def scan_folder(
 
 
 def _why(name: str, error: Exception) -> tuple[Reason, str]:
-    """Give the reason for which an observation failed, unless any other would fail too."""
+    """Return the reason for which an observation failed, unless any other would fail too."""
     if isinstance(error, DataError):
         return error.reason, str(error)
     if isinstance(error, DeviceLost):

@@ -65,7 +65,7 @@ class Holes:
 
     @classmethod
     def joined(cls, parts: list[Holes]) -> Holes:
-        """Give all of several, at least one."""
+        """Return all of several, at least one."""
         names = cls.__slots__
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -100,7 +100,7 @@ class CcdMap:
     residual_arcsec: float
 
     def raw(self, x: Number, y: Number) -> tuple[Number, Number]:
-        """Give RAWX and RAWY, fractions allowed, of places on the tangent plane."""
+        """Return RAWX and RAWY, fractions allowed, of places on the tangent plane."""
         dx, dy = x - self.middle[2], y - self.middle[3]
         a, b, c, d = self.to_raw
         return self.middle[0] + a * dx + b * dy, self.middle[1] + c * dx + d * dy

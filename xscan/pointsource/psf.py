@@ -46,7 +46,7 @@ OFF_AXIS_MAX_ARCMIN = 12.0
 
 
 def published(camera: str, energy_kev: Floats, off_axis_arcmin: float) -> tuple[Floats, Floats]:
-    """Give core (arcsec) and slope of a camera's King profile as they are published.
+    """Return core (arcsec) and slope of a camera's King profile as they are published.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def published(camera: str, energy_kev: Floats, off_axis_arcmin: float) -> tuple[
 
 
 def cores_arcsec(camera: NDArray[np.uint8], pi: NDArray[np.integer], off_axis_arcmin: float) -> Floats:
-    """Give the core of the profile of slope 1.5 that stands for each photon's, arcsec, shape (n,).
+    """Return the core of the profile of slope 1.5 that stands for each photon's, arcsec, shape (n,).
 
     Parameters
     ----------
@@ -95,5 +95,5 @@ def information(slope: Floats | float) -> Floats | float:
 
 
 def king(near: Floats, core2: Floats) -> Floats:
-    """Give the density, 1/arcsec^2, where ``1 + (r / core)**2`` is ``near``; its integral is 1."""
+    """Return the density, 1/arcsec^2, where ``1 + (r / core)**2`` is ``near``; its integral is 1."""
     return np.asarray((KING_SLOPE - 1) / (np.pi * core2) / (near * np.sqrt(near)))

@@ -111,14 +111,14 @@ def _write_csv(curve: Row, run: Row, path: Path) -> None:
 
 
 def _bayes_factors(curve: Row) -> dict[str, list[float | None]]:
-    """Give log10 of the Bayes factors for too many and too few counts; None where nothing is expected."""
+    """Return log10 of the Bayes factors for too many and too few counts; None where nothing is expected."""
     n, mu = np.array(curve["n"]), np.array(curve["mu"], float)  # None becomes NaN
     peak, eclipse = (_blank(np.where(mu > 0, factor, np.nan)) for factor in log10_bayes(n, mu))
     return {"log10_b_peak": peak, "log10_b_eclipse": eclipse}
 
 
 def _blank(values: NDArray[np.float64]) -> list[float | None]:
-    """Give None for NaN."""
+    """Return None for NaN."""
     return [None if value != value else value for value in values.tolist()]
 
 

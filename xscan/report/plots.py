@@ -136,15 +136,15 @@ class _Offsets:
     unit_arcsec: float
 
     def ra(self, edge: Any) -> NDArray[np.float64]:
-        """Give offsets of edges of cells: edge k is between the cells k - 1 and k."""
+        """Return offsets of edges of cells: edge k is between the cells k - 1 and k."""
         return -self._of(edge, self.x_px)
 
     def dec(self, edge: Any) -> NDArray[np.float64]:
-        """Give offsets of edges of cells."""
+        """Return offsets of edges of cells."""
         return self._of(edge, self.y_px)
 
     def extent(self) -> tuple[float, float, float, float]:
-        """Give the offsets of left, right, bottom and top of the box of cells."""
+        """Return the offsets of left, right, bottom and top of the box of cells."""
         box = self.grid.box
         return float(self.ra(box.x0)), float(self.ra(box.x1)), float(self.dec(box.y0)), float(self.dec(box.y1))
 
@@ -246,7 +246,7 @@ def _box(axes: Axes, region: Row, offsets: _Offsets, margin: float = 0.0) -> tup
 
 
 def counts_band(mu: NDArray[np.float64], sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the fewest and most counts that are ordinary at each expectation.
+    """Return the fewest and most counts that are ordinary at each expectation.
 
     Parameters
     ----------
@@ -319,7 +319,7 @@ def _cells(region: Row) -> str:
 
 
 def _event(flagged: list[Row], n_frames: int) -> tuple[int, int]:
-    """Give the frames to show around the most significant one: those flagged in a row with it, and some more."""
+    """Return the frames to show around the most significant one: those flagged in a row with it, and some more."""
     frames = np.unique([row["t_index"] for row in flagged])
     best = min(flagged, key=lambda row: row["p"])["t_index"]
     group = np.cumsum(np.diff(frames, prepend=frames[0]) > ZOOM_FRAMES)
@@ -383,7 +383,7 @@ def _together(values: NDArray[np.float64], together: int) -> NDArray[np.float64]
 
 
 def _poisson_interval(n: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the means, shape (2, n), at which counts so low or so high have a chance of 16 %."""
+    """Return the means, shape (2, n), at which counts so low or so high have a chance of 16 %."""
     tail = special.ndtr(-1)
     low = np.where(n > 0, special.gammaincinv(np.maximum(n, 1), tail), 0 * n)
     return np.array([low, special.gammaincinv(n + 1, 1 - tail)])
@@ -412,7 +412,7 @@ def _chart(axes: Axes, region: Row, image: Image) -> None:
 
 
 def _brightest(image: Image, region: Row) -> float:
-    """Give the most counts of a cell around a region."""
+    """Return the most counts of a cell around a region."""
     box, reach = image.grid.box, int(CHART_CELLS)
     x0, y0 = max(region["bbox_x0"] - box.x0 - reach, 0), max(region["bbox_y0"] - box.y0 - reach, 0)
     x1, y1 = region["bbox_x1"] - box.x0 + reach, region["bbox_y1"] - box.y0 + reach

@@ -56,7 +56,7 @@ def claim(folder: Path, provenance: Provenance, settings: dict[str, str]) -> Non
 
 
 def holds_results(folder: Path, provenance: Provenance, settings: dict[str, str]) -> bool:
-    """Tell whether a folder holds results, of this configuration; parameters as of :func:`claim`.
+    """Return whether a folder holds results, of this configuration; parameters as of :func:`claim`.
 
     Raises
     ------

@@ -91,5 +91,5 @@ def read_ledger(results: Results) -> dict[str, Outcome]:
 
 
 def account(obsids: Iterable[str], held: Mapping[str, Outcome]) -> list[Outcome]:
-    """Give the outcome of every observation of a list, in its order."""
+    """Return the outcome of every observation of a list, in its order."""
     return [held.get(obsid) or Outcome(obsid, "pending") for obsid in obsids]

@@ -140,7 +140,7 @@ def _started(pid: int) -> int:
 
 
 def _runs(pid: int, started: int) -> bool:
-    """Tell whether a process that started then is there: its number may be another's by now."""
+    """Return whether a process that started then is there: its number may be another's by now."""
     now = _started(pid)
     if now != 0:
         return now == started

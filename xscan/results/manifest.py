@@ -32,7 +32,7 @@ class Part:
 
 
 def read_manifest(folder: Path) -> tuple[Part, ...]:
-    """Give the parts that count; none before the first was made.
+    """Return the parts that count; none before the first was made.
 
     Raises
     ------

@@ -53,7 +53,7 @@ def write_part(folder: Path, observations: Sequence[str], tables: Tables) -> Par
 
 
 def without(folder: Path, part: Part, observations: Set[str], target: Path | None = None) -> Part:
-    """Give the part less some of its observations, in this folder or as new files in another.
+    """Return the part less some of its observations, in this folder or as new files in another.
 
     A file of this folder that has no rows of theirs is kept.
     """

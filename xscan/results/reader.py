@@ -36,7 +36,7 @@ class Results:
         self.folder = folder
 
     def observations(self) -> list[str]:
-        """Give the obsids whose results are complete, sorted."""
+        """Return the obsids whose results are complete, sorted."""
         fresh = staged(self.folder)  # before the manifest: what is moved in between is in both, not in neither
         return sorted({*fresh, *(obsid for part in read_manifest(self.folder) for obsid in part.observations)})
 

@@ -50,7 +50,7 @@ def stage(folder: Path, obsid: str, tables: Tables) -> None:
 
 
 def staged(folder: Path) -> dict[str, Path]:
-    """Give the file of every staged observation, by obsid, in order."""
+    """Return the file of every staged observation, by obsid, in order."""
     paths = sorted((folder / STAGING).glob(f"*{_SUFFIX}"))
     return {path.name.removesuffix(_SUFFIX): path for path in paths}
 

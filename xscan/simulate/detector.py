@@ -82,7 +82,7 @@ class Camera:
     out_of_time: float
 
     def rotation(self, pa_deg: float) -> Floats:
-        """Give the matrix from (u, v) on the focal plane to offsets (x, y) on the sky, for a position angle."""
+        """Return the matrix from (u, v) on the focal plane to offsets (x, y) on the sky, for a position angle."""
         angle = np.radians(pa_deg + self.roll_deg)
         return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
@@ -101,7 +101,7 @@ class Camera:
         return ccd, rawx, rawy
 
     def place(self, ccd: Ints, rawx: Ints, rawy: Ints, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Give a random place, arcsec on the focal plane, within the given pixels."""
+        """Return a random place, arcsec on the focal plane, within the given pixels."""
         table = np.zeros((16, 5))
         for chip in self.ccds:
             table[chip.number] = chip.u0, chip.v0, chip.columns, chip.rows, chip.flip

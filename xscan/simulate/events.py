@@ -52,7 +52,7 @@ class RawEvents:
     origin: Ints
 
     def take(self, index: NDArray[np.generic]) -> RawEvents:
-        """Give chosen events, in the order of the index."""
+        """Return chosen events, in the order of the index."""
         return RawEvents(*(getattr(self, name)[index] for name in RawEvents.__slots__))
 
 
@@ -290,7 +290,7 @@ def _diffuse(rng: np.random.Generator, camera: Camera, time: Floats, pi: Ints, v
 
 
 def _random_pixels(rng: np.random.Generator, camera: Camera, n: int) -> tuple[Ints, Ints, Ints]:
-    """Give CCD, RAWX and RAWY, uniform over the camera."""
+    """Return CCD, RAWX and RAWY, uniform over the camera."""
     chip = camera.ccds[0]
     ccd = np.array([c.number for c in camera.ccds])[rng.integers(0, len(camera.ccds), n)]
     return ccd, rng.integers(1, chip.columns + 1, n), rng.integers(1, chip.rows + 1, n)
@@ -312,7 +312,7 @@ def _assemble(time: Floats, pi: Ints, ccd: Ints, rawx: Ints, rawy: Ints, origin:
 
 
 def _detect(rng: np.random.Generator, events: RawEvents, camera: Camera, pa_deg: float) -> RawEvents:
-    """Give each event its pattern, flags and place on the sky; smear events that arrive out of time."""
+    """Assign each event its pattern, flags and position on the sky; smear events that arrive out of time."""
     n = events.time.size
     rawy = np.where(rng.random(n) < camera.out_of_time, rng.integers(1, camera.ccds[0].rows + 1, n), events.rawy)
     u, v = camera.place(events.ccd, events.rawx, rawy, rng)

@@ -44,13 +44,13 @@ class Column(NamedTuple):
 
 
 def primary_hdu(cards: Iterable[Card], history: Iterable[str] = ()) -> bytes:
-    """Give a primary header without data."""
+    """Return a primary header without data."""
     first = [Card("SIMPLE", True, "FITS standard"), Card("BITPIX", 8), Card("NAXIS", 0), Card("EXTEND", True)]
     return _header([*first, *cards], history)
 
 
 def make_rows(columns: Sequence[Column], values: Mapping[str, ArrayLike]) -> NDArray[np.void]:
-    """Give the rows of a table; scalars are spread over them."""
+    """Return the rows of a table; scalars are spread over them."""
     dtype = np.dtype([(column.name, NUMPY_TYPE.get(column.form, f"S{column.form[:-1]}")) for column in columns])
     rows = np.zeros(np.broadcast_shapes(*(np.shape(values[column.name]) for column in columns)), dtype)
     for column in columns:
@@ -59,7 +59,7 @@ def make_rows(columns: Sequence[Column], values: Mapping[str, ArrayLike]) -> NDA
 
 
 def table_hdu(name: str, columns: Sequence[Column], rows: NDArray[np.void], cards: Iterable[Card]) -> bytes:
-    """Give a binary table.
+    """Return a binary table.
 
     Parameters
     ----------

@@ -191,7 +191,7 @@ class Exposure:
 
     @property
     def kind(self) -> str:
-        """Give pn or mos."""
+        """Return pn or mos."""
         return "pn" if self.camera.name == "pn" else "mos"
 
 
@@ -211,7 +211,7 @@ def primary_cards(exposure: Exposure) -> list[Card]:
 
 
 def history(exposure: Exposure) -> list[str]:
-    """Give the HISTORY of the primary header: what was done for each CCD."""
+    """Return the HISTORY of the primary header: what was done for each CCD."""
     steps = ("read-out frames", "events", "places on the sky", "energies", "flags", "bad pixels", "good time")
     return [f"{what} of CCD {ccd}: created by {CREATOR}, at {DATE}" for ccd in exposure.good_time for what in steps]
 
@@ -280,13 +280,13 @@ def _cards(values: Values, keywords: str) -> list[Card]:
 
 
 def _and_about(keywords: str) -> str:
-    """Give a table's own keywords and those of :data:`ABOUT` that are not among them."""
+    """Return a table's own keywords and those of :data:`ABOUT` that are not among them."""
     own = keywords.split()
     return " ".join([*own, *(keyword for keyword in ABOUT.split() if keyword not in own)])
 
 
 def _values(exposure: Exposure) -> Values:
-    """Give every keyword that means the same in all tables."""
+    """Return every keyword that means the same in all tables."""
     pointing, plane = exposure.pointing, exposure.pointing.plane
     x_min, x_max, y_min, y_max = exposure.box
     number = int(exposure.name[1:])
@@ -334,7 +334,7 @@ def _values(exposure: Exposure) -> Values:
 
 
 def _of_ccd(exposure: Exposure, ccd: int, window: tuple[int, int, int, int]) -> Values:
-    """Give every keyword of a CCD's own tables; a flag that says what the pipeline did is 1."""
+    """Return every keyword of a CCD's own tables; a flag that says what the pipeline did is 1."""
     made: Values = dict.fromkeys(f"{READ_OUT[exposure.kind]} {MOS_STEPS}".split(), 1)
     made |= _values(exposure) | {"CCDID": ccd, "CCDNODE": 0, "QUADRANT": (ccd - 1) // 3, "EDUID": 0, "EDUMODE": 3}
     made |= dict(zip(("WINDOWX0", "WINDOWY0", "WINDOWDX", "WINDOWDY"), window, strict=True))
@@ -348,7 +348,7 @@ def _of_ccd(exposure: Exposure, ccd: int, window: tuple[int, int, int, int]) -> 
 
 
 def _live_times(exposure: Exposure) -> list[Card]:
-    """Give ONTIME and LIVETIME of every CCD and of the one on the optical axis."""
+    """Return ONTIME and LIVETIME of every CCD and of the one on the optical axis."""
     middle = CENTRAL_CCD[exposure.camera.name]
     made = []
     on_time = {ccd: _length(spans) for ccd, spans in exposure.good_time.items()}
@@ -359,7 +359,7 @@ def _live_times(exposure: Exposure) -> list[Card]:
 
 
 def _subspace(exposure: Exposure) -> list[Card]:
-    """Give the data subspace: what the rows were chosen by, and the good-time table of each CCD.
+    """Return the data subspace: what the rows were chosen by, and the good-time table of each CCD.
 
     A component for each CCD; the tables of a cleaned list are GTInnnmm: the component, counted
     from 0, and the number of the filter on TIME.
@@ -383,12 +383,12 @@ def _subspace(exposure: Exposure) -> list[Card]:
 
 
 def good_time_name(cleaned: bool, component: int, ccd: int) -> str:
-    """Give the name of the table with the good time of a component; in cleaned lists TIME is the 6th filter."""
+    """Return the name of the table with the good time of a component; in cleaned lists TIME is the 6th filter."""
     return f"GTI{component:03d}06" if cleaned else f"STDGTI{ccd:02d}"
 
 
 def _expression(exposure: Exposure) -> str:
-    """Give the expression that chose the events, in evselect's language."""
+    """Return the expression that chose the events, in evselect's language."""
     if exposure.cleaned:
         return "(PATTERN <= 31) && (FLAG .ge. 0) && GTI(simulated_gti.fits,TIME)"
     stem = f"simulated/{exposure.camera.name}-{exposure.name}-CCD_GTI"
@@ -396,7 +396,7 @@ def _expression(exposure: Exposure) -> str:
 
 
 def _limits(exposure: Exposure, column: str, values: NDArray[np.generic]) -> Values:
-    """Give the attributes of a column of EVENTS, without its number."""
+    """Return the attributes of a column of EVENTS, without its number."""
     pn = exposure.kind == "pn"
     legal: dict[str, tuple[int, int]] = {
         "RAWX": (1, 64) if pn else (-4, 605),
@@ -431,7 +431,7 @@ def _sky_limits(exposure: Exposure, axis: str) -> Values:
 
 
 def _reach(chips: Sequence[tuple[float, int]], pixel_arcsec: float) -> tuple[int, int]:
-    """Give the outermost pixels of 0.05 arcsec that the CCDs cover; 16-bit integers."""
+    """Return the outermost pixels of 0.05 arcsec that the CCDs cover; 16-bit integers."""
     ends = min(at for at, _ in chips), max(at + n * pixel_arcsec for at, n in chips)
     return max(int(ends[0] / SKY_PIXEL_ARCSEC) - 1, -32_768), min(int(ends[1] / SKY_PIXEL_ARCSEC) + 1, 32_767)
 

@@ -148,7 +148,7 @@ def simulate_observation(
 
 
 def _kept(events: RawEvents, camera: str, faults: Faults) -> NDArray[np.intp]:
-    """Give the events that the cuts of the default profile keep."""
+    """Return the events that the cuts of the default profile keep."""
     number = np.arange(events.time.size)
     raw = cuts.RawEvents(
         number.astype(np.float64), events.rawx, events.rawy, events.x, events.y, events.pi, events.flag,
@@ -164,7 +164,7 @@ def _kept(events: RawEvents, camera: str, faults: Faults) -> NDArray[np.intp]:
 
 
 def _listed_sources(sky: Sky, pointing: Pointing, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
-    """Give the sources that the pipeline would have found, with its errors."""
+    """Return the sources that the pipeline would have found, with its errors."""
     place = np.array([(s.dx_arcsec, s.dy_arcsec) for s in sky.sources]).reshape(-1, 2)
     rate = np.array([s.rate for s in sky.sources])
     area = CAMERA["pn"].vignetting(*place.T)

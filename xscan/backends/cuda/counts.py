@@ -103,7 +103,7 @@ class CudaLoaded:
         return np.uint64(self._photons.tick.size)
 
     def column(self, name: str) -> Any:
-        """Give a column of the photons on the device, uploaded unless it is there."""
+        """Return a column of the photons on the device, uploaded unless it is there."""
         memory = self._workspace.memory
         column = memory.held(name, self._key)
         if column is None:
@@ -112,7 +112,7 @@ class CudaLoaded:
         return column
 
     def _cell(self) -> NDArray[np.int32]:
-        """Give the cell of each photon, numbered in the photons' box."""
+        """Return the cell of each photon, numbered in the photons' box."""
         offsets = self._photons.offsets
         return np.repeat(np.arange(offsets.size - 1, dtype=np.int32), np.diff(offsets))
 
@@ -233,7 +233,7 @@ class CudaCounts:
         return self._totals
 
     def _cube(self, slab: Slab) -> Any:
-        """Give the cube with the counts of a slab in it."""
+        """Return the cube with the counts of a slab in it."""
         cube = self._workspace.memory.held("cube", (self._key, slab))
         if cube is None:
             self._bin(slab)
@@ -252,7 +252,7 @@ class CudaCounts:
         return n_events, n_max
 
     def _upload(self, expected: Expectation, limits: Thresholds) -> tuple[list[Any], list[Any], list[Any]]:
-        """Give flag_voxels' arguments that depend on the cell, on the frame, and on the count."""
+        """Return flag_voxels' arguments that depend on the cell, on the frame, and on the count."""
         ny, nx, nt = self._grid.shape
         put = self._workspace.memory.put
         background = put("background", checked(expected.template, (2, ny, nx), np.float64))
@@ -274,7 +274,7 @@ class CudaCounts:
         return [put("reachable", reachable), background, source], frames, rule
 
     def _flag_slab(self, slab: Slab, cells: list[Any], frames: list[Any], rule: list[Any]) -> list[NDArray[Any]]:
-        """Give voxel number, mu, n and kind of the flagged voxels of a slab, in any order."""
+        """Return voxel number, mu, n and kind of the flagged voxels of a slab, in any order."""
         device, memory = self._workspace.device, self._workspace.memory
         ny, nx, nt = self._grid.shape
         n_cells = ny * nx
@@ -309,7 +309,7 @@ class CudaCounts:
         return self._workspace.device.get(sums).astype(np.int64)
 
     def _photons_of_view(self) -> tuple[Any, ...]:
-        """Give the arguments with which every kernel over photons begins."""
+        """Return the arguments with which every kernel over photons begins."""
         grid, box, photons = self._grid, self._grid.box, self._loaded.box
         corner = (box.x0 - photons.x0, box.y0 - photons.y0)
         view = np.array([photons.nx, *corner, box.nx, box.ny, grid.dt_ms, grid.nt, *self._band], np.int32)
@@ -323,7 +323,7 @@ class CudaCounts:
 
 
 def least_peak(limits: Thresholds) -> int:
-    """Give the least count that can be a peak: below it the limit is nowhere above MU_MIN."""
+    """Return the least count that can be a peak: below it the limit is nowhere above MU_MIN."""
     possible = limits.mu_peak > MU_MIN
     return int(np.argmax(possible)) if possible.any() else possible.size
 

@@ -19,7 +19,7 @@ _MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation, and the driver's CUDA_ERROR
 
 
 def current_device() -> CupyDevice:
-    """Give the process's current CUDA device; which one is CUDA_VISIBLE_DEVICES' affair.
+    """Return the process's current CUDA device; which one is CUDA_VISIBLE_DEVICES' affair.
 
     Raises
     ------
@@ -32,12 +32,12 @@ def current_device() -> CupyDevice:
 
 
 def runtime_version() -> tuple[int, int]:
-    """Give the version of CUDA for which CuPy was built, as (12, 9)."""
+    """Return the version of CUDA for which CuPy was built, as (12, 9)."""
     return divmod(cupy.cuda.runtime.runtimeGetVersion() // 10, 100)
 
 
 def compiler_version() -> tuple[int, int]:
-    """Give the version of NVRTC, as (12, 9); an error of CuPy's if it cannot be loaded."""
+    """Return the version of NVRTC, as (12, 9); an error of CuPy's if it cannot be loaded."""
     major, minor = cupy.cuda.nvrtc.getVersion()
     return int(major), int(minor)
 
@@ -124,7 +124,7 @@ class CupyDevice:
 
     @_told()
     def seconds(self, work: Callable[[], None]) -> float:
-        """Give the time from the first to the last thing that ``work`` asks of the device, s."""
+        """Return the time from the first to the last thing that ``work`` asks of the device, s."""
         begin, end = cupy.cuda.Event(), cupy.cuda.Event()
         begin.record()
         work()

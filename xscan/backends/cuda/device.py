@@ -59,7 +59,7 @@ class Device(Protocol):
         ...
 
     def seconds(self, work: Callable[[], None]) -> float:
-        """Give the time from the first to the last thing that ``work`` asks of the device, s."""
+        """Return the time from the first to the last thing that ``work`` asks of the device, s."""
         ...
 
     def launch(self, kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:

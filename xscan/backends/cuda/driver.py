@@ -120,7 +120,7 @@ def visible_devices() -> tuple[str, ...]:
 
 
 def cupy_builds() -> dict[str, str]:
-    """Give name and version of each build of CuPy in the folder it is imported from; two there break each other."""
+    """Return name and version of each build of CuPy in the folder it is imported from; two there break each other."""
     named = [(d.metadata["Name"], d) for d in distributions() if d.metadata["Name"]]
     builds = [(name, d) for name, d in named if _CUPY.fullmatch(name.lower().replace("_", "-"))]
     return {
@@ -146,7 +146,7 @@ def load_cupy() -> ModuleType:
 
 
 def open_device() -> Device:
-    """Give the process's current CUDA device, the kernels compiled for it.
+    """Return the process's current CUDA device, the kernels compiled for it.
 
     Raises
     ------
@@ -232,11 +232,11 @@ def _trouble(what: str, remedy: str) -> DeviceError:
 
 
 def _line(error: BaseException) -> str:
-    """Give the first line of an error that says something, CuPy's frames of dashes and equal signs left out."""
+    """Return the first line of an error that says something, CuPy's frames of dashes and equal signs left out."""
     lines = (line.strip(" -=") for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
 
 
 def dotted(version: tuple[int, int]) -> str:
-    """Give a version as it is written: 12.4."""
+    """Return a version as it is written: 12.4."""
     return ".".join(map(str, version))

@@ -31,7 +31,7 @@ class Memory:
         self._content: dict[str, object] = {}
 
     def take(self, name: str, size: int, dtype: DTypeLike) -> Any:
-        """Give the first ``size`` elements of a buffer; their content is undefined."""
+        """Return the first ``size`` elements of a buffer; their content is undefined."""
         self._content.pop(name, None)
         assert name not in self._buffers or self._buffers[name].dtype == dtype
         if name not in self._buffers or self._buffers[name].size < size:
@@ -40,7 +40,7 @@ class Memory:
         return self._buffers[name][:size]
 
     def zeros(self, name: str, size: int, dtype: DTypeLike) -> Any:
-        """Give the first ``size`` elements of a buffer, all 0."""
+        """Return the first ``size`` elements of a buffer, all 0."""
         array = self.take(name, size, dtype)
         self._device.zero(array)
         return array
@@ -56,11 +56,11 @@ class Memory:
         self._content[name] = content
 
     def held(self, name: str, content: object) -> Any | None:
-        """Give a whole buffer if it still holds what it was marked with, else None."""
+        """Return a whole buffer if it still holds what it was marked with, else None."""
         return self._buffers[name] if self._content.get(name) == content else None
 
     def release(self) -> None:
-        """Give all memory back to the device."""
+        """Free all buffers on the device."""
         self._content.clear()
         self._buffers.clear()
 

@@ -50,7 +50,7 @@ class NumbaBackend:
 
 
 def cache_folder() -> Path:
-    """Give the folder in which compiled code is kept for the next process."""
+    """Return the folder in which compiled code is kept for the next process."""
     return Path(_flag.stats.cache_path or ".")
 
 
@@ -117,7 +117,7 @@ class NumbaCounts:
         return images.reshape(2, ny, nx)
 
     def _look(self, kind: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """Give images, rate of all cells and largest count; the last two are the same for any kinds, and kept."""
+        """Return images, rate of all cells and largest count; the last two are the same for any kinds, and kept."""
         images, rate, n_max = _survey(self._first, self._end, self._tick, kind, *self._division)
         self._seen = rate, int(n_max)
         return images, *self._seen
@@ -193,7 +193,7 @@ class NumbaCounts:
 
 
 def _extremes(expected: Expectation) -> NDArray[np.float64]:
-    """Give least and greatest rate, least and greatest live fraction in the frames of each kind, shape (2, 4).
+    """Return least and greatest rate, least and greatest live fraction in the frames of each kind, shape (2, 4).
 
     Frames in which nothing is expected anywhere are left out. Where no frame is left, all are NaN and the
     kind is never looked at.
@@ -210,7 +210,7 @@ def _extremes(expected: Expectation) -> NDArray[np.float64]:
 
 @njit(cache=True)
 def _band(offsets: Any, tick: Any, pi: Any, pi_from: Any, width: Any) -> Any:
-    """Give offsets and ticks of the photons in a band, without those before the first frame."""
+    """Return offsets and ticks of the photons in a band, without those before the first frame."""
     out = np.empty_like(tick)
     inner = np.zeros_like(offsets)
     k = np.uint64(0)
@@ -225,7 +225,7 @@ def _band(offsets: Any, tick: Any, pi: Any, pi_from: Any, width: Any) -> Any:
 
 @njit(cache=True, inline="always")
 def _frame(tick: Any, m: int, s: int) -> Any:
-    """Give the frame of a tick; unsigned, so that no index is taken for one from the end."""
+    """Return the frame of a tick; unsigned, so that no index is taken for one from the end."""
     return np.uint64(tick) * np.uint64(m) >> np.uint64(s)
 
 
@@ -241,7 +241,7 @@ def _ends(first: Any, end: Any, tick: Any, stop: int) -> Any:
 
 @njit(cache=True)
 def _survey(first: Any, end: Any, tick: Any, kind: Any, m: int, s: int) -> Any:
-    """Give the images of both kinds of frames, the rate and the largest count."""
+    """Return the images of both kinds of frames, the rate and the largest count."""
     images = np.zeros((2, first.size), np.int64)
     rate = np.zeros(kind.size, np.int32)  # int64 would leave less room in the cache
     n_max = 0
@@ -288,7 +288,7 @@ def _by_camera(
 
 @njit(cache=True)
 def _any_within(early: Any, late: Any, dt_ms: int) -> Any:
-    """Tell whether any pair of ticks lies within a frame's length; without a branch, for vector instructions."""
+    """Return whether any pair of ticks lies within a frame's length; without a branch, for vector instructions."""
     near = 0
     for i in range(late.size):
         near += late[i] - early[i] < dt_ms

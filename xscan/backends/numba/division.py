@@ -10,7 +10,7 @@ _BITS = 31
 
 
 def division(divisor: int) -> tuple[int, int]:
-    """Give m and s with ``k // divisor == k * m >> s`` for all k from 0 to 2**31 - 1.
+    """Return m and s with ``k // divisor == k * m >> s`` for all k from 0 to 2**31 - 1.
 
     With s = 31 + bits of the divisor less 1 and m = ceil(2**s / divisor) the error ``m * divisor - 2**s`` is less
     than the divisor, so that ``k * error < 2**s`` (Granlund & Montgomery 1994); the product stays below 2**63.
@@ -20,5 +20,5 @@ def division(divisor: int) -> tuple[int, int]:
 
 
 def cell_division(n_cells: int) -> tuple[int, int, int]:
-    """Give n, m and s with ``min(pixel * n * m >> s, n - 1)`` the cell of a pixel, as :func:`xscan.grid.cells_of`."""
+    """Return n, m and s with ``min(pixel * n * m >> s, n - 1)`` the cell of a pixel, as :func:`xscan.grid.cells_of`."""
     return n_cells, *division(PLANE_PIXELS)

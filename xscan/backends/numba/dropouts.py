@@ -111,7 +111,7 @@ def _count_seconds(
 
 @njit(cache=True)
 def _sums(counts: Any) -> Any:
-    """Give the counts of each second, and of each CCD."""
+    """Return the counts of each second, and of each CCD."""
     everything, totals = np.zeros(counts.shape[0], np.int64), np.zeros(counts.shape[1], np.int64)
     for second in range(counts.shape[0]):
         total = 0

@@ -134,7 +134,7 @@ def band_curve(photons: Photons, pi_range: tuple[int, int], bin_ms: int, end_ms:
 
 
 def one_comparison(pi_from: int, pi_to: int) -> tuple[np.uint16, np.uint16]:
-    """Give a and b with ``pi_from <= pi < pi_to`` where ``uint16(pi - a) < b``: what is below wraps around.
+    """Return a and b with ``pi_from <= pi < pi_to`` where ``uint16(pi - a) < b``: what is below wraps around.
 
     OverflowError unless ``0 <= pi_from <= pi_to < 2**16``.
     """
@@ -143,14 +143,14 @@ def one_comparison(pi_from: int, pi_to: int) -> tuple[np.uint16, np.uint16]:
 
 @njit(cache=True, inline="always")
 def _swapped2(value: Any) -> Any:
-    """Give the signed number whose two bytes stand in the other order."""
+    """Return the signed number whose two bytes stand in the other order."""
     bits = np.int64(value) & 0xFFFF
     return (((bits & 0xFF) << 8 | bits >> 8) ^ 0x8000) - 0x8000
 
 
 @njit(cache=True, inline="always")
 def _swapped4(value: Any) -> Any:
-    """Give the signed number whose four bytes stand in the other order."""
+    """Return the signed number whose four bytes stand in the other order."""
     bits = np.int64(value) & 0xFFFFFFFF
     bits = (bits & 0x00FF00FF) << 8 | (bits >> 8) & 0x00FF00FF
     return (((bits & 0xFFFF) << 16 | bits >> 16) ^ 0x80000000) - 0x80000000
@@ -377,7 +377,7 @@ def _within_cells(
 
 @njit(cache=True, inline="always")
 def _after(a0: Any, a1: Any, b0: Any, b1: Any) -> Any:
-    """Tell whether record a comes after record b."""
+    """Return whether record a comes after record b."""
     return a0 > b0 or (a0 == b0 and a1 > b1)
 
 

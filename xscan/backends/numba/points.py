@@ -208,7 +208,7 @@ def settle(points: Points, start: tuple[float, float]) -> Settled | None:
 
 @njit(cache=True, error_model="numpy")
 def _settle(columns: Any, px: Any, py: Any, limits: Any, shape: Any, strength: Any) -> Any:
-    """Give place and width, and fill the strengths; width 0 if the photons do not say."""
+    """Return place and width, and fill the strengths; width 0 if the photons do not say."""
     x, y, core2, group, area, event, background = columns
     iterations, settled, leap, photons_min, hidden_max = limits
     wider, wider_spread, width_min, core_factor, slopes, density_min = shape

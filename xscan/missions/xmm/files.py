@@ -156,7 +156,7 @@ def observation_name(place: Place) -> str:
 
 
 def files_of(place: Place) -> list[Path]:
-    """Give the files of an observation on which the result of reading it depends, in order.
+    """Return the files of an observation on which the result of reading it depends, in order.
 
     Returns
     -------
@@ -187,13 +187,13 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 
 def _lists(paths: Sequence[Path]) -> list[ListFile]:
-    """Give the event lists by name; only where there is none, by header."""
+    """Return the event lists by name; only where there is none, by header."""
     named = [one for path in paths if (one := _named(path)) is not None]
     return named or [one for path in paths if (one := _by_header(path)) is not None]
 
 
 def _in_order(lists: Iterable[ListFile]) -> tuple[ListFile, ...]:
-    """Give the list of an exposure first that is to be read unless it is damaged: the pipeline's, else the longest."""
+    """Return lists in order of preference within an exposure: the pipeline's list first, then the longest ones."""
     return tuple(sorted(lists, key=lambda one: (one.rows > 0, one.same if one.rows else (), -one.rows, one.path)))
 
 
@@ -298,7 +298,7 @@ def places(paths: Sequence[Path], sources: Path | None = None) -> list[Place]:
 
 
 def _observation(path: Path) -> list[str]:
-    """Give the observation that a folder or an event list is of."""
+    """Return the observation that a folder or an event list is of."""
     if not path.is_file():
         return [_safely_found(path) or str(path)]
     named = _named(path)
@@ -309,7 +309,7 @@ def _observation(path: Path) -> list[str]:
 
 
 def _safely_found(folder: Path) -> str:
-    """Give the obsid of a folder; empty if it has none, which reading it will tell."""
+    """Return the obsid of a folder; empty if it has none, which reading it will tell."""
     try:
         return find(folder).obsid
     except DataError:

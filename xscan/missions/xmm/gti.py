@@ -64,7 +64,7 @@ class Sample:
         return cls(time, {number: time[ccd == number] for number in present})
 
     def of_ccd(self, ccd: int) -> Floats:
-        """Give the times of one CCD, s."""
+        """Return the times of one CCD, s."""
         return self.by_ccd.get(ccd, np.empty(0))
 
 
@@ -216,11 +216,11 @@ class _Choice:
         self._ordered = list(self._by_name())
 
     def filtered(self) -> set[int]:
-        """Give the CCDs for which the file has a filter."""
+        """Return the CCDs for which the file has a filter."""
         return set(self._told).union(*self._ordered)
 
     def intervals(self, ccd: int) -> Floats | None:
-        """Give the good time of a CCD; None if no table of it is believed."""
+        """Return the good time of a CCD; None if no table of it is believed."""
         time = self.sample.of_ccd(ccd)
         told = self._told.get(ccd)
         if told is not None and self._holds_some(time, told, f"the filter of CCD {ccd} that the keywords name"):
@@ -273,7 +273,7 @@ class _Choice:
         return {ccd: union(*np.concatenate(several).T) for ccd, several in found.items()}
 
     def _by_name(self) -> Iterator[dict[int, Floats]]:
-        """Give the filters by CCD, the last one applied first."""
+        """Return the filters by CCD, the last one applied first."""
         by_number: dict[int, dict[int, str]] = {}
         for name in self.filters:
             match = _FILTER.fullmatch(name)
@@ -291,7 +291,7 @@ class _Choice:
             yield {ccd: self.filters[name] for ccd, name in places.items()}
 
     def _in_order(self, components: dict[int, str]) -> dict[int, str]:
-        """Give component i the i-th CCD that the list holds; one alone is of all CCDs."""
+        """Return component i the i-th CCD that the list holds; one alone is of all CCDs."""
         held = sorted(self.pipeline.keys() | set(self.present))
         if len(components) == 1:
             return dict.fromkeys(held, next(iter(components.values())))
@@ -326,14 +326,14 @@ class Subspace:
         self._components = sorted(components) if self._axes else []
 
     def components(self) -> list[int]:
-        """Give the numbers of the components, from 1."""
+        """Return the numbers of the components, from 1."""
         return self._components
 
     def _text(self, component: int, kind: str, axis: str) -> str:
         return self._header.text(f"{'' if component == 1 else component}DS{kind}{axis}")
 
     def values(self, component: int, column: str) -> list[int] | None:
-        """Give the whole numbers that a column may be; None for any, an empty list if that was lost."""
+        """Return the whole numbers that a column may be; None for any, an empty list if that was lost."""
         axes = self._axes.get(column, [])
         if not axes:
             return None
@@ -341,7 +341,7 @@ class Subspace:
         return [number % 10 if number > _LAST_CCD else number for number in _numbers(text)]
 
     def references(self, component: int, column: str, known: dict[str, Floats]) -> list[str]:
-        """Give the names of the tables by which a column was filtered."""
+        """Return the names of the tables by which a column was filtered."""
         names = []
         for axis in self._axes.get(column, []):
             name = self._text(component, "REF", axis) or self._of_first(component, axis, known)
@@ -356,7 +356,7 @@ class Subspace:
         return mine if mine in known else name
 
     def ranges(self, column: str) -> list[str]:
-        """Give the texts of all filters of a column."""
+        """Return the texts of all filters of a column."""
         texts = [
             self._text(component, "VAL", axis) for axis in self._axes.get(column, []) for component in self._components
         ]

@@ -64,7 +64,7 @@ class HotPixels:
         return np.array(rows, np.int64).reshape(-1, 5)
 
     def mask(self, camera: str, revolution: int) -> PixelMask:
-        """Give the pixels that were hot in a revolution."""
+        """Return the pixels that were hot in a revolution."""
         mask = PixelMask()
         if camera in self.tables:
             rawx, rawy, ccd, rev1, rev2 = self.tables[camera].T

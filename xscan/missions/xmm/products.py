@@ -34,7 +34,7 @@ class Product:
         return self.content != "OBSMLI"
 
     def matches(self, name: str, obsid: str) -> bool:
-        """Tell whether a file of this observation with this name, without folder, is one of this kind."""
+        """Return whether a file of this observation with this name, without folder, is one of this kind."""
         pattern = rf"P{obsid}{self.instrument}[SUX]\d{{3}}{self.content}\w{{0,4}}{_KINDS}"
         return re.fullmatch(pattern, name, re.I | re.A) is not None
 
@@ -73,7 +73,7 @@ class Offer:
     place: str
 
     def wants(self, name: str) -> bool:
-        """Tell whether a file of this name is what was asked for."""
+        """Return whether a file of this name is what was asked for."""
         return self.product.matches(name, self.obsid)
 
     def __str__(self) -> str:

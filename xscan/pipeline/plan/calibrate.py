@@ -110,7 +110,7 @@ class _Stream:
         self._peak: int | None = None
 
     def tasks(self) -> Iterator[Task]:
-        """Give the observations to be searched."""
+        """Return the observations to be searched."""
         ordered = sorted(self._sample, key=lambda task: self._sizes[task[0] or ""])
         middle = ordered[len(ordered) // 2]
         while len(self._heard) < self._n_workers() * (1 if self._late() else _IN_FLIGHT):
@@ -130,7 +130,7 @@ class _Stream:
             self._peak = self._memory()
 
     def measured(self, gone_s: float, storing_s: float, stored_bytes: int) -> Measured:
-        """Give the measurement, when the crew was gone at ``gone_s`` and storing took ``storing_s``."""
+        """Return the measurement, when the crew was gone at ``gone_s`` and storing took ``storing_s``."""
         ends = [(at_s, summary.outcome) for at_s, summary in self._heard]
         if all(outcome.state == "failed" for _, outcome in ends):
             raise MachineError(
@@ -178,7 +178,7 @@ class _Stream:
         return time.perf_counter() - self._begun_s > self._limit_s
 
     def _memory(self) -> int | None:
-        """Give the peak of the largest process that searches; None if that is elsewhere or nobody says."""
+        """Return the peak of the largest process that searches; None if that is elsewhere or nobody says."""
         here = [os.getpid()] if self._crew.alone() else [child.pid for child in multiprocessing.active_children()]
         peaks = [peak_bytes(pid) for pid in here if pid is not None]
         return max(filter(None, peaks), default=None)

@@ -78,11 +78,11 @@ class Line:
     per_byte: float
 
     def at(self, n_bytes: float) -> float:
-        """Give the value for so many bytes."""
+        """Return the value for so many bytes."""
         return self.fixed + self.per_byte * n_bytes
 
     def total(self, sizes: Sequence[float]) -> float:
-        """Give the sum of the values."""
+        """Return the sum of the values."""
         return math.fsum(map(self.at, sizes))
 
 

@@ -12,7 +12,7 @@ __all__ = ["choose", "stock"]
 
 
 def stock(data: Path, obsids: Iterable[str]) -> dict[str, int]:
-    """Give the bytes that a search reads of each observation that is here; the others are left out.
+    """Return the bytes that a search reads of each observation that is here; the others are left out.
 
     Parameters
     ----------

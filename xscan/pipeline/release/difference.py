@@ -134,7 +134,7 @@ _PLACE = ("ra_deg", "dec_deg", "pos_err_arcsec", "t_start_s", "t_stop_s")
 
 
 def _described(old: Row | None, new: Row | None, reason: str) -> Row:
-    """Give a row of the table."""
+    """Return a row of the table."""
     now = new or old or {}
     row = {name: now[name] for name in REGION_CHANGES.names if name in now and name not in _NUMBERS}
     row |= {"reason": reason, "det_id": new and new["det_id"], "det_id_before": old and old["det_id"], "columns": ""}

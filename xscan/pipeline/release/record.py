@@ -65,7 +65,7 @@ def list_digest(obsids: Iterable[str]) -> str:
 
 
 def releases(folder: Path) -> list[Release]:
-    """Give the releases in a folder, those being made included, in the order of their numbers.
+    """Return the releases in a folder, those being made included, in the order of their numbers.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def releases(folder: Path) -> list[Release]:
 
 
 def is_release(folder: Path) -> bool:
-    """Tell whether a folder of results is a release, finished or not."""
+    """Return whether a folder of results is a release, finished or not."""
     return (folder / _FILE).exists()
 
 
