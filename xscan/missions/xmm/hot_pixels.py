@@ -1,4 +1,4 @@
-"""The user's tables of hot pixels."""
+"""Read the user's tables of hot pixels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class HotPixels:
         Raises
         ------
         ConfigError
-            If none is there, or one is not a table of five columns of whole numbers.
+            If there is none, or one is not a table of five columns of whole numbers.
         """
         tables = {}
         for camera in CAMERAS:
@@ -73,7 +73,7 @@ class HotPixels:
         return mask
 
     def digest(self) -> str:
-        """Fingerprint of the tables: 16 hexadecimal digits; empty if there are none."""
+        """Return a digest of the tables, 16 hexadecimal digits; empty if there are none."""
         if not self.tables:
             return ""
         digest = hashlib.sha256()
