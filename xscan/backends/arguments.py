@@ -1,4 +1,4 @@
-"""What is handed through the door is looked at: compiled code would read beyond its end, or misread it."""
+"""Check the arrays that are passed to a backend: compiled code would misread a wrong one, or read beyond its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Division of whole numbers by one that stays the same, as compiled loops do it: multiply and shift."""
+"""Divide whole numbers by a constant in compiled loops, by multiplying and shifting."""
 
 from __future__ import annotations
 
