@@ -1,4 +1,4 @@
-"""What a benchmark measured, on which machine, of which code; kept as JSON."""
+"""Store measurements with their machine and code, as JSON."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from xscan.errors import ConfigError
 __all__ = ["SCHEMA", "Measurement", "Report", "file_name", "from_json", "ratio", "to_json"]
 
 SCHEMA = 1
-"""Version of the JSON; a reader refuses any other."""
+"""Version of the JSON; a reader rejects any other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One quantity, with every sample that was taken of it.
+    """One quantity, with every sample taken of it.
 
     Attributes
     ----------
     what : str
-        What was done: ``scan``, ``gunzip``, ``stage: flag``, ``growth: brighter``...
+        What was measured: ``scan``, ``gunzip``, ``stage: flag``, ``growth: brighter``...
     workload : str
         On which observation: ``A``, ``L``, or the folder's name.
     backend : str
@@ -36,7 +36,7 @@ class Measurement:
     samples : tuple of float
         In the order in which they were taken.
     at : mapping of str to float
-        Where on a growth curve: ``events``, ``voxels``...
+        Position on a growth curve: ``events``, ``voxels``...
     """
 
     what: str
@@ -89,20 +89,20 @@ class Report:
         return str(self.machine.get("gpu") or self.machine["cpu"])
 
     def backends(self) -> list[str]:
-        """Name the backends that were measured, in order."""
+        """Return the names of the backends that were measured, in order."""
         return list(dict.fromkeys(m.backend for m in self.measurements if m.backend))
 
 
 def ratio(above: Measurement, below: Measurement) -> float:
-    """Return the median of the ratios of samples that were taken one right after the other.
+    """Return the median ratio of samples that were taken one right after the other.
 
-    A machine's speed drifts from one second to the next; neighbours in time share it.
+    A machine's speed drifts from one second to the next; samples close in time share it.
     """
     return statistics.median(a / b for a, b in zip(above.samples, below.samples, strict=True))
 
 
 def file_name(report: Report) -> str:
-    """Name a report by date and GPU, or CPU."""
+    """Return a file name for a report: its date and its GPU, or else its CPU."""
     device = re.sub(r"[^a-z0-9]+", "-", report.device().lower()).strip("-")
     return f"{report.date}-{device}.json"
 
@@ -116,7 +116,7 @@ def to_json(report: Report) -> str:
 
 
 def from_json(text: str, name: str) -> Report:
-    """Read what :func:`to_json` wrote.
+    """Read a report that :func:`to_json` wrote.
 
     Raises
     ------

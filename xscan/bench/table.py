@@ -1,4 +1,4 @@
-"""A table of text: read on a terminal, pasted into an issue, rendered on a page."""
+"""Format tables as Markdown that is also readable as plain text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Table:
     Attributes
     ----------
     title : str
-        What the rows are; empty for none.
+        Describes the rows; empty for none.
     columns : sequence of str
     rows : sequence of sequence of str
     """

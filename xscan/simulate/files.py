@@ -1,4 +1,4 @@
-"""Write what was drawn as PPS files: event lists and a source list."""
+"""Write drawn events as PPS files: event lists and a source list."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def write_event_list(
     stated = {ccd: pointing.start_s + good for ccd, good in faults.good_time.items() if ccd not in faults.missing}
     read_outs = {ccd: _read_outs(pointing, camera, span_s, ccd, faults, rng) for ccd in stated}
     good = stated
-    if faults.filtered is not None:  # a filter on time takes from every table, as evselect does unless told otherwise
+    if faults.filtered is not None:  # a filter on time applies to every table, as evselect does by default
         good = {ccd: intersect(spans, pointing.start_s + faults.filtered) for ccd, spans in stated.items()}
         read_outs = {ccd: _inside(table, good[ccd]) for ccd, table in read_outs.items()}
     x, y = (rows[axis][rows[axis] != NULL] for axis in "XY")
@@ -102,7 +102,7 @@ def write_event_list(
         camera,
         exposure,
         start_s=pointing.start_s + span_s[0],
-        stop_s=pointing.start_s + span_s[0] + 1.3 * (span_s[1] - span_s[0]),  # real ones go on as long without events
+        stop_s=pointing.start_s + span_s[0] + 1.3 * (span_s[1] - span_s[0]),  # real lists go on as long without events
         good_time=good,
         live_s={ccd: float((table["TIMEDEL"] * table["FRACEXP"]).sum()) for ccd, table in read_outs.items()},
         cleaned=faults.filtered is not None,
@@ -194,7 +194,7 @@ def _inside(read_outs: NDArray[np.void], spans: Floats) -> NDArray[np.void]:
 
 
 def _offsets(exposure: Exposure) -> bytes:
-    """Return the table of columns and rows with an offset: those beside the image."""
+    """Return the table of columns and rows with an offset, which lie outside the image."""
     ccds = list(exposure.good_time)
     beside = {"pn": {1: 20}, "mos": dict.fromkeys(range(-4, 0), 4042) | dict.fromkeys(range(602, 606), 4043)}
     places = beside[exposure.kind]
@@ -219,7 +219,7 @@ def _good_time(exposure: Exposure, ccd: int, name: str, spans: Floats) -> bytes:
 
 
 def _calibrations(exposure: Exposure) -> bytes:
-    """Return the table of calibration files; they are named as in real lists, but there are none."""
+    """Return the table of calibration files, named as in real lists; the files do not exist."""
     kinds = CALIBRATION_TYPES.split()
     scope = INSTRUMENT[exposure.camera.name]
     values: dict[str, ArrayLike] = {"TELESCOP": b"XMM", "SCOPE": scope.encode(), "ISSUE": 0, "FSIZE": 0}
