@@ -120,7 +120,7 @@ def _series(n: NDArray[np.float64], mu: NDArray[np.float64], rising: bool) -> ND
 
 
 def poisson_tail(n: ArrayLike, mu: ArrayLike, eclipse: ArrayLike) -> NDArray[np.float64]:
-    """Give the exact probability of counts at least as extreme, if nothing happened.
+    """Return the exact probability of counts at least as extreme, if nothing happened.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def poisson_tail(n: ArrayLike, mu: ArrayLike, eclipse: ArrayLike) -> NDArray[np.
 
 
 def log10_poisson_tail(n: ArrayLike, mu: ArrayLike, eclipse: ArrayLike) -> NDArray[np.float64]:
-    """Give log10 of :func:`poisson_tail`, finite also where the tail itself is too small for a float.
+    """Return log10 of :func:`poisson_tail`, finite also where the tail itself is too small for a float.
 
     Parameters as there.
 
@@ -174,7 +174,7 @@ def _gaussian_n(mu: ArrayLike, sigma: ArrayLike, sign: int) -> NDArray[np.float6
 
 
 def threshold_log10_bayes(sigma: float) -> tuple[float, float]:
-    """Give log10 of the Bayes factors (peak, eclipse) that stand for a number of sigma.
+    """Return log10 of the Bayes factors (peak, eclipse) that stand for a number of sigma.
 
     They are taken at mu = 1000 for the whole number of counts just outside ``sigma``: for 3 sigma
     5.940968916584189 and 5.708917345972507 (Khan et al. 2025).

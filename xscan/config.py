@@ -209,7 +209,7 @@ class ScanConfig:
             )
 
     def settings(self) -> dict[str, str]:
-        """Give every setting by its name in a configuration file, as text."""
+        """Return every setting by its name in a configuration file, as text."""
         flat = {
             "search.sigma": repr(self.sigma),
             "search.cell_arcsec": repr(self.cell_arcsec),

@@ -44,7 +44,7 @@ def cells_of(pixels: NDArray[np.integer], n_cells: int, n_pixels: int) -> NDArra
 
 
 def ticks_of(time_s: NDArray[np.float64], t0: float) -> NDArray[np.int32]:
-    """Give whole milliseconds (int32) since t0, rounded down, of times in s.
+    """Return whole milliseconds (int32) since t0, rounded down, of times in s.
 
     Times more than 24 days away, which no exposure reaches, end at the limits of int32.
     """
@@ -73,7 +73,7 @@ class Box:
 
     @classmethod
     def around(cls, x: NDArray[np.integer], y: NDArray[np.integer]) -> Box:
-        """Give the smallest box that holds the cells x, y (at least one)."""
+        """Return the smallest box that holds the cells x, y (at least one)."""
         return cls(int(x.min()), int(x.max()) + 1, int(y.min()), int(y.max()) + 1)
 
 
@@ -127,7 +127,7 @@ class Grid:
         return np.asarray(self.t0 + np.arange(self.nt + 1) * self.dt_s, np.float64)
 
     def to_pixel(self, cell: ArrayLike) -> NDArray[np.floating]:
-        """Give the sky pixel at the centre of a cell of the plane (either axis, fractions allowed).
+        """Return the sky pixel at the centre of a cell of the plane (either axis, fractions allowed).
 
         Nothing else in the package adds the half: pixel X covers ``X - 0.5 .. X + 0.5``.
         """

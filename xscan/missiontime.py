@@ -70,13 +70,13 @@ def mjd_utc(time_s: ArrayLike, time_system: str = "TT", barycentred: bool = Fals
 
 
 def _known(time_s: ArrayLike, time_system: str, barycentred: bool) -> tuple[Floats, NDArray[np.bool_]]:
-    """Give the times, and for which of them UTC is known."""
+    """Return the times, and for which of them UTC is known."""
     time = np.atleast_1d(np.asarray(time_s, np.float64))
     return time, np.isfinite(time) & (time_system == "TT" and not barycentred)
 
 
 def _utc(time_s: Floats) -> tuple[Floats, Floats]:
-    """Give UTC as a Julian date in two parts."""
+    """Return UTC as a Julian date in two parts."""
     whole = np.floor(time_s / _DAY_S)
     # plain ufuncs: they return a status where erfa's own functions warn of dates some years after it was made
     tai_1, tai_2, _ = erfa.ufunc.tttai(_MJD_0 + MJDREF + whole, (time_s - whole * _DAY_S) / _DAY_S)

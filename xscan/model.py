@@ -447,13 +447,13 @@ class Photons:
     instrument: Instrument
 
     def cells(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Give the cell (y, x) of the plane of each event, shape (n,) each."""
+        """Return the cell (y, x) of the plane of each event, shape (n,) each."""
         cell = np.repeat(np.arange(self.offsets.size - 1), np.diff(self.offsets))
         y, x = np.divmod(cell, self.box.nx)
         return y + self.box.y0, x + self.box.x0
 
     def within(self, box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Give place and cell (y, x) of the events in a box of cells of the plane, in order, shape (k,) each."""
+        """Return place and cell (y, x) of the events in a box of cells of the plane, in order, shape (k,) each."""
         mine = self.box
         x = np.arange(max(box.x0, mine.x0), min(box.x1, mine.x1))
         y = np.arange(max(box.y0, mine.y0), min(box.y1, mine.y1))
@@ -461,7 +461,7 @@ class Photons:
         return index, y[number // max(x.size, 1)], x[number % max(x.size, 1)]
 
     def of_cells(self, y: NDArray[np.integer], x: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Give the places of the events in chosen cells of the plane, within the box, and which cell each is in.
+        """Return the places of the events in chosen cells of the plane, within the box, and which cell each is in.
 
         In the order of the cells given, and of the events in each; shape (k,) each.
         """
@@ -490,7 +490,7 @@ class Frames:
     live: Floats
 
     def kind(self) -> NDArray[np.int8]:
-        """Give 0 for good frames, 1 for bad ones and -1 for those rejected."""
+        """Return 0 for good frames, 1 for bad ones and -1 for those rejected."""
         return np.where(self.rejected, -1, self.bad).astype(np.int8)
 
 
@@ -534,11 +534,11 @@ class Expectation:
         return replace(self, template=template, source=source)
 
     def without_sources(self) -> Expectation:
-        """Give the expectation of the background alone."""
+        """Return the expectation of the background alone."""
         return replace(self, source=np.zeros_like(self.source))
 
     def row(self, y: int, x0: int = 0, x1: int | None = None) -> Floats:
-        """Give mu of the cells x0..x1 of a row (all of them unless told), shape (x1 - x0, nt)."""
+        """Return mu of the cells x0..x1 of a row (all of them unless told), shape (x1 - x0, nt)."""
         bad = self.kind == 1
         template, source = (factor[:, y, x0:x1, None] for factor in (self.template, self.source))
         mu = np.where(bad, template[1], template[0])
@@ -549,7 +549,7 @@ class Expectation:
         return mu
 
     def at(self, y: NDArray[np.integer], x: NDArray[np.integer], t: NDArray[np.integer]) -> Floats:
-        """Give mu of chosen voxels; y, x counted from the box's corner."""
+        """Return mu of chosen voxels; y, x counted from the box's corner."""
         kind = self.kind[t]
         background = self.template[kind, y, x] * self.rate[t]
         return np.asarray(background + self.source[kind, y, x] * self.live[t])

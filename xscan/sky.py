@@ -54,7 +54,7 @@ class TangentPlane:
     step_deg: float = 0.05 / 3600
 
     def to_fk5(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Give RA, Dec (deg, FK5 J2000) of pixels x, y (float, counted from 1)."""
+        """Return RA, Dec (deg, FK5 J2000) of pixels x, y (float, counted from 1)."""
         step = np.radians(self.step_deg)
         xi = -(np.asarray(x, float) - self.crpix) * step
         eta = (np.asarray(y, float) - self.crpix) * step
@@ -62,12 +62,12 @@ class TangentPlane:
         return np.degrees(ra), np.degrees(dec)
 
     def to_icrs(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Give RA, Dec (deg, ICRS) of pixels x, y (float, counted from 1)."""
+        """Return RA, Dec (deg, ICRS) of pixels x, y (float, counted from 1)."""
         ra, dec = self.to_fk5(x, y)
         return _rotate(ra, dec, _fk5_to_icrs())
 
     def from_icrs(self, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Give pixels x, y (float, counted from 1) of RA, Dec (deg, ICRS).
+        """Return pixels x, y (float, counted from 1) of RA, Dec (deg, ICRS).
 
         Places 90 deg or more from the reference point have no pixel: NaN.
         """
@@ -83,7 +83,7 @@ class TangentPlane:
 
 
 def separation_arcsec(ra1: ArrayLike, dec1: ArrayLike, ra2: ArrayLike, dec2: ArrayLike) -> NDArray[np.float64]:
-    """Give the angle, arcsec, between places in deg."""
+    """Return the angle, arcsec, between places in deg."""
     angles = erfa.seps(np.radians(ra1), np.radians(dec1), np.radians(ra2), np.radians(dec2))
     return np.asarray(np.degrees(angles) * 3600)
 

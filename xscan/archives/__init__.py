@@ -1,7 +1,9 @@
-"""Archives: from an obsid to files on disk, or a reasoned refusal. One module each.
+"""Fetch observations from archives: from an obsid to verified files on disk, or to a reason why there are none.
 
-A source only offers and delivers; that an observation is whole or absent, that there is a record
-of it, and that nothing is asked for twice is the business of :class:`Fetcher`, the same for all.
+Contract: an observation's folder is complete or absent; a record of what was fetched is in it; nothing is requested
+twice. :class:`Fetcher` ensures this for all archives, so that a source (one module each) only lists what it offers
+and delivers it. All requests go through one :class:`Web`, which limits their rate. ``pipeline`` and ``cli`` may
+import this package.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ __all__ = [
 
 
 class Source(Protocol):
-    """Somewhere observations come from.
+    """An archive from which observations are fetched.
 
     Attributes
     ----------
@@ -46,31 +48,31 @@ class Source(Protocol):
     where: str
 
     def offers(self, obsid: str) -> tuple[Offer, ...]:
-        """Say what to ask for; empty if there is nothing.
+        """Return what can be requested of an observation; empty if there is nothing.
 
-        Raises ArchiveError where that cannot be told.
+        Raises ArchiveError where that cannot be found out.
         """
         ...
 
     def take(self, offer: Offer, into: Path) -> Delivery:
-        """Bring the files of an offer into a folder, each verified before it has its name.
+        """Put the files of an offer into a folder; each is verified before it gets its name.
 
-        Gives no files if there are none; raises ArchiveError where that cannot be told or they
-        cannot be had, and OSError where the disk does not take them.
+        Returns no files if there are none. Raises ArchiveError if that cannot be found out or the files
+        cannot be fetched, and OSError if the disk does not accept them.
         """
         ...
 
     def unchanged(self, offer: Offer, files: tuple[SavedFile, ...]) -> bool:
-        """Say whether files that were taken are still what is offered; if that cannot be told, they are not."""
+        """Return whether files that were taken are still what is offered; False if that cannot be found out."""
         ...
 
     def why_nothing(self, obsid: str) -> Reason:
-        """Say why there is no event list: ``no_products``, ``not_public`` or ``no_such_observation``."""
+        """Return why there is no event list: ``no_products``, ``not_public`` or ``no_such_observation``."""
         ...
 
 
 def open_source(text: str, web: Web) -> Source:
-    """Make a source of what the user calls it.
+    """Return the source with the name that the user gives.
 
     Parameters
     ----------
@@ -81,7 +83,7 @@ def open_source(text: str, web: Web) -> Source:
     Raises
     ------
     ConfigError
-        If there is no such source.
+        If no source has this name.
     """
     name, _, where = text.partition(":")
     if name == "folder" and where:

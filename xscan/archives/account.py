@@ -1,4 +1,4 @@
-"""What a person reads of a fetch: a line for an observation, and one for all."""
+"""Describe a fetch for a person: one line for each observation, and one for all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STATES = ("fetched", "present", "absent", "failed")
 
 
 def line(outcome: Fetched) -> str:
-    """Say what became of an observation."""
+    """Return a line on the outcome of one observation."""
     if outcome.reason is not None:
         return f"{outcome.obsid}: {outcome.state} ({outcome.reason}: {outcome.message})"
     remark = f" ({outcome.message})" if outcome.message else ""
@@ -24,7 +24,7 @@ def line(outcome: Fetched) -> str:
 
 
 def summary(outcomes: Sequence[Fetched], total: int, data: Path) -> str:
-    """Say what became of all of them."""
+    """Return a line on the outcomes of all observations."""
     counts = {state: sum(outcome.state == state for outcome in outcomes) for state in _STATES}
     left = total - len(outcomes)
     told = [f"{count} {state}" for state, count in counts.items() if count] + [f"{left} not asked for"] * (left > 0)

@@ -1,4 +1,4 @@
-"""Fetch in the background, a bounded number of observations ahead of whoever uses them."""
+"""Fetch in the background, a bounded number of observations ahead of their use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xscan.archives.fetch import Fetched
 
 __all__ = ["fetch_ahead"]
 
-_PATIENCE_S = 2.0  # with threads that wait for a silent server, when cancelled
+_PATIENCE_S = 2.0  # longest wait for threads that wait for a silent server, when cancelled
 
 
 def fetch_ahead(
@@ -22,26 +22,26 @@ def fetch_ahead(
     ahead: int = 4,
     wait_s: float | None = None,
 ) -> Generator[Fetched | None, None, None]:
-    """Fetch observations and give each as soon as it is there, in whatever order that is.
+    """Fetch observations and yield each as soon as it is there, in any order.
 
     Close the generator, or leave its loop by an exception, to cancel: transfers end at their next
     piece, and what has arrived is kept for the next run. A thread that waits for a silent server is
-    left to itself: it cannot do harm, because nothing is taken for whole before it is.
+    abandoned; this is safe, because a file gets its name only when it is complete.
 
     Parameters
     ----------
     obsids : iterable of str
-        Taken one by one, as there is room.
+        Taken one at a time, as there is room.
     fetch : callable
-        :meth:`xscan.archives.fetch.Fetcher.fetch`, or something like it.
+        :meth:`xscan.archives.fetch.Fetcher.fetch`, or a function like it.
     stop : threading.Event
-        Set to cancel; ``fetch`` must heed it (:attr:`xscan.archives.web.Web.stop`).
+        Set to cancel; ``fetch`` must check it (:attr:`xscan.archives.web.Web.stop`).
     threads : int
-        Fetch so many at once.
+        Number of observations fetched at once.
     ahead : int
-        Fetch at most so many that nobody has asked for yet, those under way included.
+        Largest number of observations fetched and not yet yielded, including those in progress.
     wait_s : float, optional
-        Give None where nothing has come for so long, s, which may be 0; by default wait.
+        Yield None if nothing has arrived for this time, s, which may be 0; by default wait.
 
     Yields
     ------
@@ -50,7 +50,7 @@ def fetch_ahead(
     Raises
     ------
     Exception
-        What ``fetch`` raises: it ends the run.
+        Any exception of ``fetch``; it ends the run.
     """
     todo = iter(obsids)
     taking = threading.Lock()
@@ -68,7 +68,7 @@ def fetch_ahead(
                 done.put(fetch(obsid))
         except CancelledError:
             pass
-        except BaseException as error:  # whoever consumes must hear of it
+        except BaseException as error:  # the consumer must get the exception
             done.put(error)
         finally:
             done.put(None)

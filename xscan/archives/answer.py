@@ -1,4 +1,4 @@
-"""The answer to one request, read piece by piece, and what may go wrong with it."""
+"""Read the answer to one request in pieces, and name its errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xscan.errors import Reason
 __all__ = ["NETWORK", "Answer", "AttemptError", "CancelledError", "MissingError", "in_words"]
 
 NETWORK = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
-"""What a connection that breaks raises, by whichever layer notices."""
+"""Exceptions raised when a connection breaks, by whichever layer notices it."""
 
 
 class AttemptError(Exception):
@@ -23,11 +23,11 @@ class AttemptError(Exception):
     Attributes
     ----------
     reason : Reason
-        What goes on record if no attempt succeeds.
+        Stored if no attempt succeeds.
     again : bool
         Whether another attempt may succeed.
     retry_after_s : float
-        How long the server asks to be left alone, s.
+        Time for which the server asks not to be contacted, s.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class AttemptError(Exception):
 
 
 class MissingError(Exception):
-    """The server answers, and does not have it."""
+    """The server answers that it does not have the file."""
 
 
 class CancelledError(Exception):
-    """Somebody asked to stop."""
+    """The run was asked to stop."""
 
 
 class Answer:
@@ -64,7 +64,7 @@ class Answer:
         self._bytes = 0
 
     def header(self, name: str) -> str:
-        """Give a header; empty if it is not there."""
+        """Return a header; empty if it is not there."""
         return self._response.headers.get(name, "")
 
     @property
@@ -75,16 +75,16 @@ class Answer:
 
     @property
     def shows_its_end(self) -> bool:
-        """Whether the server says where the body ends, so that a cut does not look like an end."""
+        """Whether the server marks the end of the body, so that a broken connection is not taken for the end."""
         return self.length is not None or "chunked" in self.header("Transfer-Encoding").lower()
 
     def text(self, most: int) -> str:
-        """Read a page, all of it.
+        """Read a whole page as text.
 
         Raises
         ------
         AttemptError
-            As :meth:`read`; and if it is longer than ``most`` bytes, or nobody can tell whether it is whole.
+            As :meth:`read`; and if it is longer than ``most`` bytes, or its length is unknown.
         CancelledError
         """
         page = bytearray()
@@ -97,7 +97,7 @@ class Answer:
         return page.decode("utf-8", "replace")
 
     def read(self, most: int) -> bytes:
-        """Read what is there, at most so many bytes; nothing at the end.
+        """Read the bytes that have arrived, ``most`` at most; nothing at the end.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class Answer:
         if self._stop.is_set():
             raise CancelledError
         try:
-            # one piece as it arrives: a reader that waits for all of it would not see a trickle
+            # one piece as it arrives: waiting for all of it would hide a connection that is too slow
             piece: bytes = self._response.raw.read1(most, decode_content=False)
         except NETWORK as error:
             raise AttemptError(f"the connection broke: {in_words(error)}") from None
@@ -122,7 +122,7 @@ class Answer:
 
 
 def in_words(error: BaseException) -> str:
-    """Say the innermost cause in a line: wrapped errors carry addresses of objects."""
+    """Return the innermost cause as one line; wrapping errors contain addresses of objects."""
     while error.args and isinstance(error.args[-1], BaseException):
         error = error.args[-1]
     reason = getattr(error, "reason", None)

@@ -1,4 +1,4 @@
-"""Keep the folder of fetched observations below a limit."""
+"""Keep the folder of fetched observations below a size limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EVICTED = ".evicted"
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """An observation that xscan fetched, and may delete."""
+    """An observation that was fetched by xscan, and may be deleted."""
 
     folder: Path
     marker: Marker
@@ -29,36 +29,36 @@ class _Held:
 
 
 def size_on_disk(data: Path) -> int:
-    """Sum the sizes of all files under a folder, bytes; links count as links, not as what they lead to."""
+    """Return the total size of all files under a folder, bytes; a link counts its own size, not its target's."""
     total = 0
     for where, _, names in os.walk(data):
         for name in names:
-            with suppress(FileNotFoundError):  # what is being fetched changes its name at any moment
+            with suppress(FileNotFoundError):  # a file being fetched may be renamed at any moment
                 total += (Path(where) / name).lstat().st_size
     return total
 
 
 def make_room(data: Path, limit_bytes: int, done: Collection[str]) -> list[str]:
-    """Delete fetched observations that are done with, the oldest first, until a limit holds.
+    """Delete fetched observations that are no longer needed, the oldest first, until a limit holds.
 
-    Deleted is only what xscan fetched and nobody has added to: a folder with a marker, whose files
-    are those that the marker names. It is renamed first, so that what is left of it after a crash
-    is not taken for an observation.
+    Only folders are deleted that xscan fetched and to which nobody has added: those with a marker and exactly the files
+    that it names. A folder is renamed first, so that what is left of it after a crash is not taken for an
+    observation.
 
     Parameters
     ----------
     data : Path
         Folder of observations.
     limit_bytes : int
-        For everything in it, bytes, other files included.
+        For all files in the folder, bytes, including others.
     done : collection of str
-        Observations that may go; all others are in use.
+        Observations that may be deleted; all others are in use.
 
     Returns
     -------
     list of str
-        The observations deleted, in order. The limit may still be exceeded: by what is in use, or
-        not ours.
+        The observations deleted, in order. The limit may still be exceeded by observations in use, and by files
+        that xscan did not fetch.
     """
     _finish_deleting(data)
     total = size_on_disk(data)

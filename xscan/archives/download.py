@@ -1,4 +1,4 @@
-"""One URL -> verified files in a folder: streamed, resumed, checked, then given their names."""
+"""Download one URL to verified files in a folder: streamed, resumed, checked, then renamed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from xscan.missions.xmm.products import Delivery, Offer, SavedFile
 
 __all__ = ["download", "unchanged"]
 
-_MOST_BYTES = 16 << 30  # of one answer: no product is near it
+_MOST_BYTES = 16 << 30  # of one answer; much more than any product has
 _PIECE = 1 << 20
-_MOST_TEXT = 64 << 10  # bytes looked at of a page that says why there is no file
+_MOST_TEXT = 64 << 10  # bytes read of a page that explains why there is no file
 _GZIP, _FITS = b"\x1f\x8b", b"SIMPLE  ="
 _PRIVATE = re.compile(r"proprietary|not (?:yet )?public|not authori[sz]ed|your credentials", re.I)
 _NOTHING = re.compile(
@@ -32,11 +32,11 @@ _NOTHING = re.compile(
 
 
 def download(web: Web, offer: Offer, into: Path) -> Delivery:
-    """Bring what an offer's URL gives into a folder.
+    """Download the files of an offer into a folder.
 
-    The server may answer with one file, with a tar of several, or that it has none. A file has its
-    name only when it is whole, verified and on disk; of one that is not, the beginning is kept
-    and continued, now or by another process, where the server allows it.
+    The server may send one file, a tar of several, or an answer that it has none. A file gets its name only when it is
+    complete, verified and on disk. The beginning of an incomplete file is kept and continued, now or by another
+    process, where the server allows it.
 
     Parameters
     ----------
@@ -54,15 +54,15 @@ def download(web: Web, offer: Offer, into: Path) -> Delivery:
     ArchiveError
         ``archive_trouble``, ``bad_product`` or ``not_public``.
     OSError
-        If the disk does not take it.
+        If the disk does not accept it.
     """
     return web.persist(offer, lambda: _attempt(web, offer, into))
 
 
 def unchanged(web: Web, offer: Offer, files: tuple[SavedFile, ...]) -> bool:
-    """Ask whether a file that was taken is still what the archive gives, without taking it.
+    """Return whether the archive still has the same file that was taken, without downloading it.
 
-    It is told by ETag, Last-Modified, or at least the length. Files of a tar have none of these, and
+    Compared are ETag, Last-Modified, or at least the length. Files of a tar have none of these, and
     count as changed.
     """
     return len(files) == 1 and web.persist(offer, lambda: _is_same(web, offer, files[0]))
@@ -97,13 +97,13 @@ def _attempt(web: Web, offer: Offer, into: Path) -> Delivery:
 
 
 def _receive(answer: Answer, offer: Offer, into: Path) -> Delivery:
-    """Take what is sent from its beginning, whatever it is."""
+    """Store an answer from its beginning: a file, a tar, or a page."""
     stream = _Stream(answer.read)
     head = stream.peek(BLOCK)
     if not head:
         if answer.shows_its_end:
             return Delivery()
-        raise AttemptError("the connection broke before the first byte")  # else it would look like an empty answer
+        raise AttemptError("the connection broke before the first byte")  # else it would count as empty
     if looks_like_tar(head):
         return _unpack(stream.read, offer, into)
     if not head.startswith((_GZIP, _FITS)):
@@ -120,7 +120,7 @@ def _receive(answer: Answer, offer: Offer, into: Path) -> Delivery:
 
 
 class _Stream:
-    """A body whose beginning may be looked at before it is read."""
+    """A body whose beginning can be examined before it is read."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
@@ -139,17 +139,17 @@ class _Stream:
 
 
 def _file_name(answer: Answer, offer: Offer) -> str:
-    """Say what the server calls the file."""
+    """Return the name that the server gives to the file."""
     message = Message()
     message["Content-Disposition"] = answer.header("Content-Disposition")
     return message.get_filename() or unquote(urlsplit(offer.place).path.rpartition("/")[2])
 
 
 def _page(stream: _Stream) -> Delivery:
-    """Read a page that came instead of a file, and say what it means.
+    """Interpret a page that was sent instead of a file.
 
-    Only clear words count as "there is none": that goes on record as a fact. A page of another kind, such as one
-    about maintenance, is trouble.
+    Only clear words count as "there is none", because that is stored as a fact. Any other page, such as one about
+    maintenance, is an error of the archive.
     """
     text = " ".join(re.sub(r"<[^>]*>", " ", stream.peek(_MOST_TEXT).decode("utf-8", "replace")).split())
     if not text.isprintable():
@@ -172,7 +172,7 @@ def _write(path: Path, read: Callable[[int], bytes], mode: str) -> None:
 
 
 def _finish(part: Part) -> SavedFile:
-    """Give a part that has arrived its name, if it is a whole file."""
+    """Verify an arrived part, and rename it to its final name; raise AttemptError if it is not a complete file."""
     try:
         check_fits(part.path)
     except DataError as error:
@@ -185,7 +185,7 @@ def _finish(part: Part) -> SavedFile:
 
 
 def _unpack(read: Callable[[int], bytes], offer: Offer, into: Path) -> Delivery:
-    """Take the files that were asked for out of a tar; only their bare names count, in no folder but ours."""
+    """Take the requested files out of a tar; only their bare names are used, so that they stay in the folder."""
     saved: dict[str, SavedFile] = {}
     remarks = []
     taken = 0
@@ -211,7 +211,7 @@ def _unpack(read: Callable[[int], bytes], offer: Offer, into: Path) -> Delivery:
 
 
 def _oddity(member: Member) -> str:
-    """Say what no honest tar of products holds; empty if nothing."""
+    """Return what in a member no honest tar of products has; empty if nothing."""
     if member.kind not in ("file", "folder"):
         return f"is {member.kind}"
     path = PurePosixPath(member.name)

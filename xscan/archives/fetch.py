@@ -1,4 +1,4 @@
-"""One observation: from an archive into its folder, whole or not at all."""
+"""Fetch one observation from an archive into its folder, completely or not at all."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ __all__ = ["JOURNAL", "WORK", "Fetched", "Fetcher"]
 log = logging.getLogger(__name__)
 
 WORK = "_fetching"
-"""Folder, beside the observations', of those that are not whole yet."""
+"""Folder, beside those of the observations, of observations that are not complete yet."""
 
 JOURNAL = "_fetch.jsonl"
-"""File, beside them, with a line for whatever became of an observation."""
+"""File, beside the observations, with one line for each attempt to fetch an observation."""
 
 _DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
@@ -47,7 +47,7 @@ _NOTHING = {
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What became of an observation.
+    """The outcome of fetching one observation.
 
     Attributes
     ----------
@@ -59,11 +59,11 @@ class Fetched:
     reason : Reason or None
         Why there is no folder.
     message : str
-        The sentence for it, or a remark on what is there.
+        A sentence on that reason, or a remark on the files.
     n_files, n_bytes : int
-        Of what is there and was fetched, now or before.
+        Of the files that were fetched, now or before.
     seconds : float
-        Time it took.
+        Duration, s.
     """
 
     obsid: str
@@ -78,15 +78,15 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Brings observations from one source into one folder; threads may share it.
+    """Fetches observations from one source into one folder; threads may share it.
 
     Attributes
     ----------
     source : Source
     data : Path
-        Gets a folder per observation.
+        Folder in which each observation gets a folder.
     refresh : bool
-        Ask of what was fetched before whether the source has it anew.
+        Ask for observations that were fetched before whether the source has changed them.
     """
 
     source: Source
@@ -94,10 +94,10 @@ class Fetcher:
     refresh: bool = False
 
     def fetch(self, obsid: str) -> Fetched:
-        """Bring an observation here, unless it is here.
+        """Fetch an observation, unless it is on disk.
 
-        ``<data>/<obsid>`` appears by one renaming, when all its files are verified and on disk; until
-        then they gather in ``<data>/_fetching/<obsid>``, where the next attempt goes on. Files that
+        ``<data>/<obsid>`` appears by one renaming, when all its files are verified and on disk. Until
+        then they are collected in ``<data>/_fetching/<obsid>``, where the next attempt continues. Files that
         were not fetched by xscan are left as they are.
 
         Parameters
@@ -108,7 +108,7 @@ class Fetcher:
         Returns
         -------
         Fetched
-            Also of what cannot be had; what was asked of the archive stands in the journal too.
+            Also for an observation that cannot be fetched. Requests to the archive are recorded in the journal too.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class Fetcher:
         ConfigError
             If the source cannot be used at all.
         CancelledError
-            If somebody asked to stop.
+            If the run was asked to stop.
         """
         started = time.perf_counter()
         try:
@@ -130,7 +130,7 @@ class Fetcher:
             outcome = self._in_the_way(obsid, error)
         except (CancelledError, ConfigError):
             raise
-        except Exception as error:  # one observation's trouble must not stop the others
+        except Exception as error:  # one observation's error must not stop the others
             log.exception("%s: unforeseen error", obsid)
             outcome = Fetched(obsid, "failed", None, Reason.ERROR, f"{obsid}: {type(error).__name__}: {error}")
         outcome = replace(outcome, seconds=time.perf_counter() - started)
@@ -139,7 +139,7 @@ class Fetcher:
         return outcome
 
     def here(self, obsid: str) -> Fetched | None:
-        """Give an observation that is here; None of any for which :meth:`fetch` would do more than look."""
+        """Return an observation that is on disk; None if :meth:`fetch` would have to fetch or report anything."""
         try:
             found = self._present(obsid)
         except OSError:
@@ -147,7 +147,7 @@ class Fetcher:
         return found if found is not None and found.state == "present" else None
 
     def _in_the_way(self, obsid: str, error: OSError) -> Fetched:
-        """Tell of trouble with the observation's own folder; raise what no other observation would be spared."""
+        """Return the failure if the observation's own folder is in the way; raise if any other would fail too."""
         what = error.strerror or str(error)
         where = str(error.filename or "")
         own = where.startswith(str(self.data / obsid))
@@ -161,7 +161,7 @@ class Fetcher:
         return Fetched(obsid, "failed", None, Reason.NO_FOLDER, f"{where}: {what}; move it away, or mend that")
 
     def _present(self, obsid: str) -> Fetched | None:
-        """Say what is here already; None if the observation is to be fetched."""
+        """Return what is on disk already; None if the observation has to be fetched."""
         folder = self.data / obsid
         if not folder.is_dir() and os.path.lexists(folder):
             what = "is a file" if folder.exists() else "is a link that leads nowhere"
@@ -192,7 +192,7 @@ class Fetcher:
         work.mkdir(parents=True, exist_ok=True)
         with _claimed(work, obsid):
             here = self._present(obsid)
-            if here and not self.refresh:  # by another process, a moment ago
+            if here and not self.refresh:  # fetched by another process a moment ago
                 shutil.rmtree(work)
                 return here
             marker, anything = self._take_all(obsid, work)
@@ -208,9 +208,9 @@ class Fetcher:
         return Fetched(obsid, state, None, reason, f"{obsid}: the archive {self.source.where} {what}")
 
     def _take_all(self, obsid: str, work: Path) -> tuple[Marker, bool]:
-        """Take what is offered and not here yet; what is here stands in the marker after each file.
+        """Take the offered files that are not on disk yet; record each in the marker when it has been taken.
 
-        Give the marker, and whether there is anything that is not in the observation's folder.
+        Return the marker, and whether any file is not in the observation's folder yet.
         """
         anything = False
         marker = Marker(obsid, self.source.name, self.source.where)
@@ -221,7 +221,7 @@ class Fetcher:
         for offer in self.source.offers(obsid):
             files = before.taken.get(offer.key, ())
             if files and are_in(work, files):
-                anything = True  # from an attempt before
+                anything = True  # from an earlier attempt
             else:
                 files = self._still(offer, published.taken.get(offer.key, ()), work)
             if not files:
@@ -235,12 +235,12 @@ class Fetcher:
         return replace(marker, absent=tuple(product.key for product in PRODUCTS if product.key not in have)), anything
 
     def _noted(self, folder: Path) -> Marker | None:
-        """Read the marker in a folder, if it is of this source."""
+        """Read the marker in a folder; None if it is of another source."""
         marker = read_marker(folder)
         return marker if marker and (marker.source, marker.where) == (self.source.name, self.source.where) else None
 
     def _still(self, offer: Offer, files: tuple[SavedFile, ...], work: Path) -> tuple[SavedFile, ...]:
-        """Take files from the observation's folder if they are what the source offers; give those taken."""
+        """Link files from the observation's folder if the source still offers the same; return the files linked."""
         folder = self.data / offer.obsid
         if not files or not are_in(folder, files) or not self.source.unchanged(offer, files):
             return ()
@@ -250,19 +250,19 @@ class Fetcher:
         return files
 
     def _publish(self, work: Path, marker: Marker) -> Fetched:
-        """Give a folder that is whole its name."""
+        """Rename a complete folder to its final name."""
         marker = replace(marker, complete=True, date_utc=datetime.now(UTC).isoformat(timespec="seconds"))
         names = {file.name for file in marker.files}
         for path in work.iterdir():
             superseded = product_of(path.name, marker.obsid) and path.name not in names
-            if superseded or is_part(path):  # of files that the archive names otherwise by now
+            if superseded or is_part(path):  # files that the archive has renamed since
                 path.unlink()
         remove_temporaries(work)
         folder = self.data / marker.obsid
         replaced = work.with_name(f"{marker.obsid}.replaced")
-        if read_marker(folder):  # ours, with a file gone or changed
+        if read_marker(folder):  # fetched by xscan, with a file missing or changed
             os.rename(folder, replaced)
-        if old := read_marker(replaced):  # it may be there since a crash
+        if old := read_marker(replaced):  # it may remain from a crash
             _move_strangers(replaced, work, old)
         write_marker(work, marker)
         sync_folder(work)
@@ -272,7 +272,7 @@ class Fetcher:
         return _here(folder, marker, "fetched")
 
     def _record(self, outcome: Fetched) -> None:
-        """Append a line to the journal, in one call: threads and processes may do so at once."""
+        """Append a line to the journal, in one call, because threads and processes may do so at the same time."""
         facts = {
             "date_utc": datetime.now(UTC).isoformat(timespec="seconds"),
             "obsid": outcome.obsid,
@@ -287,7 +287,7 @@ class Fetcher:
         try:
             with (self.data / JOURNAL).open("ab", buffering=0) as stream:
                 stream.write(json.dumps(facts).encode() + b"\n")
-        except OSError as error:  # the files are there, and say so themselves
+        except OSError as error:  # the files and their marker are on disk anyway
             log.warning("%s: cannot be written: %s", self.data / JOURNAL, error.strerror)
 
 
@@ -299,13 +299,13 @@ def _here(folder: Path, marker: Marker, state: str) -> Fetched:
 
 
 def _behind_link(folder: Path, obsid: str) -> Fetched:
-    """Refuse to fetch where a folder cannot be made by renaming."""
+    """Return the failure where a link is in the place of a folder, which cannot be replaced by renaming."""
     what = "is a link to a folder that is empty, or misses what was fetched; fill that, or move the link away"
     return Fetched(obsid, "failed", None, Reason.NO_FOLDER, f"{folder}: {what}")
 
 
 def _move_strangers(folder: Path, to: Path, marker: Marker) -> None:
-    """Move what xscan did not put into a folder."""
+    """Move files that were not fetched by xscan to another folder."""
     ours = {MARKER, *(file.name for file in marker.files)}
     for path in folder.iterdir():
         if path.name not in ours:
@@ -314,13 +314,13 @@ def _move_strangers(folder: Path, to: Path, marker: Marker) -> None:
 
 @contextmanager
 def _claimed(work: Path, obsid: str) -> Iterator[None]:
-    """Hold a folder for this thread; the operating system drops what a dead process held."""
+    """Lock a folder for this thread; the operating system releases the locks of a process that dies."""
     busy = ArchiveError(
         Reason.BUSY, f"{obsid}: another xscan is fetching it; run the same command again when that is done"
     )
     try:
         handle = os.open(work, os.O_RDONLY)
-    except FileNotFoundError:  # it has just finished
+    except FileNotFoundError:  # another process has just finished it
         raise busy from None
     try:
         try:

@@ -1,4 +1,4 @@
-"""Files that are on disk already: a local mirror of an archive."""
+"""Take files from a local mirror of an archive."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Folder:
         self.where = where
 
     def offers(self, obsid: str) -> tuple[Offer, ...]:
-        """Give one offer per file that is there and wanted.
+        """Return one offer per existing file that xscan uses.
 
         Raises
         ------
         ConfigError
-            If there is no such mirror.
+            If the folder of the mirror does not exist.
         """
         root = Path(self.where)
         if not root.is_dir():
@@ -44,7 +44,7 @@ class Folder:
         )
 
     def take(self, offer: Offer, into: Path) -> Delivery:
-        """Link to the file, once it has been read to its end."""
+        """Link to the file of an offer, after reading it to its end."""
         path = Path(offer.place)
         try:
             check_fits(path)
@@ -56,10 +56,10 @@ class Folder:
         return Delivery((SavedFile(path.name, path.stat().st_size),))
 
     def unchanged(self, offer: Offer, files: tuple[SavedFile, ...]) -> bool:
-        """Say no: links are made anew, each file read to its end."""
+        """Return False: links are always made anew, and each file is read to its end."""
         del offer, files
         return False
 
     def why_nothing(self, obsid: str) -> Reason:
-        """Say why there is no event list: the observation may have no folder at all."""
+        """Return why there is no event list: the observation may have no folder at all."""
         return Reason.NO_PRODUCTS if (Path(self.where) / obsid).is_dir() else Reason.NO_SUCH_OBSERVATION

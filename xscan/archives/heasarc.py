@@ -1,4 +1,4 @@
-"""NASA's HEASARC: a folder per observation, whose listing names the files."""
+"""Fetch from NASA's HEASARC: one folder per observation, whose listing names the files."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _MOST_LISTING_BYTES = 8 << 20
 
 
 class Heasarc:
-    """Products from a tree of folders.
+    """Source of products in a tree of folders.
 
     Parameters
     ----------
     web : Web
     where : str
-        Address of the folder of observations, or of a mirror of it.
+        Address of the folder that contains the observations, or of a mirror.
     """
 
     name = "heasarc"
@@ -36,30 +36,30 @@ class Heasarc:
         self._web = web
 
     def offers(self, obsid: str) -> tuple[Offer, ...]:
-        """Give one offer per file that is listed and wanted."""
+        """Return one offer per listed file that xscan uses."""
         folder = f"{self.where}/{obsid}/PPS/"
         listed = self._list(obsid, folder, f"P{obsid}")
         wanted = {name: product for name in listed or () if (product := product_of(name, obsid))}
         return tuple(Offer(name, obsid, product, folder + name) for name, product in sorted(wanted.items()))
 
     def take(self, offer: Offer, into: Path) -> Delivery:
-        """Download; what is listed must be there."""
+        """Download the files of an offer; raise ArchiveError if a listed file is missing."""
         delivery = download(self._web, offer, into)
         if not delivery.files:
             raise ArchiveError(Reason.ARCHIVE_TROUBLE, f"{offer}: the archive lists this file, and does not give it")
         return delivery
 
     def unchanged(self, offer: Offer, files: tuple[SavedFile, ...]) -> bool:
-        """Ask the archive."""
+        """Ask the archive whether files have not changed."""
         return unchanged(self._web, offer, files)
 
     def why_nothing(self, obsid: str) -> Reason:
-        """Say why there is no event list: the observation may have no folder at all."""
+        """Return why there is no event list: the observation may have no folder at all."""
         listed = self._list(obsid, f"{self.where}/{obsid}/", "PPS", "ODF")
         return Reason.NO_SUCH_OBSERVATION if listed is None else Reason.NO_PRODUCTS
 
     def _list(self, obsid: str, folder: str, *familiar: str) -> set[str] | None:
-        """Give the names in a folder; None if there is no such folder."""
+        """Return the names in a folder; None if the folder does not exist."""
         return self._web.persist(f"{obsid}: {folder}", lambda: self._ask(folder, familiar))
 
     def _ask(self, folder: str, familiar: tuple[str, ...]) -> set[str] | None:
@@ -69,6 +69,6 @@ class Heasarc:
         except MissingError:
             return None
         names = {unquote(link).rstrip("/").rpartition("/")[2] for link in links}
-        if not any(name.upper().startswith(familiar) for name in names):  # a page about maintenance has links too
+        if not any(name.upper().startswith(familiar) for name in names):  # a maintenance page has links too
             raise AttemptError("the archive sends a page, not the listing of this folder")
         return names

@@ -1,4 +1,4 @@
-"""How an archive is treated, and by which clock."""
+"""Limits on the requests to an archive, and the clock by which they are kept."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ __all__ = ["Clock", "Manners", "real_clock"]
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How an archive is treated.
+    """Limits on the requests to an archive.
 
     Attributes
     ----------
     requests_per_s : float
-        At most so many, all threads together.
+        Largest number of requests per second, all threads together.
     tries : int
         Attempts at one file.
     connect_s, read_s : float
         Longest wait for a connection, and for the next byte, s.
     stall_s, stall_bytes : float, int
-        Fewer bytes than this in so many seconds are no progress.
+        A transfer of fewer bytes than this in this time, s, has stalled.
     first_wait_s, longest_wait_s : float
-        Before the second attempt, and before any, s; the wait doubles in between, and is drawn
-        between 0 and that.
+        Wait before the second attempt, and longest wait before any, s. The wait doubles each time; the actual wait
+        is a random fraction of it.
     longest_retry_after_s : float
-        A server that asks for more, s, is asked again by the next run.
+        If a server asks for a longer wait, s, the next run asks it again.
     """
 
     requests_per_s: float = 2.0
@@ -46,18 +46,18 @@ class Manners:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Time and chance.
+    """Sources of time and of random numbers, which tests replace.
 
     Attributes
     ----------
     now : callable
-        Seconds that never run backwards.
+        Return monotonic time, s.
     sleep : callable
-        Wait so many seconds, or until somebody asks to stop.
+        Wait this many seconds, or until the run is asked to stop.
     random : callable
-        A number in [0, 1).
+        Return a number in [0, 1).
     utc : callable
-        The date.
+        Return the date and time, UTC.
     """
 
     now: Callable[[], float]
@@ -67,5 +67,5 @@ class Clock:
 
 
 def real_clock(stop: threading.Event) -> Clock:
-    """Give the machine's clock; its sleep ends when ``stop`` is set."""
+    """Return a clock that uses the machine's time; its sleep ends when ``stop`` is set."""
     return Clock(time.monotonic, stop.wait, random.random, lambda: datetime.now(UTC))

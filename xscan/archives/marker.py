@@ -1,4 +1,4 @@
-"""The note in an observation's folder that says what was fetched, from where, and when."""
+"""Read and write the note in an observation's folder that records what was fetched, from where, and when."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What was asked of an archive, and what it gave.
+    """Record of what was requested of an archive, and what it delivered.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Marker:
     absent : tuple of str
         Products that the archive does not have; filled when complete.
     remarks : tuple of str
-        What was odd.
+        Irregularities in the delivery.
     xscan : str
         Version that wrote it.
     """
@@ -56,12 +56,12 @@ class Marker:
         return tuple(file for files in self.taken.values() for file in files)
 
     def holds(self, folder: Path) -> bool:
-        """Tell whether everything was taken, and all files are in a folder, with the sizes they had."""
+        """Return whether everything was taken, and all files are in a folder, with their recorded sizes."""
         return self.complete and are_in(folder, self.files)
 
 
 def are_in(folder: Path, files: Iterable[SavedFile]) -> bool:
-    """Tell whether files are in a folder, with the sizes they had."""
+    """Return whether files are in a folder, with their recorded sizes."""
     try:
         return all((folder / file.name).stat().st_size == file.bytes for file in files)
     except OSError:
@@ -69,18 +69,18 @@ def are_in(folder: Path, files: Iterable[SavedFile]) -> bool:
 
 
 def is_whole(folder: Path) -> bool:
-    """Tell whether all that was fetched into a folder is there; a folder of your own files has nothing to miss."""
+    """Return whether all that was fetched into a folder is there; True for a folder of the user's own files."""
     marker = read_marker(folder)
     return marker is None or marker.holds(folder)
 
 
 def write_marker(folder: Path, marker: Marker) -> None:
-    """Write it, whole or not at all."""
+    """Write the marker of a folder, completely or not at all."""
     write_whole(folder / MARKER, json.dumps({"format": _FORMAT, **asdict(marker)}, indent=1).encode())
 
 
 def read_marker(folder: Path) -> Marker | None:
-    """Read it; None if there is none, or none that can be read."""
+    """Read the marker of a folder; None if there is none, or it cannot be read."""
     try:
         held = json.loads((folder / MARKER).read_bytes())
         if held.pop("format") != _FORMAT:

@@ -1,7 +1,7 @@
-"""ESA's XMM-Newton Science Archive.
+"""Fetch from ESA's XMM-Newton Science Archive.
 
-Its servlet gives one file as it is, several as a tar, and nothing, or a few words, where it has
-none. Whether it knows the observation at all is asked of its tables.
+Its servlet sends one file as it is, several files as a tar, and an empty answer or a short text if it has none.
+Whether the archive knows the observation at all is found out from its tables.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _MOST_ROWS_BYTES = 1 << 20
 
 
 class Nxsa:
-    """Products from the servlet.
+    """Source of products from the servlet.
 
     Parameters
     ----------
     web : Web
     where : str
-        Address of the archive, or of a copy that answers like it.
+        Address of the archive, or of a mirror with the same interface.
     """
 
     name = "nxsa"
@@ -40,7 +40,7 @@ class Nxsa:
         self._web = web
 
     def offers(self, obsid: str) -> tuple[Offer, ...]:
-        """Give one offer per product: what there is shows when it is taken."""
+        """Return one offer per product; which of them exist is known only when they are taken."""
         offers = []
         for product in PRODUCTS:
             asked = {"obsno": obsid, "level": "PPS"}
@@ -51,15 +51,15 @@ class Nxsa:
         return tuple(offers)
 
     def take(self, offer: Offer, into: Path) -> Delivery:
-        """Download."""
+        """Download the files of an offer."""
         return download(self._web, offer, into)
 
     def unchanged(self, offer: Offer, files: tuple[SavedFile, ...]) -> bool:
-        """Ask the archive."""
+        """Ask the archive whether files have not changed."""
         return unchanged(self._web, offer, files)
 
     def why_nothing(self, obsid: str) -> Reason:
-        """Say why there is no event list of an observation, from the tables of public and of all observations."""
+        """Return why an observation has no event list, from the tables of public and of all observations."""
         if self._lists("v_public_observations", obsid):
             return Reason.NO_PRODUCTS
         return Reason.NOT_PUBLIC if self._lists("v_all_observations", obsid) else Reason.NO_SUCH_OBSERVATION

@@ -1,4 +1,4 @@
-"""The beginning of a file that has not arrived yet."""
+"""Keep the beginning of a file of which the rest has not arrived yet."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The beginning of a file, on disk under another name, and what it is the beginning of.
+    """The beginning of a file, stored under another name, with a note that identifies the file.
 
     Attributes
     ----------
     folder : Path
     url : str
     name : str
-        Of the file when it is whole.
+        Name of the complete file.
     total : int or None
-        Its bytes then, if the server says so.
+        Its size, bytes, if the server says it.
     etag, last_modified : str
-        Which version of it; empty if the server does not say.
+        Identify the version of the file; empty if the server does not send them.
     """
 
     folder: Path
@@ -41,37 +41,37 @@ class Part:
 
     @property
     def path(self) -> Path:
-        """Where the bytes are."""
+        """Path of the bytes."""
         return self.folder / f"{self.name}{_PART}"
 
     @property
     def note(self) -> Path:
-        """Where it stands what they are."""
+        """Path of the note that describes them."""
         return self.folder / f"{self.name}{_PART}.json"
 
     @property
     def validator(self) -> str:
-        """Give what If-Range may be told: a weak ETag promises the same meaning, not the same bytes."""
+        """Value for If-Range; not a weak ETag, which promises the same meaning but not the same bytes."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
 
     def begin(self) -> None:
-        """Forget what was there; note what is to come, if it may be resumed."""
+        """Remove an earlier beginning; write the note of the new one, if it can be resumed."""
         self.remove()
         if self.validator:
             facts = {key: value for key, value in asdict(self).items() if key != "folder"}
             write_whole(self.note, json.dumps(facts).encode())
 
     def remove(self) -> None:
-        """Forget it."""
+        """Remove the beginning and its note."""
         for path in (self.note, self.path):
             path.unlink(missing_ok=True)
 
     def range(self) -> dict[str, str]:
-        """Give the headers that ask for the rest, if it is still the same file."""
+        """Return the headers that request the rest, provided that the file has not changed."""
         return {"Range": f"bytes={self.path.stat().st_size}-", "If-Range": self.validator}
 
     def is_continued_by(self, answer: Answer) -> bool:
-        """Tell whether an answer goes on exactly where the part ends, in the same file."""
+        """Return whether an answer continues exactly where the part ends, with the same file."""
         match = _RANGE.fullmatch(answer.header("Content-Range").strip())
         if match is None or int(match[1]) != self.path.stat().st_size:
             return False
@@ -81,7 +81,7 @@ class Part:
 
 
 def find_part(folder: Path, url: str) -> Part | None:
-    """Find the beginning of what a URL gave before."""
+    """Return the stored beginning of the file at a URL; None if there is none."""
     for note in folder.glob(f"*{_PART}.json"):
         try:
             part = Part(folder, **json.loads(note.read_bytes()))
@@ -93,5 +93,5 @@ def find_part(folder: Path, url: str) -> Part | None:
 
 
 def is_part(path: Path) -> bool:
-    """Tell whether a file is the beginning of another, or a note about it."""
+    """Return whether a file is the beginning of another, or a note about it."""
     return path.name.endswith((_PART, f"{_PART}.json"))

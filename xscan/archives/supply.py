@@ -1,4 +1,4 @@
-"""Observations to be searched, their files fetched while others are."""
+"""Fetch the files of observations while others are searched."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _WAIT_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """Where files come from that are not here, and how many may stay.
+    """From where missing files are fetched, and how many may stay on disk.
 
     Attributes
     ----------
     source : str
-        As :func:`xscan.archives.open_source` takes it.
+        As for :func:`xscan.archives.open_source`.
     parallel : int
         Connections at once.
     requests_per_s : float
     cache_limit_bytes : int, optional
-        Size that the folder of data is brought back below; by default nothing is deleted.
+        Size below which the folder of data is kept; by default nothing is deleted.
     """
 
     source: str
@@ -43,7 +43,7 @@ class Supply:
 def supplied(
     obsids: Sequence[str], data: Path, supply: Supply, done: Set[str], refused: Callable[[Fetched], None]
 ) -> Iterator[Iterator[tuple[str, Path] | None]]:
-    """Fetch what is not here, in the background, a few observations ahead.
+    """Fetch observations that are not on disk, in the background, a few ahead of their use.
 
     Parameters
     ----------
@@ -52,22 +52,22 @@ def supplied(
         Folder of observations, absolute.
     supply : Supply
     done : set of str
-        Observations whose files are needed no more; grows meanwhile. They alone are deleted, the
-        oldest first, while more than ``cache_limit_bytes`` are there, and once more at the end.
+        Observations whose files are no longer needed; grows during the run. Only these are deleted, the
+        oldest first, whenever the folder exceeds ``cache_limit_bytes``, and once more at the end.
     refused : callable
-        Told of every observation that cannot be had.
+        Called with every observation that cannot be fetched.
 
     Yields
     ------
     iterator
-        Of obsid and folder, as they are there; None where nothing has come for a while.
+        Of obsid and folder, as they become available; None where nothing has arrived for a while.
 
     Raises
     ------
     ConfigError
-        If the source is not one.
+        If the source does not exist.
     ArchiveError
-        From the iterator, and at the end, if the disk takes no more, or does not let go.
+        From the iterator, and at the end, if files cannot be written or deleted.
     """
     limit = supply.cache_limit_bytes
     with open_web(Manners(requests_per_s=supply.requests_per_s)) as web:
@@ -81,7 +81,7 @@ def supplied(
         mending = fetch_ahead(doubtful, fetcher.fetch, web.stop, supply.parallel, wait_s=0)
         with closing(fetching), closing(mending):
             whole = _whole(there, fetcher, doubtful)
-            # what is doubtful is known when all else has been given
+            # the doubtful ones are all known when the others have been yielded
             fetched: Iterable[Fetched | None] = chain(
                 _between(fetching, whole, web.stop), _between(mending, iter(()), web.stop)
             )
@@ -93,7 +93,7 @@ def supplied(
 
 
 def _whole(obsids: Iterable[str], fetcher: Fetcher, doubtful: list[str]) -> Iterator[Fetched]:
-    """Give the observations that are here; one whose folder is not whole joins the doubtful: nobody waits for it."""
+    """Yield the observations on disk whose folder is complete; append others to ``doubtful``, to be fetched last."""
     for obsid in obsids:
         found = fetcher.here(obsid)
         if found is not None:
@@ -105,7 +105,7 @@ def _whole(obsids: Iterable[str], fetcher: Fetcher, doubtful: list[str]) -> Iter
 def _between(
     fetching: Iterable[Fetched | None], here: Iterator[Fetched], stop: threading.Event
 ) -> Iterator[Fetched | None]:
-    """Give what has arrived, and while nothing has, what is here, so that no one waits for an archive without need."""
+    """Yield what has arrived and, while nothing has, what is on disk, so that nobody waits needlessly."""
     for fetched in fetching:
         one = fetched or next(here, None)
         if one is None:
@@ -127,7 +127,7 @@ def _arriving(
 
 
 def _kept_below(limit: int, data: Path, done: Set[str], fetching: Iterable[Fetched | None]) -> Iterator[Fetched | None]:
-    """Delete as it goes; the folder is only looked through when it is too large and more may be deleted."""
+    """Delete during the fetch; search the folder only when it is too large and more observations may be deleted."""
     total = size_on_disk(data)
     n_done = 0
     for fetched in fetching:

@@ -1,7 +1,7 @@
-"""Go through a tar as it arrives, believing nothing it says.
+"""Read a tar as it arrives, without trusting its content.
 
-The standard library's reader takes a tar that ends between two members for whole, and reads headers
-of any length into memory; this one knows less and asks for the end mark.
+The standard library's reader accepts a tar that ends between two members, and reads headers of any length into
+memory. This one supports fewer features and requires the end mark.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LONG_NAME, _LONG_LINK, _PAX, _PAX_FOR_ALL = b"L", b"K", b"x", b"g"
 _KINDS = {b"1": "a link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
 
 Read = Callable[[int], bytes]
-"""Gives what there is, at most so many bytes; nothing at the end."""
+"""Return the bytes that have arrived, at most this many; nothing at the end."""
 
 
 class TarError(Exception):
@@ -28,18 +28,18 @@ class TarError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One entry.
+    """One entry of a tar.
 
     Attributes
     ----------
     name : str
-        As it stands there: it may be absolute, or lead out of the folder.
+        As in the tar: it may be absolute, or lead out of the folder.
     kind : str
-        ``file``, ``folder``, or what else it is.
+        ``file``, ``folder``, or a word for any other kind.
     size : int
         Bytes.
     read : callable
-        Gives its bytes piece by piece, at most so many; nothing at its end.
+        Return its next bytes, at most this many; nothing at its end.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Member:
 
 
 def looks_like_tar(head: bytes) -> bool:
-    """Tell a tar by its first block."""
+    """Return whether the first block of a file is that of a tar."""
     return len(head) >= BLOCK and head[257:262] == b"ustar"
 
 
 def members(read: Read) -> Iterator[Member]:
-    """Go through the entries; what is not read of one is passed over.
+    """Yield the entries of a tar; bytes of an entry that are not read are skipped.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def _padded(size: int) -> int:
 
 
 def _size(header: bytes) -> int:
-    """Read the size of an entry whose checksum is right."""
+    """Return the size of an entry; raise TarError if its checksum is wrong."""
     blanked = header[:148] + b" " * 8 + header[156:]
     if _number(header[148:156]) != sum(blanked):
         raise TarError("a header is damaged: its checksum is wrong")
@@ -133,7 +133,7 @@ def _size(header: bytes) -> int:
 
 
 def _number(field: bytes) -> int:
-    """Read an octal number, or a binary one where the first bit is set; -1 if it is neither."""
+    """Return the value of an octal number, or of a binary one if the first bit is set; -1 if it is neither."""
     if field[0] & 0x80:
         return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
     try:
@@ -149,7 +149,7 @@ def _name(header: bytes) -> str:
 
 
 def _long_name(flag: bytes, text: bytes) -> str:
-    """Give the name for the next entry that a header of its own holds; empty if it holds another thing."""
+    """Return the name that a header of its own gives to the next entry; empty if it holds something else."""
     if flag == _LONG_NAME:
         return text.split(b"\0", 1)[0].decode("utf-8", "replace")
     if flag == _PAX:

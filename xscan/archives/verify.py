@@ -1,4 +1,4 @@
-"""Tell a whole FITS file from one that is not."""
+"""Check that a FITS file is complete."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["check_fits"]
 
 
 def check_fits(path: Path) -> None:
-    """Read a file to its end: gzip checksum, every header, the length of every table.
+    """Read a file to its end, checking the gzip checksum, every header, and the length of every table.
 
-    Takes little memory, whatever its size.
+    Memory use is small, whatever the file's size.
 
     Raises
     ------
     DataError
-        ``unreadable``: what is wrong with it.
+        ``unreadable``; the message says what is wrong.
     """
     n_extensions = sum(1 for _ in stream_tables(path)) - 1
     if n_extensions < 1:

@@ -1,4 +1,4 @@
-"""All requests of a run: how fast to ask, how long to wait, when to ask again."""
+"""Make all requests of a run: limit their rate, time out, and try again."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Web:
-    """All requests of a run go through one of these; threads may share it.
+    """Makes all requests of a run; threads may share it.
 
     Parameters
     ----------
     session : requests.Session
-        With the headers that every request has.
+        With the headers of every request.
     manners : Manners
     clock : Clock
     stop : threading.Event
-        When set, whatever is going on ends in :class:`CancelledError`.
+        When set, any request in progress ends with :class:`CancelledError`.
     """
 
     def __init__(self, session: requests.Session, manners: Manners, clock: Clock, stop: threading.Event) -> None:
@@ -48,18 +48,18 @@ class Web:
         self._session = session
         self._manners = manners
         self._lock = threading.Lock()
-        self._free_s = 0.0  # when the next request may be made
+        self._free_s = 0.0  # time at which the next request may be made
 
     @contextmanager
     def get(self, url: str, headers: Mapping[str, str] = _NO_HEADERS) -> Iterator[Answer]:
-        """Ask for something when it is our turn.
+        """Make a request as soon as the rate limit allows.
 
         Raises
         ------
         MissingError
             204, 404 and 410.
         AttemptError
-            Any other answer but 200, 206, 304 and 416, and all that can happen on the way.
+            Any answer except these and 200, 206, 304 and 416, and any network error.
         CancelledError
         """
         self._await_turn()
@@ -73,7 +73,7 @@ class Web:
             yield Answer(response, self._manners, self._clock, self.stop)
 
     def persist(self, what: object, attempt: Callable[[], T]) -> T:
-        """Try until it succeeds, with growing waits in between.
+        """Call ``attempt`` until it succeeds, with growing waits in between.
 
         Parameters
         ----------
@@ -84,7 +84,7 @@ class Web:
         Raises
         ------
         ArchiveError
-            If no attempt succeeds, or another one makes no sense.
+            If no attempt succeeds, or further attempts are pointless.
         CancelledError
         """
         manners = self._manners
@@ -111,7 +111,7 @@ class Web:
         self._sleep(mine_s - self._clock.now())
 
     def _hold(self, seconds: float) -> None:
-        """Let no thread ask for a while: a server that is overrun means all of them."""
+        """Delay the requests of all threads: a server that is overloaded means all of them."""
         with self._lock:
             self._free_s = max(self._free_s, self._clock.now() + seconds)
 
@@ -135,7 +135,7 @@ class Web:
         raise AttemptError(f"the archive answers {told}", again=temporary, retry_after_s=retry_after_s)
 
     def _seconds_until(self, text: str) -> float:
-        """Read a Retry-After, which is a number of seconds or a date; 0 if it is neither."""
+        """Return the seconds of a Retry-After header, which holds a number or a date; 0 if it is neither."""
         if text.strip().isascii() and text.strip().isdigit():
             return float(text)
         try:
@@ -147,7 +147,7 @@ class Web:
 
 @contextmanager
 def open_web(manners: Manners, clock: Clock | None = None) -> Iterator[Web]:
-    """Open connections as they are needed, and close them at the end."""
+    """Open a session whose connections are opened as needed, and close it at the end."""
     stop = threading.Event()
     with requests.Session() as session:
         session.headers["User-Agent"] = f"xscan/{__version__}"

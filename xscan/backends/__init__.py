@@ -1,7 +1,9 @@
-"""The door to the machine: every loop over events, read-out frames or voxels is behind it.
+"""Do the heavy loops: every loop over events, read-out frames or voxels is a method of a backend.
 
-Every backend returns identical results, bit for bit: events are selected and counted in integers, mu is
-float64 from two products and a sum that are each rounded, thresholds come from one host table.
+Contract: all backends return identical results, bit for bit. Events are selected and counted in integers, mu is
+float64 from two products and a sum that are each rounded, and thresholds come from one table made on the host. The
+NumPy backend is the definition; tests compare the others with it. ``missions``, ``search`` and what stands above
+them may import this package; a backend is passed as an argument, never looked up from a global.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ BACKENDS = ("auto", "numpy", "numba", "cuda")
 
 
 class Counts(Protocol):
-    """The binned events of one view; how they are kept is the backend's affair."""
+    """The binned events of one view; how they are stored is up to the backend."""
 
     def n_events(self) -> int:
         """Number of events in the voxels of the grid."""
@@ -76,7 +78,7 @@ class Loaded(Protocol):
 
 
 class Backend(Protocol):
-    """A way to do it. Passed as an argument, never looked up from a global."""
+    """A set of loops, in NumPy, compiled or on a device."""
 
     name: str
 
@@ -85,7 +87,7 @@ class Backend(Protocol):
         ...
 
     def drop(self, kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
-        """Take out the events of bad pixels and those without a place; as :func:`xscan.events.cuts.drop`."""
+        """Remove the events of bad pixels and those without a position; as :func:`xscan.events.cuts.drop`."""
         ...
 
     def silences(self, lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], CcdSilences]:
@@ -103,11 +105,11 @@ class Backend(Protocol):
         ...
 
     def live_curve(self, time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> NDArray[np.float64] | None:
-        """Turn read-out frames into the live time so far; as :func:`xscan.events.gti.live_curve`."""
+        """Return the cumulative live time from read-out frames; as :func:`xscan.events.gti.live_curve`."""
         ...
 
     def live_seconds(self, edges: NDArray[np.float64], good: GoodTime) -> NDArray[np.float64]:
-        """Give the live time of one CCD in each frame; as :func:`xscan.events.gti.live_seconds`."""
+        """Return the live time of one CCD in each frame; as :func:`xscan.events.gti.live_seconds`."""
         ...
 
     def spots_near(
@@ -126,19 +128,19 @@ class Backend(Protocol):
         ...
 
     def dark(self, camera: CameraMap, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell where a camera sees nothing; as :func:`xscan.pointsource.exposure.dark`."""
+        """Return where a camera sees nothing; as :func:`xscan.pointsource.exposure.dark`."""
         ...
 
     def likeliest(self, points: Points, strength: NDArray[np.float64], places: NDArray[np.float64]) -> int:
-        """Return which of some places is the most likely a source's; as :func:`xscan.pointsource.fit.likeliest`."""
+        """Return the index of the most likely position of a source; as :func:`xscan.pointsource.fit.likeliest`."""
         ...
 
     def settle(self, points: Points, start: tuple[float, float]) -> Settled | None:
-        """Find the place of a source among photons; as :func:`xscan.pointsource.fit.settle`."""
+        """Fit the position of a source to photons; as :func:`xscan.pointsource.fit.settle`."""
         ...
 
     def curvature(self, points: Points, fitted: Fitted, strength: NDArray[np.float64]) -> Curvature:
-        """Return the sums from which a place's error comes; as :func:`xscan.pointsource.fit.curvature`."""
+        """Return the sums from which a position's error is computed; as :func:`xscan.pointsource.fit.curvature`."""
         ...
 
     def pulls(
@@ -150,7 +152,7 @@ class Backend(Protocol):
         by_width: tuple[float, float],
         told: tuple[float, float, float],
     ) -> tuple[float, NDArray[np.float64]]:
-        """Return how far events pull a place about; as :func:`xscan.pointsource.fit.pulls`."""
+        """Return the scatter of the events' contributions to a position; as :func:`xscan.pointsource.fit.pulls`."""
         ...
 
     def load(self, photons: Photons) -> Loaded:
@@ -159,7 +161,7 @@ class Backend(Protocol):
 
 
 def get_backend(name: str = "auto") -> Backend:
-    """Give a backend by name; ``auto`` is the fastest that works here.
+    """Return a backend by name; ``auto`` is the fastest that works here.
 
     Raises
     ------
@@ -189,7 +191,7 @@ def get_backend(name: str = "auto") -> Backend:
 
 
 def cpu_backend() -> Backend:
-    """Give the fastest backend that needs no device."""
+    """Return the fastest backend that needs no device."""
     try:
         return _numba()
     except DeviceError as error:
@@ -199,7 +201,7 @@ def cpu_backend() -> Backend:
 
 @cache
 def _warn_once(message: str) -> None:
-    """Log a warning, the first time in this process that it is given."""
+    """Log a warning, but only the first time in this process."""
     log.warning(message)
 
 

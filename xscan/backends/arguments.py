@@ -1,4 +1,4 @@
-"""What is handed through the door is looked at: compiled code would read beyond its end, or misread it."""
+"""Check the arrays that are passed to a backend: compiled code would misread a wrong one, or read beyond its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check_limits", "checked"]
 
 
 def checked(values: NDArray[Any], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Give an array if it has this shape and type; else raise ValueError."""
+    """Return an array if it has this shape and type; else raise ValueError."""
     if values.shape != shape or values.dtype != dtype:
         raise ValueError(
             f"an array of {values.dtype}, shape {values.shape}, where {np.dtype(dtype)}, {shape} is needed"

@@ -1,4 +1,4 @@
-"""The definition of correct: plain NumPy, every event and every voxel looked at.
+"""Define the correct results in plain NumPy, which examines every event and every voxel.
 
 The cube of counts is never whole in memory: one row of cells is made dense at a time, so that a
 100 ks observation at 5 s needs megabytes, not gigabytes.
@@ -24,7 +24,7 @@ from xscan.pointsource.fit import curvature, likeliest, pulls, settle, spots_nea
 __all__ = ["MU_MIN", "NumpyBackend"]
 
 MU_MIN = 1e-7
-"""Nothing is flagged where less is expected."""
+"""Nothing is flagged where fewer counts than this are expected."""
 
 
 class NumpyBackend:
@@ -46,12 +46,12 @@ class NumpyBackend:
     pulls = staticmethod(pulls)
 
     def load(self, photons: Photons) -> NumpyLoaded:
-        """Prepare photons for binning: nothing to do."""
+        """Return the photons, which need no preparation for binning."""
         return NumpyLoaded(photons)
 
 
 class NumpyLoaded:
-    """Photons as they came."""
+    """Photons without further preparation."""
 
     def __init__(self, photons: Photons) -> None:
         self._photons = photons

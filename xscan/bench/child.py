@@ -1,4 +1,4 @@
-"""What only a process of its own can show: peak memory, and what a fresh start costs."""
+"""Measure what needs a process of its own: peak memory, and the time of a fresh start."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from xscan.results.writer import ResultsWriter
 __all__ = ["fresh_scan", "peak_mib", "scan_and_store"]
 
 FRESH = "from xscan.cli.app import main; main()"
-# as the command does, before the libraries are there
+# as the command does, before the libraries are loaded
 PEAK = (
     "from xscan.pipeline.process import one_heap; one_heap(); from xscan.bench.child import report_peak; report_peak()"
 )
 
 
 def fresh_scan(folder: Path, backend: str, work: Path, numba_cache: Path | None = None) -> Seconds:
-    """Run ``xscan scan`` in a new process; give what it took from start to exit.
+    """Run ``xscan scan`` in a new process; return its time from start to exit.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ def fresh_scan(folder: Path, backend: str, work: Path, numba_cache: Path | None 
         The observation.
     backend : str
     work : Path
-        Where results may be written; they are removed.
+        Folder for results, which are removed afterwards.
     numba_cache : Path, optional
-        Folder for compiled code; an empty one shows what compiling costs.
+        Folder for compiled code; with an empty one, the time includes compiling.
     """
     extra = {} if numba_cache is None else {"NUMBA_CACHE_DIR": str(numba_cache)}
     with tempfile.TemporaryDirectory(dir=work) as out:
@@ -49,21 +49,21 @@ def fresh_scan(folder: Path, backend: str, work: Path, numba_cache: Path | None 
 
 
 def peak_mib(folder: Path, backend: str, work: Path, scans: int) -> float:
-    """Scan an observation several times in one new process; give its peak memory, MiB."""
+    """Scan an observation several times in one new process; return its peak memory, MiB."""
     _, said = _run(PEAK, [str(folder), backend, str(work), str(scans)], {})
     return float(json.loads(said))
 
 
 def _run(code: str, arguments: list[str], extra: dict[str, str]) -> tuple[Seconds, str]:
-    """Run Python code in a new process; give its CPU (all its threads) and wall, and what it printed."""
+    """Run Python code in a new process; return its time (CPU of all threads, and wall), and what it printed."""
     command = [sys.executable, "-c", code, *arguments]
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as trouble:
         with subprocess.Popen(command, stdout=said, stderr=trouble, env=child_environment(**extra)) as process:
-            # wait4 tells of this child alone; getrusage(RUSAGE_CHILDREN) sums all there were
+            # wait4 is for this child alone; getrusage(RUSAGE_CHILDREN) sums all children
             try:
                 _, status, usage = os.wait4(process.pid, 0)
-            except BaseException:  # interrupted: it must not write on into a folder that is being removed
+            except BaseException:  # interrupted: it must not go on writing into a folder that is being removed
                 process.kill()
                 raise
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -82,7 +82,7 @@ def scan_and_store(folder: Path, recipe: Recipe, writer: ResultsWriter) -> None:
     Raises
     ------
     BenchError
-        If nothing of it could be searched.
+        If nothing in it could be searched.
     """
     heard: list[Summary] = []
     with writer:
@@ -93,7 +93,7 @@ def scan_and_store(folder: Path, recipe: Recipe, writer: ResultsWriter) -> None:
 
 
 def report_peak() -> None:
-    """Do what :func:`peak_mib` asks of its child, and print the peak."""
+    """Do in the child what :func:`peak_mib` asks for, and print the peak."""
     folder, backend, work, scans = sys.argv[1:]
     settings = recipe(backend=backend)
     for _ in range(int(scans)):

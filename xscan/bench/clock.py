@@ -1,4 +1,4 @@
-"""Seconds of CPU and seconds on the wall, and how often to take them."""
+"""Measure CPU time and wall time, in a suitable number of rounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Seconds", "measured", "now", "rounds", "timed"]
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """CPU time of the process, all threads, user and system; and time on the wall."""
+    """CPU time of the process (all threads, user and system), and wall time, s."""
 
     cpu: float = 0.0
     wall: float = 0.0
@@ -26,19 +26,19 @@ class Seconds:
 
 
 def now() -> Seconds:
-    """Read both clocks."""
+    """Return both clocks."""
     return Seconds(time.process_time(), time.perf_counter())
 
 
 def timed(action: Callable[[], object]) -> Seconds:
-    """Do it; say how long it took."""
+    """Call ``action`` and return how long it took."""
     start = now()
     action()
     return now() - start
 
 
 def rounds(most: int, budget_s: float) -> Iterator[int]:
-    """Count rounds of measuring: ``most`` of them, fewer if they take longer than ``budget_s`` together."""
+    """Yield the numbers of rounds: ``most`` of them, fewer if together they take longer than ``budget_s``."""
     start = time.perf_counter()
     for number in range(most):
         yield number
@@ -49,7 +49,7 @@ def rounds(most: int, budget_s: float) -> Iterator[int]:
 def measured(
     what: str, workload: str, backend: str, samples: Sequence[Seconds], at: dict[str, float] | None = None
 ) -> list[Measurement]:
-    """Give CPU and wall of some samples as two measurements, s."""
+    """Return CPU and wall of some samples as two measurements, s."""
     cpu, wall = tuple(s.cpu for s in samples), tuple(s.wall for s in samples)
     return [
         Measurement(what, workload, backend, quantity, "s", values, at or {})

@@ -1,4 +1,4 @@
-"""What only a device can show: the search beside a copy of the same memory, and views without the upload."""
+"""Measure what only a device shows: the search compared with copying its memory, and views without the upload."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from xscan.search.observation import SubsetSearch, search_observation
 __all__ = ["cube_that_fits", "flag_kernel", "views_after_upload"]
 
 SIDE = 129  # cells; the whole field in cells of 20 arcsec
-PER_VOXEL = 0.0075  # photons; as in 100 ks in frames of 5 s
-LAUNCHES = 20  # in a row, so that what starting one costs is hidden behind the one before
+PER_VOXEL = 0.0075  # photons; as in 100 ks with frames of 5 s
+LAUNCHES = 20  # in a row, so that each start is hidden behind the launch before
 SPARE = 1 << 30  # bytes, for photons, tables and hits beside two cubes
 FLAG = "flag_voxels"
 
 
 def cube_that_fits(device: Device, n_voxels: int) -> int:
-    """Give the number of voxels, at most those asked for, of which a device holds two cubes."""
+    """Return the number of voxels, at most those requested, of which a device can hold two cubes."""
     return max(min(n_voxels, (device.free_bytes() - SPARE) // (2 * 4)), 4 * SIDE**2)
 
 
 def flag_kernel(device: Device, name: str, n_voxels: int, repeat: int) -> list[Measurement]:
-    """Measure the kernel that searches a cube beside a copy of the cube on the device.
+    """Measure the kernel that searches a cube, compared with copying the cube on the device.
 
     Parameters
     ----------
     device : Device
     name : str
-        What the measurements call the backend.
+        Name of the backend in the measurements.
     n_voxels : int
-        In the cube, at least, if the device holds two of it.
+        Least number in the cube, if the device can hold two of it.
     repeat : int
-        Samples of each, taken in turn.
+        Samples of each, taken alternately.
 
     Returns
     -------
     list of Measurement
-        ``bandwidth``, %: bytes of the cube over the kernel's time, in the bytes that a copy reads and
-        writes in its time. Once as in quiet data, where almost no cell can be eclipsed, and once with every
-        voxel's expectation worked out.
+        ``bandwidth``, %: bytes of the cube divided by the kernel's time, relative to the bytes that a copy reads and
+        writes in its time. Once for quiet data, in which almost no cell can have an eclipse, and once with the
+        expectation of every voxel computed.
     """
     n_voxels = cube_that_fits(device, n_voxels)
     grid = Grid(0.0, 5000, math.ceil(n_voxels / SIDE**2), SIDE, Box(0, SIDE, 0, SIDE), EPIC.sky)
@@ -62,7 +62,7 @@ def flag_kernel(device: Device, name: str, n_voxels: int, repeat: int) -> list[M
     counts = backend.load(_photons(rng, grid)).bin(grid, 0, 12_000)
     at = {"voxels": float(np.prod(grid.shape))}
     taken: list[Measurement] = []
-    copy: Any = None  # one for both: the device may have room for no third cube
+    copy: Any = None  # one for both: the device may have no room for a third cube
     for what, expected in (("flag kernel", _quiet(grid)), ("flag kernel, all", _one_bright_frame(grid))):
         counts.flag(expected, thresholds(3.0, counts.n_max()))
         launch = remembering.last[FLAG]
@@ -80,7 +80,7 @@ def flag_kernel(device: Device, name: str, n_voxels: int, repeat: int) -> list[M
 
 
 def _pair(device: Device, launch: Sequence[Any], cube: Any, copy: Any) -> tuple[float, float]:
-    """Give the seconds of one search and of one copy, each the mean of many in a row."""
+    """Return the seconds of one search and of one copy, each the mean of many in a row."""
 
     def search() -> None:
         for _ in range(LAUNCHES):
@@ -98,7 +98,7 @@ def _giga(values: Sequence[float]) -> tuple[float, ...]:
 
 
 class Remembering:
-    """A device that remembers the last launch of each kernel; in everything else it is the device."""
+    """A device that records the last launch of each kernel; in everything else it is the device."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -108,13 +108,13 @@ class Remembering:
         return getattr(self._device, name)
 
     def launch(self, kernel: str, *arguments: Any) -> None:
-        """Launch, and remember with what."""
+        """Launch a kernel, and record its arguments."""
         self.last[kernel] = arguments
         self._device.launch(kernel, *arguments)
 
 
 def _photons(rng: np.random.Generator, grid: Grid) -> Photons:
-    """Spread photons over a grid, made in the order in which they must be: sorting 7.5 million takes long."""
+    """Return photons spread over a grid, made in their final order: sorting 7.5 million would take long."""
     span, n_cells = grid.nt * grid.dt_ms, grid.box.ny * grid.box.nx
     n = int(PER_VOXEL * n_cells * grid.nt)
     cell, tick = np.divmod(np.sort(rng.integers(0, n_cells * span, n)), span)
@@ -125,24 +125,24 @@ def _photons(rng: np.random.Generator, grid: Grid) -> Photons:
 
 
 def _quiet(grid: Grid) -> Expectation:
-    """Expect as many photons as there are, everywhere alike."""
+    """Return an expectation equal to the mean number of photons, the same everywhere."""
     ny, nx, nt = grid.shape
     template = np.full((2, ny, nx), PER_VOXEL)
     return Expectation(template, np.zeros_like(template), np.ones(nt), np.ones(nt), np.zeros(nt, np.uint8))
 
 
 def _one_bright_frame(grid: Grid) -> Expectation:
-    """Expect so many in the first frame that each cell could have an eclipse, and is looked at in every frame."""
+    """Return an expectation so large in the first frame that every voxel has to be examined for an eclipse."""
     expected = _quiet(grid)
     expected.rate[0] = 100 / PER_VOXEL
     return expected
 
 
 class Uploading(CudaBackend):
-    """Uploads photons when they are loaded, not when they are first needed."""
+    """A backend that uploads photons when they are loaded, not when they are first needed."""
 
     def load(self, photons: Photons) -> CudaLoaded:
-        """Prepare photons for binning."""
+        """Upload photons, and return them ready for binning."""
         loaded = super().load(photons)
         for name in ("tick", "cell", "pi", "camera"):
             loaded.column(name)
@@ -152,7 +152,7 @@ class Uploading(CudaBackend):
 def views_after_upload(
     device: Device, name: str, workload: str, observation: Observation, config: ScanConfig, repeat: int
 ) -> list[Measurement]:
-    """Measure all views of an observation, from photons on the device to regions with place and light curve."""
+    """Measure all views of an observation, from photons on the device to regions with position and light curve."""
     backend = Uploading(device, cpu_backend())
     _views(observation, config, backend)  # buffers and caches
     walls = tuple(1000 * _views(observation, config, backend).wall for _ in range(repeat))
@@ -165,5 +165,5 @@ def _views(observation: Observation, config: ScanConfig, backend: Uploading) -> 
 
 
 def _exhaust(subset: SubsetSearch) -> Any:
-    """Give what searches all views of a subset when it is called."""
+    """Return a function that searches all views of a subset."""
     return lambda: [None for _ in subset.views]

@@ -1,6 +1,6 @@
-"""How cost grows with events, with voxels and with empty frames: searches of observations made in memory.
+"""Measure how cost grows with events, voxels and empty frames, by searching observations made in memory.
 
-All start from one observation that was read from disk; what is measured begins after reading.
+All are derived from one observation that was read from disk; the measurement begins after reading.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ ROUNDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One way to grow.
+    """One property that is varied.
 
     Attributes
     ----------
     title : str
     varied : str
-        Key in ``at`` of what is varied; empty where it is the events.
+        Key in ``at`` of the varied property; empty if it is the number of events.
     heading : str
-        The same for people, with its unit.
+        Table heading of the property, with its unit.
     """
 
     title: str
@@ -56,7 +56,7 @@ CURVES = {
     "growth: frames": Curve("shorter frames, so more voxels, in one view", "frame_s", "frame (s)"),
     "growth: empty": Curve("the same events with a pause in the middle", "empty_percent", "empty frames (%)"),
 }
-"""By the ``what`` of their measurements."""
+"""The curves, by the ``what`` of their measurements."""
 
 
 def grow(observation: Observation, backend: Backend, say: Callable[[str], None]) -> list[Measurement]:
@@ -69,7 +69,7 @@ def grow(observation: Observation, backend: Backend, say: Callable[[str], None])
     observation : Observation
     backend : Backend
     say : callable
-        Told of each curve, for progress.
+        Called with a line for each curve, for progress.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def _point(
 
 
 def consume(observation: Observation, config: ScanConfig, backend: Backend) -> None:
-    """Search an observation, and keep nothing."""
+    """Search an observation, and discard the results."""
     searches, _ = search_observation(observation, config, backend)
     for subset in searches:
         for _ in subset.views:
@@ -141,7 +141,7 @@ def consume(observation: Observation, config: ScanConfig, backend: Backend) -> N
 
 
 def _above(expected: Expectation, limit: float) -> int:
-    """Count the voxels whose mu is above a limit, looking only into cells that can have one."""
+    """Return the number of voxels whose mu is above a limit; only cells that can have one are examined."""
     most = np.zeros(expected.template.shape[1:])
     for kind in (0, 1):
         chosen = expected.kind == kind

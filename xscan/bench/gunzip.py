@@ -1,4 +1,4 @@
-"""The floor under every scan: inflating its files, and nothing else."""
+"""Measure the lower limit of every scan's time: inflating its files, and nothing else."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def whole(files: Sequence[Path]) -> None:
 
 
 def streamed(files: Sequence[Path]) -> None:
-    """Inflate each file piece by piece into one small buffer: no memory to fetch, the least there is."""
+    """Inflate each file in pieces into one small buffer, which avoids fetching memory: the fastest way."""
     inflated_bytes(files)
 
 
 def inflated_bytes(files: Sequence[Path]) -> int:
-    """Count the bytes of files once inflated."""
+    """Return the number of bytes of files after inflating."""
     buffer, total = bytearray(BUFFER), 0
     for path in files:
         with igzip.open(path) as stream:
@@ -46,21 +46,21 @@ def inflated_bytes(files: Sequence[Path]) -> int:
 
 @contextmanager
 def inflater(files: Sequence[Path]) -> Iterator[Callable[[], tuple[Seconds, Seconds]]]:
-    """Start a process that does nothing but inflate files whenever it is asked to.
+    """Start a process that inflates files, and does nothing else, each time it is asked to.
 
-    In the process that scans, the same call costs up to twice as much, depending on what the scan
-    left on the heap. There a better scan would make the floor lower, and so look worse.
+    In the scanning process the same call costs up to twice as much, depending on what the scan has
+    left on the heap: there a better scan would lower the limit, and so look worse.
 
     Yields
     ------
     callable
-        Inflates all files and gives what it took, each as a whole and streamed.
+        Inflates all files and returns the times: each as a whole, and streamed.
     """
     command = [sys.executable, "-c", SERVE, *map(str, files)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=child_environment()) as process:
         ask = partial(_ask, process)
-        ask()  # the first time finds the files on disk
+        ask()  # the first time reads the files from disk
         yield ask
 
 
@@ -77,7 +77,7 @@ def _ask(process: subprocess.Popen[str]) -> tuple[Seconds, Seconds]:
 
 
 def serve() -> None:
-    """Inflate the files of the command line each time a line comes in, and say how long it took."""
+    """Inflate the files of the command line for each line of input, and print how long it took."""
     files = [Path(name) for name in sys.argv[1:]]
     for _ in sys.stdin:
         took = [timed(lambda: whole(files)), timed(lambda: streamed(files))]

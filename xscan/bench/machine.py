@@ -1,4 +1,4 @@
-"""What the measurements were taken on, and of: no name of a host or a folder, so that it can be published."""
+"""Describe the machine and the software of a measurement, without names of hosts or folders, for publication."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["child_environment", "describe_machine", "describe_versions", "instal
 
 LIBRARIES = ("numpy", "numba", "scipy", "pyarrow", "isal")
 ROOT = Path(__file__).resolve().parents[2]
-"""The folder that holds the package: a checkout, or site-packages."""
+"""The folder that contains the package: a checkout, or site-packages."""
 
 
 def child_environment(**extra: str) -> dict[str, str]:
-    """Give the environment for another Python that shall find this very package."""
+    """Return the environment for another Python process that imports this same package."""
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(path)} | extra
 
 
 def describe_machine() -> dict[str, Any]:
-    """Give the CPU's name, the cores this process may use, memory in GiB, and how busy it is (load average)."""
+    """Return the CPU's name, the cores this process may use, memory in GiB, and the load average."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
@@ -45,7 +45,7 @@ def _cpu() -> str:
 
 
 def describe_versions() -> dict[str, Any]:
-    """Give versions of Python, the libraries that matter, and xscan with its commit if it is a checkout's."""
+    """Return versions of Python, the libraries that matter, and xscan with its commit if it is a checkout's."""
     versions: dict[str, Any] = {"python": platform.python_version()}
     versions |= {name: installed_version(name) for name in LIBRARIES}
     commit = _git("rev-parse", "--short=12", "HEAD")
@@ -54,7 +54,7 @@ def describe_versions() -> dict[str, Any]:
 
 
 def installed_version(name: str) -> str | None:
-    """Give the version of a library; None if none is installed."""
+    """Return the version of a library; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -62,7 +62,7 @@ def installed_version(name: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Ask git about the checkout; None if there is none, or no git."""
+    """Return the output of a git command on the checkout; None if there is no checkout, or no git."""
     if not (ROOT / ".git").exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""The page that is made of what was measured."""
+"""Write docs/performance.md from measurements."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ After reading, nine views unless the table says otherwise. A curve ends with the
 
 
 def title(report: Report) -> str:
-    """Say what was measured where, in a line."""
+    """Return one line on what was measured and where."""
     machine, versions = report.machine, report.versions
     commit = f", commit {versions['commit']}" if versions["commit"] else ""
     changed = " with changes that are not committed" if versions["dirty"] else ""
@@ -51,7 +51,7 @@ def title(report: Report) -> str:
 
 
 def headline(report: Report) -> str:
-    """Say it in a few lines, for the README."""
+    """Return a summary of a few lines, for the README."""
     parts = []
     for workload, what in (("A", "30 ks"), ("L", "100 ks")):
         scan, gunzip = (report.find(name, workload, "numba", "cpu") for name in ("scan", "gunzip"))
@@ -70,12 +70,12 @@ def headline(report: Report) -> str:
 
 
 def page(reports: Sequence[Report]) -> str:
-    """Give the page: targets first, then all that each run measured.
+    """Return the page: first the targets, then the measurements of each run.
 
     Parameters
     ----------
     reports : sequence of Report
-        The first that has a measurement gives it to the table of targets.
+        For the table of targets, each measurement is taken from the first report that contains it.
     """
     parts = [INTRODUCTION, f"## {target_table(reports).markdown()}"]
     if any(growth_tables(report) for report in reports):

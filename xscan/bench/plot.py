@@ -1,4 +1,4 @@
-"""The picture of the growth."""
+"""Draw how cost grows."""
 
 from __future__ import annotations
 

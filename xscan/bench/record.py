@@ -1,4 +1,4 @@
-"""What a benchmark measured, on which machine, of which code; kept as JSON."""
+"""Store measurements with their machine and code, as JSON."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from xscan.errors import ConfigError
 __all__ = ["SCHEMA", "Measurement", "Report", "file_name", "from_json", "ratio", "to_json"]
 
 SCHEMA = 1
-"""Version of the JSON; a reader refuses any other."""
+"""Version of the JSON; a reader rejects any other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One quantity, with every sample that was taken of it.
+    """One quantity, with every sample taken of it.
 
     Attributes
     ----------
     what : str
-        What was done: ``scan``, ``gunzip``, ``stage: flag``, ``growth: brighter``...
+        What was measured: ``scan``, ``gunzip``, ``stage: flag``, ``growth: brighter``...
     workload : str
         On which observation: ``A``, ``L``, or the folder's name.
     backend : str
@@ -36,7 +36,7 @@ class Measurement:
     samples : tuple of float
         In the order in which they were taken.
     at : mapping of str to float
-        Where on a growth curve: ``events``, ``voxels``...
+        Position on a growth curve: ``events``, ``voxels``...
     """
 
     what: str
@@ -75,13 +75,13 @@ class Report:
     measurements: tuple[Measurement, ...]
 
     def find(self, what: str, workload: str, backend: str, quantity: str) -> Measurement | None:
-        """Give a measurement, or None if this run did not take it."""
+        """Return a measurement, or None if this run did not take it."""
         key = (what, workload, backend, quantity)
         found = (m for m in self.measurements if (m.what, m.workload, m.backend, m.quantity) == key)
         return next(found, None)
 
     def curve(self, what: str, backend: str, quantity: str) -> list[Measurement]:
-        """Give the points of a growth curve, in the order in which they were taken."""
+        """Return the points of a growth curve, in the order in which they were taken."""
         return [m for m in self.measurements if (m.what, m.backend, m.quantity) == (what, backend, quantity)]
 
     def device(self) -> str:
@@ -89,26 +89,26 @@ class Report:
         return str(self.machine.get("gpu") or self.machine["cpu"])
 
     def backends(self) -> list[str]:
-        """Name the backends that were measured, in order."""
+        """Return the names of the backends that were measured, in order."""
         return list(dict.fromkeys(m.backend for m in self.measurements if m.backend))
 
 
 def ratio(above: Measurement, below: Measurement) -> float:
-    """Give the median of the ratios of samples that were taken one right after the other.
+    """Return the median ratio of samples that were taken one right after the other.
 
-    A machine's speed drifts from one second to the next; neighbours in time share it.
+    A machine's speed drifts from one second to the next; samples close in time share it.
     """
     return statistics.median(a / b for a, b in zip(above.samples, below.samples, strict=True))
 
 
 def file_name(report: Report) -> str:
-    """Name a report by date and GPU, or CPU."""
+    """Return a file name for a report: its date and its GPU, or else its CPU."""
     device = re.sub(r"[^a-z0-9]+", "-", report.device().lower()).strip("-")
     return f"{report.date}-{device}.json"
 
 
 def to_json(report: Report) -> str:
-    """Give a report as JSON, one measurement a line."""
+    """Return a report as JSON, one measurement a line."""
     head = {"schema": SCHEMA, "date": report.date, "machine": report.machine, "versions": report.versions}
     text = json.dumps(head | {"workloads": report.workloads}, indent=1)[:-2]
     rows = ",\n".join("  " + json.dumps(dataclasses.asdict(m)) for m in report.measurements)
@@ -116,7 +116,7 @@ def to_json(report: Report) -> str:
 
 
 def from_json(text: str, name: str) -> Report:
-    """Read what :func:`to_json` wrote.
+    """Read a report that :func:`to_json` wrote.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Where the time of a scan goes: timers around named functions, put there from outside."""
+"""Measure where the time of a scan is spent, with timers put around named functions from outside."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STAGES = {
     "tables": "Arrow tables, significances",
     "write": "Parquet on disk",
 }
-"""The stages of a scan, in order, and what is in each."""
+"""The stages of a scan, in order, and what belongs to each."""
 
 REST = "rest"
 
@@ -37,7 +37,7 @@ Hooks = Mapping[str, tuple[str, Any]]
 
 COUNTS_HOOKS: Hooks = {"flag": ("flag", {}), "n_events": ("bin", {}), "images": ("bin", {}), "rate": ("bin", {})}
 BACKEND_HOOKS: Hooks = {"merge": ("merge", {}), "load": ("load", {"bin": ("bin", COUNTS_HOOKS)})}
-"""Method of a backend: its stage, and the hooks of what it gives back."""
+"""Method of a backend: its stage, and the hooks of the object it returns."""
 
 FUNCTIONS: tuple[tuple[ModuleType | type, str, str], ...] = (
     (scanner, "read", "read"),
@@ -48,11 +48,11 @@ FUNCTIONS: tuple[tuple[ModuleType | type, str, str], ...] = (
     (writer, "stage", "write"),
     (writer, "compact", "write"),
 )
-"""Where a function is looked up when it is called, its name there, and its stage."""
+"""Module or class in which a function is looked up, its name there, and its stage."""
 
 
 class Stopwatch:
-    """Splits time among stages; each instant belongs to the innermost stage that is under way."""
+    """Splits time among stages; each moment belongs to the innermost active stage."""
 
     def __init__(self) -> None:
         self.spent = dict.fromkeys([*STAGES, REST], Seconds())
@@ -62,7 +62,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time of this block to a stage, less that of the stages within it."""
+        """Add the time of this block to a stage, without that of stages inside it."""
         self._calls[name] += 1
         self._settle()
         self._under_way.append(name)
@@ -79,7 +79,7 @@ class Stopwatch:
         self._since = instant
 
     def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Give the function with its calls counted to a stage."""
+        """Return the function, with the time of its calls added to a stage."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
             with self.stage(name):
@@ -88,7 +88,7 @@ class Stopwatch:
         return call
 
     def iterate(self, name: str, items: Iterator[Any]) -> Iterator[Any]:
-        """Give the items, the time it takes to make each counted to a stage."""
+        """Yield the items, with the time for making each added to a stage."""
         end = object()
         while True:
             with self.stage(name):
@@ -98,12 +98,12 @@ class Stopwatch:
             yield item
 
     def stop(self) -> dict[str, Seconds]:
-        """Give the time of each stage and of the rest.
+        """Return the time of each stage and of the rest.
 
         Raises
         ------
         BenchError
-            If a stage never came: its function is not called where it is looked for, or the
+            If a stage never occurred: its function is not called from where it is looked up, or the
             observation was not searched.
         """
         self._settle()
@@ -117,7 +117,7 @@ class Stopwatch:
 
 
 class Watched:
-    """An object some of whose methods belong to stages; in everything else it is the object."""
+    """An object some of whose methods are timed; in everything else it is the object."""
 
     def __init__(self, inner: Any, stopwatch: Stopwatch, hooks: Hooks) -> None:
         self._inner, self._stopwatch, self._hooks = inner, stopwatch, hooks
@@ -135,11 +135,11 @@ class Watched:
 
 @contextmanager
 def watching(recipe: scanner.Recipe, stopwatch: Stopwatch) -> Iterator[scanner.Recipe]:
-    """Put timers around the stages of scans that run in this block with the recipe it gives."""
+    """Put timers around the stages of scans that run in this block with the yielded recipe."""
     found: Callable[..., Any] = scanner.search_observation  # type: ignore[attr-defined]
 
     def search_observation(*args: Any) -> Any:
-        """Search lazily, as the real one: what comes between the other stages is preparation."""
+        """Search lazily, as the real function does: the time between the other stages is preparation."""
         searches, skipped = found(*args)
         watched = (
             dataclasses.replace(subset, views=stopwatch.iterate("prepare", subset.views))

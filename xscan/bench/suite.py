@@ -1,4 +1,4 @@
-"""What ``xscan bench`` measures, one thing after the other."""
+"""Run the measurements of ``xscan bench`` one after the other."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = ["bench", "present", "scans"]
 THREE_BANDS = tuple(View(5.0, *band) for band in ((0.2, 2.0), (2.0, 12.0), (0.2, 12.0)))
 SCANS_IN_A_PROCESS = 5
 BUDGET_S = 40.0
-BUSY = 0.25  # load average a core
+BUSY = 0.25  # load average per core
 QUICK_ROUNDS = 3
 
 Say = Callable[[str], None]
 
 
 def bench(folder: Path | None, backends: Sequence[str], repeat: int, quick: bool, work: Path, say: Say) -> Report:
-    """Measure.
+    """Take all measurements.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ def bench(folder: Path | None, backends: Sequence[str], repeat: int, quick: bool
     quick : bool
         Only the short observation, three rounds at most, and no growth.
     work : Path
-        Keeps the simulated observations; results are written there and removed.
+        Folder in which simulated observations are kept; results are written there and removed.
     say : callable
-        Told of each step, for progress.
+        Called with a line for each step, for progress.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def bench(folder: Path | None, backends: Sequence[str], repeat: int, quick: bool
     DeviceError, ConfigError
         If a backend asked for does not work here or is unknown.
     """
-    machine, versions = describe_machine(), describe_versions()  # before it is busy, and as the code is now
+    machine, versions = describe_machine(), describe_versions()  # first, before the machine is busy
     names = present(backends, say)
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def bench(folder: Path | None, backends: Sequence[str], repeat: int, quick: bool
 
 
 def present(asked: Sequence[str], say: Say) -> list[str]:
-    """Name the backends to measure: those asked for, or all that work here."""
+    """Return the names of the backends to measure: the requested ones, or all that work here."""
     if asked:
         return list(dict.fromkeys(get_backend(name).name for name in asked))
     names = []
@@ -105,7 +105,7 @@ def present(asked: Sequence[str], say: Say) -> list[str]:
 
 
 def scans(workload: Workload, settings: Recipe, repeat: int, work: Path, say: Say) -> list[Measurement]:
-    """Measure in turn: inflating, a whole scan by stages, three bands at 5 s after reading."""
+    """Measure alternately: inflating, a whole scan by stages, and three bands at 5 s after reading."""
     backend = settings.backend.name
     bands = load_config(views=THREE_BANDS)
 
@@ -132,7 +132,7 @@ def scans(workload: Workload, settings: Recipe, repeat: int, work: Path, say: Sa
 
 
 def _staged(workload: Workload, settings: Recipe, work: Path) -> dict[str, Seconds]:
-    """Scan from files to Parquet; give the time of each stage, which together are the whole."""
+    """Scan from files to Parquet; return the time of each stage, which add up to the whole."""
     with tempfile.TemporaryDirectory(dir=work) as out:
         writer = ResultsWriter(Path(out), settings.provenance(), settings.settings())
         stopwatch = Stopwatch()
@@ -149,7 +149,7 @@ def _peak(workload: Workload, backend: str, work: Path, say: Say) -> list[Measur
 
 
 def _starts(workload: Workload, backend: str, repeat: int, work: Path, say: Say) -> list[Measurement]:
-    """Measure whole commands: with an empty cache of compiled code, and with a full one."""
+    """Measure whole commands: with an empty cache of compiled code, and with a filled one."""
     say(f"{workload.name}: {backend}, fresh processes")
     with tempfile.TemporaryDirectory(dir=work) as empty:
         cold = fresh_scan(workload.folder, backend, work, Path(empty))

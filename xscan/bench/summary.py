@@ -1,4 +1,4 @@
-"""What a run measured, as tables."""
+"""Make tables of the measurements of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROCESSES = ("fresh process", "first process")
 
 
 def size_table(report: Report) -> Table:
-    """Say how much there was to read and search, and what inflating it takes."""
+    """Return the table of sizes: what was read and searched, and the time for inflating it."""
     first = report.backends()[0]
     rows = []
     for workload, size in report.workloads.items():
@@ -43,7 +43,7 @@ def size_table(report: Report) -> Table:
 
 
 def stage_tables(report: Report) -> list[Table]:
-    """Say where the time of a scan goes, one table a workload, one column a backend."""
+    """Return where the time of a scan is spent: one table a workload, one column a backend."""
     return [_stages(report, workload) for workload in report.workloads]
 
 
@@ -73,7 +73,7 @@ def _over(report: Report, workload: str, backend: str, above: str, below: str) -
 
 
 def device_tables(report: Report) -> list[Table]:
-    """Say how fast a GPU searched; none if there was none."""
+    """Return how fast a GPU searched; no table if there was none."""
     rows = []
     for m in report.measurements:
         if m.quantity in ("bandwidth", "rate") or m.what == "views":
@@ -85,7 +85,7 @@ def device_tables(report: Report) -> list[Table]:
 
 
 def process_tables(report: Report) -> list[Table]:
-    """Give peak memory, and what starting afresh costs; none if neither was measured."""
+    """Return peak memory, and the time of a fresh start; no table if neither was measured."""
     if not any(m.what in (PEAK, *PROCESSES) for m in report.measurements):
         return []
     rows = []
@@ -100,7 +100,7 @@ def process_tables(report: Report) -> list[Table]:
 
 
 def growth_tables(report: Report) -> list[Table]:
-    """Say how cost grows, one table a curve; none if growth was not measured."""
+    """Return how cost grows, one table a curve; none if growth was not measured."""
     made = []
     for what, curve in CURVES.items():
         taken = {name: report.curve(what, name, "cpu") for name in report.backends()}
@@ -130,7 +130,7 @@ def _growth(curve: Curve, taken: dict[str, list[Measurement]]) -> Table:
 
 
 def _milliseconds(found: Measurement | None) -> str:
-    """Median, least and largest of some seconds."""
+    """Return median, least and largest of a measurement in milliseconds, as text."""
     if found is None:
         return ""
     middle, low, high = (_short(1000 * value) for value in (found.median, min(found.samples), max(found.samples)))

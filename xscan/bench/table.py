@@ -1,4 +1,4 @@
-"""A table of text: read on a terminal, pasted into an issue, rendered on a page."""
+"""Format tables as Markdown that is also readable as plain text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Table:
     Attributes
     ----------
     title : str
-        What the rows are; empty for none.
+        Describes the rows; empty for none.
     columns : sequence of str
     rows : sequence of sequence of str
     """
@@ -25,7 +25,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        """Give the table as Markdown, aligned so that it reads as plain text too."""
+        """Return the table as Markdown, aligned so that it reads as plain text too."""
         lines = [self.columns, *self.rows]
         widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(self.columns))]
         rule = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]

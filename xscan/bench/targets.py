@@ -1,4 +1,4 @@
-"""The speed and memory that xscan sets out to reach, and whether it did."""
+"""List the targets for speed and memory, and check whether they are reached."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Target:
     ----------
     text : str
     exod2 : str
-        What EXOD2 takes, in its own runs on another machine.
+        Value for EXOD2, from its own runs on another machine.
     key : tuple of str
         What, workload, backend and quantity of the measurement (:class:`Measurement`).
     reach, aim : float
         In ``unit``.
     unit : str
-        ``x gunzip``: over inflating the same files, measured in turn. Otherwise the measurement's own.
+        ``x gunzip``: relative to inflating the same files, measured alternately. Otherwise the measurement's own unit.
     most : bool
-        True if more is better.
+        True if larger values are better.
     gpu : bool
-        True if only a GPU can show it.
+        True if it can only be measured with a GPU.
     """
 
     text: str
@@ -54,11 +54,11 @@ TARGETS = (
     ),
     Target("L, nine views after upload", "-", ("views", "L", "cuda", "wall"), 30, 10, "ms", gpu=True),
 )  # fmt: skip
-"""In the order in which they are printed."""
+"""The targets, in the order in which they are printed."""
 
 
 def target_table(reports: Iterable[Report]) -> Table:
-    """Give the table, one row a target, from the first of the reports that measured it."""
+    """Return the table, one row a target, with the value from the first report that measured it."""
     held = list(reports)
     columns = ("", "EXOD2", "CPU (s)", "wall (s)", "measured", "reach", "aim", "verdict")
     return Table("Speed and memory to reach", columns, [_row(target, held) for target in TARGETS])
@@ -86,7 +86,7 @@ def _in_unit(target: Target, report: Report, found: Measurement) -> float:
 
 
 def verdict(target: Target, value: float) -> str:
-    """Say whether a value reaches its target."""
+    """Return whether a value reaches its target, in words."""
     sign = -1 if target.most else 1
     if sign * value <= sign * target.aim:
         return "reached, and the aim"

@@ -1,4 +1,4 @@
-"""Observations made from another in memory: brighter, longer, or with a pause."""
+"""Derive observations from another in memory: brighter, longer, or with a pause."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from xscan.search.subsets import good_intervals
 
 __all__ = ["brighter", "emptier", "longer"]
 
-BETWEEN_S = 10.0  # read-out frames may begin a little before the first event and end after the last
+BETWEEN_S = 10.0  # read-out frames may begin a little before the first event and end after the last one
 
 
 def brighter(observation: Observation, factor: float, seed: int = 1) -> Observation:
-    """Give an observation with more or fewer events in the same time.
+    """Return an observation with more or fewer events in the same time.
 
-    Whole copies of the events, and a part of them drawn at random. Where there are copies, the
-    times are dealt out anew within each CCD: places and rates stay what they are, and counts in
-    voxels are random again. Plain copies scatter too much, n times a Poisson number, and would
+    Made from whole copies of the events, and a random part of them. Where there are copies, the
+    times are permuted within each CCD: positions and rates are preserved, and counts in
+    voxels are random again. Plain copies would scatter too much (n times a Poisson number), and
     fill the sky with transients.
     """
     rng = np.random.default_rng(seed)
@@ -44,7 +44,7 @@ def _brighter(events: EventList, factor: float, rng: np.random.Generator) -> Eve
 
 
 def longer(observation: Observation, copies: int) -> Observation:
-    """Give an observation that is followed by copies of itself, events and good time alike."""
+    """Return an observation that is followed by copies of itself, events and good time alike."""
     first = min(events.event_span[0] for events in observation.lists)
     last = max(events.event_span[1] for events in observation.lists)
     step = np.ceil(last + BETWEEN_S) - np.floor(first)
@@ -70,13 +70,13 @@ def _longer(events: EventList, copies: int, step_s: float) -> EventList:
 
 
 def _repeated(curve: Floats, copies: int, step_s: float) -> Floats:
-    """Let a curve of live time be followed by itself, each time ``step_s`` later."""
+    """Return a curve of live time followed by copies of itself, each ``step_s`` later."""
     shift = np.array([[step_s], [curve[1, -1]]])
     return np.concatenate([curve + i * shift for i in range(copies)], axis=1)
 
 
 def emptier(observation: Observation, factor: float) -> Observation:
-    """Give an observation with a pause in its middle, ``factor`` times as long as the observation."""
+    """Return an observation with a pause in its middle, ``factor`` times as long as the observation."""
     spans = np.concatenate([good_intervals(events) for events in observation.lists])
     start, stop = float(spans.min()), float(spans.max())
     middle, pause = (start + stop) / 2, factor * (stop - start)
@@ -87,14 +87,14 @@ def emptier(observation: Observation, factor: float) -> Observation:
 
 def _emptier(events: EventList, middle: float, pause_s: float) -> EventList:
     def moved(spans: Floats) -> Floats:
-        """Cut intervals at the middle, and move what comes later."""
+        """Return intervals cut at the middle, with everything after it moved."""
         before, after = spans[spans[:, 0] < middle].copy(), spans[spans[:, 1] > middle].copy()
         before[:, 1] = np.minimum(before[:, 1], middle)
         after[:, 0] = np.maximum(after[:, 0], middle)
         return np.concatenate([before, after + pause_s])
 
     def paused(curve: Floats) -> Floats:
-        """Let a curve of live time stand still from the middle on."""
+        """Return a curve of live time that stays constant during the pause."""
         place = np.searchsorted(curve[0], middle)
         live = np.interp(middle, *curve)
         rest = np.array([[middle, middle + pause_s], [live, live]])
@@ -114,7 +114,7 @@ def _emptier(events: EventList, middle: float, pause_s: float) -> EventList:
 
 
 def _taken(events: EventList, index: NDArray[np.intp]) -> EventList:
-    """Give chosen events of a list."""
+    """Return chosen events of a list."""
     return dataclasses.replace(
         events,
         time=events.time[index],

@@ -1,4 +1,4 @@
-"""The observations that are measured: simulated ones made once and kept, or one of the user's."""
+"""Provide the observations that are measured: simulated ones, made once and kept, or one of the user's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MARKER = "made-with.json"
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """How an observation is simulated.
+    """Parameters of a simulated observation.
 
     Attributes
     ----------
@@ -57,9 +57,9 @@ class Workload:
     name : str
     folder : Path
     files : tuple of Path
-        What a scan inflates: event lists and the source list.
+        Files that a scan inflates: event lists and the source list.
     observation : Observation
-        As the default profile reads it.
+        As read with the default profile.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Workload:
     observation: Observation
 
     def size(self) -> dict[str, float]:
-        """Say how much there is to read and to search."""
+        """Return how much there is to read and to search."""
         lists = self.observation.lists
         return {
             "rows": sum(events.info.n_rows for events in lists),
@@ -79,13 +79,13 @@ class Workload:
 
 
 def default_work() -> Path:
-    """Give the folder in which simulated observations are kept unless told: the user's cache."""
+    """Return the default folder for simulated observations: in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(cache) if cache else Path.home() / ".cache") / "xscan" / "bench"
 
 
 def made(simulation: Simulation, work: Path, say: Callable[[str], None]) -> Workload:
-    """Simulate an observation, or take the one that the same simulation and simulator made before.
+    """Simulate an observation, or use an existing one of the same simulation and version of the simulator.
 
     Raises
     ------

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["NOT_HERE", "archive", "scan"]
 
 NOT_HERE = (Reason.NO_FOLDER, Reason.NO_EVENT_LISTS, Reason.ARCHIVE_TROUBLE, Reason.BAD_PRODUCT, Reason.BUSY)
-"""An observation that failed for one of these was never here: it is asked for again."""
+"""Reasons for which a failed observation was never on disk: it is requested from the archive again."""
 
 
 def scan(paths: Sequence[Path], sources: Path | None, out: Path, order: Order, plot: bool) -> int:
@@ -63,7 +63,7 @@ def archive(
         f"{len(obslist.obsids)} observations "
         f"({obslist.duplicates} duplicates, {obslist.comments} comments, {obslist.blank} blank lines left out)"
     )
-    data = data.absolute()  # workers may be in other folders
+    data = data.absolute()  # workers may have other working directories
     tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
     return _search(tasks, data, out, order, crew, reporter, supply, plot, retry_failed)
 
@@ -105,29 +105,29 @@ def _search(
 
 
 class _Run:
-    """What became of observations so far."""
+    """Outcomes of the observations so far."""
 
     def __init__(self, reporter: Reporter) -> None:
         self.findings = Findings()
         self.kept: list[Outcome] = []
-        self.done: set[str] = set()  # what is stored: its files are needed no more
+        self.done: set[str] = set()  # stored observations, whose files are no longer needed
         self._reporter = reporter
 
     def keep(self, kept: list[Outcome]) -> None:
-        """Take in what need not be searched."""
+        """Add the outcomes of observations that need not be searched."""
         self._reporter.keep(kept)
         self.kept += kept
         self.done |= {outcome.obsid for outcome in kept if outcome.state != "failed"}
 
     def heard(self, summary: Summary) -> None:
-        """Take in one that was searched."""
+        """Add an observation that was searched."""
         self._reporter.heard(summary)
         self.findings.add(summary)
         if summary.outcome.state != "failed":
             self.done.add(summary.outcome.obsid)
 
     def refused(self, writer: ResultsWriter, provenance: Provenance) -> Callable[[Fetched], None]:
-        """Give what puts one on record that cannot be had."""
+        """Return a function that stores an observation that cannot be fetched as failed."""
 
         def refuse(fetched: Fetched) -> None:
             state = "skipped" if fetched.state == "absent" else "failed"
@@ -152,7 +152,7 @@ def _plots(folder: Path) -> Path:
 def _arriving(
     todo: list[Task], data: Path, supply: Supply | None, done: Set[str], refused: Callable[[Fetched], None]
 ) -> Iterator[Iterable[Task | None]]:
-    """Give the observations to be searched as their files are there."""
+    """Yield the observations to be searched as their files become available."""
     if supply is None:
         yield todo
         return

@@ -20,7 +20,7 @@ __all__ = ["measure"]
 def measure(
     observation: Path | None, backends: list[str], repeat: int, quick: bool, work: Path | None, json: Path | None
 ) -> None:
-    """Measure and print tables, the targets last."""
+    """Measure and print tables, with the targets last."""
     if json is not None and not (json if json.is_dir() else json.parent).is_dir():
         raise ConfigError(f"{json}: there is no folder {json.parent}; make it first")
     report = bench(

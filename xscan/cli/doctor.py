@@ -28,14 +28,14 @@ NOT_INSTALLED = "not installed"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One backend, tried.
+    """Test of one backend.
 
     Attributes
     ----------
     backend : str
     works : bool
     remark : str
-        What shows that it does, or why not and what to do.
+        What shows that it works, or why it does not and what to do.
     """
 
     backend: str
@@ -45,12 +45,12 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What :func:`diagnose` found.
+    """Findings of :func:`diagnose`.
 
     Attributes
     ----------
     facts : tuple of (str, str)
-        What is here, and its version or size.
+        Components of this machine, with their version or size.
     checks : tuple of Check
         Every backend, the fastest first.
     """
@@ -60,23 +60,23 @@ class Diagnosis:
 
     @property
     def auto(self) -> str:
-        """What ``auto`` chooses; empty if nothing works."""
+        """Name of the backend that ``auto`` chooses; empty if none works."""
         return next((check.backend for check in self.checks if check.works), "")
 
     def works(self, name: str) -> bool:
-        """Say whether a backend works; ``auto`` does if any does."""
+        """Return whether a backend works; ``auto`` does if any does."""
         return bool(self.auto) if name == "auto" else any(c.works for c in self.checks if c.backend == name)
 
 
 def diagnose() -> Diagnosis:
-    """Look at this machine, and try every backend on a small search."""
+    """Examine this machine, and test every backend with a small search."""
     names = [name for name in reversed(BACKENDS) if name != "auto"]
-    places = _places()  # before CuPy is given another
+    places = _places()  # before CuPy is given another folder
     return Diagnosis((*_libraries(), *_cuda(), *places), tuple(_check(name) for name in names))
 
 
 def _check(name: str) -> Check:
-    """Search with a backend; its voxels must be NumPy's."""
+    """Search with a backend, and compare its voxels with NumPy's."""
     try:
         backend = get_backend(name)
     except DeviceError as error:
@@ -84,7 +84,7 @@ def _check(name: str) -> Check:
     wanted = _small_search(NumpyBackend())
     try:
         found = _small_search(backend)
-    except Exception as error:  # nothing that a backend does may end the list of those that work
+    except Exception as error:  # an error of one backend must not end the list
         return Check(name, False, f"a small search ends in {type(error).__name__}: {str(error).partition(chr(10))[0]}")
     if not all(np.array_equal(getattr(found, column), getattr(wanted, column)) for column in Voxels.__slots__):
         return Check(name, False, f"WRONG: a small search flags other voxels than numpy's {len(wanted)}; report this")
@@ -93,7 +93,7 @@ def _check(name: str) -> Check:
 
 
 def _small_search(backend: Backend) -> Voxels:
-    """Search 20 x 30 cells in 400 frames, in which there are bursts and eclipses."""
+    """Search 20 x 30 cells in 400 frames that contain bursts and eclipses."""
     rng = np.random.default_rng(1)
     grid = Grid(t0=0.0, dt_ms=5000, nt=400, n_cells=129, box=Box(40, 70, 50, 70), sky=EPIC.sky)
     level = np.full((2, 20, 30), 0.05)
@@ -103,7 +103,7 @@ def _small_search(backend: Backend) -> Voxels:
 
 
 def _photons(rng: np.random.Generator, grid: Grid, level: np.ndarray) -> Photons:
-    """As many as expected; one frame of the bright cell is empty, one of a faint cell full."""
+    """Return photons as expected, except one empty frame of the bright cell and one full frame of a faint cell."""
     n = rng.poisson(level[0][:, :, None], grid.shape)
     n[10, 15, 7], n[4, 5, 200] = 0, 25
     y, x, t = (np.repeat(index, n.ravel()) for index in np.indices(grid.shape).reshape(3, -1))
@@ -116,7 +116,7 @@ def _photons(rng: np.random.Generator, grid: Grid, level: np.ndarray) -> Photons
 
 
 def _libraries() -> list[tuple[str, str]]:
-    """Give versions of what runs everywhere."""
+    """Return versions of the libraries that are always needed."""
     versions = describe_versions()
     commit = f", commit {versions['commit']}" if versions["commit"] else ""
     facts = [("xscan", f"{versions['xscan']}{commit}")]
@@ -124,11 +124,11 @@ def _libraries() -> list[tuple[str, str]]:
 
 
 def _cuda() -> list[tuple[str, str]]:
-    """Say what there is of CUDA: CuPy, the driver, devices."""
+    """Return what is installed of CUDA: CuPy, the driver, devices."""
     facts = [("cupy", ", ".join(f"{name} {version}" for name, version in cupy_builds().items()) or NOT_INSTALLED)]
     try:
         facts.append(("cuda runtime", dotted(load_cupy().runtime_version())))
-    except Exception:  # no CuPy, or a broken one: the check of the backend says what is wrong
+    except Exception:  # CuPy is missing or broken: the check of the backend reports it
         facts.append(("cuda runtime", "none"))
     driver = find_driver()
     facts.append(("nvidia driver", "none" if driver is None else f"for CUDA {dotted(driver.version)}"))
@@ -138,7 +138,7 @@ def _cuda() -> list[tuple[str, str]]:
 
 
 def _places() -> list[tuple[str, str]]:
-    """Say what the CPU is and where compiled code is kept."""
+    """Return the CPU's name and the folders of compiled code."""
     machine = describe_machine()
     facts = [("cpu", f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB")]
     try:
@@ -156,7 +156,7 @@ def _places() -> list[tuple[str, str]]:
 
 
 def _writable(folder: Path) -> str:
-    """Name a folder, and say if nothing can be kept there."""
+    """Return the name of a folder, with a remark if it cannot be written."""
     return f"{folder}{'' if can_be_written(folder) else ' (cannot be written: every process compiles anew)'}"
 
 

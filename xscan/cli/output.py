@@ -1,4 +1,4 @@
-"""What a person sees of results: the summary of a run, the ledger, what was recovered."""
+"""Print results on the terminal: the summary of a run, the ledger, which simulated transients were found."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Findings", "print_findings", "print_recovery", "print_status", "status_json"]
 
-WIDTH = 116  # columns that the table takes
-TARGET = 28  # letters of a target's name that are shown
+WIDTH = 116  # columns of the table
+TARGET = 28  # characters shown of a target's name
 
 
 class Findings:
-    """Remembers what a run found, for the table at its end."""
+    """Collects the results of a run, for the table at its end."""
 
     def __init__(self) -> None:
         self.best: list[dict[str, Any]] = []
@@ -35,7 +35,7 @@ class Findings:
         self.n_regions = self.n_views = self.n_unsearched = 0
 
     def add(self, summary: Summary) -> None:
-        """Take in one observation."""
+        """Add one observation."""
         self.outcomes.append(summary.outcome)
         self.n_regions += summary.outcome.n_regions
         self.n_views += summary.n_views
@@ -44,7 +44,7 @@ class Findings:
 
 
 def print_findings(found: Findings, kept: list[Outcome], out: Path) -> None:
-    """Print the most significant regions, and what became of the observations, those of earlier runs too."""
+    """Print the most significant regions, and how many observations ended in which state, including earlier runs."""
     # wide enough for the table where the output is a file
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH)
     if found.best and console.width < WIDTH:
@@ -79,7 +79,7 @@ def print_findings(found: Findings, kept: list[Outcome], out: Path) -> None:
 
 
 def print_status(listed: list[Outcome], shown: list[Outcome], content_hash: str | None) -> None:
-    """Print a line for each observation shown, and the sums of all that are listed."""
+    """Print a line for each observation shown, and the totals of all that are listed."""
     for outcome in shown:
         version = f"  xscan {outcome.xscan_version} {outcome.backend}" if outcome.state != "pending" else ""
         why = f"  {outcome.reason}: {outcome.message}" if outcome.reason else ""
@@ -90,7 +90,7 @@ def print_status(listed: list[Outcome], shown: list[Outcome], content_hash: str 
 
 
 def status_json(listed: list[Outcome], shown: list[Outcome], content_hash: str | None) -> str:
-    """Give what :func:`print_status` prints as one JSON object."""
+    """Return the content of :func:`print_status` as one JSON object."""
     held = {
         "totals": {state: sum(outcome.state == state for outcome in listed) for state in STATES},
         "observations": [asdict(outcome) for outcome in shown],
@@ -100,7 +100,7 @@ def status_json(listed: list[Outcome], shown: list[Outcome], content_hash: str |
 
 
 def print_recovery(done: Recovery) -> None:
-    """Print each planted transient with what was found of it, and the sums by kind."""
+    """Print each simulated transient with the region that matches it, and the totals by kind."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH)
     names = ("observation", "planted", "duration", "counts", "found in view", "offset", "p")
     table = _table("planted and found", names, right=("duration", "counts", "offset", "p"))
@@ -125,7 +125,7 @@ def _totals(outcomes: list[Outcome]) -> str:
 
 
 def _table(title: str, names: tuple[str, ...], right: tuple[str, ...]) -> Table:
-    """Make an empty table; ``right`` names the columns of numbers."""
+    """Return an empty table; ``right`` names the columns of numbers."""
     table = Table(title=title)
     for name in names:
         table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
@@ -133,12 +133,12 @@ def _table(title: str, names: tuple[str, ...], right: tuple[str, ...]) -> Table:
 
 
 def _start(row: dict[str, Any]) -> str:
-    """Give the start of a region, UTC to the second; mission time where UTC is not known."""
+    """Return the start of a region, UTC to the second; mission time if UTC is not known."""
     return row["t_start_utc"][:19] if row["t_start_utc"] else f"{row['t_start_s']:.0f} s"
 
 
 def _line(row: dict[str, Any]) -> str:
-    """One region on a narrow terminal."""
+    """Return the line for one region on a narrow terminal."""
     cameras = ", ".join(f"{camera} {row[f'n_{camera}']}" for camera in CAMERAS if row[f"n_{camera}"])
     return (
         f"{row['det_id']} ({row['target']})  {row['ra_deg']:.4f} {row['dec_deg']:+.4f} "

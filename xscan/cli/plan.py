@@ -35,10 +35,10 @@ from xscan.simulate import simulate_archive
 __all__ = ["plan"]
 
 _TYPICAL_BYTES = 60_000_000
-"""An observation's event lists where none is on disk, bytes: of the right order, no more."""
+"""Assumed size of an observation's event lists if none is on disk, bytes; only the order of magnitude matters."""
 
 _STAND_INS_S = (10_000.0, 15_000.0, 20_000.0, 30_000.0, 40_000.0)
-"""Exposures of the observations that are simulated where none is on disk, s."""
+"""Exposure times of the observations that are simulated if none is on disk, s."""
 
 
 def plan(
@@ -75,7 +75,7 @@ def plan(
         fetch_s_min=n_missing * len(PRODUCTS) / Manners().requests_per_s,
         free_bytes=shutil.disk_usage(_nearest(out)).free,
     )
-    loading_s = time.process_time()  # a run loads as much, and looks at the list as well
+    loading_s = time.process_time()  # a run spends the same time on loading libraries and reading the list
     if todo:
         try:
             with interruptible() as interruption, _workplace(out) as work:
@@ -111,7 +111,7 @@ def _measure(
     sample: int | None,
     interruption: Interruption,
 ) -> Measured:
-    """Search some of the observations that are here, or simulated ones if none is; ``work`` is for what that leaves."""
+    """Search some observations on disk, or simulated ones if there are none; their results go into ``work``."""
     if not sizes:
         data = work / "data"
         _note("none of these observations is on disk: some are simulated to measure on")
@@ -122,13 +122,13 @@ def _measure(
 
 
 def _nearest(folder: Path) -> Path:
-    """Give the folder, or the nearest above it that is there."""
+    """Return the folder, or its nearest parent that exists."""
     return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
 @contextmanager
 def _workplace(out: Path) -> Iterator[Path]:
-    """Make a folder beside the results, where disks are as fast and workers see it; remove it at the end."""
+    """Make a folder beside the results, with the same disk and visible to workers; remove it at the end."""
     try:
         work = tempfile.TemporaryDirectory(prefix=".xscan-plan-", dir=_nearest(out.parent), ignore_cleanup_errors=True)
     except OSError as error:
@@ -140,7 +140,7 @@ def _workplace(out: Path) -> Iterator[Path]:
 
 
 def _stand_ins(data: Path) -> None:
-    """Simulate some observations in a process of its own: memory that it takes is not a search's."""
+    """Simulate some observations in a process of its own, so that its memory is not counted as the search's."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         process.submit(simulate_archive, data, len(_STAND_INS_S), 1, _STAND_INS_S).result()
 

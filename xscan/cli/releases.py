@@ -35,10 +35,10 @@ def reprocess(
     retry_failed: bool,
     reporter: Reporter,
 ) -> int:
-    """Make a release, and say what it changed."""
+    """Make a release, and print what it changed."""
     if not data.is_dir():
         raise ConfigError(f"{data}: no such folder; --data names the folder that holds <obsid>/ folders")
-    data, folder = data.absolute(), folder.absolute()  # workers may be in other folders
+    data, folder = data.absolute(), folder.absolute()  # workers may have other working directories
     equipped = crew.equip(order)
     release = prepare(folder, name, obslist.obsids)
     against = f"held against {release.previous}" if release.previous else "the first"
@@ -63,7 +63,7 @@ def reprocess(
 
 
 def list_releases(folder: Path, unfinished: bool) -> int:
-    """Print the releases in a folder; with ``unfinished`` only the names of those that are being made."""
+    """Print the releases in a folder; with ``unfinished`` only the names of the unfinished ones."""
     found = releases(folder)
     if unfinished:
         for release in found:
@@ -90,7 +90,7 @@ def list_releases(folder: Path, unfinished: bool) -> int:
 
 
 def _print_made(made: Made, folder: Path) -> None:
-    """Print the sums by reason, and where the rest stands."""
+    """Print the numbers by reason, and where the details are."""
     release = made.release
     console = _console()
     if release.previous:

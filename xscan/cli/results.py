@@ -17,7 +17,7 @@ __all__ = ["export", "status"]
 
 
 def status(results: Path, obslist: Path | None, failed: bool, json: bool, hash: bool) -> None:
-    """Print what became of every observation."""
+    """Print the outcome of every observation."""
     held = open_results(results)
     ledger = read_ledger(held)
     listed = account(ledger if obslist is None else read_obslist(obslist).obsids, ledger)
@@ -30,7 +30,7 @@ def status(results: Path, obslist: Path | None, failed: bool, json: bool, hash: 
 
 
 def export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: str, obsid: str | None) -> None:
-    """Write the files that were asked for, and say which."""
+    """Write the files that were requested, and print which."""
     if ds9 is None and lightcurves is None:
         raise ConfigError("nothing to export; give --ds9 FILE, --lightcurves FOLDER, or both")
     held = open_results(results)

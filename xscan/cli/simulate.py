@@ -21,7 +21,7 @@ __all__ = ["recovered", "simulate"]
 
 
 def simulate(folder: Path, n: int, seed: int, exposure_s: float, quiet: bool, background: float) -> None:
-    """Write simulated observations, and say what."""
+    """Write simulated observations, and print what was written."""
     if folder.is_file() or (folder.exists() and any(folder.iterdir())):
         raise ConfigError(f"{folder} is a file or not empty; give a new folder")
     try:
@@ -36,7 +36,7 @@ def simulate(folder: Path, n: int, seed: int, exposure_s: float, quiet: bool, ba
 
 
 def recovered(results: Path, simulated: Path) -> None:
-    """Print planted transients and what became of them."""
+    """Print the simulated transients, and which of them were found."""
     truth = simulated / "truth.parquet"
     if not truth.is_file():
         raise ConfigError(f"{simulated}: no truth.parquet; give the folder that xscan simulate wrote")

@@ -1,5 +1,6 @@
-"""From event lists to photons on a grid: cuts, good time, silent CCDs, merging.
+"""Turn event lists into photons on a grid: cuts, good time, silent CCDs, merging.
 
-Every loop over events or read-out frames is written here once, in NumPy: that is the definition of what
-every backend must return. Nothing here opens a file.
+Contract: every loop over events or read-out frames is defined here once, in NumPy, and every backend must return
+exactly the same. Nothing here opens a file. ``backends``, ``missions``, ``search`` and ``simulate`` may import this
+package; it imports the flat modules only.
 """

@@ -1,8 +1,8 @@
-"""Which events count: cuts on energy, pattern, flags, place on the detector and bad pixels.
+"""Select events by energy, pattern, flags, position on the detector and bad pixels.
 
-The cuts come in two steps, because a list's own bad pixels stand behind its events in the file:
-:func:`select` while the events stream by, :func:`drop` once the file is read. Both are given here in
-NumPy, the definition; a backend may have faster ones.
+The cuts are made in two steps, because a list's own bad pixels stand behind its events in the file:
+:func:`select` while the events are read, :func:`drop` once the file has been read. Both are written here in
+NumPy, the definition; a backend may have faster versions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class RawEvents:
-    """Columns of an event list as they stand in the file, shape (n,) each (any byte order)."""
+    """Columns of an event list as they are in the file, shape (n,) each (any byte order)."""
 
     time: NDArray[np.floating]
     rawx: Ints
@@ -59,7 +59,7 @@ class RawEvents:
 
 @dataclass(frozen=True, slots=True)
 class FlagCut:
-    """The flags that make an event bad: kept if ``flag & mask == 0`` and ``rawy > rawy_above``."""
+    """The flags of bad events: an event is kept if ``flag & mask == 0`` and ``rawy > rawy_above``."""
 
     mask: int
     rawy_above: int | None = None
@@ -69,12 +69,12 @@ class FlagCut:
 
     @classmethod
     def standard(cls, camera: str) -> FlagCut:
-        """Give the cut for lists whose header defines none."""
+        """Return the cut for lists whose header defines none."""
         return cls(0x2FB0024, 12) if camera == "pn" else cls(0x766BA000)
 
     @classmethod
     def parse(cls, expression: str) -> FlagCut | None:
-        """Read an XMMEA_EM or XMMEA_EP expression; None if it has another form or numbers that cannot be.
+        """Parse an XMMEA_EM or XMMEA_EP expression; None if it has another form or impossible numbers.
 
         Accepted: ``(FLAG & 0x766ba000) == 0``, alone or joined by ``&&`` with ``RAWY > 12``.
         """
@@ -129,7 +129,7 @@ class Cuts:
     n_pixels: int
 
     def names(self) -> list[str]:
-        """Those of :data:`SELECTED_BY` that are applied."""
+        """The cuts of :data:`SELECTED_BY` that are applied."""
         absent = {"flag": self.flags is None, "hot_pixel": self.hot is None}
         return [name for name in SELECTED_BY if not absent.get(name)]
 
@@ -159,7 +159,7 @@ def make_cuts(
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Buffers for the events that are kept, shape (capacity,) each; the first so many are filled.
+    """Buffers for the events that are kept, shape (capacity,) each; only the first n elements are filled.
 
     Attributes
     ----------
@@ -184,7 +184,7 @@ class Kept:
 
     @classmethod
     def empty(cls, capacity: int) -> Kept:
-        """Make buffers; memory is taken as they are filled."""
+        """Return empty buffers; the system provides memory as they are filled."""
         return cls(
             np.empty(capacity, np.float64),
             np.empty(capacity, np.uint16),
@@ -195,15 +195,15 @@ class Kept:
         )
 
     def columns(self) -> tuple[NDArray[np.number], ...]:
-        """All of them."""
+        """Return all buffers."""
         return tuple(getattr(self, column.name) for column in fields(self))
 
     def only(self, index: slice | Bools) -> Kept:
-        """Give those of chosen events."""
+        """Return the chosen events."""
         return Kept(self.time[index], self.x[index], self.y[index], self.pi[index], self.ccd[index], self.pixel[index])
 
     def grown(self, capacity: int, n: int) -> Kept:
-        """Give larger buffers that hold the first n events."""
+        """Return larger buffers that hold the first n events."""
         larger = Kept.empty(capacity)
         for new, old in zip(larger.columns(), self.columns(), strict=True):
             new[:n] = old[:n]
@@ -216,7 +216,7 @@ Select = Callable[[RawEvents, Cuts, Kept, int], tuple[int, NDArray[np.int64], Sp
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What :func:`select` left of a whole list.
+    """The result of :func:`select` for a whole list.
 
     Attributes
     ----------
@@ -236,7 +236,7 @@ class Selection:
 
 
 def gather(parts: Iterable[RawEvents], rows: int, cuts: Cuts, select: Select) -> Selection:
-    """Select the events of a list that comes in parts; ``rows`` is what the parts have together."""
+    """Select the events of a list that is read in parts; ``rows`` is the number of rows of all parts."""
     kept = Kept.empty(min(rows, FIRST_CAPACITY))
     n, tally, first, last = 0, np.zeros(len(SELECTED_BY), np.int64), np.inf, -np.inf
     for raw in parts:
@@ -258,9 +258,9 @@ def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArra
     raw : RawEvents
     cuts : Cuts
     kept : Kept
-        Gets the events that are left, in the order of the file.
+        Receives the remaining events, in the order of the file.
     at : int
-        Where their place begins in ``kept``.
+        Index in ``kept`` of the first of them.
 
     Returns
     -------
@@ -318,13 +318,13 @@ def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArra
 
 
 def drop(kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
-    """Take out the events of bad pixels, then those without a place; the others move up.
+    """Remove the events of bad pixels, then those without a position; the others are moved to the front.
 
     Parameters
     ----------
     kept : Kept
     n : int
-        Number of events in it.
+        Number of events in ``kept``.
     own : PixelMask or None
         The list's own bad pixels.
 
@@ -333,7 +333,7 @@ def drop(kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
     n : int
         Number of events left.
     bad_pixel, null_xy : int
-        Events taken out.
+        Number of events removed by each.
     """
     bad = np.zeros(n, bool) if own is None else own.marked(kept.pixel[:n])
     null = ~bad & (kept.x[:n] == 0)

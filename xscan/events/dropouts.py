@@ -1,4 +1,4 @@
-"""Find when a CCD fell silent though its good-time table says otherwise."""
+"""Find when a CCD sent nothing although its good-time table says that it was taking data."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ __all__ = [
 ]
 
 EXPECTED_MIN = 16.0
-"""Counts a CCD should have sent while it sent none: by chance once in exp(16) = 9e6. A long
+"""Least number of counts expected from a CCD while it sent none: this happens by chance once in exp(16) = 9e6. A long
 observation has about as many chances, and a false silence costs the frames it covers."""
 
 N_CELLS = 129
 STRETCH_S = 100
 
 MEDIAN_OF = 3
-"""CCDs of a camera whose median a single place on the sky cannot move."""
+"""Least number of CCDs of a camera whose median a single position on the sky cannot change."""
 
 
 FLARE_MOST = 10.0
-"""A flare of the background is taken to raise the rate of a CCD by so much at most."""
+"""A flare of the background is assumed to raise the rate of a CCD by at most this factor."""
 
 
 @dataclass(frozen=True, slots=True)
 class CcdSilences:
-    """When one CCD fell silent.
+    """The silences of one CCD.
 
     Attributes
     ----------
@@ -55,14 +55,14 @@ class CcdSilences:
 
 
 def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], CcdSilences]:
-    """Find runs of seconds in which a CCD sent nothing while the others were counting.
+    """Find runs of seconds in which a CCD sent nothing although the others did.
 
-    What a CCD should have sent is its share of all counts times what the other CCDs of all
-    cameras sent meanwhile, so that flares of the background do not matter. Bright cells are left
-    out of this count: an eclipse or a burst of a source is no trouble of its CCD. A burst's wings
+    The counts expected of a CCD are its share of all counts times the counts of the other CCDs of all
+    cameras in that time, so that flares of the background do not matter. Bright cells are left
+    out of these counts: an eclipse or a burst of a source is no failure of its CCD. A burst's wings
     reach beyond the bright cells, so the median of the other CCDs of a camera must agree
-    (:func:`kept_silences`). Where all were silent together, each is held against the usual (median)
-    rate of them all.
+    (:func:`kept_silences`). Where all CCDs were silent together, the expectation is the usual (median)
+    rate of all of them.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int
     Returns
     -------
     dict of (int, int) to CcdSilences
-        By (index of the list, CCD), for each CCD that sent something.
+        By (index of the list, CCD), for each CCD with events.
     """
     names, counts = seconds(lists, t0, max(int(t1 - t0), 1))
     everything = counts.sum(axis=0)
@@ -85,7 +85,7 @@ def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int
         total = int(totals[i])
         others = int(so_far[-1]) - total
         alone = _runs(mine == 0) if total > 0 and others > 0 else np.empty((0, 2), np.int64)
-        # in its silence the others sent everything
+        # the others sent all of these counts during its silence
         meanwhile = so_far[alone[:, 1]] - so_far[alone[:, 0]]
         alone = kept_silences(alone[meanwhile * total >= EXPECTED_MIN * others], i, names, counts.T, totals)
         both = np.concatenate([alone, together])
@@ -100,14 +100,14 @@ def kept_silences(
     counts: NDArray[np.integer],
     totals: NDArray[np.integer],
 ) -> NDArray[np.int64]:
-    """Keep the silences of a CCD that no single place on the sky can have feigned.
+    """Return the silences of a CCD that no single source on the sky can imitate.
 
-    Each other CCD says what this one should have sent: what it sent meanwhile itself, by the share
-    of both in all time. Of a camera with three or more other CCDs the median counts, which a burst on
-    one of them and its wings do not move; of two cameras the larger, because all CCDs of one may be
-    silent together. Not more is believed than ten times the CCD's own usual rate: flares of the background are
-    rarely brighter, bursts in the middle of the field are, for a second or two. Where no camera has three,
-    the least of all counts, and not more than the usual rate.
+    From each other CCD follows how much this one should have sent: the other's counts in that time, scaled by the
+    ratio of both CCDs' total counts. For a camera with three or more other CCDs the median of these is used, which
+    a burst on one CCD, and its wings, do not change; of two cameras the larger, because all CCDs of one may be
+    silent together. The expectation is limited to ten times the CCD's own usual rate: flares of the background are
+    rarely brighter, while bursts in the middle of the field are, for a second or two. If no camera has three other
+    CCDs, the smallest expectation from any CCD is used, limited to the usual rate.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def kept_silences(
     Returns
     -------
     int64, shape (j, 2)
-        Those of ``runs`` in which :data:`EXPECTED_MIN` counts were due by this too.
+        Those of ``runs`` in which :data:`EXPECTED_MIN` counts were expected by this rule too.
     """
     if len(runs) == 0:
         return runs
@@ -147,7 +147,7 @@ def kept_silences(
 
 
 def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Count the events outside bright cells second by second.
+    """Count the events outside bright cells for each CCD and second.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray
     Returns
     -------
     names : int64, shape (k,)
-        256 * place of the list + CCD, of the CCDs with events in bright cells or elsewhere, rising.
+        256 * index of the list + CCD, of the CCDs with events in bright cells or elsewhere, rising.
     counts : int32, shape (k, n_bins)
     """
     keys, cells, bins = [], [], []
@@ -178,19 +178,19 @@ def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray
 
 
 def faint_cells(image: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Tell which cells of an image are not bright: at most three times the 75th percentile of the occupied ones."""
+    """Return which cells of an image are not bright: at most three times the 75th percentile of the occupied ones."""
     occupied = image[image > 0]
     return np.asarray(image <= 3 * np.percentile(occupied, 75) if occupied.size else image > 0)
 
 
 def silent_together(counts: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Find the runs of seconds in which no CCD sent anything and all should have: first and end, shape (k, 2)."""
+    """Return the runs of seconds in which no CCD sent anything though all should have: first and end, shape (k, 2)."""
     runs = _runs(counts == 0)
     return runs[np.diff(runs, axis=1)[:, 0] * _usual_rate(counts) >= EXPECTED_MIN]
 
 
 def _usual_rate(counts: NDArray[np.integer]) -> float:
-    """Median rate (ct/s) of stretches of 100 s; of all together where there are fewer than three."""
+    """Return the median rate (ct/s) of stretches of 100 s; the mean rate if there are fewer than three."""
     whole = counts[: len(counts) // STRETCH_S * STRETCH_S].reshape(-1, STRETCH_S).sum(axis=1)
     if len(whole) < 3:
         return float(counts.mean())
@@ -198,6 +198,6 @@ def _usual_rate(counts: NDArray[np.integer]) -> float:
 
 
 def _runs(silent: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Give first and end of each run, shape (k, 2)."""
+    """Return first and end of each run of True, shape (k, 2)."""
     padded = np.concatenate([[False], silent, [False]])
     return np.flatnonzero(padded[1:] != padded[:-1]).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""When a detector was taking data: intervals, read-out frames, and the live time in between."""
+"""Compute when a detector was taking data: intervals, read-out frames, and the live time between two moments."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def union(start: ArrayLike, stop: ArrayLike) -> Floats:
     Parameters
     ----------
     start, stop : array of float, shape (k,)
-        In any order; empty, reversed and not finite ones are left out.
+        In any order; empty, reversed and non-finite ones are left out.
 
     Returns
     -------
     float64, shape (m, 2)
-        Sorted and disjoint; intervals that touch are one.
+        Sorted and disjoint; intervals that touch are joined.
     """
     a, b = np.asarray(start, np.float64), np.asarray(stop, np.float64)
     real = np.isfinite(a) & np.isfinite(b) & (b > a)
@@ -38,7 +38,7 @@ def union(start: ArrayLike, stop: ArrayLike) -> Floats:
 
 
 def intersect(one: Floats, other: Floats) -> Floats:
-    """Give the time that lies in both of two sets of sorted, disjoint intervals, shape (m, 2)."""
+    """Return the time that lies in both of two sets of sorted, disjoint intervals, shape (m, 2)."""
     first = np.searchsorted(other[:, 1], one[:, 0], side="right")  # of those that end after it starts
     end = np.searchsorted(other[:, 0], one[:, 1])  # of those that start before it ends
     n = np.maximum(end - first, 0)
@@ -49,16 +49,16 @@ def intersect(one: Floats, other: Floats) -> Floats:
 
 
 def live_curve(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Floats | None:
-    """Turn EXPOSUnn rows (TIME, TIMEDEL, FRACEXP) into the live time so far, a rising curve.
+    """Return the cumulative live time from EXPOSUnn rows (TIME, TIMEDEL, FRACEXP), a rising curve.
 
-    Rows of neighbouring frames overlap by rounding: a frame then starts where the ones before it
+    Rows of neighbouring frames overlap by rounding: then a frame starts where the ones before it
     end, so that no moment counts twice. Rows that are not finite or have no length are left out.
 
     Returns
     -------
     float64, shape (2, m), or None
-        Times, s, and the live time until each, straight in between; None if no row is left: the table
-        says nothing.
+        Times, s, and the live time until each, s; linear in between. None if no row is left, because the table then
+        contains no information.
     """
     centre, length, fraction = (np.asarray(values, np.float64) for values in (time, timedel, fracexp))
     real = np.isfinite(centre + length + fraction) & (length > 0)
@@ -83,7 +83,7 @@ def live_curve(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Float
 
 
 def live_seconds(edges: Floats, good: GoodTime) -> Floats:
-    """Give the live time of one CCD in each frame.
+    """Return the live time of one CCD in each frame.
 
     Parameters
     ----------
@@ -108,5 +108,5 @@ def live_seconds(edges: Floats, good: GoodTime) -> Floats:
 
 
 def _live_until(time: Floats, exposures: Floats | None) -> Floats:
-    """Live time since some moment before all of ``time``, piecewise linear."""
+    """Return the live time from some moment before all of ``time`` until each, s, piecewise linear."""
     return time if exposures is None else np.interp(time, *exposures)

@@ -22,12 +22,12 @@ ALWAYS = np.array([[-np.inf, np.inf]])
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Which events of a list may pass, by CCD and time.
+    """Decides which events of a list are kept, by CCD and time.
 
     Attributes
     ----------
     first : int64, shape (257,)
-        Intervals ``first[ccd]`` to ``first[ccd + 1]`` are the good time of a CCD.
+        The good time of a CCD is intervals ``first[ccd]`` to ``first[ccd + 1]``, exclusive.
     intervals : float64, shape (k, 2)
         Start and stop, s, both ends in; sorted and disjoint for each CCD.
     working : bool, shape (256,)
@@ -40,14 +40,14 @@ class Gate:
 
     @classmethod
     def everything(cls) -> Gate:
-        """Let every event pass."""
+        """Return a gate that keeps every event."""
         return cls.of({}, None)
 
     @classmethod
     def of(cls, good_time: dict[int, GoodTime], working: Sequence[int] | None) -> Gate:
-        """Let pass what lies in the good time of its CCD (any time if none is stated) and of CCDs that work.
+        """Return a gate that keeps the events in the good time of their CCD and of CCDs that work.
 
-        ``working`` is None if all do.
+        A CCD without stated good time is kept at any time. ``working`` is None if all CCDs work.
         """
         spans = [good_time[ccd].intervals if ccd in good_time else ALWAYS for ccd in range(256)]
         first = np.concatenate([[0], np.cumsum([len(span) for span in spans])])
@@ -56,14 +56,14 @@ class Gate:
 
 
 def last_tick(t0: float, t1: float) -> int:
-    """Give the last millisecond that begins before t1, counted from t0: where events exactly at the end go."""
+    """Return the last millisecond that begins before t1, counted from t0: that of events exactly at the end."""
     return math.ceil((t1 - t0) * 1000) - 1
 
 
 def merge(
     lists: Sequence[EventList], gates: Sequence[Gate], t0: float, t1: float, n_cells: int
 ) -> tuple[Photons, NDArray[np.int64]]:
-    """Merge lists, without events that a gate stops or outside ``t0 <= TIME <= t1``.
+    """Merge lists, without events that a gate rejects or that lie outside ``t0 <= TIME <= t1``.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def merge(
 
 
 def band_curve(photons: Photons, pi_range: tuple[int, int], bin_ms: int, end_ms: int) -> NDArray[np.int64]:
-    """Count the photons of a band in bins of time; what is left of the range belongs to the last bin.
+    """Count the photons of a band in bins of time; the remainder of the range belongs to the last bin.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def band_curve(photons: Photons, pi_range: tuple[int, int], bin_ms: int, end_ms:
     bin_ms : int
         Length of a bin.
     end_ms : int
-        Ticks from 0 to this one, exclusive, count.
+        Ticks from 0 to this one, exclusive, are counted.
 
     Returns
     -------
@@ -148,7 +148,7 @@ def sort_photons(
 ) -> Photons:
     """Sort events by cell (x, y: cells of the plane), and by time within a cell, shape (n,) each.
 
-    Ties are broken by place, camera, energy and raw pixel, so that the order of the lists never matters.
+    Ties are broken by sky pixel, camera, energy and raw pixel, so that the order of the lists never matters.
     """
     box = Box.around(x, y) if x.size else Box(0, 1, 0, 1)
     cell = (y.astype(np.int64) - box.y0) * box.nx + (x.astype(np.int64) - box.x0)

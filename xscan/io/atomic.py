@@ -1,4 +1,4 @@
-"""Files that are whole or absent, wherever the power fails."""
+"""Write files so that they are complete or absent, even if the power fails."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _TEMPORARY = ".tmp-"
 
 
 def write_whole(path: Path, content: Any) -> None:
-    """Write a file so that its name never stands for less than all of it.
+    """Write a file so that no reader ever sees part of it under its name.
 
-    Its name may be lost with the power until :func:`sync_folder`; what it names is on disk.
+    The content is on disk when this returns; the name is safe from a loss of power only after :func:`sync_folder`.
 
     Parameters
     ----------
     path : Path
-        Replaced if it is there.
+        Replaced if it exists.
     content : bytes or other buffer
     """
     handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
@@ -41,7 +41,7 @@ def write_whole(path: Path, content: Any) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to disk."""
+    """Write the names in a folder to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -50,14 +50,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what writers that died left half-written in a folder."""
+    """Remove half-written files that interrupted writers left in a folder."""
     for path in folder.glob(f"{_TEMPORARY}*"):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def named_trouble(folder: Path) -> Iterator[None]:
-    """Turn trouble with the disk into one line: what, where, what next."""
+    """Turn an OSError into a StoreError of one line: what happened, where, and what to do next."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,8 @@
 """Read FITS tables from gzip files as fast as they decompress.
 
-Only what event lists need: the file is inflated as a stream (ISA-L), headers are scanned card by
+Only what event lists need is supported. The file is inflated as a stream (ISA-L), headers are scanned card by
 card without building objects, and a column is a strided view of the bytes, in the file's byte order.
-A long table is seen in parts of a mebibyte that share one buffer: it stays in the processor's cache,
+A long table is read in parts of a mebibyte that share one buffer: it stays in the processor's cache,
 and inflating into it is a quarter cheaper than into fresh memory.
 """
 
@@ -26,9 +26,9 @@ __all__ = ["Header", "StreamedTable", "Table", "read_tables", "stream_tables"]
 
 _BLOCK = 2880
 _PART_BYTES = 1 << 20
-_TAKEN_BYTES = 1 << 23  # more than a table beside the events has: those are read without a copy
+_TAKEN_BYTES = 1 << 23  # more bytes than any table other than EVENTS has, so that these are read without a copy
 _MOST_INTEGER = 2.0**62
-_MOST_BYTES = 1 << 40  # a larger table is a damaged keyword
+_MOST_BYTES = 1 << 40  # a larger size means a damaged keyword
 MOST = 999  # axes or columns, says the standard
 _CARD = 80
 _END = b"END     "
@@ -43,9 +43,9 @@ _WIDTHS = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 
 
 
 class Header:
-    """The keywords of one FITS header; values are parsed when asked for.
+    """The keywords of one FITS header; values are parsed when requested.
 
-    A keyword that stands twice keeps its first value. Long strings (CONTINUE) are joined.
+    Of a keyword that occurs twice the first value counts. Long strings (CONTINUE) are joined.
     """
 
     def __init__(self, block: bytes) -> None:
@@ -68,17 +68,17 @@ class Header:
         return iter(self._cards)
 
     def get(self, keyword: str, default: Any = None) -> Any:
-        """Give a keyword's value (str, bool, int or float), or the default if it is not there."""
+        """Return a keyword's value (str, bool, int or float), or the default if it is absent."""
         text = self._cards.get(keyword)
         return default if text is None else _value(text)
 
     def text(self, keyword: str) -> str:
-        """Give a keyword's value as text without surrounding blanks; empty if it is absent or undefined."""
+        """Return a keyword's value as text without surrounding blanks; empty if it is absent or undefined."""
         value = self.get(keyword)
         return value.strip() if isinstance(value, str) else "" if value is None else str(value)
 
     def number(self, keyword: str) -> float | None:
-        """Give a keyword's value as a float; None if it is not there or not a finite number.
+        """Return a keyword's value as a float; None if it is absent or not a finite number.
 
         Real lists quote some numbers (``TLMIN6  = '1       '``): those count as numbers.
         """
@@ -130,7 +130,7 @@ def _string(text: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """Where a column lies in a row, and how its bytes are numbers."""
+    """Position of a column in a row, and how its bytes are converted to numbers."""
 
     number: int  # as in TTYPEn, from 1
     offset: int
@@ -160,7 +160,7 @@ class Table:
         EXTNAME, in capitals; ``PRIMARY`` for the first header.
     header : Header
     rows : int
-        Rows of a binary table that are here; 0 for anything else.
+        Rows of a binary table that were read; 0 for anything else.
     """
 
     file: str
@@ -170,26 +170,26 @@ class Table:
     _row_bytes: int
     _places: dict[str, tuple[int, str, int]]  # name -> (offset, letter, number of the column)
     _bytes: memoryview = field(default_factory=lambda: memoryview(b""))
-    _columns: dict[str, _Column] = field(default_factory=dict)  # those asked for, shared by all parts
+    _columns: dict[str, _Column] = field(default_factory=dict)  # columns used so far, shared by all parts
 
     def __contains__(self, column: str) -> bool:
         return column in self._places
 
     def number(self, column: str) -> int:
-        """Give a column's number, from 1, as it stands in TTYPEn."""
+        """Return a column's number, from 1, as in TTYPEn."""
         return self._places[column][2]
 
     def null(self, column: str) -> int | None:
-        """Give the value by which :meth:`column` marks a missing number, or None."""
+        """Return the value by which :meth:`column` marks a missing number, or None."""
         null = self.header.number(f"TNULL{self.number(column)}")
         if null is None:
             return None
         described = self._describe(column)
         value = null * described.scale + described.zero
-        return int(value) if abs(value) < _MOST_INTEGER else None  # no number of a column is so large
+        return int(value) if abs(value) < _MOST_INTEGER else None  # larger than any number of a column
 
     def column(self, name: str, kind: str = "iuf") -> NDArray[Any]:
-        """Give one scalar column, shape (rows,), in the file's byte order unless it is scaled.
+        """Return one scalar column, shape (rows,), in the file's byte order unless it is scaled.
 
         Parameters
         ----------
@@ -245,14 +245,14 @@ class Table:
 
 
 class StreamedTable:
-    """An extension whose rows have not been read yet: take them with one of the two methods, or not at all.
+    """An extension whose rows have not been read yet: call one of the two reading methods, or neither.
 
     Attributes
     ----------
     head : Table
         Name, header, columns and number of rows; without the rows.
     n_bytes : int
-        Size of what stands behind the header.
+        Size of the data behind the header.
     """
 
     def __init__(self, head: Table, source: _Source, n_bytes: int) -> None:
@@ -268,7 +268,7 @@ class StreamedTable:
         return replace(head, _bytes=self._take(size))
 
     def parts(self) -> Iterator[Table]:
-        """Read the rows in parts; each part is good until the next one is asked for."""
+        """Yield the rows in parts; each part is valid until the next one is requested."""
         head = self.head
         if head.rows == 0 or head._row_bytes == 0:
             return
@@ -283,7 +283,7 @@ class StreamedTable:
             yield replace(head, rows=rows, _bytes=part)
 
     def skip(self) -> None:
-        """Pass over what has not been read."""
+        """Skip the data that has not been read."""
         waste = memoryview(bytearray(max(min(self._left, _PART_BYTES), _BLOCK)))
         while self._left:
             self._fill(waste[: min(self._left, len(waste))])
@@ -291,7 +291,7 @@ class StreamedTable:
 
     def _take(self, size: int) -> memoryview:
         data = bytearray()
-        while len(data) < size:  # piece by piece: a damaged keyword may promise any number of bytes
+        while len(data) < size:  # piece by piece, because a damaged keyword may state any size
             piece = bytearray(min(size - len(data), _TAKEN_BYTES))
             self._fill(memoryview(piece))
             if data:
@@ -313,7 +313,7 @@ class StreamedTable:
 
 
 class _Source:
-    """The bytes of a file, inflated where it is gzip; troubles become one-line errors."""
+    """The bytes of a file, inflated if it is gzip; errors become DataErrors of one line."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.name
@@ -332,7 +332,7 @@ class _Source:
         self._raw.close()
 
     def fill(self, part: memoryview) -> int:
-        """Read until a buffer is full or the file ends; give the number of bytes read."""
+        """Read until a buffer is full or the file ends; return the number of bytes read."""
         filled = 0
         try:
             while filled < len(part) and (got := self._stream.readinto(part[filled:])):  # type: ignore[attr-defined]
@@ -345,10 +345,10 @@ class _Source:
 
 
 def stream_tables(path: Path) -> Generator[StreamedTable, None, None]:
-    """Go through the extensions of a FITS file, gzip or plain, the primary header first.
+    """Yield the extensions of a FITS file, gzip or plain, beginning with the primary header.
 
-    What is not read of a table is passed over when the next one is asked for; at the end the checksum
-    of a gzip file is compared.
+    Data of a table that was not read is skipped when the next table is requested; at the end the checksum
+    of a gzip file is checked.
 
     Raises
     ------
@@ -368,7 +368,7 @@ def stream_tables(path: Path) -> Generator[StreamedTable, None, None]:
             yield table
             table.skip()
             block = _block(source)
-        while block:  # to the end: the checksum stands there
+        while block:  # to the end of the file, where the checksum is
             block = _block(source)
     finally:
         source.close()
@@ -398,7 +398,7 @@ def _has_end(block: bytes) -> bool:
 
 
 def _read_head(source: _Source, block: bytes) -> StreamedTable:
-    """Read a header whose first block is known, and what it says about the data after it."""
+    """Read a header whose first block is known; return its table, whose data follows in the stream."""
     start, blocks = source.at - len(block), [block]
     while not _has_end(blocks[-1]):
         blocks.append(_block(source))

@@ -1,1 +1,7 @@
-"""Missions: how files become events. One module each."""
+"""Read the files of an observatory into an :class:`~xscan.model.Observation`; one package for each mission.
+
+Contract: everything that knows a mission's file names, headers and keywords is here; the rest of xscan sees only the
+Observation. A file that cannot be used is returned with a reason, and does not stop the others. ``archives``,
+``pipeline``, ``api``, ``simulate``, ``bench`` and ``cli`` may import this package; loops over events are called
+through :class:`xscan.backends.Backend`.
+"""

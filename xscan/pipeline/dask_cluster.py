@@ -1,4 +1,4 @@
-"""Dask clusters: worker processes of this machine, one per device, or one that exists."""
+"""Start Dask clusters (worker processes of this machine, or one per device), or connect to an existing one."""
 
 from __future__ import annotations
 
@@ -26,35 +26,36 @@ __all__ = ["connected", "on_devices", "on_processes"]
 
 log = logging.getLogger(__name__)
 
-_FILES, _FILES_A_WORKER = 128, 20  # that this process has open; a worker has fewer
+_FILES, _FILES_A_WORKER = 128, 20  # files that this process has open; each worker adds at most this many
 _THREADS = 2  # one searches, one reads ahead
 _ANSWER_S = 10.0
 _DASHBOARD = "127.0.0.1:8787"
 
 _CONFIG = {
-    # a worker holds one observation or two: spilling and pausing could not help
+    # a worker holds one or two observations: spilling and pausing could not help
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.profile.enabled": False,
-    # a nanny starts its worker again however often; Dask would close one whose worker is between two lives
+    # a nanny restarts its worker without limit; by default Dask would drop one that is between two processes
     "distributed.deploy.lost-worker-timeout": "1000 days",
-    # Dask's own would have each worker give back to the system what the next observation needs again
+    # Dask's own values would make each worker return memory to the system that the next observation needs again
     "distributed.nanny.pre-spawn-environ": ONE_THREAD | HEAP | ARROW,
 }
 
 
 class OnePerDevice(LocalCluster):  # type: ignore[misc]  # Dask has no types to speak of
-    """A worker process for each CUDA device, which sees no other.
+    """A worker process for each CUDA device, which sees no other device.
 
-    Taken where dask-cuda's does not work; each worker of that sees all devices, its own first, which is all it uses.
+    Used where dask-cuda's cluster does not work. Each worker of dask-cuda sees all devices, but its own one first, and
+    a search uses only the first.
 
     Parameters
     ----------
     CUDA_VISIBLE_DEVICES : sequence of str
         The devices, as NVIDIA's driver names them.
     **options
-        Of :class:`distributed.LocalCluster`.
+        As for :class:`distributed.LocalCluster`.
     """
 
     def __init__(self, CUDA_VISIBLE_DEVICES: Sequence[str], **options: Any) -> None:  # noqa: N803  dask-cuda's name
@@ -64,7 +65,7 @@ class OnePerDevice(LocalCluster):  # type: ignore[misc]  # Dask has no types to 
         self.sync(self._correct_state)
 
     def new_worker_spec(self) -> dict[Any, Any]:
-        """Give the next worker a device that no other has."""
+        """Return the specification of the next worker, with a device that no other has."""
         device = next(device for device in self._devices if device not in self.worker_spec)
         options = self.new_spec["options"] | {"env": {"CUDA_VISIBLE_DEVICES": device}}
         return {device: self.new_spec | {"options": options}}
@@ -72,13 +73,13 @@ class OnePerDevice(LocalCluster):  # type: ignore[misc]  # Dask has no types to 
 
 @contextmanager
 def on_processes(n: int, memory: int | None) -> Iterator[Client]:
-    """Start worker processes on this machine, and end them.
+    """Start worker processes on this machine, yield a client, and end the processes.
 
     Parameters
     ----------
     n : int
     memory : int, optional
-        Bytes that each may take; else all of the machine's, shared.
+        Bytes that each worker may take; default: an equal share of the machine's memory.
 
     Raises
     ------
@@ -91,16 +92,16 @@ def on_processes(n: int, memory: int | None) -> Iterator[Client]:
 
 @contextmanager
 def on_devices(devices: Sequence[str], memory: int | None) -> Iterator[Client]:
-    """Start a worker process for each CUDA device, and end them.
+    """Start a worker process for each CUDA device, yield a client, and end the processes.
 
-    With dask-cuda a worker also keeps to the cores near its device.
+    With dask-cuda each worker also runs on the cores near its device.
 
     Parameters
     ----------
     devices : sequence of str
         As they stand in CUDA_VISIBLE_DEVICES.
     memory : int, optional
-        Bytes that each may take; else all of the machine's, shared.
+        Bytes that each worker may take; default: an equal share of the machine's memory.
 
     Raises
     ------
@@ -115,9 +116,9 @@ def on_devices(devices: Sequence[str], memory: int | None) -> Iterator[Client]:
                 from dask_cuda import LocalCUDACluster
 
                 return LocalCUDACluster(**options)
-            except (OSError, RuntimeError):  # processes that do not start: others would not
+            except (OSError, RuntimeError):  # processes that do not start: OnePerDevice's would not either
                 raise
-            # whatever a broken installation raises, or the driver that it asks for more than a search needs
+            # anything that a broken installation raises, or a driver lacking something that only dask-cuda needs
             except Exception as error:
                 log.warning(
                     "dask-cuda does not work here (%s); workers may run far from their device", first_line(error)
@@ -130,12 +131,12 @@ def on_devices(devices: Sequence[str], memory: int | None) -> Iterator[Client]:
 
 @contextmanager
 def connected(address: str) -> Iterator[Client]:
-    """Connect to the scheduler of a cluster that exists; it stays as it is.
+    """Connect to the scheduler of an existing cluster, which is not changed.
 
     Raises
     ------
     ConfigError
-        If nobody answers there.
+        If no scheduler answers at this address.
     """
     with _quiet():
         try:
@@ -164,10 +165,10 @@ def _started(start: Callable[[dict[str, Any]], LocalCluster], n: int, memory: in
     with _quiet(), dask.config.set(_CONFIG):
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Port 8787 is already in use")  # what is taken instead is told
-                warnings.filterwarnings("ignore", "Creating scratch directories")  # that it takes long on this disk
+                warnings.filterwarnings("ignore", "Port 8787 is already in use")  # the address taken instead is shown
+                warnings.filterwarnings("ignore", "Creating scratch directories")  # it warns of a slow disk
                 with ThreadPoolExecutor(1, "xscan-start", _deafen) as starter:
-                    resource_tracker.ensure_running()  # it would have that thread hear again
+                    resource_tracker.ensure_running()  # started later, it would unblock SIGINT in that thread
                     cluster = starter.submit(start, options).result()
         except (OSError, RuntimeError) as error:
             raise MachineError(f"cannot start {n} worker processes: {first_line(error)}") from None
@@ -176,16 +177,16 @@ def _started(start: Callable[[dict[str, Any]], LocalCluster], n: int, memory: in
 
 
 def _deafen() -> None:
-    """Have this thread, the threads that begin here and all processes that they ever start not hear Ctrl-C.
+    """Block SIGINT in this thread, in threads started from it, and in all processes that these ever start.
 
-    It reaches every process of a terminal and would end workers while they start; later
-    ``xscan.pipeline.worker`` ignores it.
+    Ctrl-C reaches every process of a terminal and would end workers while they start; once running, a worker
+    ignores it (``xscan.pipeline.worker``).
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _see_to_files(n: int) -> None:
-    """Raise this process's limit of open files as far as it may; Dask would hang where it meets it."""
+    """Raise this process's limit of open files to what the workers need; Dask hangs when it reaches the limit."""
     needed = _FILES + _FILES_A_WORKER * n
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
@@ -200,7 +201,7 @@ def _see_to_files(n: int) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Dask, which tells of each lost worker in many lines; what matters of it is told in one."""
+    """Silence Dask's loggers, which report each lost worker in many lines; xscan reports it in one."""
     loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado", "asyncio")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,7 +1,7 @@
-"""Observations sent to the workers of a Dask cluster, and what comes back.
+"""Send observations to the workers of a Dask cluster, and receive the results.
 
-Every observation is sent to a worker by name, so that it is known what was lost with it; Dask's own
-retries never come to act.
+Every observation is sent to one worker by name, so that it is known which ones were lost with a worker. Dask's own
+retries are never used.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ __all__ = ["DaskPool", "take_post"]
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.5
-_NOBODY_S = 60.0  # after which workers of this machine are not coming
-_AWAITED_S = 10.0  # before it is said that those of others do not come
+_NOBODY_S = 60.0  # after this time without workers of this machine, the run fails
+_AWAITED_S = 10.0  # after this time without workers of a cluster, a warning is logged
 _ANSWER_S = 30.0
-_MEMORY_EVENTS = "worker-restart-memory"  # a nanny says so of the worker that it kills
-_DEVICE_EVENTS = "xscan-device-lost"  # a worker of ours says so before it ends
+_MEMORY_EVENTS = "worker-restart-memory"  # topic under which a nanny reports the worker that it kills
+_DEVICE_EVENTS = "xscan-device-lost"  # topic under which a worker of xscan reports its lost device before it ends
 _WHY_LOST = {_MEMORY_EVENTS: Reason.MEMORY_LIMIT, _DEVICE_EVENTS: Reason.DEVICE_LOST}
-_TO_TELL_S = 1.0  # until that is on its way
+_TO_TELL_S = 1.0  # time for that report to be sent
 
 
 class DaskPool:
@@ -51,11 +51,11 @@ class DaskPool:
     ----------
     client : distributed.Client
     post : Post
-        Each worker hears of it once, before it gets any observation.
+        Sent once to each worker, before it gets any observation.
     local : bool
-        Whether the workers are of this process, so that some must be there.
+        Whether the workers were started by this process, so that some must exist.
     look : callable
-        Called several times a second; what it raises ends the run.
+        Called several times a second; an exception from it ends the run.
     """
 
     def __init__(self, client: Client, post: Post, local: bool, look: Callable[[], None] = lambda: None) -> None:
@@ -64,11 +64,11 @@ class DaskPool:
         self._local = local
         self._look = look
         self._name = f"xscan-{uuid4().hex}"
-        self._futures: dict[int, tuple[str, Future]] = {}  # each with its worker
+        self._futures: dict[int, tuple[str, Future]] = {}  # by number: its worker and its future
         self._ended: SimpleQueue[tuple[int | None, float]] = SimpleQueue()
         self._enlisting: dict[str, Future] = {}
         self._ready: dict[str, str] = {}  # worker: its backend
-        self._told: dict[str, dict[str, int]] = {}  # events of a worker's address when it was enlisted, by topic
+        self._told: dict[str, dict[str, int]] = {}  # worker: by topic, events of its address when enlisted
         self._refused: set[str] = set()
         self._looked_s = 0.0
         self._seen_s = time.monotonic()
@@ -76,7 +76,7 @@ class DaskPool:
 
     @property
     def dashboard(self) -> str:
-        """Address of Dask's dashboard, which is empty pages without bokeh."""
+        """Address of Dask's dashboard, whose pages are empty without bokeh."""
         needs = " (pip install 'xscan[dashboard]' to see it)" if self._local and find_spec("bokeh") is None else ""
         return f"{self._client.dashboard_link or ''}{needs}"
 
@@ -85,8 +85,8 @@ class DaskPool:
         return next(iter(self._ready.values()), self._post.order.backend)
 
     def workers(self) -> frozenset[str]:
-        """Give the workers that can take observations now."""
-        self._look()  # a signal may have ended them too: that is not their fault
+        """Return the workers that can take observations now."""
+        self._look()  # first: a signal may have ended the workers too, which is then not their fault
         now_s = time.monotonic()
         if now_s - self._looked_s >= _LOOK_S:
             there = self._there()
@@ -105,9 +105,9 @@ class DaskPool:
         return frozenset(self._ready)
 
     def _there(self) -> set[str]:
-        """Give the workers that the scheduler has, each by address and by the folder that is made for its process.
+        """Return the workers that the scheduler has, each named by its address and the local folder of its process.
 
-        One that is started again may have the address of the one before (``dask worker --worker-port``).
+        The folder is needed because a restarted worker may have the same address (``dask worker --worker-port``).
         """
         try:
             held = self._client.sync(self._client.scheduler.identity)["workers"]
@@ -131,11 +131,11 @@ class DaskPool:
         )
 
     def _welcome(self, worker: str, future: Future) -> None:
-        """Take a worker in, or say why not; if none is left that could be, nothing can be done."""
+        """Accept a worker, or log why it is refused; raise the reason if no other worker is left."""
         try:
             self._ready[worker] = future.result(_ANSWER_S)
             self._told[worker] = {topic: self._n_told(topic, worker) for topic in _WHY_LOST}
-        except (KilledWorker, FutureCancelledError, TimeoutError):  # gone again
+        except (KilledWorker, FutureCancelledError, TimeoutError):  # the worker is gone again
             return
         except Exception as error:
             self._refused.add(worker)
@@ -145,7 +145,7 @@ class DaskPool:
             log.warning("worker %s is not used: %s", _address(worker), refused)
 
     def _complain(self, now_s: float) -> None:
-        """Tell once that there is nobody to work, or give up where nobody can come."""
+        """Warn once that there are no workers, or raise an error if none of this machine has come up."""
         if self._ready:
             self._seen_s, self._waiting = now_s, False
         elif self._local and now_s - self._seen_s > _NOBODY_S:
@@ -164,17 +164,17 @@ class DaskPool:
         future.add_done_callback(lambda _: self._ended.put((number, time.monotonic())))
 
     def forget(self, number: int) -> None:
-        """Hear no more of a flight."""
+        """Ignore the end of an assignment from now on."""
         _, future = self._futures.pop(number)
         future.cancel()
 
     def wait(self, seconds: float) -> list[Landed]:
-        """Wait for flights to end, at most so long.
+        """Wait for assignments to end, at most this long, and return them.
 
         Raises
         ------
         XscanError
-            That a worker met and that stops the whole run.
+            An error of a worker that stops the whole run.
         """
         ended = []
         try:
@@ -190,7 +190,7 @@ class DaskPool:
     def _result(self, worker: str, future: Future) -> Summary | None:
         try:
             summary: Summary = future.result(_ANSWER_S)
-        except StrangerError:  # it was lost, and another has its address
+        except StrangerError:  # the enlisted worker was lost, and another has its address
             self._ready.pop(worker, None)
             self._looked_s = 0.0
             return None
@@ -204,14 +204,14 @@ class DaskPool:
         def restart() -> None:
             try:
                 self._client.restart_workers([_address(worker)], timeout=_ANSWER_S, raise_for_error=False)
-            except (OSError, RuntimeError, ValueError, KeyError) as error:  # it is gone already, or its nanny is
+            except (OSError, RuntimeError, ValueError, KeyError) as error:  # it or its nanny is gone already
                 log.debug("worker %s: %s", worker, error)
 
         Thread(target=restart, name="xscan-restart", daemon=True).start()
 
     def why_lost(self, worker: str) -> Reason:
-        """Say of a worker that is lost whether it took too much memory, lost its GPU, or died of what nobody knows."""
-        before = self._told.get(worker, {})  # of others that had its address
+        """Return why a worker was lost: it took too much memory, it lost its GPU, or the cause is unknown."""
+        before = self._told.get(worker, {})  # events of earlier workers at this address
         for topic, reason in _WHY_LOST.items():
             if self._n_told(topic, worker) > before.get(topic, 0):
                 return reason
@@ -222,7 +222,7 @@ class DaskPool:
 
 
 class StrangerError(Exception):
-    """A worker was sent an observation and does not know of us: it is not the one that was enlisted."""
+    """A worker that was sent an observation has no :class:`Worker`: it is not the process that was enlisted."""
 
 
 def _address(worker: str) -> str:
@@ -230,7 +230,7 @@ def _address(worker: str) -> str:
 
 
 def _by_value() -> Callable[[str, bytes], str]:
-    """Give a function that is sent whole: the worker may have no xscan, or another one."""
+    """Return a function that is pickled with its code: the worker may have no xscan, or another version."""
 
     def enlist(version: str, packed: bytes) -> str:
         try:
@@ -247,19 +247,19 @@ def _by_value() -> Callable[[str, bytes], str]:
 
 
 def take_post(packed: bytes) -> str:
-    """Make this worker ready for observations; give the name of its backend."""
+    """Make this worker ready for observations; return the name of its backend."""
     name, post, lock = pickle.loads(packed)
     dask_worker = get_worker()
     if dask_worker.nanny is None:
         raise MachineError("it has no nanny, so that nothing could end an observation that hangs; leave out --no-nanny")
     worker = on_post(post, lock)
-    # the observations to come find it by this name; it goes with the process
+    # later observations find the worker under this name; the attribute goes with the process
     setattr(dask_worker, name, worker)
     return worker.recipe.backend.name
 
 
 def _scan(name: str, task: Task) -> Summary:
-    """Search one observation on the worker that this runs on; a process without its device ends."""
+    """Search one observation on the worker that runs this; end the process if it has lost its device."""
     dask_worker = get_worker()
     worker: Worker | None = getattr(dask_worker, name, None)
     if worker is None:
@@ -270,4 +270,4 @@ def _scan(name: str, task: Task) -> Summary:
         log.error("%s: the GPU answers no more (%s): this worker process ends", task[0], error)
         dask_worker.log_event(_DEVICE_EVENTS, {"worker": dask_worker.address})
         time.sleep(_TO_TELL_S)
-        os._exit(1)  # its nanny starts another; what was on it is tried again, each alone
+        os._exit(1)  # its nanny starts another; each of its observations is tried again alone

@@ -1,4 +1,4 @@
-"""Fingerprints of what decides results: the files of an observation, and the code."""
+"""Compute digests of what decides results: the files of an observation, and the code."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _TAIL = 8  # of a gzip file: the checksum and length of what is in it
 
 
 def inputs_digest(place: Place) -> str:
-    """Fingerprint of the files of an observation that a search reads: names, sizes, and samples of their bytes.
+    """Return a digest of the files that a search reads of an observation: names, sizes, and samples of their bytes.
 
-    The samples are what a pipeline cannot make anew without changing: of a compressed file the
-    checksum of its content, of any the beginning. Nothing is inflated.
+    The samples are bytes that change when a pipeline makes the file again: the beginning of each file and, of a
+    compressed one, the checksum of its content. Nothing is inflated.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ def inputs_digest(place: Place) -> str:
     Returns
     -------
     str
-        16 hexadecimal digits; empty if nothing can be told of them: there is no event list, as where a
-        cache was emptied, one is a link that leads nowhere, as where a disk is not mounted, or one cannot be read.
+        16 hexadecimal digits. Empty if the files cannot be examined: there is no event list (a cache was emptied), one
+        is a link to a missing file (a disk is not mounted), or one cannot be read.
     """
     digest = hashlib.sha256()
     try:
@@ -51,13 +51,13 @@ def inputs_digest(place: Place) -> str:
             name = path.name if isinstance(place, Files) else path.relative_to(place).as_posix()
             digest.update(os.fsencode(f"{name} {path.stat().st_size} "))
             digest.update(_sample(path))
-    except OSError:  # reading it will tell what is wrong
+    except OSError:  # reading the observation will report the error
         return ""
     return digest.hexdigest()[:16] if paths else ""
 
 
 def other_files(before: str, now: str) -> bool:
-    """Tell from two fingerprints whether an observation's files are others; those that are not here say nothing."""
+    """Return whether two digests show that an observation's files changed; missing files do not count as a change."""
     return now not in ("", before)
 
 
@@ -71,10 +71,10 @@ def _sample(path: Path) -> bytes:
 
 @cache
 def code_digest() -> str:
-    """Fingerprint of the code that decides results: 16 hexadecimal digits; the same wherever this xscan is installed.
+    """Return a digest of the code that decides results, 16 hexadecimal digits; the same for any copy of this xscan.
 
-    All of :data:`DECIDES` count, and the kernels. A word changed in a comment changes it:
-    one search too many is better than one too few.
+    It covers all of :data:`DECIDES`, and the kernels. Even a changed comment changes it: one search too many is better
+    than one too few.
     """
     digest = hashlib.sha256()
     for name, text in [*sorted(_modules(files("xscan"), "")), ("kernels", kernel_text())]:

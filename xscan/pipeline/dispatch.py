@@ -1,8 +1,8 @@
-"""Which worker gets which observation, and whose fault it is when one is lost.
+"""Assign observations to workers, and find out which one is at fault when a worker is lost.
 
-Two observations are on a worker at a time: one is searched while the next is read. When a worker is
-lost, nobody can tell which of them it was, so each is tried again alone on a worker. One that
-loses a worker again is given up; the others finish.
+Each worker has two observations at a time: one is searched while the next is read. When a worker is lost, it is
+unknown which of the two caused it, so each is tried again alone on a worker. An observation that loses a worker
+again is abandoned; the others finish.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["GivenUp", "Landed", "Pool", "dispatch"]
 log = logging.getLogger(__name__)
 
 _ON_A_WORKER = 2
-_TO_DIE_S = 60.0  # after which a process that was to be killed is taken for lost
-_POLL_S = 0.5  # between looks at who is there; a worker that died is missed for that long
+_TO_DIE_S = 60.0  # a process that has not ended this long after it was killed is taken for lost
+_POLL_S = 0.5  # between checks of which workers exist; the death of a worker is noticed this late
 
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """The end of one flight: a summary, or None if the pool knows that it was lost with its worker."""
+    """The end of one assignment: a summary, or None if the pool knows that it was lost with its worker."""
 
     number: int
     at_s: float  # time.monotonic()
@@ -39,7 +39,7 @@ class Landed:
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """An observation that twice cost the worker it was on, the second time alone."""
+    """An observation abandoned because it cost its worker twice, the second time as the only one there."""
 
     task: Task
     reason: Reason
@@ -47,10 +47,10 @@ class GivenUp:
 
 
 class Pool(Protocol):
-    """Workers, wherever they are, by name; a worker that is started again has another name."""
+    """Workers, wherever they are, each under a name; a worker that is started again has another name."""
 
     def workers(self) -> frozenset[str]:
-        """Give those that can take observations now."""
+        """Return the names of the workers that can take observations now."""
         ...
 
     def send(self, number: int, task: Task, worker: str) -> None:
@@ -58,23 +58,23 @@ class Pool(Protocol):
         ...
 
     def forget(self, number: int) -> None:
-        """Hear no more of a flight."""
+        """Ignore the end of an assignment from now on."""
         ...
 
     def wait(self, seconds: float) -> list[Landed]:
-        """Wait for flights to end, at most so long; raise what stops the whole run."""
+        """Wait for assignments to end, at most this long, and return them; raise an error that stops the whole run."""
         ...
 
     def restart(self, worker: str) -> None:
-        """Kill a worker's process without waiting for its end; another will take its place."""
+        """Kill a worker's process without waiting for its end; another process will replace it."""
         ...
 
     def backend(self) -> str:
-        """Name of the backend that the workers have."""
+        """Return the name of the backend that the workers have."""
         ...
 
     def why_lost(self, worker: str) -> Reason:
-        """Say of a worker that is lost whether it took too much memory, lost its GPU, or died of what nobody knows."""
+        """Return why a worker was lost: it took too much memory, it lost its GPU, or the cause is unknown."""
         ...
 
 
@@ -87,15 +87,15 @@ class _Flight:
 
 
 def dispatch(tasks: Iterable[Task | None], pool: Pool, time_limit_s: float) -> Iterator[Summary | GivenUp]:
-    """Search observations on a pool; give each when it ended.
+    """Search observations on a pool; yield each result when it is there.
 
     Parameters
     ----------
     tasks : iterable of Task or None
-        Taken from as workers get free, never further ahead; None if there is none at the moment.
+        Taken when a worker is free, never earlier; None if there is none at the moment.
     pool : Pool
     time_limit_s : float
-        A worker that finishes nothing for so long is killed, s.
+        A worker that finishes nothing for this long is killed, s.
 
     Yields
     ------
@@ -113,13 +113,13 @@ def dispatch(tasks: Iterable[Task | None], pool: Pool, time_limit_s: float) -> I
     numbers = count()
     doubtful: deque[Task] = deque()
     flights: dict[int, _Flight] = {}
-    latest_s: dict[str, float] = {}  # when something last landed
-    hung_s: dict[str, float] = {}  # since when
+    latest_s: dict[str, float] = {}  # when each worker last finished an observation
+    hung_s: dict[str, float] = {}  # since when each worker hangs
     more = True
     while True:
         now_s = time.monotonic()
         there = pool.workers()
-        # one that does not even die is left alone with what it has
+        # a process that does not end when killed is treated as lost
         gone = {worker for worker in hung_s if worker not in there or now_s - hung_s[worker] > _TO_DIE_S}
         for number, flight in list(flights.items()):
             if flight.worker in gone or flight.worker not in there:
@@ -133,7 +133,7 @@ def dispatch(tasks: Iterable[Task | None], pool: Pool, time_limit_s: float) -> I
             held = Counter(flight.worker for flight in flights.values())
             alone = {flight.worker for flight in flights.values() if flight.alone}
             free = min(there - hung_s.keys() - alone, key=lambda name: (held[name], name), default=None)
-            # while some are in doubt, workers run empty for them
+            # while some are in doubt, no worker gets a second observation, so that one becomes free for them
             if free is None or held[free] >= (1 if doubtful else _ON_A_WORKER):
                 break
             again = bool(doubtful)
@@ -164,7 +164,7 @@ def dispatch(tasks: Iterable[Task | None], pool: Pool, time_limit_s: float) -> I
 
 
 def _lost(flight: _Flight, pool: Pool, hung: Collection[str], doubtful: deque[Task]) -> Iterator[GivenUp]:
-    """Put an observation whose worker is gone to those in doubt, or give it up if it was alone there."""
+    """Queue an observation of a lost worker to be tried alone, or abandon it if it was already alone there."""
     if not flight.alone:
         doubtful.append(flight.task)
         return

@@ -1,4 +1,4 @@
-"""Who searches: this process, worker processes of this machine, or a cluster that exists."""
+"""Choose where to search (this process, worker processes of this machine, or a cluster), and do it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["TIME_LIMIT_S", "Crew", "run_on", "work"]
 
 TIME_LIMIT_S = 1800.0
-"""For one observation, s: hundreds of times what the longest takes."""
+"""Time limit for one observation, s: hundreds of times what the longest one takes."""
 
 _REMEDIES = {
     Reason.WORKER_DIED: "its worker process died of it, twice, the second time with nothing else to do; look what the "
@@ -40,25 +40,25 @@ _REMEDIES = {
     "--retry-failed",
 }
 
-_LOST_MOST = 3  # GPUs, one after the other: it is not the observations
+_LOST_MOST = 3  # GPUs lost one after the other: then the observations are not the cause
 
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """Who searches; at most one of the first three is given, none means this process.
+    """Where to search. At most one of the first three is given; none of them means this process.
 
     Attributes
     ----------
     workers : int, optional
         Worker processes of this machine.
     gpus : str, optional
-        A number of CUDA devices of this machine, or ``all``: a worker process for each.
+        A number of CUDA devices of this machine, or ``all``; one worker process is started for each.
     scheduler : str, optional
-        Address of a Dask cluster that exists.
+        Address of an existing Dask cluster.
     time_limit_s : float, optional
-        For one observation, s; default :data:`TIME_LIMIT_S`.
+        Limit for one observation, s; default :data:`TIME_LIMIT_S`.
     memory_limit : str, optional
-        For one worker of this machine, as 4GB; default: the machine's, shared.
+        Limit for one worker of this machine, such as 4GB; default: an equal share of the machine's memory.
     """
 
     workers: int | None = None
@@ -68,11 +68,11 @@ class Crew:
     memory_limit: str | None = None
 
     def alone(self) -> bool:
-        """Whether this process does it."""
+        """Whether this process itself does the search."""
         return self.workers is None and self.gpus is None and self.scheduler is None
 
     def size(self) -> int | None:
-        """Give the number of processes that search; None of a cluster, whose workers come and go.
+        """Return the number of processes that search; None for a cluster, whose workers come and go.
 
         Raises
         ------
@@ -84,14 +84,14 @@ class Crew:
         return len(self.devices()) if self.gpus is not None else self.workers or 1
 
     def devices(self) -> tuple[str, ...]:
-        """Give the CUDA devices to be used.
+        """Return the CUDA devices to use.
 
         Raises
         ------
         ConfigError
             If ``gpus`` is neither a number nor ``all``.
         DeviceError
-            If there are not so many that work.
+            If fewer devices work than are asked for.
         """
         asked = self.gpus or ""
         if asked != "all" and (not asked.isdecimal() or int(asked) < 1):
@@ -103,12 +103,12 @@ class Crew:
         return there[:n]
 
     def memory_bytes(self) -> int | None:
-        """Give the limit of one worker, bytes.
+        """Return the memory limit of one worker, bytes; None for the default.
 
         Raises
         ------
         ConfigError
-            If it is no size, or none.
+            If it is not a size, or 0.
         """
         if self.memory_limit is None:
             return None
@@ -118,14 +118,14 @@ class Crew:
         return memory
 
     def equip(self, order: Order) -> Order | Recipe:
-        """See that the crew can be had; give the order for workers, or the recipe for this process.
+        """Check that the options work here; return the order for workers, or the recipe for this process.
 
         Raises
         ------
         ConfigError
-            If options do not go together.
+            If options contradict each other.
         DeviceError
-            If there are no such devices, or the backend does not work here.
+            If the devices do not exist, or the backend does not work here.
         """
         given = {"--workers": self.workers, "--gpus": self.gpus, "--scheduler": self.scheduler}
         names = [name for name, value in given.items() if value is not None]
@@ -144,7 +144,7 @@ class Crew:
             self.devices()
             return replace(order, backend="cuda")
         if self.workers is not None and order.backend == "auto":
-            return replace(order, backend=cpu_backend().name)  # several processes on one device would not help
+            return replace(order, backend=cpu_backend().name)  # several processes on one device do not help
         return order
 
 
@@ -159,26 +159,26 @@ def work(
     say: Callable[[str], None],
     interruption: Interruption,
 ) -> None:
-    """Search observations with a crew, and store what was found.
+    """Search observations where the crew says, and store the results.
 
     Parameters
     ----------
     tasks : iterable of Task or None
-        Taken from as they are needed; None if there is none at the moment.
+        Taken when needed; None if there is none at the moment.
     order : Order or Recipe
-        As :meth:`Crew.equip` gave it.
+        As returned by :meth:`Crew.equip`.
     crew : Crew
     data : Path
-        The folder that holds the observations, absolute.
+        The folder that contains the observations, absolute.
     writer : ResultsWriter
-        Open, of an absolute folder.
+        Open, for an absolute folder.
     heard : callable
-        Told of each observation when it ended.
+        Called with the summary of each observation when it has ended.
     plots : Path, optional
     say : callable
-        Told where the dashboard is.
+        Called with a line that gives the address of the dashboard.
     interruption : Interruption
-        Held while workers are started, and but for moments while they work.
+        Signals are delayed while workers are started and while they work; then the pool polls for them.
     """
     if isinstance(order, Recipe):
         run(tasks, order, writer, heard, plots)
@@ -186,7 +186,8 @@ def work(
     from xscan.pipeline.dask_pool import DaskPool
     from xscan.pipeline.worker import Post
 
-    # Dask cannot end what has half begun, and swallows what is raised where it lets go of something: the pool looks
+    # Dask cannot abort a half-started cluster and swallows exceptions raised in its finalizers. So signals are held,
+    # and the pool polls for them.
     with interruption.hold(), _hire(crew) as client:
         post = Post(order, data, writer.folder, plots)
         pool = DaskPool(client, post, local=crew.scheduler is None, look=interruption.look)
@@ -209,7 +210,7 @@ def _hire(crew: Crew) -> AbstractContextManager[Client]:
 def run_on(
     pool: Pool, tasks: Iterable[Task | None], order: Order, writer: ResultsWriter, heard: Heard, time_limit_s: float
 ) -> None:
-    """Search observations on a pool; the workers store what they find, and those given up are stored as failed.
+    """Search observations on a pool. Workers store what they find; abandoned observations are stored as failed.
 
     Parameters
     ----------
@@ -223,7 +224,7 @@ def run_on(
     Raises
     ------
     DeviceError
-        If GPUs are lost whatever they search.
+        If GPUs are lost one after the other, whatever they search.
     StoreError, MachineError
         As :func:`~xscan.pipeline.dispatch.dispatch`.
     """

@@ -1,4 +1,4 @@
-"""Many observations: what is left to do, and doing it one after the other."""
+"""Find which observations are left to do, and search them one after the other in this process."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ LOST_REMEDY = "see nvidia-smi and dmesg, then run the same command again"
 """What to do when a GPU stops answering."""
 
 Heard = Callable[[Summary], None]
-"""Is told of each observation when it ended."""
+"""Called with the summary of each observation when it has ended."""
 
 
 def name_of(task: Task) -> str:
-    """Give what an observation is called before it is read."""
+    """Return the name of an observation before it is read: its obsid, if known, else the name of its folder."""
     obsid, place = task
     return obsid or place.name or "unnamed"
 
 
 def files_now(place: Place) -> str:
-    """Give the fingerprint of an observation's files; empty also where some of what was fetched is missing."""
+    """Return the digest of an observation's files; also empty where some of the files that were fetched are missing."""
     from xscan.archives.marker import is_whole
 
     return inputs_digest(place) if isinstance(place, Files) or is_whole(place) else ""
@@ -63,25 +63,25 @@ def files_now(place: Place) -> str:
 def unfinished(
     tasks: Iterable[Task], held: Mapping[str, Outcome], retry_failed: bool = False, again: Collection[str] = ()
 ) -> tuple[list[Task], list[Outcome]]:
-    """Tell what is to be searched from what was searched before, in whatever state it ended.
+    """Split tasks into those to be searched and those already searched, in whatever state these ended.
 
     Parameters
     ----------
     tasks : iterable of Task
     held : mapping of str to Outcome
-        From :func:`xscan.results.ledger.read_ledger`: what the folder of results has of this configuration.
+        From :func:`xscan.results.ledger.read_ledger`: the results that the folder has of this configuration.
     retry_failed : bool
-        Search again what failed.
+        Search again what failed before.
     again : collection of str
-        Reasons for which to try again what failed, in any case.
+        Reasons for which a failed observation is always searched again.
 
     Returns
     -------
     todo : list of Task
-        What is not held, has other files now, or has no obsid yet; at the end what may cost the GPU once more. Files
-        that are not here now, or of which some are not, say nothing.
+        Tasks without a stored outcome, with changed input files, or without a known obsid; those that lost a GPU
+        before come last. Missing files do not count as a change.
     kept : list of Outcome
-        The others.
+        The outcomes of the others.
     """
     todo: list[Task] = []
     kept: list[Outcome] = []
@@ -102,18 +102,17 @@ def run(
 ) -> None:
     """Scan observations one after the other in this process, and store each when it is done.
 
-    While one is searched, a thread reads the next: two are in memory.
+    While one is searched, a thread reads the next, so two are in memory.
 
     Parameters
     ----------
     tasks : iterable of Task or None
-        Taken from as they are needed; None if there is none at the moment.
+        Taken one at a time, when needed; None if there is none at the moment.
     recipe : Recipe
     writer : ResultsWriter
     heard : callable
     plots : Path, optional
-        Folder for pictures; they are drawn after the results are stored, and trouble with them is
-        only logged.
+        Folder for pictures. They are drawn after the results are stored; errors in drawing are only logged.
 
     Raises
     ------
@@ -122,7 +121,7 @@ def run(
     MachineError
         If the machine lacks what any observation needs.
     DeviceError
-        If the GPU answers no more.
+        If the GPU no longer answers.
     """
     for reading in _read_ahead(tasks, recipe):
         started = time.perf_counter()
@@ -138,7 +137,7 @@ def run(
 
 
 def _put_on_record(error: DeviceLost, reading: Reading, writer: ResultsWriter, heard: Heard, started: float) -> None:
-    """Store as failed what may have cost the device: the next run would lose it there again."""
+    """Store the observation as failed, because it may have cost the device: the next run would lose it there again."""
     seconds = time.perf_counter() - started
     tables = store(writer.write, reading, failure(reading, error, seconds))
     heard(summarize(tables, reading.seconds + seconds))
@@ -160,7 +159,7 @@ def _read_ahead(tasks: Iterable[Task | None], recipe: Recipe) -> Iterator[Readin
 
 
 def store(write: Callable[[str, Tables], None], reading: Reading, tables: Tables) -> Tables:
-    """Store what was found in an observation; what cannot be stored for a reason of its own has failed.
+    """Store the tables of an observation. If they cannot be stored for a reason of its own, store it as failed.
 
     Parameters
     ----------
@@ -177,7 +176,7 @@ def store(write: Callable[[str, Tables], None], reading: Reading, tables: Tables
     Raises
     ------
     StoreError
-        If the disk does not take it: no other observation's would be taken.
+        If the disk rejects it: it would reject any other observation too.
     MachineError
         If the machine lacks what any observation needs.
     """
@@ -193,7 +192,7 @@ def store(write: Callable[[str, Tables], None], reading: Reading, tables: Tables
 
 
 def new_images(plots: Path | None) -> Images | None:
-    """Give what keeps the images of one observation's views until they are drawn; None without ``plots``."""
+    """Return a new collector for the images of one observation's views; None without ``plots``."""
     if plots is None:
         return None
     from xscan.report.plots import Images
@@ -202,12 +201,12 @@ def new_images(plots: Path | None) -> Images | None:
 
 
 def save_images(plots: Path | None, obsid: str, tables: Tables, images: Images | None) -> None:
-    """Draw an observation into its folder below ``plots``; trouble is only logged."""
+    """Draw an observation into its folder below ``plots``; errors are only logged."""
     if plots is None or images is None:
         return
     from xscan.report.plots import draw
 
     try:
         draw(plots / obsid, obsid, tables, images)
-    except Exception as error:  # the results are stored: no picture is worth losing the rest of the run
+    except Exception as error:  # the results are stored: a missing picture must not end the run
         log.warning("%s: no pictures in %s: %s: %s", obsid, plots / obsid, type(error).__name__, error)

@@ -1,4 +1,4 @@
-"""A log that is lost where it cannot be written, rather than the run."""
+"""Keep a run going where its log cannot be written."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ __all__ = ["lossy_stderr"]
 
 class _Lossy(io.FileIO):
     def write(self, data: Any) -> int:
-        """Write what can be written: the disk may be full, or nobody read any more."""
+        """Write what can be written, and drop the rest: the disk may be full, or the reader of a pipe gone."""
         try:
             written = super().write(data)
         except OSError:
             written = None
-        return len(data) if written is None else written  # None: nobody reads at the moment
+        return len(data) if written is None else written  # None: the reader accepts nothing at the moment
 
 
 @contextmanager
 def lossy_stderr() -> Iterator[None]:
-    """Have nothing fail in this block for what it says on standard error.
+    """Ignore failures to write to standard error in this block.
 
-    Python keeps what could not be written and tries again, so that later a process would not start, or
-    the exit code be another.
+    Without this, Python keeps what could not be written and tries again later, so that a process might not start, or
+    end with a wrong exit code.
     """
     before = sys.stderr
     try:
         raw = _Lossy(before.fileno(), "w", closefd=False)
-    except (AttributeError, OSError, ValueError):  # none, or no file
+    except (AttributeError, OSError, ValueError):  # standard error is missing, or not a file
         yield
         return
     sys.stderr = io.TextIOWrapper(

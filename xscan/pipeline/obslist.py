@@ -1,4 +1,4 @@
-"""The list of observations to search: one obsid a line."""
+"""Read the list of observations to search: one obsid a line."""
 
 from __future__ import annotations
 

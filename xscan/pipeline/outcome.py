@@ -1,4 +1,4 @@
-"""What a coordinator hears of an observation: small, however much was found."""
+"""Summarise an observation for the coordinator; small, however much was found."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ __all__ = ["MOST_SIGNIFICANT", "Summary", "summarize", "view_label"]
 
 MOST_SIGNIFICANT = 10
 SHARE_REJECTED = 0.01
-"""A larger share of the events in rejected frames is worth a remark."""
+"""A larger fraction of events in rejected frames is worth a remark."""
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One observation that ended, for progress and the table at the end of a run.
+    """Summary of one observation that ended, for progress and the table at the end of a run.
 
     Attributes
     ----------
     outcome : Outcome
     remarks : tuple of str
-        What of a searched observation was not searched, and with what it had to do without.
+        What was not searched of a searched observation, and which inputs were missing.
     best : tuple of dict
-        Rows of ``regions``, and ``target`` of ``runs``: the most significant places, :data:`MOST_SIGNIFICANT` at
-        most.
+        Rows of ``regions``, with ``target`` of ``runs``: the most significant positions, at most
+        :data:`MOST_SIGNIFICANT`.
     n_views, n_unsearched : int
-        Views, and how many of them were not searched.
+        Number of views, and how many of them were not searched.
     n_events, n_bytes : int
-        Rows and size of the files that were read.
+        Rows and bytes of the files that were read.
     """
 
     outcome: Outcome
@@ -46,10 +46,10 @@ class Summary:
 
 
 def summarize(tables: Tables, seconds: float) -> Summary:
-    """Sum up one observation's tables; ``seconds`` is the wall time spent on it, s."""
+    """Summarise one observation's tables; ``seconds`` is the wall time spent on it, s."""
     (outcome,) = outcomes(tables.runs).values()
     rows = tables.runs.to_pylist()
-    states = [row["state"] for row in rows if row["dt_s"] is not None]  # an observation that failed has no view
+    states = [row["state"] for row in rows if row["dt_s"] is not None]  # a failed observation has no view
     inputs = tables.inputs.to_pylist()
     files = {info["file"]: info for info in inputs}
     return Summary(
@@ -66,7 +66,7 @@ def summarize(tables: Tables, seconds: float) -> Summary:
 
 
 def view_label(row: Row) -> str:
-    """Name the view of a row of ``runs`` or ``regions``."""
+    """Return the label of the view of a row of ``runs`` or ``regions``."""
     return f"{row['dt_s']:g}:{row['band_lo_kev']:g}-{row['band_hi_kev']:g}"
 
 

@@ -1,4 +1,4 @@
-"""How fast a run goes, and when it will end."""
+"""Compute how fast a run proceeds, and when it will end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Pace"]
 
 @dataclass(slots=True)
 class Pace:
-    """Adds up what a run has done.
+    """Sums over the observations that a run has finished.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Pace:
         self.n_bytes += summary.n_bytes
 
     def facts(self, seconds: float) -> dict[str, Any]:
-        """Give the numbers after so much wall time, s."""
+        """Return the numbers after this much wall time, s."""
         done = self.states.total()
         return {
             "done": done,
@@ -51,7 +51,7 @@ class Pace:
         }
 
     def text(self, seconds: float) -> str:
-        """Say the numbers after so much wall time, s, in half a line."""
+        """Return the numbers after this much wall time, s, as half a line of text."""
         facts = self.facts(seconds)
         states = ", ".join(f"{count} {state}" for state, count in facts["states"].items())
         left = facts["seconds_left"]

@@ -1,4 +1,4 @@
-"""What a person or a log sees of a run while it goes on."""
+"""Show the progress of a run, on a terminal or in a log."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from xscan.results.ledger import Outcome
 __all__ = ["JsonFormatter", "Reporter"]
 
 EVERY_S = 60.0
-"""Between two lines on progress where there is no terminal."""
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 class Reporter:
-    """Progress bar on a terminal, plain lines elsewhere.
+    """Shows a progress bar on a terminal, plain lines elsewhere.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Reporter:
         Observations.
     what : str
     json_lines : bool
-        Say everything as a JSON object a line, on a terminal too.
+        Print everything as one JSON object a line, on a terminal too.
     """
 
     def __init__(self, total: int, what: str = "scanning", json_lines: bool = False) -> None:
@@ -68,7 +68,7 @@ class Reporter:
             self._progress.stop()
 
     def say(self, line: str, event: str = "note", **facts: Any) -> None:
-        """Print one line; as JSON ``facts`` stand beside it."""
+        """Print one line; in JSON the ``facts`` are added as fields."""
         if self._json:
             line = json.dumps(_stamped(event, line) | facts)
         elif not self._live and event == "observation":
@@ -76,7 +76,7 @@ class Reporter:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def keep(self, kept: list[Outcome]) -> None:
-        """Tell what was searched before; call it before entering."""
+        """Show how many observations were searched before; call it before entering."""
         self._n_kept = len(kept)
         self._pace.total -= len(kept)
         n_failed = sum(outcome.state == "failed" for outcome in kept)
@@ -91,7 +91,7 @@ class Reporter:
             self._progress.advance(self._task)
 
     def heard(self, summary: Summary) -> None:
-        """Tell of one observation, in a line and on the bar."""
+        """Show one observation that ended, in a line and on the bar."""
         outcome = summary.outcome
         what = (
             f"{outcome.n_regions} region{'s' * (outcome.n_regions != 1)}" if outcome.state == "done" else outcome.state
@@ -121,10 +121,10 @@ class Reporter:
 
 
 class JsonFormatter(logging.Formatter):
-    """Turns a message of the logging module into one JSON object, its traceback included."""
+    """Formats a message of the logging module, with its traceback, as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line."""
+        """Return the line for a record."""
         return json.dumps(_stamped("log", super().format(record)) | {"level": record.levelname})
 
 

@@ -1,4 +1,4 @@
-"""One observation, from its folder to its tables."""
+"""Scan one observation, from its folder to its tables."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Watch = Callable[[SubsetSearch, ViewResult], None]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Everything that decides a scan, but the data and the machine: can be sent anywhere."""
+    """All settings of a scan. Picklable: holds no data and no open device."""
 
     config: ScanConfig
     profile: str
@@ -37,17 +37,17 @@ class Order:
     backend: str
 
     def settings(self) -> dict[str, str]:
-        """Give every setting by name, as text; hot-pixel tables by their fingerprint."""
+        """Return every setting by name, as text; hot-pixel tables are represented by their digest."""
         return self.config.settings() | {"--hot-pixels": self.hot_pixels.digest() or "none"}
 
     def provenance(self) -> Provenance:
-        """Say what makes the results."""
+        """Return the version, profile, digests and backend that results are labelled with."""
         digest = self.config.digest()
         hot = self.hot_pixels.digest()
         return Provenance(__version__, self.profile, f"{digest}-{hot}" if hot else digest, code_digest(), self.backend)
 
     def recipe(self) -> Recipe:
-        """Give it with its backend, for this process.
+        """Return these settings with an open backend, for this process.
 
         Raises
         ------
@@ -61,7 +61,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """An order with the backend that carries it out in this process."""
+    """All settings of a scan, with a backend that is open in this process."""
 
     config: ScanConfig
     profile: str
@@ -69,26 +69,26 @@ class Recipe:
     backend: Backend
 
     def order(self) -> Order:
-        """Give it without the backend itself."""
+        """Return the settings with the name of the backend in place of the backend."""
         return Order(self.config, self.profile, self.hot_pixels, self.backend.name)
 
     def settings(self) -> dict[str, str]:
-        """Give every setting by name; as :meth:`Order.settings`."""
+        """Return every setting by name; as :meth:`Order.settings`."""
         return self.order().settings()
 
     def provenance(self) -> Provenance:
-        """Say what makes the results."""
+        """Return the version, profile, digests and backend that results are labelled with."""
         return self.order().provenance()
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """An observation that was read, or why it could not be.
+    """An observation that was read, or the reason why it could not be read.
 
     Attributes
     ----------
     obsid : str
-        What its results are called.
+        Name under which its results are stored.
     provenance : Provenance
     seconds : float
         Wall time of reading, s.
@@ -107,7 +107,7 @@ class Reading:
 
 
 def read_folder(place: Place, recipe: Recipe, obsid: str | None = None) -> Reading:
-    """Read and clean one observation; trouble with it is told, not raised.
+    """Read and clean one observation; errors in it are returned, not raised.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def read_folder(place: Place, recipe: Recipe, obsid: str | None = None) -> Readi
         ``<obsid>/`` or ``<obsid>/pps/``, or the files themselves.
     recipe : Recipe
     obsid : str, optional
-        What the caller calls the observation; else the folder's files say it.
+        The caller's name of the observation; default: taken from the files.
 
     Raises
     ------
@@ -132,29 +132,29 @@ def read_folder(place: Place, recipe: Recipe, obsid: str | None = None) -> Readi
             raise DataError(
                 Reason.CONTRADICTORY, f"{place}: holds observation {observation.obsid}; give {obsid} its own folder"
             )
-    except Exception as error:  # one observation's trouble must not stop the others
+    except Exception as error:  # errors of one observation must not stop the others
         reason, message = _why(name, error)
         return Reading(name, provenance, time.perf_counter() - started, None, reason, message)
     return Reading(obsid or observation.obsid, provenance, time.perf_counter() - started, observation)
 
 
 def search_reading(reading: Reading, recipe: Recipe, watch: Watch | None = None) -> Tables:
-    """Search what was read; trouble becomes a row of ``runs``, never an exception.
+    """Search an observation that was read; errors become a row of ``runs``, not an exception.
 
     Parameters
     ----------
     reading : Reading
     recipe : Recipe
-        The one it was read with.
+        The one with which it was read.
     watch : callable, optional
-        Shown each view's result while its counts are in memory: for pictures.
+        Called with each view's result while its counts are in memory: for pictures.
 
     Raises
     ------
     MachineError
         If the machine lacks what any observation needs.
     DeviceLost
-        If the GPU answers this process no more, perhaps because of this observation.
+        If the GPU no longer answers this process, perhaps because of this observation.
     """
     started = time.perf_counter()
     if reading.observation is not None:
@@ -201,7 +201,7 @@ def search_to_tables(
 
 
 def failure(reading: Reading, error: Exception, seconds: float) -> Tables:
-    """Make an error that came after reading the row of ``runs`` of an observation that failed.
+    """Return the tables of an observation that failed after reading: one row of ``runs`` with the error.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def failure(reading: Reading, error: Exception, seconds: float) -> Tables:
     Raises
     ------
     MachineError
-        If any other observation would fail too.
+        If the same error would occur in any other observation.
     """
     reason, message = _why(reading.obsid, error)
     return failed_tables(reading.obsid, "failed", reason, message, reading.provenance, reading.seconds + seconds)
@@ -222,13 +222,13 @@ def failure(reading: Reading, error: Exception, seconds: float) -> Tables:
 def scan_folder(
     place: Place, recipe: Recipe, obsid: str | None = None, watch: Watch | None = None
 ) -> tuple[str, Tables]:
-    """Read and search one observation: its obsid, and its tables; as the two functions above."""
+    """Read and search one observation; return its obsid and its tables. Errors as in the two functions above."""
     reading = read_folder(place, recipe, obsid)
     return reading.obsid, search_reading(reading, recipe, watch)
 
 
 def _why(name: str, error: Exception) -> tuple[Reason, str]:
-    """Give the reason for which an observation failed, unless any other would fail too."""
+    """Return the reason and message of an observation's failure; raise an error that any other would meet too."""
     if isinstance(error, DataError):
         return error.reason, str(error)
     if isinstance(error, DeviceLost):

@@ -1,4 +1,4 @@
-"""Being told to stop: once is gently, twice is at once."""
+"""Stop on signals: the first one stops a run gently, the second one at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal came; ``exit_code`` is what a shell expects of a command that it ended."""
+    """Raised when a signal arrives; ``exit_code`` is the one a shell expects of a command ended by that signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -22,7 +22,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """Whether a signal to stop has come, and whether it has to wait for something that must not be cut in two."""
+    """Records whether a signal to stop has arrived, and delays it while something must not be interrupted."""
 
     def __init__(self) -> None:
         self._came: int | None = None
@@ -30,7 +30,10 @@ class Interruption:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Let a signal wait until the end of the outermost such block; what fails after one came, failed of that."""
+        """Delay SIGINT and SIGTERM until the outermost block ends.
+
+        An exception while a signal is pending is replaced by Interrupted: the signal probably caused it.
+        """
         self._n_holding += 1
         try:
             yield
@@ -43,9 +46,9 @@ class Interruption:
 
     @contextmanager
     def then_hold(self) -> Iterator[None]:
-        """From the end of this block on, stop for no first signal: all that is left is to close what stands before it.
+        """Enter last in a ``with``: once its body has ended, a first signal no longer interrupts the clean-up.
 
-        The last item of a ``with``, behind what must be closed whole.
+        The clean-up is that of the earlier items of the ``with``, which must be closed completely.
         """
         try:
             yield
@@ -53,7 +56,10 @@ class Interruption:
             self._n_holding += 1
 
     def look(self) -> None:
-        """Stop if a signal came while it was held: for where no other code may be cut in two, or swallow it."""
+        """Raise Interrupted if a signal arrived while signals were delayed.
+
+        For code that polls, where a signal at any other point would be swallowed or would leave something half done.
+        """
         if self._came is not None:
             raise Interrupted(self._came) from None
 
@@ -72,7 +78,7 @@ class Interruption:
 def interruptible() -> Iterator[Interruption]:
     """Raise :class:`Interrupted` at the first SIGINT or SIGTERM; end the process at the second.
 
-    What is on disk is whole at every moment, and worker processes end with this one.
+    Files on disk are complete at every moment, and worker processes end with this one.
     """
     interruption = Interruption()
     before = {each: signal.signal(each, interruption._heard) for each in _SIGNALS}

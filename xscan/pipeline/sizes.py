@@ -1,4 +1,4 @@
-"""Sizes of memory and disks, as people write them."""
+"""Parse sizes of memory and disks."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.I | re.A)
 
 
 def parse_size(option: str, text: str) -> int:
-    """Read a size: ``200GB`` (10^9), ``200GiB`` (2^30), ``500M``, or bytes.
+    """Return the bytes of a size written as ``200GB`` (10^9), ``200GiB`` (2^30), ``500M``, or plain bytes.
 
     Parameters
     ----------
     option : str
-        Of the command line, for the message.
+        Name of the command-line option, for the message.
     text : str
 
     Raises
     ------
     ConfigError
-        If it is none.
+        If the text is no size.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:

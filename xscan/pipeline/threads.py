@@ -1,4 +1,4 @@
-"""Threads that libraries start unasked."""
+"""Keep libraries from starting threads that a search does not need."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 __all__ = ["ONE_THREAD", "one_thread"]
 
 ONE_THREAD = {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1}
-"""What libraries of linear algebra read from the environment of a process in which they are to start no threads."""
+"""Environment variables with which libraries of linear algebra start no threads in a process."""
 
 
 def one_thread() -> None:
-    """Have libraries of linear algebra start no threads in this process, unless the environment says otherwise.
+    """Make libraries of linear algebra start no threads in this process, unless the environment already says otherwise.
 
-    A search has nothing for them to do: they would only be started, one for each core, and wait.
-    To be called before numpy is imported.
+    A search has no work for these threads: one for each core would be started, only to wait.
+    Must be called before numpy is imported.
     """
     for name, number in ONE_THREAD.items():
         os.environ.setdefault(name, str(number))

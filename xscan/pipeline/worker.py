@@ -1,4 +1,4 @@
-"""What a worker process is told, and does with observations: read ahead, search one at a time, store."""
+"""Search observations in a worker process: read ahead, search one at a time, store."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["Post", "Worker", "dask_setup", "on_post"]
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """What a worker must know, and where; paths are absolute.
+    """Everything a worker needs to start: settings and folders, absolute.
 
     Attributes
     ----------
     order : Order
     data : Path
         Folder of observations; a worker must see it.
-    out : Path
+    Folder of observations; must be visible to the worker.
         Folder of results, opened by this process; a worker must write there.
-    plots : Path, optional
+    Folder of results, locked by this process; the worker must be able to write there.
     """
 
     order: Order
@@ -41,14 +41,14 @@ class Post:
 
 
 class Worker:
-    """Searches observations in this process; two threads may ask at a time, one reads while the other searches.
+    """Searches observations in this process. Two threads may call it at a time: one reads while the other searches.
 
     Parameters
     ----------
     order : Order
-        Its backend is made here.
+        The settings; their backend is opened here.
     out : Path
-        Folder of results, opened by the coordinator.
+        Folder of results, locked by the coordinator.
     plots : Path, optional
         Folder for pictures.
 
@@ -90,18 +90,19 @@ class Worker:
 
 
 def on_post(post: Post, lock: str) -> Worker:
-    """Make this process ready for observations.
+    """Return a worker, after checking that this process can do its work.
 
     Parameters
     ----------
     post : Post
     lock : str
-        What the coordinator reads as the holder of the folder of results: another folder of that name says otherwise.
+        Content of the coordinator's lock file. A worker that reads another text sees a different folder under the same
+        path.
 
     Raises
     ------
     MachineError
-        If it does not see the folders that the coordinator sees, or cannot write.
+        If it does not see the coordinator's folders, or cannot write.
     DeviceError
         If the backend does not work here.
     """
@@ -119,5 +120,5 @@ def on_post(post: Post, lock: str) -> Worker:
 
 
 def dask_setup(_dask_worker: object) -> None:
-    """Leave Ctrl-C, which reaches every process of a terminal, to the coordinator; Dask calls this at a start."""
+    """Ignore SIGINT in a worker: Ctrl-C reaches every process of a terminal, and the coordinator handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,5 @@
-"""How the image of a point source looks, where cameras see nothing, and the fit of a place to photons.
+"""Model point sources: the width of their images, where cameras see nothing, and the fit of a position to photons.
 
-Data in, data out; sums are made in order, so that every backend returns the same bits.
+Contract: functions take data and return data, and nothing here opens a file. Sums are made in a fixed order, so that
+every backend returns the same bits. ``backends``, ``search`` and ``simulate`` may import this package.
 """

@@ -1,6 +1,6 @@
-"""Where a camera sees nothing: bad pixels, and the gaps between its CCDs and around them.
+"""Map where a camera sees nothing: bad pixels, and the gaps between its CCDs and around them.
 
-Where each CCD lies on the sky is learnt from the events, which carry both their raw pixel and their place.
+The position of each CCD on the sky is derived from the events, each of which has a raw pixel and a sky position.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 Number = TypeVar("Number", float, Floats)
 
 FINE_ARCSEC = 24.0
-SAMPLE = 20_000  # events of a list from which its maps are learnt
+SAMPLE = 20_000  # events of a list from which its maps are derived
 CCD_EVENTS_MIN = 10
 EDGE_EVENTS = 30.0  # where so many events are due beyond the outermost, the CCD ends there
 NEIGHBOURS_DUE = 10.0
@@ -36,14 +36,14 @@ RING_Y = np.roll(RING_X, 3)  # twelve points of a circle
 
 @dataclass(frozen=True, slots=True)
 class Holes:
-    """Places where a camera sees nothing, shape (k,) each.
+    """Points that represent areas where a camera sees nothing, shape (k,) each.
 
     Attributes
     ----------
     x, y : float64
         arcsec on the tangent plane, from its reference point.
     area : float64
-        What each stands for, arcsec^2.
+        Area that each point represents, arcsec^2.
     camera : uint8
         Number of the camera among the instrument's.
     """
@@ -55,12 +55,12 @@ class Holes:
 
     @classmethod
     def joined(cls, parts: list[Holes]) -> Holes:
-        """Give all of several, at least one."""
+        """Return the holes of all parts, of which there is at least one."""
         names = cls.__slots__
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def every(self, step: int) -> Holes:
-        """Return one of so many, and their areas so many times."""
+        """Return every ``step``-th hole, with ``step`` times its area."""
         if step == 1:
             return self
         return Holes(self.x[::step], self.y[::step], self.area[::step] * step, self.camera[::step])
@@ -68,19 +68,19 @@ class Holes:
 
 @dataclass(frozen=True, slots=True)
 class CcdMap:
-    """Where one CCD lies on the tangent plane.
+    """Position of one CCD on the tangent plane.
 
     Attributes
     ----------
     number : int
     middle : (float, float, float, float)
-        A raw place (RAWX, RAWY) on the CCD and its sky place (x, y), arcsec.
+        A raw position (RAWX, RAWY) on the CCD and its sky position (x, y), arcsec.
     to_raw : (float, float, float, float)
         Matrix from (x, y) to (RAWX, RAWY), row after row.
     limits : (int, int, int, int)
-        First and last RAWX, first and last RAWY that give events.
+        First and last RAWX, first and last RAWY with events.
     residual_arcsec : float
-        rms distance along an axis of the events from where the map puts their pixels.
+        rms distance along an axis between events and the mapped positions of their pixels.
     """
 
     number: int
@@ -90,7 +90,7 @@ class CcdMap:
     residual_arcsec: float
 
     def raw(self, x: Number, y: Number) -> tuple[Number, Number]:
-        """Give RAWX and RAWY, fractions allowed, of places on the tangent plane."""
+        """Return RAWX and RAWY, fractions allowed, of positions on the tangent plane."""
         dx, dy = x - self.middle[2], y - self.middle[3]
         a, b, c, d = self.to_raw
         return self.middle[0] + a * dx + b * dy, self.middle[1] + c * dx + d * dy
@@ -112,7 +112,7 @@ class CameraMap:
         Those that sent events.
     bad : PixelMask
     bad_reach : int
-        1 if the pixels beside bad ones give no events either (a stricter flag cut), else 0.
+        1 if the pixels beside bad ones have no events either (a stricter flag cut), else 0.
     """
 
     number: int
@@ -124,7 +124,7 @@ class CameraMap:
 
     @classmethod
     def of(cls, events: EventList) -> CameraMap | None:
-        """Learn from a list where its CCDs lie; None if its raw pixels do not tell."""
+        """Derive the positions of the CCDs from a list; None if its raw pixels do not determine them."""
         step = max(events.pixel.size // SAMPLE, 1)
         pixel, ccd = events.pixel[::step].astype(np.int64), events.ccd[::step]
         order = np.argsort(ccd, kind="stable")
@@ -145,7 +145,7 @@ class CameraMap:
         return cls(place, camera, tuple(maps), bad, _bad_reach(bad, pixel, camera))
 
     def holes(self, x: float, y: float, radius: float, dark: Dark) -> Holes:
-        """Find what is not seen within a radius of a place, arcsec; what was found once is kept.
+        """Return the holes within a radius of a position, arcsec; results are stored for later calls.
 
         ``dark`` is :func:`dark`, or a backend's.
         """
@@ -167,7 +167,7 @@ class CameraMap:
 
 
 def dark(camera: CameraMap, x: Floats, y: Floats) -> NDArray[np.bool_]:
-    """Tell at which places on the tangent plane, arcsec, a camera sees nothing; shape (n,) each."""
+    """Return at which positions on the tangent plane, arcsec, a camera sees nothing; shape (n,) each."""
     unseen = np.ones(x.size, bool)
     for ccd in camera.ccds:
         rawx, rawy = (np.rint(raw).astype(np.int64) for raw in ccd.raw(x, y))
@@ -179,9 +179,10 @@ def dark(camera: CameraMap, x: Floats, y: Floats) -> NDArray[np.bool_]:
 
 
 def beyond(x: float, y: float, radius: float, camera: int) -> Holes:
-    """Give what lies farther than a radius from a place, to almost the whole plane, as rings of points, arcsec.
+    """Return the area farther than a radius from a position, arcsec, as rings of points out to almost the whole plane.
 
-    A ring stands where a King profile of slope 1.5 has, times its area, as many photons as in the whole ring.
+    The radius of a ring is that at which a King profile of slope 1.5, times the ring's area, equals its integral over
+    the ring.
     """
     dx, dy, area = _rings(radius)
     return Holes(x + dx, y + dy, area, np.full(area.size, camera, np.uint8))
@@ -205,7 +206,7 @@ def _ring_of_points(inner: float, outer: float, step: float) -> tuple[Floats, Fl
 
 
 def _merged(x: Floats, y: Floats, area: float, size: float) -> tuple[Floats, Floats, Floats]:
-    """Put points that share a square of some size together: their middle, and their area."""
+    """Merge points that share a square of some size: return their mean position and their total area."""
     if x.size == 0:
         return x, y, x
     column, row = (np.floor((at - at.min()) / size).astype(np.int64) for at in (x, y))
@@ -222,7 +223,7 @@ def _fit_maps(
 ) -> list[CcdMap]:
     """Fit the sky place as a linear function of the raw one, for each CCD; events sorted by CCD.
 
-    Empty where the events of a CCD do not fix it.
+    Empty if the events of any CCD do not determine the fit.
     """
     if ccd.size == 0:
         return []
@@ -282,7 +283,7 @@ def _fit_map(sums: dict[str, int], n: int, crpix: float, side_arcsec: float) -> 
 
 
 def _ends(first_seen: int, last_seen: int, n: int, first: int, last: int) -> tuple[int, int]:
-    """Return the first and last row or column that gives events: a CCD's own, unless many are missing there."""
+    """Return the first and last row or column with events: the CCD's own, unless many events are missing there."""
     per_row = n / max(last_seen - first_seen, 1)
     low = first_seen if (first_seen - first) * per_row > EDGE_EVENTS else min(first_seen, first)
     high = last_seen if (last - last_seen) * per_row > EDGE_EVENTS else max(last_seen, last)

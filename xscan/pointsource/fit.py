@@ -1,7 +1,7 @@
-"""Fit place, width and strength of a point source to photons, with places where there could be none.
+"""Fit position, width and strength of a point source to photons, allowing for areas without exposure.
 
-The loops are behind the door: a backend may have faster ones, with the same result to the last bit. So every
-sum is made in order, and nothing but sums, products, quotients and roots is asked of the processor.
+Backends may have faster versions of these loops, with the same result to the last bit. Therefore every
+sum is made in order, and only sums, products, quotients and roots are used, which every processor rounds alike.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ WIDER_SPREAD = 0.4
 """How much wider images are than published on axis, and the spread of that, before the photons are asked."""
 
 HIDDEN_MAX = 4.0
-"""So many times the photons seen may be lost in holes: else a source behind one could be of any strength."""
+"""Limit on the photons lost in holes, in units of the photons seen: a source behind a hole could have any strength."""
 
 PHOTONS_MIN = 3.0
 ITERATIONS = 400
-WIDTH_MIN = 0.4  # narrower, a source could hide in one of the points that stand for holes
-LEAP = 1.6  # steps of expectation maximisation are short: so many at once
-SETTLED = 3e-3  # arcsec, and of the width
-DENSITY_MIN = 1e-6  # 1/arcsec^2: background where none is expected
+WIDTH_MIN = 0.4  # a narrower source could hide at one of the points that represent holes
+LEAP = 1.6  # steps of expectation maximisation are short, and multiplied by this
+SETTLED = 3e-3  # convergence: arcsec for the position, and the same number for the width
+DENSITY_MIN = 1e-6  # 1/arcsec^2: assumed background where none is expected
 
 HOLES_WITHIN_ARCSEC = 45.0
-"""Farther from a place, the edges of holes do not matter to it."""
+"""At larger distances the edges of holes do not affect a position."""
 
 CORE_FACTOR = (KING_SLOPE - 1) / math.pi
 
@@ -74,7 +74,7 @@ class Spots:
         return Spots(x, y, self.camera[index], core, background, self.instrument)
 
     def within(self, x: float, y: float, radius: float) -> Spots:
-        """Return those within a radius of a place."""
+        """Return the spots within a radius of a position."""
         near = (self.x - x) ** 2 + (self.y - y) ** 2 < radius**2
         return self.chosen(near)
 
@@ -83,14 +83,14 @@ class Spots:
         return self if step == 1 else self.chosen(slice(None, None, step))
 
     def thinned(self, n_max: int) -> Spots:
-        """Return at most so many, and as much less background."""
+        """Return at most ``n_max`` spots, with the background reduced in proportion."""
         step = -(-len(self.x) // n_max)
         return replace(self.every(step), background=self.background[::step] / step) if step > 1 else self
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Events, then places without events, shape (n + k,) each.
+    """Events, followed by holes (points without exposure), shape (n + k,) each.
 
     Attributes
     ----------
@@ -143,25 +143,25 @@ class Points:
         return cls(x, y, core2, group, area, event, background, n_cameras)
 
     def members(self, strength: Floats, density: Floats) -> Floats:
-        """Return the probability that an event is the source's, and the source's photons expected in each hole."""
+        """Return the probability that each event is the source's, and the source's photons expected in each hole."""
         source = np.tile(strength, 2)[self.group] * density
         return np.asarray(source * self.area / (source * self.event + self.background))
 
 
 def density(r2: Floats, wide2: Floats) -> Floats:
-    """Return a source's density, 1/arcsec^2, for squares of distance and core (King profile)."""
+    """Return a source's density, 1/arcsec^2, from the squares of distance and core (King profile)."""
     apart2 = r2 + wide2
     return np.asarray(CORE_FACTOR * np.sqrt(wide2) / (apart2 * np.sqrt(apart2)))
 
 
 Settled = tuple[float, float, float, Floats]
 Fitted = tuple[float, float, float]
-"""Place, arcsec, and width."""
+"""Position, arcsec, and width."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curvature:
-    """Sums over events and holes at the place fitted, from which its error comes.
+    """Sums over events and holes at the fitted position, from which its error is computed.
 
     Attributes
     ----------
@@ -244,7 +244,7 @@ def spots_near(
 
 
 def likeliest(points: Points, strength: Floats, places: Floats) -> int:
-    """Return which of some places is the most likely one of a source; the first of equals.
+    """Return the index of the most likely position of a source; the first of equals.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ def likeliest(points: Points, strength: Floats, places: Floats) -> int:
 
 
 def settle(points: Points, start: tuple[float, float]) -> Settled | None:
-    """Find the place that explains the photons best.
+    """Fit the position that explains the photons best.
 
     Parameters
     ----------
@@ -282,8 +282,8 @@ def settle(points: Points, start: tuple[float, float]) -> Settled | None:
     Returns
     -------
     (x, y, width, strength) or None
-        Place, arcsec; factor on the published cores; photons sent by the source for each camera, those lost
-        in holes included. None if the photons do not say.
+        Position, arcsec; factor on the published cores; photons sent by the source to each camera, including those
+        lost in holes. None if the photons do not determine the position.
 
     Notes
     -----
@@ -323,7 +323,7 @@ def settle(points: Points, start: tuple[float, float]) -> Settled | None:
 
 
 def curvature(points: Points, fitted: Fitted, strength: Floats) -> Curvature:
-    """Return the sums over events and holes from which the error of a place comes.
+    """Return the sums over events and holes from which the error of a position is computed.
 
     Parameters
     ----------
@@ -338,7 +338,7 @@ def curvature(points: Points, fitted: Fitted, strength: Floats) -> Curvature:
     seen, unseen = member * member * event, member * (1 - event)
 
     def by_camera(values: Floats) -> tuple[Floats, Floats]:
-        """Sums over events and over holes."""
+        """Return the sums over events and over holes."""
         sums = np.asarray(np.bincount(points.group, values, 2 * n_cameras), float)
         return sums[:n_cameras], sums[n_cameras:]
 
@@ -411,5 +411,5 @@ def _derivatives(points: Points, fitted: Fitted) -> tuple[Floats, list[Floats], 
 
 
 def _in_order(values: Floats) -> float:
-    """Add up one after the other, as a loop does."""
+    """Return the sum, adding one value after the other, as a loop does."""
     return float(np.add.accumulate(values)[-1])

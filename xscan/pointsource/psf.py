@@ -1,8 +1,8 @@
-"""How wide the image of a point is: published King profiles by camera, energy and off-axis angle.
+"""Compute the width of a point source's image: published King profiles by camera, energy and off-axis angle.
 
-Profiles are fitted to photons with one slope, 1.5, whose power is a product and a root: every processor
-rounds those alike, so that a place is the same number everywhere; a variable power would not be. A published
-core and slope become the core that, with a slope of 1.5, tells as much about a place.
+Profiles are fitted to photons with one slope, 1.5, whose power is a product and a root. Every processor rounds
+these alike, so that a position is the same number everywhere; a variable power is not. A published core and slope
+are converted to the core that, with a slope of 1.5, contains as much information about a position.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KING_SLOPE = 1.5
 
 ENERGY_MAX_KEV = 6.0
 OFF_AXIS_MAX_ARCMIN = 12.0
-"""Beyond these the straight lines are not followed: they lead to cores of one arcsec and slopes near 1."""
+"""Limits of the linear formulas: beyond them these give cores of one arcsec and slopes near 1."""
 
 
 def published(camera: Camera, energy_kev: Floats, off_axis_arcmin: float) -> tuple[Floats, Floats]:
@@ -79,10 +79,10 @@ def cores_arcsec(
 
 
 def information(slope: Floats | float) -> Floats | float:
-    """Return the information of one photon on its source's place, times the square of the core."""
+    """Return the information of one photon on its source's position, times the square of the core."""
     return 2 * slope * (slope - 1) / (slope + 1)
 
 
 def king(near: Floats, core2: Floats) -> Floats:
-    """Give the density, 1/arcsec^2, where ``1 + (r / core)**2`` is ``near``; its integral is 1."""
+    """Return the density, 1/arcsec^2, where ``1 + (r / core)**2`` is ``near``; its integral is 1."""
     return np.asarray((KING_SLOPE - 1) / (np.pi * core2) / (near * np.sqrt(near)))

@@ -32,10 +32,10 @@ Row = dict[str, Any]
 
 
 def write_ds9(regions: pa.Table, path: Path) -> int:
-    """Write a DS9 region file: a circle per place, named by the region that is most significant there.
+    """Write a DS9 region file: one circle per position, named after the most significant region there.
 
-    Several views see one event; circles of all of them would cover each other. A circle is as wide as a cell, or as
-    three times the error of the place where that is more.
+    Several views see one event; circles for all of them would cover each other. The radius of a circle is that of a
+    cell, or three times the error of the position if that is larger.
 
     Parameters
     ----------
@@ -70,11 +70,11 @@ def write_lightcurves(lightcurves: pa.Table, regions: pa.Table, runs: pa.Table, 
     Parameters
     ----------
     lightcurves, regions, runs : pyarrow.Table
-        As in :mod:`xscan.schema`; the last two say of what the light curves are.
+        As in :mod:`xscan.schema`; the last two describe the light curves.
     folder : Path
-        Made if it is not there.
+        Created if it does not exist.
     kind : str
-        ``csv`` or ``fits``; docs/operations.md says what is in a FITS file.
+        ``csv`` or ``fits``; docs/operations.md describes the content of a FITS file.
 
     Returns
     -------
@@ -111,14 +111,14 @@ def _write_csv(curve: Row, run: Row, path: Path) -> None:
 
 
 def _bayes_factors(curve: Row) -> dict[str, list[float | None]]:
-    """Give log10 of the Bayes factors for too many and too few counts; None where nothing is expected."""
+    """Return log10 of the Bayes factors for too many and too few counts; None where nothing is expected."""
     n, mu = np.array(curve["n"]), np.array(curve["mu"], float)  # None becomes NaN
     peak, eclipse = (_blank(np.where(mu > 0, factor, np.nan)) for factor in log10_bayes(n, mu))
     return {"log10_b_peak": peak, "log10_b_eclipse": eclipse}
 
 
 def _blank(values: NDArray[np.float64]) -> list[float | None]:
-    """Give None for NaN."""
+    """Return the values as a list, with None for NaN."""
     return [None if value != value else value for value in values.tolist()]
 
 
@@ -144,7 +144,7 @@ def _write_fits(curve: Row, region: Row, run: Row, path: Path) -> None:
 
 
 def _rate(curve: Row, searched: NDArray[np.bool_]) -> fits.BinTableHDU:
-    """Make the extension RATE; NaN in frames that were not searched."""
+    """Return the extension RATE; NaN in frames that were not searched."""
     from astropy.io import fits
 
     dt_s = curve["dt_s"]
@@ -177,7 +177,7 @@ def _rate(curve: Row, searched: NDArray[np.bool_]) -> fits.BinTableHDU:
 
 
 def _good_time(curve: Row, searched: NDArray[np.bool_]) -> fits.BinTableHDU:
-    """Make the extension GTI: the frames that were searched."""
+    """Return the extension GTI: the frames that were searched."""
     from astropy.io import fits
 
     change = np.flatnonzero(np.diff(np.concatenate([[0], searched.astype(np.int8), [0]])))
@@ -192,7 +192,7 @@ def _good_time(curve: Row, searched: NDArray[np.bool_]) -> fits.BinTableHDU:
 
 
 def _header(curve: Row, region: Row, run: Row) -> list[tuple[str, Any, str]]:
-    """Give what all extensions say: of what the light curve is, and what its times mean."""
+    """Return the keywords of all extensions: the source of the light curve, and its time system."""
     cameras = [_INSTRUMENT[camera] for camera in CAMERAS if run[f"good_s_{camera}"] is not None]
     start, stop = curve["time_s"][0], curve["time_s"][-1] + curve["dt_s"]
     clock = run["timesys"], run["timeref"] == "SOLARSYSTEM"

@@ -32,10 +32,10 @@ MASK = "#009E73"
 BANDS = ((5.0, "#DCE9F2"), (3.0, "#B3D1E6"))  # widest first
 CAMERA_NAME = dict(zip(CAMERAS, ("pn", "MOS1", "MOS2"), strict=True))
 ZOOM_FRAMES = 15  # before and after an event
-FINE_FRAMES = 400  # of more, some are drawn as one: lines closer than pixels say nothing
-ERROR_BARS = 120  # frames, at most, that have error bars
+FINE_FRAMES = 400  # more frames are drawn in groups: lines closer than pixels cannot be told apart
+ERROR_BARS = 120  # largest number of frames drawn with error bars
 CHART_CELLS = 4.5  # half the side of the chart of a region's surroundings
-IN_90_PERCENT = 2.146  # radius that holds 90 % of a Gaussian in two dimensions, in its sigma along each axis
+IN_90_PERCENT = 2.146  # radius that contains 90 % of a two-dimensional Gaussian, in units of its sigma along each axis
 LISTED = 10  # regions named below an image
 MARKED = 100  # regions marked in it
 
@@ -44,7 +44,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """Counts of a subset, all frames, shape (ny, nx), with the grid and plane they lie on."""
+    """Counts of a subset in all frames, shape (ny, nx), with their grid and tangent plane."""
 
     counts: NDArray[np.int64]
     mask: NDArray[np.bool_]
@@ -54,13 +54,13 @@ class Image:
 
 
 class Images:
-    """Collects the image of each subset while one observation is searched."""
+    """Collects the image of each subset while an observation is searched."""
 
     def __init__(self) -> None:
         self.by_subset: dict[int, Image] = {}
 
     def watch(self, search: SubsetSearch, result: ViewResult) -> None:
-        """Keep the image of a subset in its widest band."""
+        """Store the image of a subset in its widest band."""
         number, found = search.subset.number, result.search
         if found is None:
             return
@@ -73,9 +73,9 @@ class Images:
 
 
 def draw(folder: Path, obsid: str, tables: Tables, images: Images) -> list[Path]:
-    """Write ``<obsid>_<subset>_image.png`` and ``<det_id>.png`` into a folder; give their paths.
+    """Write ``<obsid>_<subset>_image.png`` and ``<det_id>.png`` into a folder; return their paths.
 
-    Pictures of an earlier scan of the observation are removed: its regions may be others now.
+    Pictures of an earlier scan of the observation are removed, because its regions may have changed.
     """
     for old in folder.glob(f"{obsid}_*.png"):
         old.unlink()
@@ -100,7 +100,7 @@ def draw(folder: Path, obsid: str, tables: Tables, images: Images) -> list[Path]
 
 
 def _title(subset: int, runs: list[Row], inputs: list[Row]) -> tuple[str, str]:
-    """Say what was observed, with which cameras; and when."""
+    """Return the title of a subset's pictures: target, obsid and exposures; and the time of the observation."""
     run = next(row for row in runs if row["subset"] == subset and row["t_start_s"] is not None)
     exposures = [f"{CAMERA_NAME[row['camera']]} {row['exposure']}" for row in inputs if row["subset"] == subset]
     when = f"mission time {run['t_start_s']:.0f} to {run['t_stop_s']:.0f} s"
@@ -112,7 +112,7 @@ def _title(subset: int, runs: list[Row], inputs: list[Row]) -> tuple[str, str]:
 
 @contextmanager
 def _figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
-    """Make a figure in our style, and write it; no window, no global state of pyplot."""
+    """Yield a figure in xscan's style, then write it; uses no window, and no global state of pyplot."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -128,7 +128,7 @@ def _figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
 
 @dataclass(frozen=True, slots=True)
 class _Offsets:
-    """Offsets on the sky from a place, in units of ``unit_arcsec``; those in RA grow to the east."""
+    """Offsets on the sky from a position, in units of ``unit_arcsec``; those in RA grow to the east."""
 
     grid: Grid
     x_px: float
@@ -136,15 +136,15 @@ class _Offsets:
     unit_arcsec: float
 
     def ra(self, edge: Any) -> NDArray[np.float64]:
-        """Give offsets of edges of cells: edge k is between the cells k - 1 and k."""
+        """Return the offsets in RA of edges of cells: edge k is between the cells k - 1 and k."""
         return -self._of(edge, self.x_px)
 
     def dec(self, edge: Any) -> NDArray[np.float64]:
-        """Give offsets of edges of cells."""
+        """Return the offsets in Dec of edges of cells."""
         return self._of(edge, self.y_px)
 
     def extent(self) -> tuple[float, float, float, float]:
-        """Give the offsets of left, right, bottom and top of the box of cells."""
+        """Return the offsets of left, right, bottom and top of the box of cells."""
         box = self.grid.box
         return float(self.ra(box.x0)), float(self.ra(box.x1)), float(self.dec(box.y0)), float(self.dec(box.y1))
 
@@ -173,7 +173,7 @@ def draw_image(figure: Figure, image: Image, regions: list[Row], title: str) -> 
     axes = figure.subplots()
     offsets = _Offsets(image.grid, image.plane.crpix, image.plane.crpix, 60.0)
     shown = np.ma.masked_equal(image.counts, 0)
-    # the sky, not the brightest source, decides the scale
+    # the colour scale follows the sky background, not the brightest source
     low, high = np.percentile(shown.compressed(), [2, 99.5]) if shown.count() else (1, 2)
     drawn = axes.imshow(shown, extent=offsets.extent(), norm=LogNorm(vmin=max(low, 1), vmax=max(high, 2 * low, 2)))
     bar = figure.colorbar(drawn, ax=axes, label="counts per cell", pad=0.02, shrink=0.85, extend="both")
@@ -212,7 +212,7 @@ def _outline(axes: Axes, image: Image, offsets: _Offsets) -> None:
 
 
 def _mark_places(axes: Axes, places: list[Row], offsets: _Offsets) -> list[Any]:
-    """Box and number regions; give what the legend says of them."""
+    """Draw boxes and numbers for regions; return the entries of the legend."""
     from matplotlib.lines import Line2D
 
     handles = []
@@ -233,7 +233,7 @@ def _mark_places(axes: Axes, places: list[Row], offsets: _Offsets) -> list[Any]:
 
 
 def _box(axes: Axes, region: Row, offsets: _Offsets, margin: float = 0.0) -> tuple[float, float]:
-    """Draw a region's box and give its upper right corner."""
+    """Draw a region's box and return its upper right corner."""
     from matplotlib.patches import Rectangle
 
     left, right = (float(offsets.ra(x)) for x in (region["bbox_x0"] - margin, region["bbox_x1"] + margin))
@@ -246,7 +246,7 @@ def _box(axes: Axes, region: Row, offsets: _Offsets, margin: float = 0.0) -> tup
 
 
 def counts_band(mu: NDArray[np.float64], sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the fewest and most counts that are ordinary at each expectation.
+    """Return the smallest and largest counts that are not flagged at each expectation.
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ def counts_band(mu: NDArray[np.float64], sigma: float) -> tuple[NDArray[np.float
 
 
 def draw_lightcurve(figure: Figure, region: Row, curve: Row, flagged: list[Row], title: str, image: Image) -> None:
-    """Draw a region's counts against its expectation; where the event is short, the time around it too.
+    """Draw a region's counts with their expectation and, for a short event, the time around it in detail.
 
     Parameters
     ----------
@@ -280,7 +280,7 @@ def draw_lightcurve(figure: Figure, region: Row, curve: Row, flagged: list[Row],
     flagged : list of dict
         The region's rows of ``voxels``: their frames are marked, and no others.
     title : str
-        What was observed, when.
+        Target and time of the observation.
     image : Image
         For the chart of the surroundings.
     """
@@ -310,7 +310,7 @@ def draw_lightcurve(figure: Figure, region: Row, curve: Row, flagged: list[Row],
 
 
 def _cells(region: Row) -> str:
-    """Say of what the counts are, and what the most significant voxel has of them."""
+    """Return what the counts are of, and the numbers of the most significant voxel."""
     nx, ny = (region[f"bbox_{axis}1"] - region[f"bbox_{axis}0"] for axis in "xy")
     what = "counts of its one cell" if nx == ny == 1 else f"counts of its box of {nx} x {ny} cells"
     best = f"{region['n_max']} in one frame where {region['mu_at_max']:.3g} are expected"
@@ -319,7 +319,7 @@ def _cells(region: Row) -> str:
 
 
 def _event(flagged: list[Row], n_frames: int) -> tuple[int, int]:
-    """Give the frames to show around the most significant one: those flagged in a row with it, and some more."""
+    """Return the frames to show around the most significant one: the flagged ones adjacent to it, and some more."""
     frames = np.unique([row["t_index"] for row in flagged])
     best = min(flagged, key=lambda row: row["p"])["t_index"]
     group = np.cumsum(np.diff(frames, prepend=frames[0]) > ZOOM_FRAMES)
@@ -328,7 +328,7 @@ def _event(flagged: list[Row], n_frames: int) -> tuple[int, int]:
 
 
 def _curve(axes: Axes, region: Row, curve: Row, flagged: list[Row], part: slice, together: int) -> None:
-    """Draw part of a light curve, so many frames together, over the time since its beginning."""
+    """Draw part of a light curve, with ``together`` frames in each bin, against the time since its beginning."""
     dt = region["dt_s"]
     index = np.arange(part.start, part.stop)
     n, mu = (np.array(curve[name], float)[part] for name in ("n", "mu"))  # None becomes NaN
@@ -363,7 +363,7 @@ def _curve(axes: Axes, region: Row, curve: Row, flagged: list[Row], part: slice,
             continue
         if together == 1:
             x, y, where, marker = middle[frames - part.start], n[frames - part.start], axes.transData, "o"
-        else:  # a frame's counts have no place on a curve of several frames: at the top
+        else:  # a single frame's counts do not fit on a curve of several frames: draw them at the top
             x, y, where, marker = (frames + 0.5) * dt, np.ones(frames.size), axes.get_xaxis_transform(), "v"
         (dots,) = axes.plot(x, y, marker, color=COLOUR[kind], markersize=4.5, transform=where, clip_on=False)
         dots.set(label=f"{kind}: frames flagged", gid=f"flagged {kind}")
@@ -373,7 +373,7 @@ def _curve(axes: Axes, region: Row, curve: Row, flagged: list[Row], part: slice,
 
 
 def _together(values: NDArray[np.float64], together: int) -> NDArray[np.float64]:
-    """Add up so many frames each; NaN are made up for by the others, and remain only where all are."""
+    """Return sums of ``together`` frames each; frames with NaN count as the mean of the others, if there are any."""
     if together == 1:
         return values
     full = np.concatenate([values, np.full(-values.size % together, np.nan)]).reshape(-1, together)
@@ -383,21 +383,21 @@ def _together(values: NDArray[np.float64], together: int) -> NDArray[np.float64]
 
 
 def _poisson_interval(n: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the means, shape (2, n), at which counts so low or so high have a chance of 16 %."""
+    """Return the means, shape (2, n), at which counts this low, or this high, have a probability of 16 %."""
     tail = special.ndtr(-1)
     low = np.where(n > 0, special.gammaincinv(np.maximum(n, 1), tail), 0 * n)
     return np.array([low, special.gammaincinv(n + 1, 1 - tail)])
 
 
 def _chart(axes: Axes, region: Row, image: Image) -> None:
-    """Draw the counts around a region, its box, and where its source lies."""
+    """Draw the counts around a region, its box, and the position of its source."""
     from matplotlib.colors import PowerNorm
     from matplotlib.patches import Circle
 
     offsets = _Offsets(image.grid, region["x_sky"], region["y_sky"], 1.0)
     reach = CHART_CELLS * image.grid.cell_arcsec
     shown = np.ma.masked_equal(image.counts, 0)
-    scale = PowerNorm(0.5, vmin=0, vmax=_brightest(image, region))  # a bright source beside does not hide the rest
+    scale = PowerNorm(0.5, vmin=0, vmax=_brightest(image, region))  # a bright source nearby must not hide the rest
     axes.imshow(shown, extent=offsets.extent(), cmap="Greys", norm=scale)
     _outline(axes, image, offsets)
     _box(axes, region, offsets)
@@ -412,7 +412,7 @@ def _chart(axes: Axes, region: Row, image: Image) -> None:
 
 
 def _brightest(image: Image, region: Row) -> float:
-    """Give the most counts of a cell around a region."""
+    """Return the largest counts of a cell in and around a region."""
     box, reach = image.grid.box, int(CHART_CELLS)
     x0, y0 = max(region["bbox_x0"] - box.x0 - reach, 0), max(region["bbox_y0"] - box.y0 - reach, 0)
     x1, y1 = region["bbox_x1"] - box.x0 + reach, region["bbox_y1"] - box.y0 + reach
@@ -420,7 +420,7 @@ def _brightest(image: Image, region: Row) -> float:
 
 
 def _legend(*panels: Axes) -> dict[str, Any]:
-    """Give what the panels' legends say, once each."""
+    """Return the legend entries of the panels, each label once."""
     named: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()

@@ -1,7 +1,11 @@
-"""Results on disk, whole at every moment: staged per observation, compacted into parts of a hundred.
+"""Store result tables on disk, complete and consistent at every moment.
 
-``DIR/staging/<obsid>.arrow`` holds the tables of one finished observation and is written by whoever searched it.
-One coordinator moves them into ``DIR/<table>/part-<hash>.parquet`` and says in ``DIR/_manifest.json`` which of
-those count. ``DIR/_xscan.json`` says which configuration the results are of (docs/operations.md). A kill at any
-moment loses nothing that was finished.
+``DIR/staging/<obsid>.arrow`` holds the tables of one finished observation, written by the process that searched it.
+One coordinator moves them into Parquet files of some hundred observations (``DIR/<table>/part-<digest>.parquet``)
+and lists the valid ones in ``DIR/_manifest.json``. ``DIR/_xscan.json`` holds the configuration of the results
+(docs/operations.md).
+
+Contract: a process killed at any moment loses no finished observation, and readers see either the state before a
+change or the state after it. Only :class:`~xscan.results.writer.ResultsWriter` changes a folder, except that any
+worker may stage an observation. ``pipeline``, ``api``, ``bench`` and ``cli`` may import this package.
 """

@@ -1,4 +1,4 @@
-"""Take observations over from another folder of results, without reading what need not be read."""
+"""Copy observations from another folder of results, with hard links where possible."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ __all__ = ["carry"]
 
 
 def carry(source: Path, target: Path, observations: Set[str]) -> None:
-    """Take observations that a folder of results does not have from another.
+    """Copy observations that the target lacks from another folder of results.
 
-    Files of which all observations are taken are shared between both folders (hard links; copies
-    where the file system has none): a file of results never changes. The others are written anew
-    without the rest. Stopped anywhere, the target stays as it was, and the next call begins again.
+    A file all of whose observations are copied is shared between both folders by a hard link (copied where the
+    file system has no links): result files never change. Other files are written anew with the chosen observations
+    only. If interrupted, the target is unchanged, and the next call starts again.
 
     Parameters
     ----------
     source : Path
     target : Path
-        Opened by a :class:`~xscan.results.ResultsWriter`, nothing of it staged.
+        Opened by a :class:`~xscan.results.ResultsWriter`, with nothing staged.
     observations : set of str
-        Those that ``source`` does not have are passed over.
+        Those that ``source`` does not have are ignored.
 
     Raises
     ------
     StoreError
-        If a file cannot be read or written, or results in ``source`` are not in parts yet.
+        If a file cannot be read or written, or ``source`` has staged results that are not in parts yet.
     """
     held = read_manifest(target)
     lacking = observations - {obsid for part in held for obsid in part.observations}
@@ -63,7 +63,7 @@ def _taken(source: Path, target: Path, part: Part, observations: Set[str]) -> Pa
 
 
 def _share(source: Path, target: Path) -> None:
-    if target.exists():  # made before this was stopped; its name is the hash of what is in it
+    if target.exists():  # made before an interruption; its name is the digest of its content
         return
     try:
         os.link(source, target)

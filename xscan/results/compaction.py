@@ -1,4 +1,4 @@
-"""From many small files to few: what is staged goes into parts."""
+"""Move staged observations, one small file each, into parts: few files of about a hundred observations."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ __all__ = ["FULL", "compact", "drop", "sweep"]
 log = logging.getLogger(__name__)
 
 FULL = 100
-"""Observations in a part. 17,000 make 170 files for each table."""
+"""Observations in a part. 17,000 observations make 170 files for each table."""
 
-_SMALL = FULL // 2  # below it a part is written anew together with what comes next
+_SMALL = FULL // 2  # smaller parts are merged with the next observations and written anew
 
 
 def compact(folder: Path, known: Mapping[str, Tables] = MappingProxyType({})) -> None:
-    """Move all staged observations into parts; their earlier rows, if any, go.
+    """Move all staged observations into parts, and remove their earlier rows, if any.
 
-    ``known`` are the tables of those that need not be read back.
+    ``known`` holds the tables of those that need not be read back from disk.
 
-    Until the manifest is replaced nothing has changed for a reader, and afterwards everything has.
-    Stopped at any point, it leaves files that the manifest does not name, or staged observations
-    that are in a part already; :func:`sweep` removes the former, the next call the latter.
+    Readers see the change at the moment when the manifest is replaced. If interrupted, this leaves either files that
+    the manifest does not name, which :func:`sweep` removes, or staged observations that are already in a part, which
+    the next call removes.
     """
-    while waiting := dict(list(staged(folder).items())[:FULL]):  # a bounded number is in memory
+    while waiting := dict(list(staged(folder).items())[:FULL]):  # so that a bounded number is in memory
         _compact(folder, waiting, known)
 
 
@@ -65,7 +65,7 @@ def _compact(folder: Path, waiting: dict[str, Path], known: Mapping[str, Tables]
 
 
 def drop(folder: Path, observations: Set[str]) -> None:
-    """Remove the results of some observations, all at once or, if stopped before, not at all."""
+    """Remove the results of some observations: all of them at once, or none if interrupted."""
     parts = read_manifest(folder)
     if observations.isdisjoint(obsid for part in parts for obsid in part.observations):
         return
@@ -77,9 +77,9 @@ def drop(folder: Path, observations: Set[str]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the files of the tables that the manifest does not name, and half-written ones.
+    """Remove files of the tables that the manifest does not name, and half-written files.
 
-    Not so in ``staging``: what is half-written there may be what a worker is writing.
+    ``staging`` is left alone: a half-written file there may be one that a worker is still writing.
     """
     named = {file for part in read_manifest(folder) for file in part.files.values()}
     for name in SCHEMAS:
@@ -102,4 +102,4 @@ def _read(waiting: dict[str, Path], known: Mapping[str, Tables]) -> dict[str, Ta
 
 def _together(folder: Path, name: str, parts: list[Part], fresh: dict[str, Tables]) -> pa.Table:
     rows = pa.concat_tables([read_files(folder, name, parts), *(tables.table(name) for tables in fresh.values())])
-    return by_obsid(rows) if parts else rows  # those that were staged are in order
+    return by_obsid(rows) if parts else rows  # the staged ones are in order already

@@ -1,4 +1,4 @@
-"""Whether two stores say the same: a hash of what was found, not of how it is filed."""
+"""Compute a digest of the content of results, independent of how they are divided into files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["hash_by_observation"]
 
 
 def hash_by_observation(tables: Tables) -> dict[str, str]:
-    """Hash the rows of each observation.
+    """Return a digest of the rows of each observation.
 
-    All columns but :data:`xscan.schema.CIRCUMSTANCES` count, and the order of rows within an
-    observation; what stands in memory under a null, and how arrays are cut in chunks, do not.
+    It covers all columns except :data:`xscan.schema.CIRCUMSTANCES`, and the order of rows within an
+    observation. It does not depend on the memory under a null, or on how arrays are divided into chunks.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a folder of results is of: written once, before anything else."""
+"""Record which configuration a folder of results belongs to; written once, before anything else."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ About = dict[str, Any]
 
 
 def claim(folder: Path, provenance: Provenance, settings: dict[str, str]) -> None:
-    """Say in a new folder which configuration it is of, or see that it is of this one.
+    """Record the configuration in a new folder, or check that an existing folder has the same one.
 
     Parameters
     ----------
     folder : Path
     provenance : Provenance
     settings : dict of str to str
-        Every setting by name, to say which differ.
+        Every setting by name, so that an error can name those that differ.
 
     Raises
     ------
     StoreError
-        If the folder holds results of another configuration or format, or of one that nobody can tell.
+        If the folder holds results of another configuration or format, or results without any record.
     """
     if holds_results(folder, provenance, settings):
         return
@@ -43,7 +43,7 @@ def claim(folder: Path, provenance: Provenance, settings: dict[str, str]) -> Non
             f"{folder / _NAME}: missing, and nothing else says what the results here are of ({orphan.name}, ...); "
             f"restore it from a copy, or choose another --out"
         )
-    begin_manifest(folder)  # first, so that later parts without a manifest mean that it was lost
+    begin_manifest(folder)  # first: so later on, parts without a manifest show that it was lost
     about = {
         "format": FORMAT_VERSION,
         "xscan_version": provenance.xscan_version,
@@ -56,7 +56,7 @@ def claim(folder: Path, provenance: Provenance, settings: dict[str, str]) -> Non
 
 
 def holds_results(folder: Path, provenance: Provenance, settings: dict[str, str]) -> bool:
-    """Tell whether a folder holds results, of this configuration; parameters as of :func:`claim`.
+    """Return whether a folder holds results, of this configuration; parameters as of :func:`claim`.
 
     Raises
     ------
@@ -72,12 +72,12 @@ def holds_results(folder: Path, provenance: Provenance, settings: dict[str, str]
 
 
 def read_about(folder: Path) -> About:
-    """Read what a folder of results is of.
+    """Read the record of a folder of results: format, version, configuration.
 
     Raises
     ------
     StoreError
-        If it is none.
+        If the folder has no record, or it cannot be read.
     """
     path = folder / _NAME
     if not path.is_file():
@@ -86,11 +86,12 @@ def read_about(folder: Path) -> About:
 
 
 def check_format(folder: Path, held: About) -> None:
-    """Refuse results that another version laid out in another way.
+    """Check that results have the format of this version.
 
     Raises
     ------
     StoreError
+        If they have another format.
     """
     if held.get("format") != FORMAT_VERSION:
         raise StoreError(

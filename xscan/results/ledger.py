@@ -1,4 +1,4 @@
-"""What became of every observation: the rows of ``runs``, one line for each observation."""
+"""Summarise the rows of ``runs`` to one outcome for each observation."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from xscan.results.reader import Results
 __all__ = ["STATES", "Outcome", "account", "outcomes", "read_ledger"]
 
 STATES = ("done", "empty", "skipped", "failed", "pending")
-"""Every observation of a list is in exactly one; pending is what no run has finished yet."""
+"""States of an observation; each one of a list has exactly one. ``pending``: no run has finished it yet."""
 
-_DECIDES = ("failed", "done", "empty", "skipped")  # the first that any row has is the observation's
+_DECIDES = ("failed", "done", "empty", "skipped")  # the first of these that any row has is the observation's state
 _COLUMNS = (
     *("obsid", "state", "reason", "message", "n_regions", "seconds_read", "seconds_spent"),
     *("xscan_version", "backend", "inputs_digest", "config_digest", "code_digest", "finished_utc"),
@@ -26,7 +26,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one observation.
+    """The outcome of one observation.
 
     Attributes
     ----------
@@ -41,9 +41,9 @@ class Outcome:
     seconds : float
         Wall time of reading and searching, s.
     xscan_version, backend : str
-        What searched it; empty if pending.
+        The xscan version and the backend that searched it; empty if pending.
     inputs_digest, config_digest, code_digest : str
-        Fingerprints of its files then, of the configuration, and of the code that searched it.
+        Digests of its files at that time, of the configuration, and of the code that searched it.
     finished_utc : datetime, optional
     """
 
@@ -62,7 +62,7 @@ class Outcome:
 
 
 def outcomes(runs: pa.Table) -> dict[str, Outcome]:
-    """Sum up the rows of ``runs``, ordered by obsid, by observation."""
+    """Return the outcome of each observation from the rows of ``runs``, which are ordered by obsid."""
     found = {}
     for obsid, rows in groupby(runs.select(_COLUMNS).to_pylist(), itemgetter("obsid")):
         views = list(rows)
@@ -86,10 +86,10 @@ def outcomes(runs: pa.Table) -> dict[str, Outcome]:
 
 
 def read_ledger(results: Results) -> dict[str, Outcome]:
-    """Read what became of every observation in a folder of results, by obsid."""
+    """Read the outcome of every observation in a folder of results, by obsid."""
     return outcomes(results.table("runs", columns=_COLUMNS))
 
 
 def account(obsids: Iterable[str], held: Mapping[str, Outcome]) -> list[Outcome]:
-    """Give the outcome of every observation of a list, in its order."""
+    """Return the outcome of every observation of a list, in its order; pending if there is none yet."""
     return [held.get(obsid) or Outcome(obsid, "pending") for obsid in obsids]

@@ -1,4 +1,4 @@
-"""One coordinator per folder."""
+"""Lock a folder of results, so that only one coordinator writes to it."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _CLAIM = re.compile(r"_lock-(\d+)-(\d+)-(.+)")  # process, when it started, host
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process.
+    """Lock the folder for this process.
 
-    The operating system drops the lock of a process that dies, so that a stale one on this host is
-    simply taken over. Not every file system tells other hosts of it: what the file says of another
-    host is believed. On a file system that has no such locks, files that name processes stand for them.
+    The operating system releases the lock of a process that dies, so a stale lock of this host is simply taken over.
+    Not every file system shares locks between hosts, so if the lock file names a process on another host, that process
+    is assumed to be alive. On a file system without locks, a file named after the process replaces the lock.
 
     Raises
     ------
     StoreError
-        If another process holds it, or one on another host may.
+        If another process has the lock, or one on another host may have it.
     """
     path = folder / _NAME
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -60,7 +60,7 @@ def locked(folder: Path) -> Iterator[None]:
             )
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {host}".encode(), 0)
-        os.fsync(handle)  # for those on other hosts
+        os.fsync(handle)  # so that other hosts see it
         try:
             yield
         finally:
@@ -72,7 +72,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def read_lock(folder: Path) -> str:
-    """Return which process holds the folder, and on which host; one that was killed leaves its name. Empty if none."""
+    """Return which process has locked the folder, and on which host; empty if none.
+
+    A process that was killed leaves its name.
+    """
     path = folder / _NAME
     return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
@@ -89,10 +92,11 @@ def _held(folder: Path, holder: str) -> StoreError:
 
 
 def _claimed(folder: Path) -> Path:
-    """Claim a folder with a file whose name is this process's alone, and see that there is no other claim.
+    """Create a file named after this process to claim the folder, and check that no other process has one.
 
-    Whoever claims looks at the others afterwards: of two at once at least one sees the other and gives way. A claim
-    of a process of this host that is gone is removed, and nobody ever makes it again.
+    Each claimant looks for other claims after making its own: of two at the same time at least one sees the other
+    and gives way. The claim of a process of this host that no longer runs is removed; its name can never be reused,
+    because it contains the start time of the process.
 
     Raises
     ------
@@ -129,18 +133,18 @@ def _claimed(folder: Path) -> Path:
 
 
 def _started(pid: int) -> int:
-    """Say when a process started, in ticks since the machine did; 0 if nobody can say, -1 if there is none."""
+    """Return when a process started, in clock ticks since boot; 0 if that is unknown, -1 if it does not exist."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace")
     except FileNotFoundError:
         return -1 if Path("/proc/self/stat").exists() else 0
     except OSError:
         return 0
-    return int(stat.rpartition(")")[2].split()[19])  # behind the name, which may hold anything
+    return int(stat.rpartition(")")[2].split()[19])  # after the process name, which may contain anything
 
 
 def _runs(pid: int, started: int) -> bool:
-    """Tell whether a process that started then is there: its number may be another's by now."""
+    """Return whether the process with this start time still runs; its number alone may belong to another one by now."""
     now = _started(pid)
     if now != 0:
         return now == started

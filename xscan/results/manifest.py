@@ -1,4 +1,4 @@
-"""Which files hold the results: the one file whose replacement changes what readers see."""
+"""Read and write the manifest: the list of valid files. Only replacing it changes what readers see."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _NAME = "_manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some hundred observations, a Parquet file for each table.
+    """One part: some hundred observations, in one Parquet file for each table.
 
     Attributes
     ----------
     observations : tuple of str
-        Obsids, sorted; no other part has them.
+        Obsids, sorted; no other part contains them.
     files : dict of str to str
-        By table, the file's name below the folder of results.
+        For each table, the name of its file relative to the folder of results.
     """
 
     observations: tuple[str, ...]
@@ -32,12 +32,12 @@ class Part:
 
 
 def read_manifest(folder: Path) -> tuple[Part, ...]:
-    """Give the parts that count; none before the first was made.
+    """Return the valid parts; none before the first was made.
 
     Raises
     ------
     StoreError
-        If the manifest cannot be read, or is missing where there are parts.
+        If the manifest cannot be read, or is missing although part files exist.
     """
     path = folder / _NAME
     if not path.exists():
@@ -55,20 +55,20 @@ def read_manifest(folder: Path) -> tuple[Part, ...]:
 
 
 def begin_manifest(folder: Path) -> None:
-    """Write the manifest of a new folder, which has no parts; one that a process left that died is kept."""
+    """Write the manifest of a new folder, without parts; keep one that an interrupted process has left."""
     if not (folder / _NAME).exists():
         write_manifest(folder, [])
 
 
 def write_manifest(folder: Path, parts: list[Part]) -> None:
-    """Replace the manifest; when this returns, no loss of power takes it back."""
+    """Replace the manifest; when this returns, the change survives a loss of power."""
     text = json.dumps({"parts": [asdict(part) for part in parts]}, indent=1)
     write_whole(folder / _NAME, f"{text}\n".encode())
     sync_folder(folder)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a file of ours that holds one JSON object.
+    """Read a JSON file of the results folder that holds one object.
 
     Raises
     ------

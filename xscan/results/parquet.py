@@ -1,4 +1,4 @@
-"""Parquet files of some hundred observations."""
+"""Read and write Parquet files of some hundred observations each."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from xscan.schema import SCHEMAS
 __all__ = ["REMEDY", "by_obsid", "check_files", "read_files", "rows_without", "without", "write_part"]
 
 REMEDY = "restore it from a copy; docs/operations.md says how to go on without it"
-"""What to do about a file of a part that is missing or damaged."""
+"""What to do about a missing or damaged file of a part; for error messages."""
 
-_END = b"PAR1"  # of any whole Parquet file
+_END = b"PAR1"  # last bytes of any complete Parquet file
 
 _ROWS_IN_GROUP = {"runs": 2000, "inputs": 2000, "regions": 2000, "voxels": 20_000, "lightcurves": 32}
-"""One observation is read by reading the row groups that may hold it; a light curve is a long row."""
+"""Reading one observation means reading the row groups that may hold it; a light curve is a long row."""
 
 
 def write_part(folder: Path, observations: Sequence[str], tables: Tables) -> Part:
@@ -53,9 +53,9 @@ def write_part(folder: Path, observations: Sequence[str], tables: Tables) -> Par
 
 
 def without(folder: Path, part: Part, observations: Set[str], target: Path | None = None) -> Part:
-    """Give the part less some of its observations, in this folder or as new files in another.
+    """Return the part without some of its observations, with new files in this folder or in another.
 
-    A file of this folder that has no rows of theirs is kept.
+    A file of this folder without rows of these observations is kept.
     """
     files = dict(part.files)
     for name in SCHEMAS:
@@ -84,7 +84,7 @@ def read_files(
     Raises
     ------
     FileNotFoundError
-        If a file is not there any more.
+        If a file does not exist any more.
     StoreError
         If a file is damaged.
     """
@@ -98,13 +98,13 @@ def read_files(
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the system's, not Arrow's
+        if isinstance(error, OSError) and error.errno is not None:  # an error of the system, not of Arrow
             raise StoreError(f"{folder}: a file of {name} cannot be read: {first_line(error)}") from None
         raise StoreError(f"{folder}: a file of {name} is damaged ({first_line(error)}); {REMEDY}") from None
 
 
 def check_files(folder: Path, parts: Iterable[Part], remedy: str) -> None:
-    """See that the files of parts are there, and were not cut short.
+    """Check that the files of parts exist, and were not cut short.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def check_files(folder: Path, parts: Iterable[Part], remedy: str) -> None:
     Raises
     ------
     StoreError
-        That names the first which is not.
+        Names the first file that is missing or damaged, and the remedy.
     """
     for path in (folder / file for part in parts for file in part.files.values()):
         try:
@@ -126,31 +126,31 @@ def check_files(folder: Path, parts: Iterable[Part], remedy: str) -> None:
         except FileNotFoundError:
             raise StoreError(f"{path}: missing; {remedy}") from None
         except OSError as error:
-            if error.errno != errno.EINVAL:  # nothing is known of the file
+            if error.errno != errno.EINVAL:  # the file may be whole; it cannot be read
                 raise StoreError(
                     f"{path}: cannot be read: {error.strerror}; mend that and run the same command again"
                 ) from None
-            whole = False  # shorter than that
+            whole = False  # shorter than the mark
         if not whole:
             raise StoreError(f"{path}: damaged; {remedy}")
 
 
 def rows_without(table: pa.Table, observations: Set[str]) -> pa.Table:
-    """Leave out the rows of some observations."""
+    """Return the rows of a table without those of some observations."""
     if not observations:
         return table
     return table.filter(pc.invert(pc.is_in(table["obsid"], pa.array(sorted(observations), pa.string()))))
 
 
 def by_obsid(table: pa.Table) -> pa.Table:
-    """Order rows by obsid; those of one observation keep their order."""
-    return table.take(pc.sort_indices(table, [("obsid", "ascending")]))  # stable, says Arrow
+    """Return the rows ordered by obsid; those of one observation keep their order."""
+    return table.take(pc.sort_indices(table, [("obsid", "ascending")]))  # Arrow's sort is stable, as documented
 
 
 def _write(folder: Path, name: str, table: pa.Table) -> str:
     sink = pa.BufferOutputStream()
     table = table.replace_schema_metadata(_told_to_astropy(table))
-    # dictionaries make such columns larger and slower, strings included (measured)
+    # dictionary encoding makes such columns larger and slower, strings included (measured)
     pq.write_table(table, sink, compression="zstd", use_dictionary=False, row_group_size=_ROWS_IN_GROUP[name])
     content = sink.getvalue()
     file = f"{name}/part-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
@@ -159,9 +159,9 @@ def _write(folder: Path, name: str, table: pa.Table) -> str:
 
 
 def _told_to_astropy(table: pa.Table) -> dict[str, str]:
-    """Give what astropy's Table looks for in a Parquet file: units, descriptions, and how long texts are.
+    """Return the metadata that astropy's Table reads from Parquet: units, descriptions, and lengths of texts.
 
-    It measures texts itself where it is not told, and fails at the first null.
+    Without the lengths astropy measures the texts itself, and fails at the first null.
     """
     columns = [
         {"name": field.name, **{key.decode(): text.decode() for key, text in field.metadata.items() if text}}
@@ -171,5 +171,5 @@ def _told_to_astropy(table: pa.Table) -> dict[str, str]:
     for field in table.schema:
         if pa.types.is_string(field.type):
             longest = pc.max(pc.utf8_length(table[field.name])).as_py() or 0
-            told[f"table::len::{field.name}"] = str(max(longest, len("None")))  # what it makes of a null
+            told[f"table::len::{field.name}"] = str(max(longest, len("None")))  # astropy turns a null into "None"
     return told

@@ -1,4 +1,4 @@
-"""Results for reading: at every moment a consistent set, also while a scan writes."""
+"""Read results: a consistent set at every moment, also while a scan writes to the folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from xscan.schema import SCHEMAS
 
 __all__ = ["Results", "open_results"]
 
-_ATTEMPTS = 20  # each loses a race with a compaction, and those are seconds apart
+_ATTEMPTS = 20  # each attempt loses a race with a compaction, and these are seconds apart
 
 T = TypeVar("T")
 
@@ -29,15 +29,17 @@ T = TypeVar("T")
 class Results:
     """The results in a folder, for reading.
 
-    Each call sees every observation that was finished when it began, once and whole.
+    Each call sees every observation that was finished when the call began, exactly once and complete.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def observations(self) -> list[str]:
-        """Give the obsids whose results are complete, sorted."""
-        fresh = staged(self.folder)  # before the manifest: what is moved in between is in both, not in neither
+        """Return the obsids whose results are complete, sorted."""
+        # List staging before the manifest. If a compaction runs in between, an observation is seen twice (harmless),
+        # never missed.
+        fresh = staged(self.folder)
         return sorted({*fresh, *(obsid for part in read_manifest(self.folder) for obsid in part.observations)})
 
     def table(self, name: str, obsid: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
@@ -69,7 +71,7 @@ class Results:
         return self._undisturbed(lambda: self._table(name, obsid, columns or SCHEMAS[name].names))
 
     def content_hash(self) -> str:
-        """Hash what was found: the same for the same results in any order, parts and run time.
+        """Return a digest of the content: equal for equal results, whatever their order, their parts and the run time.
 
         Returns
         -------
@@ -81,7 +83,7 @@ class Results:
     def _content_hash(self) -> str:
         fresh = {obsid: read_staged(path) for obsid, path in staged(self.folder).items()}
         found: dict[str, str] = {}
-        for part in read_manifest(self.folder):  # one at a time: light curves are large
+        for part in read_manifest(self.folder):  # one part at a time: light curves are large
             rows = (rows_without(read_files(self.folder, name, [part]), fresh.keys()) for name in SCHEMAS)
             found |= hash_by_observation(Tables(*rows))
         for tables in fresh.values():
@@ -91,14 +93,14 @@ class Results:
     def _table(self, name: str, obsid: str | None, columns: Sequence[str]) -> pa.Table:
         fresh = {key: path for key, path in staged(self.folder).items() if obsid in (None, key)}
         parts = [part for part in read_manifest(self.folder) if obsid is None or obsid in part.observations]
-        read = dict.fromkeys(["obsid", *columns])  # obsid: to put rows in order
+        read = dict.fromkeys(["obsid", *columns])  # obsid is needed to put rows in order
         old = rows_without(read_files(self.folder, name, parts, obsid, list(read)), fresh.keys())
         new = [read_staged(path).table(name).select(list(read)) for path in fresh.values()]
         table = pa.concat_tables([old, *new])
         return (table if _in_order(parts) and not new else by_obsid(table)).select(list(columns))
 
     def _undisturbed(self, read: Callable[[], T]) -> T:
-        """Begin again where a compaction removed a file that was about to be read."""
+        """Call ``read``, and again if a compaction removed a file that was about to be read."""
         for _ in range(_ATTEMPTS):
             try:
                 return read()

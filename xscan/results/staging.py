@@ -1,4 +1,4 @@
-"""Finished observations that are not in a part yet: one file each."""
+"""Store each finished observation in a file of its own, until it is moved into a Parquet part."""
 
 from __future__ import annotations
 
@@ -20,28 +20,27 @@ _DIGEST_BYTES = sha256().digest_size
 
 
 def stage(folder: Path, obsid: str, tables: Tables) -> None:
-    """Commit one observation; any process may, and the file's appearance is the commit.
+    """Store one observation in the staging folder; any process may. The appearance of the file is the commit.
 
-    All tables are in one file, Arrow streams one after the other in the order of
-    :data:`xscan.schema.SCHEMAS`, and their SHA-256: one write to bring to disk, and nothing that could be
-    there in part, or spoilt, without being noticed.
+    The file holds all tables as Arrow streams, in the order of :data:`xscan.schema.SCHEMAS`, and their SHA-256 digest
+    at the end. So one write stores everything, and a partial or damaged file is noticed.
 
     Parameters
     ----------
     folder : Path
         Folder of results that a :class:`~xscan.results.ResultsWriter` has opened.
     obsid : str
-        What was staged of it before is replaced.
+        An earlier staged file of the same observation is replaced.
     tables : Tables
 
     Raises
     ------
     StoreError
-        If it cannot be written; nothing of it is left then.
+        If it cannot be written; then nothing of it remains.
     """
     sink = pa.BufferOutputStream()
     for name, schema in SCHEMAS.items():
-        # not compressed: it is soon removed, and with lz4 staging takes three to four times as much CPU
+        # not compressed: it is soon removed, and with lz4 staging takes three to four times as much CPU time
         with pa.ipc.new_stream(sink, schema) as stream:
             stream.write_table(tables.table(name))
     content = sink.getvalue()
@@ -50,7 +49,7 @@ def stage(folder: Path, obsid: str, tables: Tables) -> None:
 
 
 def staged(folder: Path) -> dict[str, Path]:
-    """Give the file of every staged observation, by obsid, in order."""
+    """Return the file of every staged observation, by obsid, in order."""
     paths = sorted((folder / STAGING).glob(f"*{_SUFFIX}"))
     return {path.name.removesuffix(_SUFFIX): path for path in paths}
 
@@ -61,7 +60,7 @@ def read_staged(path: Path) -> Tables:
     Raises
     ------
     FileNotFoundError
-        If it is not there any more.
+        If it does not exist any more, because it was compacted.
     StoreError
         If it is damaged.
     """

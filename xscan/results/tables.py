@@ -1,4 +1,4 @@
-"""Turn what a scan found into tables."""
+"""Turn the results of a search into tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xscan.sky import separation_arcsec
 __all__ = ["Provenance", "TableBuilder", "Tables", "distinct_places", "failed_tables"]
 
 Row = dict[str, Any]
-Clock = tuple[str, bool]  # the system that mission time is counted in, and whether it is barycentred
+Clock = tuple[str, bool]  # the time system of mission time, and whether it is barycentred
 
 SAME_PLACE_ARCSEC = 30.0
 
@@ -35,12 +35,12 @@ DAMAGE = {
     Reason.CONTRADICTORY,
     Reason.ERROR,
 }
-"""Reasons that mean a file is not what it should be: an observation lost to them has failed."""
+"""Reasons that mean a damaged or wrong file: an observation in which nothing else can be searched has failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What made the results, and of what: written into every row of ``runs``."""
+    """Origin of the results: version, configuration, code, backend and input files; stored in every row of ``runs``."""
 
     xscan_version: str
     profile: str
@@ -57,9 +57,9 @@ class Tables:
     Attributes
     ----------
     runs, inputs, regions, voxels, lightcurves : pyarrow.Table
-        Columns, units and meanings as in :mod:`xscan.schema`. Where a scan made it, ``runs`` has one more column,
-        ``inputs``: the files of each row, a list. :meth:`table` gives it without, as it is stored, and the files
-        are rows of ``inputs``.
+        Columns, units and meanings as in :mod:`xscan.schema`. Directly after a scan, ``runs`` has one more column,
+        ``inputs``: a list of each row's files. :meth:`table` returns it without this column, as it is stored; the
+        files are rows of the table ``inputs``.
     """
 
     runs: pa.Table
@@ -69,7 +69,7 @@ class Tables:
     lightcurves: pa.Table
 
     def table(self, name: str) -> pa.Table:
-        """Return a table by name, with the columns of its schema: no column holds rows of its own."""
+        """Return a table by name, with the columns of its schema: without the list column ``inputs`` of ``runs``."""
         if name not in SCHEMAS:
             raise KeyError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
         return getattr(self, name).select(SCHEMAS[name].names)
@@ -158,7 +158,7 @@ class TableBuilder:
 def failed_tables(
     obsid: str, state: str, reason: Reason, message: str, provenance: Provenance, seconds: float
 ) -> Tables:
-    """Write down an observation that could not be read or searched: one row of ``runs``."""
+    """Return the tables of an observation that could not be read or searched: one row of ``runs``."""
     row = _empty_run(state, reason, message) | {"obsid": obsid, "target": "", "inputs": [], "source_list": "absent"}
     _stamp([row], provenance, seconds)
     runs = pa.Table.from_pylist([row], RUNS_WITH_INPUTS)
@@ -166,7 +166,7 @@ def failed_tables(
 
 
 def distinct_places(regions: Iterable[Row], most: int) -> list[Row]:
-    """Keep of regions at one place (30 arcsec) the most significant: several views see one event.
+    """Return the most significant region at each position (within 30 arcsec): several views see the same event.
 
     Regions in the wings of another (those with a ``parent``) are left out.
 
@@ -175,7 +175,7 @@ def distinct_places(regions: Iterable[Row], most: int) -> list[Row]:
     regions : iterable of dict
         Rows of ``regions``.
     most : int
-        How many places to give at most.
+        The largest number of regions to return.
 
     Returns
     -------
@@ -220,7 +220,7 @@ def _input(info: InputFile, role: str = "events") -> Row:
 
 
 def _text(message: str) -> str | None:
-    """Make a message fit for a column of text; paths may hold what is none."""
+    """Return a message that a text column can store: paths may hold characters that UTF-8 cannot."""
     return message.encode("utf-8", "replace").decode() or None
 
 
@@ -237,7 +237,7 @@ def _empty_run(state: str, reason: Reason | None, message: str) -> Row:
 
 
 def _nothing_searched(left_out: list[InputFile]) -> Row:
-    """Explain an observation of which no list could be used: damage first, else the first list's reason."""
+    """Return the row of an observation without any usable list: damage comes first, then the first list's reason."""
     damaged = [info for info in left_out if info.reason in DAMAGE]
     first = (damaged or left_out)[0]
     message = "; ".join(info.message for info in left_out)
@@ -287,10 +287,10 @@ def _run(result: ViewResult, clock: Clock) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """The regions of one view, and what they are called.
+    """The regions of one view, and their names.
 
-    What can be computed for all of them at once is: a region has few voxels, and calling a Bayes factor or a tail costs
-    as much as 80 to 330 of them.
+    Columns are computed for all regions at once where possible: a region has few voxels, and one call of a Bayes
+    factor or a tail costs as much as computing 80 to 330 of them.
     """
 
     obsid: str
@@ -309,7 +309,7 @@ class _View:
 
 @dataclass(frozen=True, slots=True)
 class _Weighed:
-    """What all flagged voxels of a view weigh, shape (k,) each."""
+    """Significances of all flagged voxels of a view, shape (k,) each."""
 
     log10_b: NDArray[np.float64]
     sigma: NDArray[np.float64]

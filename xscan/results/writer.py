@@ -1,4 +1,4 @@
-"""The coordinator of a folder of results."""
+"""Write results as the one coordinator of a folder."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _REMEDY = (
 
 
 class ResultsWriter:
-    """Takes finished observations into a folder; used in a ``with``, as the only one for that folder.
+    """Writes finished observations into a folder; used in a ``with``, as the only writer of that folder.
 
-    Entering makes the folder if need be, refuses one of another configuration, that another process
-    writes to or of which something is lost, and puts right what a run that died left behind. Leaving
-    compacts, unless for an error; what was written is kept in any case.
+    Entering makes the folder if necessary. It refuses a folder of another configuration, one that another process
+    writes to, and one with missing or damaged files; and it repairs what an interrupted run has left. Leaving
+    compacts, unless an exception is raised; what was written is kept in any case.
 
     Parameters
     ----------
     folder : Path
     provenance : Provenance
     settings : dict of str to str
-        Every setting by name, to say which differ when a folder is refused.
+        Every setting by name, so that an error can name those that differ.
 
     Raises
     ------
@@ -67,7 +67,7 @@ class ResultsWriter:
                 (self.folder / name).mkdir(exist_ok=True)
             check_files(self.folder, read_manifest(self.folder), _REMEDY)
             sweep(self.folder)
-            remove_temporaries(self.folder / STAGING)  # nobody is at work yet
+            remove_temporaries(self.folder / STAGING)  # no worker runs yet
             compact(self.folder)
             self._held = held.pop_all()
         return self
@@ -80,30 +80,30 @@ class ResultsWriter:
                 self.compact()
 
     def carry(self, source: Path, observations: Set[str]) -> None:
-        """Take observations that this folder does not have from another; as :func:`xscan.results.carry.carry`."""
+        """Copy observations that this folder lacks from another; as :func:`xscan.results.carry.carry`."""
         self.compact()
         carry(source, self.folder, observations)
 
     def drop(self, observations: Set[str]) -> None:
-        """Remove the results of some observations, if they are there."""
+        """Remove the results of some observations, if they exist."""
         self.compact()
         with named_trouble(self.folder):
             drop(self.folder, observations)
 
     def write(self, obsid: str, tables: Tables) -> None:
-        """Replace one observation's results; a crash in between leaves what was there before."""
+        """Replace one observation's results. A crash before the end leaves its earlier results."""
         stage(self.folder, obsid, tables)
         self._latest = {obsid: tables}
         self.took()
 
     def took(self) -> None:
-        """Hear that an observation was staged, by whomever; every so often all go into parts."""
+        """Count an observation that any process has staged; every :data:`FULL` observations, compact."""
         self._waiting += 1
         if self._waiting >= FULL:
             self.compact()
 
     def compact(self) -> None:
-        """Move what is staged into parts."""
+        """Move staged observations into parts."""
         with named_trouble(self.folder):
             compact(self.folder, self._latest)
         self._waiting, self._latest = 0, {}

@@ -1,7 +1,8 @@
-"""What to expect where nothing happens: background templates and constant sources.
+"""Build the expectation where nothing varies: background templates and constant sources.
 
-Every step is defined for any number of counts, down to none: means are local and have a floor, what counts as
-bright is what Poisson statistics do not allow, and what little time cannot know it takes from the rest of the time.
+Every step is defined for any number of counts, down to zero. Means are local and bounded from below. A cell is bright
+if Poisson statistics make its counts improbable. Where one kind of frames (good or bad) has too little live time to
+determine its template, the template of the other kind is used in part.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ Floats = NDArray[np.float64]
 
 LIKELIHOOD_MIN = 8.0
 POINT_RADII_ARCSEC = ((0.1, 20.0), (1.0, 40.0), (np.inf, 80.0))  # up to this rate (ct/s): this radius
-BRIGHT_FACTOR = 3.0  # a cell is bright above this many times its surroundings,
-BRIGHT_P = 1e-4  # and where these would give its counts so rarely: by chance one cell of a field
-BRIGHT_COUNTS = 40  # from here on the factor alone decides: three times the expectation is always rarer than that
+BRIGHT_FACTOR = 3.0  # a cell is bright if it has more than this many times the mean of its surroundings,
+BRIGHT_P = 1e-4  # and if that mean gives its counts with less than this probability (one cell of a field by chance)
+BRIGHT_COUNTS = 40  # from here on the factor alone decides: three times the mean is always less probable
 MASK_ROUNDS = 10
-OWN_COUNTS = 0.5  # what the surroundings weigh in a cell's template, counts
+OWN_COUNTS = 0.5  # weight of the surroundings in a cell's template, counts
 SHRINK_COUNTS = (
-    10.0  # counts a cell at which the rarer kind of frames knows its template as well as the other kind does
+    10.0  # expected counts in a cell at which its template is half its own and half that of the other kind of frames
 )
 
 
@@ -67,13 +68,13 @@ def expectation(
     each frame's counts outside the mask. What the image has above the template inside the mask is a
     constant source.
 
-    Ours differs where counts are few. Masked cells are filled with the mean of their surroundings. A
+    Where counts are few, xscan differs. Masked cells are filled with the mean of their surroundings. A
     template's cell is the mean of a Gamma distribution whose prior is that mean with a weight of half a
-    count. The template of the rarer kind of frames, by live time, is ``w`` of its own and ``1 - w`` of the
-    other kind's, ``w = m / (m + 10)`` for ``m`` counts expected in the cell: it is its own where
-    there is much of that time. A frame's rate is at least the mean of the same kind of distribution, its
-    prior the mean rate of its kind with a weight of one count. A constant source has one strength in all
-    frames (:func:`constant_sources`).
+    count. The template of the rarer kind of frames, by live time, is ``w`` times its own and ``1 - w`` times the
+    other kind's, ``w = m / (m + 10)`` for ``m`` counts expected in the cell: with much live time it is its
+    own. A frame's rate is at least the mean of a Gamma distribution too, whose prior is the mean rate of its kind
+    of frames with a weight of one count. A constant source has one strength in all frames
+    (:func:`constant_sources`).
     """
     if not rules.local_background:
         return exod2.expectation(images, counts, frames, disks, rules)
@@ -90,7 +91,7 @@ def expectation(
     if outside.any():
         made = np.stack([_template(image, mask, detector, around) for image in images])
         template = _shrunk(made, outside, seconds, mask)
-    else:  # every count lies in the mask: the background has no rate, whatever its template
+    else:  # every count lies in the mask: the background rate is 0 in all frames, whatever the template
         template = np.stack([detector, detector]).astype(np.float64)
     for k in (0, 1):
         if seconds[k] > 0:
@@ -112,8 +113,8 @@ def source_mask(image: NDArray[np.integer], disks: Bools) -> Bools:
     Notes
     -----
     A cell is bright where it has more than three times the mean of the unmasked cells around it, and
-    more than Poisson statistics allow there (p = 1e-4). The search for them starts from cells that are
-    bright against the 75th percentile of the occupied ones, and goes on until no other is found.
+    more than Poisson statistics allow there (p = 1e-4). The first bright cells are found by comparison with the
+    75th percentile of the occupied ones; then the search is repeated until it finds no further cell.
     """
     return _masked(image, disks, on_detector(image))[0]
 
@@ -134,7 +135,7 @@ def _masked(image: NDArray[np.integer], disks: Bools, detector: Bools) -> tuple[
 
 
 def _third_quartile(counts: NDArray[np.integer]) -> float:
-    """Return the 75th percentile, as NumPy does but without sorting."""
+    """Return the 75th percentile of counts, equal to ``numpy.percentile`` but without sorting."""
     below = np.cumsum(np.bincount(counts))
     place, rest = divmod(3 * (counts.size - 1), 4)
     low, high = np.searchsorted(below, [place, min(place + 1, counts.size - 1)], side="right").tolist()
@@ -147,7 +148,7 @@ def _bright(image: NDArray[np.integer], around: Floats | float) -> Bools:
 
 @lru_cache(maxsize=1)
 def _most_around() -> Floats:
-    """Return for each number of counts the largest mean for which P(so many or more) is below BRIGHT_P."""
+    """Return for each n up to BRIGHT_COUNTS the largest mean for which P(n or more counts) is below BRIGHT_P."""
     limits: Floats = gammaincinv(np.maximum(np.arange(BRIGHT_COUNTS + 1), 1), BRIGHT_P)
     limits[0], limits[-1] = 0.0, np.inf
     limits.setflags(write=False)
@@ -162,7 +163,7 @@ def on_detector(image: NDArray[np.integer]) -> Bools:
 
 
 def _template(image: NDArray[np.integer], mask: Bools, detector: Bools, around: Surroundings) -> Floats:
-    """Return the background of a kind of frames in counts of its image, shape (ny, nx); 0 off the detector."""
+    """Return the template of one kind of frames, in counts of its image, shape (ny, nx); 0 off the detector."""
     if not image.any():
         return np.zeros(image.shape)
     mean = around.mean(image)
@@ -171,7 +172,7 @@ def _template(image: NDArray[np.integer], mask: Bools, detector: Bools, around: 
 
 
 def _shrunk(background: Floats, outside: Floats, seconds: Floats, mask: Bools) -> Floats:
-    """Return the templates per count outside the mask; that of the rarer kind of frames is shrunk to the other.
+    """Return the templates per count outside the mask, that of the rarer kind of frames drawn toward the other.
 
     Parameters
     ----------
@@ -200,17 +201,17 @@ def _normalised(background: Floats, mask: Bools) -> Floats:
 
 
 def _at_least_usual(rate: Floats, usual: Floats) -> Floats:
-    """Return the rates, raised where they lie so low by chance alone."""
+    """Return the rates, raised toward the usual one where counting statistics explain that they are low."""
     return np.maximum(rate, usual * (rate + 1) / (usual + 1))
 
 
 def constant_sources(expected: Expectation, images: NDArray[np.int64], mask: Bools) -> Floats:
-    """Fit the strength of the constant source in each masked cell: one for good and bad frames together.
+    """Fit the strength of the constant source in each masked cell: one strength for good and bad frames together.
 
     Parameters
     ----------
     expected : Expectation
-        Its ``source`` does not count.
+        Its ``source`` is ignored.
     images : int64 array, shape (2, ny, nx)
         Counts of the good and of the bad frames.
     mask : bool array, shape (ny, nx)
@@ -254,18 +255,18 @@ def _one_strength(n: Floats, background: Floats, live: Floats) -> Floats:
     root = np.sqrt(np.maximum(b * b - 4 * a * c, 0.0))
     alone = (n1 + n2 - np.where(l1 > 0, b1, b2)) / np.where(total > 0, total, 1.0)  # one kind of frames only
     with np.errstate(divide="ignore", invalid="ignore"):
-        # the larger root, in the form that does not cancel
+        # the larger root, in the form without cancellation
         both = np.where(b > 0, -2 * c / (b + root), (root - b) / (2 * a))
     strength = np.where((l1 > 0) & (l2 > 0), both, np.where(total > 0, alone, 0.0))
     return np.maximum(np.nan_to_num(strength), 0.0)
 
 
 def without_flagged(expected: Expectation, images: NDArray[np.int64], mask: Bools, voxels: Voxels) -> Expectation:
-    """Fit the constant sources again without the voxels that were flagged, so that no event hides itself.
+    """Fit the constant sources again without the flagged voxels, so that an event does not hide itself.
 
-    What a source sends for most of the time is what it sends constantly: its flagged voxels are left out
-    if at least half of the live time is left, else only those of the rarer kind, peaks or eclipses. A bright
-    burst would otherwise make an eclipse of all other time.
+    The flux that a source shows for most of the time is its constant flux. So a cell's flagged voxels are left
+    out if at least half of the live time remains; otherwise only those of the kind (peaks or eclipses) that covers
+    less live time are left out. Without this rule a bright burst would turn all other time into an eclipse.
 
     Parameters
     ----------
@@ -302,10 +303,10 @@ def without_flagged(expected: Expectation, images: NDArray[np.int64], mask: Bool
 
 
 def source_disks(sources: Sources | None, plane: TangentPlane, grid: Grid, rules: Rules) -> Bools:
-    """Mark the cells whose centres lie within a listed source, shape (ny, nx).
+    """Return the cells whose centres lie within a listed source, shape (ny, nx).
 
-    Sources with a detection likelihood above 8; radius by count rate for point sources, the
-    extent itself for extended ones.
+    Used are sources with a detection likelihood above 8. The radius of a point source depends on its count rate; for
+    an extended source it is the extent itself.
     """
     ny, nx, _ = grid.shape
     mask = np.zeros((ny, nx), bool)

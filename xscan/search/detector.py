@@ -1,4 +1,4 @@
-"""Where on the detector a region's photons fell, and in which read-outs: what tells an instrument from the sky."""
+"""Find where on the detector a region's photons fell, and in which read-outs: separates detector from sky."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xscan.search.subsets import Subset
 __all__ = ["Detector", "DetectorFacts"]
 
 READOUT_ROW = 1.5
-"""Rows of EXPOSUnn that last longer than so many frame times on the average are no single read-outs."""
+"""Rows of EXPOSUnn that last on average longer than this many frame times are not single read-outs."""
 
 _CAMERA, _PIXEL = 8, 24  # bits of a camera's and of a raw pixel's number
 _ANY_CAMERA = (1 << _CAMERA) - 1
@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class DetectorFacts:
-    """What the detector says of a region; about photons it is None where no voxel has too many counts.
+    """Properties of a region on the detector; those of photons are None where no voxel has too many counts.
 
     The photons are those of the voxels with too many counts, in the view's band.
 
@@ -39,11 +39,11 @@ class DetectorFacts:
     n_pixels, n_ccds : int or None
         Distinct raw pixels and CCDs of all cameras.
     n_readouts : int or None
-        Distinct read-outs; those of all CCDs of a camera at one moment are one.
+        Distinct read-outs; those of all CCDs of a camera at one moment count as one.
     share_pixel, share_readout : float or None
-        Largest part of the photons in one raw pixel, and in one read-out of one camera.
+        Largest fraction of the photons in one raw pixel, and in one read-out of one camera.
     edge_px : float or None
-        Distance of the median raw position to the edge of the CCD, pixels; of the CCD with most photons.
+        Distance, pixels, of the median raw position to the edge of the CCD, on the CCD with most photons.
     live : dict of str to float
         By camera: live fraction of the CCD on which the region lies, averaged over the flagged frames; 0 if
         that camera never saw a photon there.
@@ -69,7 +69,7 @@ class Detector:
     def facts(
         self, regions: Sequence[Region], voxels: Voxels, photons: Photons, pi_range: tuple[int, int], grid: Grid
     ) -> list[DetectorFacts]:
-        """Gather what the detector says of each region of a view.
+        """Return the detector facts of each region of a view.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class Detector:
     def _of_photons(
         self, region: Ints, photons: Photons, index: Ints, grid: Grid, live: list[dict[str, float]]
     ) -> list[DetectorFacts]:
-        """Put together what is said of each region; ``region`` is the number of that in which a photon lies."""
+        """Build the facts of each region; ``region`` is the number of the region in which each photon lies."""
         camera, pixel = photons.camera[index].astype(np.int64), photons.pixel[index].astype(np.int64)
         pixels, in_pixel = np.unique((region << _CAMERA | camera) << _PIXEL | pixel, return_counts=True)
         ccds, in_ccd = np.unique((region << _CAMERA | camera) << _PIXEL | _ccd(pixel), return_counts=True)
@@ -136,7 +136,7 @@ class Detector:
         return facts
 
     def _in_readouts(self, region: Ints, camera: Ints, photons: Photons, index: Ints, grid: Grid) -> tuple[Ints, Ints]:
-        """Count the photons of each region in each read-out of each camera; return the regions, and the counts."""
+        """Count photons by region, camera and read-out; return the region and the count of each such read-out."""
         time = grid.t0 + (photons.tick[index] + 0.5) / 1000
         ccd = _ccd(photons.pixel[index].astype(np.int64))
         frame_s = {number: self._frame_s(number) for number in np.unique(camera).tolist()}
@@ -178,7 +178,7 @@ class Detector:
         return one.frame_s_by_submode.get(self._lists(camera)[0].info.submode, one.frame_s)
 
     def _readout_starts(self, camera: int, ccd: int) -> Floats:
-        """Give when each read-out of a CCD began, as far as EXPOSUnn says; none if its rows are no read-outs."""
+        """Return when each read-out of a CCD began, s, from EXPOSUnn; empty if its rows are no single read-outs."""
         if (camera, ccd) not in self._readouts:
             found = [np.empty(0)]
             for events in self._lists(camera):
@@ -226,7 +226,7 @@ class Detector:
         return live
 
     def _live_seconds(self, camera: str, ccd: int, edges: Floats) -> Floats:
-        """Give the live time of a CCD between edges, s."""
+        """Return the live time of a CCD between edges, s."""
         if not self._rules.live_time_rejection:  # no live time is kept
             return np.diff(edges)
         seconds = np.zeros(edges.size - 1)
@@ -237,14 +237,14 @@ class Detector:
 
 
 def _photons_of(cell: Ints, photons: Photons, grid: Grid) -> tuple[Ints, Ints, Ints]:
-    """Return the cells that voxels in order lie in, their photons, and in which of these cells each photon is."""
+    """Return the distinct cells of voxels (in order of cell), their photons, and each photon's index of cell."""
     cells = cell[np.append(True, np.diff(cell) > 0)] if cell.size else cell
     y, x = np.divmod(cells, grid.box.nx)
     return cells, *photons.of_cells(y + grid.box.y0, x + grid.box.x0)
 
 
 def _ccd(pixel: Ints) -> Ints:
-    """Undo :func:`xscan.model.pixel_number`."""
+    """Return the CCD that a pixel number of :func:`xscan.model.pixel_number` stands for."""
     return pixel // PixelMask.SIZE**2
 
 

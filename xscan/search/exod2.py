@@ -1,4 +1,4 @@
-"""The expectation as EXOD2 builds it: for the profile exod2, and for comparison."""
+"""Build the expectation as EXOD2 does: for the profile ``exod2``, and for comparison."""
 
 from __future__ import annotations
 
@@ -96,9 +96,9 @@ def _source(image: NDArray[np.integer], template: Floats, total: int, where: Boo
 
 
 def inpaint(image: NDArray[np.float32], mask: Bools) -> NDArray[np.float32]:
-    """Fill masked cells from their surroundings (Navier-Stokes, radius 2 cells), float32.
+    """Return the image with masked cells filled from their surroundings (Navier-Stokes, radius 2 cells), float32.
 
-    The filling depends on the order of the axes: like EXOD2's it runs on (x, y).
+    The result depends on the order of the axes; as in EXOD2 it is computed on (x, y).
     """
     holes = np.ascontiguousarray(mask.T, np.uint8)
     filled = cv2.inpaint(np.ascontiguousarray(image.T), holes, INPAINT_RADIUS, cv2.INPAINT_NS)
@@ -106,13 +106,13 @@ def inpaint(image: NDArray[np.float32], mask: Bools) -> NDArray[np.float32]:
 
 
 def smooth(image: Floats, normalised: bool) -> Floats:
-    """Convolve with a 5 x 5 Gaussian of sigma 0.5 cell.
+    """Return the image convolved with a 5 x 5 Gaussian of sigma 0.5 cell.
 
     Parameters
     ----------
     image : float64 array, shape (ny, nx)
     normalised : bool
-        Divide by the part of the kernel that lies inside; else edge cells lose up to 13 %.
+        Divide by the part of the kernel that lies inside the image; without it edge cells lose up to 13 %.
     """
     out: Floats = ndimage.convolve(image, _kernel(), mode="constant", cval=0.0)
     return out / _part_inside(image.shape) if normalised else out
@@ -133,7 +133,7 @@ def _part_inside(shape: tuple[int, ...]) -> Floats:
 
 
 def source_mask(image_good: NDArray[np.integer], disks: Bools) -> Bools:
-    """Give the cells that hold sources: listed ones, and those far brighter than the rest.
+    """Return the cells that hold sources: listed ones, and those far brighter than the rest.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from xscan.sky import SkyPixels
 __all__ = ["HighBackground", "LiveCcd", "LiveTime", "bad_intervals", "judge_frames", "live_time"]
 
 BAD_BIN_MS = 100_000
-HARD = (10_001, 12_000)  # eV, the second exclusive
+HARD = (10_001, 12_000)  # eV, the second exclusive; the band in which the particle background is measured
 BAD_RATE_PER_LIST = 0.5  # ct/s of 10-12 keV and list
 SQUARE_ARCSEC = 60.0
 PLACE_ARCSEC = 180.0  # all but 3 % of a source of 5 arcsec core
@@ -28,9 +28,9 @@ PLACE_SHARE = 0.05  # such a disk's share of the field
 CROWDED_P = 1e-4  # Poisson: of the twenty disks of a field, the brightest is by chance as bright in 1 of 500 bins
 SOME_S = 1e-3  # a CCD that was live for less was not
 LIVE_MIN = (
-    0.5  # a frame is rejected where a CCD was live for less of the best one's time; a CCD with less does not work
+    0.5  # least live time, in units of the best CCD's: below it a frame is rejected, and a CCD counts as not working
 )
-BEST_MIN = 0.1  # a frame is rejected where none was live for so much of it
+BEST_MIN = 0.1  # a frame is rejected where no CCD was live for at least this fraction of it
 
 Bools = NDArray[np.bool_]
 
@@ -42,11 +42,11 @@ class LiveCcd:
     Attributes
     ----------
     good : GoodTime
-        Within the time searched, without silences.
+        Within the time searched; silences (:mod:`xscan.events.dropouts`) are removed.
     usual_fraction : float
-        Live fraction of it: 1 but for dead time within its read-out frames.
+        Live seconds per second of ``good``: 1 unless there is dead time within the read-out frames.
     n_faint : int
-        Its events outside bright cells: what it weighs in the live fraction of all cameras.
+        The CCD's events outside bright cells: its weight in the live fraction of all cameras.
     """
 
     good: GoodTime
@@ -55,16 +55,16 @@ class LiveCcd:
 
 
 LiveTime = Mapping[tuple[int, int], LiveCcd]
-"""By (place of the list in its subset, CCD): the CCDs that work."""
+"""The working CCDs, by (index of the list in its subset, CCD)."""
 HighBackground = tuple[NDArray[np.int64], Bools]
-"""Edges of bins, milliseconds since t0, and whether each is bad, from :func:`bad_intervals`."""
+"""Edges of bins, milliseconds since t0, and whether each bin has high background, from :func:`bad_intervals`."""
 
 
 def live_time(subset: Subset, backend: Backend) -> LiveTime:
-    """Find when each CCD was taking data: what the list states, less the silences it does not.
+    """Find when each CCD was taking data: the good time stated by the list, minus silences that it does not state.
 
-    A CCD that was live (read-out frames included) for less than half as long as the best of its
-    camera, or sent nothing, is not working and left out: judged by it, most frames would be rejected.
+    A CCD without events, or live for less than half as long as the best one of its camera (dead time within read-out
+    frames counts as not live), is not working and is left out: judged by it, most frames would be rejected.
     """
     quiet = backend.silences(subset.lists, subset.t0, subset.t1)
     live: dict[tuple[int, int], LiveCcd] = {}
@@ -99,9 +99,9 @@ def judge_frames(
 ) -> tuple[Frames, dict[str, Floats]]:
     """Judge the frames of one frame length, the same for all bands.
 
-    A frame is rejected where a working CCD was live for less than half as long as the best one: its part of the
-    field would be expected to send what it could not. How long the best one was live does not matter, down to a
-    tenth of the frame: that is the frame's live fraction.
+    A frame is rejected where a working CCD was live for less than half as long as the best one: the expectation
+    of that CCD's part of the field would be too high. A frame that is merely short of live time on all CCDs alike
+    is kept if the best CCD was live for at least a tenth of it; the live fraction accounts for the rest.
 
     Parameters
     ----------
@@ -131,10 +131,10 @@ def judge_frames(
     fraction = np.zeros(grid.nt)
     seconds = {}
     edges = grid.frame_edges()
-    # without bright cells: a burst in one camera must not decide what its live time weighs
+    # events in bright cells do not count: a burst in one camera must not change the weight of its live time
     n_faint = [sum(ccd.n_faint for (place, _), ccd in live.items() if place == i) for i in range(len(subset.lists))]
     weights = np.array(n_faint) / sum(n_faint) if any(n_faint) else np.full(len(n_faint), 1 / len(n_faint))
-    part: list[Floats] = []  # of what each CCD is usually live for in a frame
+    part: list[Floats] = []  # live time of each CCD in each frame, in units of what is usual for it
     for i, events in enumerate(subset.lists):
         per_ccd = []
         for (place, _), ccd in live.items():
@@ -153,10 +153,11 @@ def judge_frames(
 
 
 def bad_intervals(subset: Subset, photons: Photons, backend: Backend) -> HighBackground:
-    """Judge the 10-12 keV curve of a subset on bins of 100 s, the rest added to the last bin.
+    """Find when the particle background was high, from the 10-12 keV curve of a subset in bins of 100 s.
 
-    A flare of the background is everywhere. Where the counts of a bin crowd in one place, as those of a
-    hard burst do, what lies elsewhere is judged, scaled to the whole field (:func:`_elsewhere`).
+    The remainder that fills no bin is added to the last one. A background flare covers the whole field. Where the
+    counts of a bin concentrate in one position, as those of a hard burst do, only the counts elsewhere are judged,
+    scaled to the whole field (:func:`_elsewhere`).
 
     Returns
     -------
@@ -176,14 +177,14 @@ def bad_intervals(subset: Subset, photons: Photons, backend: Backend) -> HighBac
 
 
 def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Floats:
-    """Return the 10-12 keV counts of some bins without those of the brightest place, scaled to the whole field.
+    """Return the 10-12 keV counts of some bins without those of the brightest position, scaled to the whole field.
 
-    The place is the disk of 3 arcmin around the brightest spot of the bin. It is only left out where it holds
-    more than its share of the field allows; else a bin keeps its counts.
+    That position is the disk of 3 arcmin around the brightest spot of the bin. It is left out only where it holds
+    significantly more than its share of the field; elsewhere a bin keeps its counts.
     """
     index = np.flatnonzero(photons.pi - np.uint16(HARD[0]) < HARD[1] - HARD[0])  # lower ones wrap to large numbers
     index = index[(photons.tick[index] >= 0) & (photons.tick[index] < edges[-1])]
-    bin_of = np.minimum(photons.tick[index] // BAD_BIN_MS, edges.size - 2)  # the last bin has the rest
+    bin_of = np.minimum(photons.tick[index] // BAD_BIN_MS, edges.size - 2)  # the last bin also takes the remainder
     mine = chosen[bin_of]
     index, number = index[mine], (np.cumsum(chosen) - 1)[bin_of[mine]]
     n_bins = int(np.count_nonzero(chosen))
@@ -200,9 +201,10 @@ def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Flo
 def _brightest(
     number: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int64], n_bins: int, sky: SkyPixels
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each bin the sky pixel in the middle of the square of 1 arcmin with most events around it.
+    """Return for each bin the sky pixel at the centre of the 1 arcmin square with most events in it and around it.
 
-    ``number`` is the bin of each event; the first of equals is taken.
+    The squares around it are its eight neighbours. ``number`` is the bin of each event; of equal squares the first
+    is taken.
     """
     square_px = max(round(SQUARE_ARCSEC / sky.side_arcsec), 1)
     side = sky.n // square_px + 3  # with a margin, so that every square has neighbours
@@ -215,7 +217,7 @@ def _brightest(
 
 
 def _bad_frames(high: HighBackground, grid: Grid) -> Bools:
-    """A frame is bad where it overlaps a bad bin."""
+    """Return which frames are bad: those that overlap a bad bin."""
     edges, bad_bin = high
     start = np.arange(grid.nt, dtype=np.int64) * grid.dt_ms
     first = np.searchsorted(edges[1:-1], start, side="right")
@@ -225,7 +227,7 @@ def _bad_frames(high: HighBackground, grid: Grid) -> Bools:
 
 
 def _bad_frames_exod2(subset: Subset, grid: Grid) -> Bools:
-    """EXOD2: a curve per view, and runs of bad bins that begin and end a bin early."""
+    """Return bad frames as EXOD2: one curve per view; each run of bad bins begins and ends one bin too early."""
     bin_s = min(grid.dt_s, 100.0)
     edges = np.arange(subset.t0, subset.t1, bin_s)
     times = np.concatenate([e.time[(e.pi > 10_000) & (e.pi < 12_000)] for e in subset.lists])
@@ -249,7 +251,7 @@ def _bad_frames_exod2(subset: Subset, grid: Grid) -> Bools:
 
 
 def _rejected_exod2(subset: Subset, grid: Grid, bad: Bools) -> Bools:
-    """EXOD2: empty MOS frames; pn frames with a silent quadrant, and each frame after one."""
+    """Return rejected frames as EXOD2: empty MOS frames; pn frames with a silent quadrant, and each frame after one."""
     rejected = np.zeros(grid.nt, bool)
     for events in subset.lists:
         frame = ticks_of(events.time, grid.t0) // grid.dt_ms
@@ -263,7 +265,7 @@ def _rejected_exod2(subset: Subset, grid: Grid, bad: Bools) -> Bools:
         total, median = quadrants.sum(axis=1), np.median(quadrants, axis=1)
         high, low = median.max(axis=0), median.min(axis=0)
         with np.errstate(invalid="ignore"):
-            uneven = (high - low) / (high + low) > 0.5  # 0 / 0 is not
+            uneven = (high - low) / (high + low) > 0.5  # 0 / 0 counts as even
         silent = (total == 0).any(axis=0) | (bad & uneven)
         found = (total == 0).all(axis=0) | ((total.max(axis=0) > 10) & silent)
         rejected |= found | np.roll(found, 1)

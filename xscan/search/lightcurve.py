@@ -1,4 +1,4 @@
-"""Counts and expected counts of a region, frame by frame."""
+"""Extract counts and expected counts of a region, frame by frame."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LightCurve:
 def light_curve(
     box: Box, counts: Counts, expected: Expectation, frames: Frames, grid: Grid, rules: Rules
 ) -> LightCurve:
-    """Extract the light curve of a box of cells of the whole plane."""
+    """Return the light curve of a box, which is given in cells of the whole plane."""
     inner = Box(box.x0 - grid.box.x0, box.x1 - grid.box.x0, box.y0 - grid.box.y0, box.y1 - grid.box.y0)
     n = counts.box(inner)
     n[frames.rejected] = 0

@@ -1,4 +1,4 @@
-"""Tell whether the whole field changed at one moment: a pointing that moves makes transients of steady sources."""
+"""Detect that the whole field changed at one moment: a pointing that moves turns steady sources into transients."""
 
 from __future__ import annotations
 
@@ -14,37 +14,38 @@ from xscan.search.regions import EIGHT_NEIGHBOURS
 __all__ = ["FRAMES_MIN", "remark_on_moves"]
 
 FRAMES_MIN = 8
-"""A view of fewer frames does not tell the moments apart."""
+"""A view of fewer frames is too coarse to tell the moments apart."""
 
 QUARTERS = (2, 4, 6)
 EIGHTHS = (1, 3, 5, 7)
-"""Moments that are looked at, eighths of the time range: first the quarters; the others if at one of these
-:data:`HINT` places turn brighter and as many fainter."""
+"""Moments that are tested, in eighths of the time range: first the quarters; the others only if at one of the
+quarters at least :data:`HINT` places turn brighter and as many fainter."""
 
 HINT = 2
 
 COUNTS_MIN = 2.0
-"""A cell is judged where so many counts are expected before and after."""
+"""A cell is tested where at least this many counts are expected both before and after."""
 
 SIGMA = 4.0
-"""A cell changed where its counts before and after differ from the expectation by more than this."""
+"""A cell has changed where its counts before and after differ from the expectation by more than this."""
 
 PLACES = 5
-"""So many places, touching cells counted once, brighter after a moment and as many fainter: the field changed.
+"""The field changed if at least this many places turn brighter at a moment, and this many fainter.
 
-Made-up skies with five transients have 3 of the rarer kind at most and real MOS lists 1. A field of 10 to 30 sources
-that moves by 1 to 5 arcmin has 16 or more, one real MOS list whose later half is moved by 2 arcmin 5 to 11."""
+A place is a group of touching cells. In simulated fields with five transients the rarer of both kinds has at most 3
+places, in real MOS lists 1. A field of 10 to 30 sources that moves by 1 to 5 arcmin has 16 or more; a real MOS list
+whose later half is moved by 2 arcmin has 5 to 11."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
 def remark_on_moves(counts: Counts, expected: Expectation, frames: Frames, grid: Grid) -> str | None:
-    """Say when the whole field changed, if it did.
+    """Return a sentence that says when the whole field changed, or None.
 
-    At each of some moments the counts of every cell before and after are held against the expectation,
-    by the root of the likelihood ratio. Transients change a few places one way; where the pointing
-    moves, many places turn brighter and as many fainter.
+    At each of some moments the counts of every cell before and after are compared with the expectation,
+    by the square root of the likelihood ratio. Transients change a few places, brighter or fainter; where the
+    pointing moves, many places turn brighter and as many fainter.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def remark_on_moves(counts: Counts, expected: Expectation, frames: Frames, grid:
     Returns
     -------
     str or None
-        A sentence with the moment; None if at no moment :data:`PLACES` places turn brighter and as many
+        The sentence names the moment. None if at no moment at least :data:`PLACES` places turn brighter and as many
         fainter.
     """
     found: list[tuple[int, int, int, int]] = []
@@ -71,7 +72,7 @@ def remark_on_moves(counts: Counts, expected: Expectation, frames: Frames, grid:
             found.append((int(np.count_nonzero(abs(changed) > SIGMA)), up, down, first))
         if max(min(up, down) for _, up, down, _ in found) < HINT:
             return None
-    _, up, down, first = max(found)  # where most cells change is nearest to the true moment
+    _, up, down, first = max(found)  # the moment at which most cells change is nearest to the true one
     if min(up, down) < PLACES:
         return None
     return (
@@ -84,7 +85,7 @@ def remark_on_moves(counts: Counts, expected: Expectation, frames: Frames, grid:
 def _images(part: NDArray[np.intp], n_parts: int, counts: Counts, frames: Frames) -> Ints:
     """Return the counts of each part of the frames, shape (n_parts, ny, nx)."""
     images = []
-    for lower in range(0, n_parts, 2):  # two at a time
+    for lower in range(0, n_parts, 2):  # a backend makes two images at a time
         kind = np.where(frames.rejected | (part < lower) | (part > lower + 1), -1, part - lower)
         images.append(counts.images(kind.astype(np.int8)))
     return np.concatenate(images)[:n_parts]
@@ -100,7 +101,7 @@ def _changed(before: Ints, after: Ints, mu_before: Floats, mu_after: Floats) -> 
 
 
 def _expected_image(expected: Expectation, chosen: NDArray[np.bool_]) -> Floats:
-    """Sum the expected counts of some frames, shape (ny, nx)."""
+    """Return the expected counts of some frames, shape (ny, nx)."""
     mu = np.zeros(expected.template.shape[1:])
     for kind in (0, 1):
         mine = chosen & (expected.kind == kind)
@@ -112,7 +113,10 @@ def _expected_image(expected: Expectation, chosen: NDArray[np.bool_]) -> Floats:
 
 
 def _change(before: Ints, total: Ints, share: Floats) -> Floats:
-    """Give by how many sigma each cell turned brighter, its own counts in all given; 0 where there are too few."""
+    """Return by how many sigma each cell turns brighter, given its total counts; 0 where too few are expected.
+
+    ``share`` is the expected fraction of a cell's counts before the moment.
+    """
     change = np.zeros(total.shape)
     due = total * share
     judged = np.flatnonzero(np.minimum(due, total - due) >= COUNTS_MIN)
@@ -123,6 +127,6 @@ def _change(before: Ints, total: Ints, share: Floats) -> Floats:
 
 
 def _n_places(changed: NDArray[np.bool_]) -> int:
-    if np.count_nonzero(changed) < 2:  # as for most moments: labelling takes longer than all else
+    if np.count_nonzero(changed) < 2:  # true for most moments; labelling is the slowest step here
         return int(changed.any())
     return int(ndimage.label(changed, EIGHT_NEIGHBOURS)[1])

@@ -1,6 +1,7 @@
 """Search one observation: every subset of its lists, every view of it.
 
-Reads like the method: group the lists, judge time, bin, build the expectation, flag, gather.
+For each subset: group the lists, judge the frames, bin the photons, build the expectation, flag voxels and gather
+them into regions.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class CameraSeconds:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What the search of one view worked with; all of it is small but ``counts``."""
+    """Everything the search of one view worked with. All of it is small except ``counts``."""
 
     grid: Grid
     frames: Frames
@@ -72,7 +73,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One region with everything that is said about it.
+    """One region with everything measured of it.
 
     Attributes
     ----------
@@ -103,7 +104,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class ViewResult:
-    """What one view of a subset gave.
+    """The result of one view of a subset.
 
     ``reason`` is None if the view was searched; then ``search`` is there and ``found`` lists its
     regions, perhaps none. ``remarks`` are sentences on what may be wrong with them.
@@ -174,7 +175,7 @@ def _search_subset(subset: Subset, observation: Observation, config: ScanConfig,
 
 
 def _camera_maps(subset: Subset, config: ScanConfig) -> tuple[CameraMap, ...]:
-    """Learn where each camera sees nothing, as far as its events tell."""
+    """Build the map of blind spots of each camera whose events suffice for one; empty without fitted positions."""
     lists = subset.lists if config.rules.fitted_places else ()
     return tuple(made for made in map(CameraMap.of, lists) if made is not None)
 
@@ -182,9 +183,10 @@ def _camera_maps(subset: Subset, config: ScanConfig) -> tuple[CameraMap, ...]:
 def _photons(
     subset: Subset, live: LiveTime, config: ScanConfig, backend: Backend
 ) -> tuple[Photons, tuple[InputFile, ...]]:
-    """Merge the lists on the integer grid, without events outside good time or of broken CCDs.
+    """Merge the lists of a subset on the integer grid.
 
-    Return the photons, and the files with what was cut.
+    Events outside good time and events of CCDs that do not work are left out. Return the photons, and the files
+    with the number of events that each cut removed.
     """
     gates = [Gate.everything() for _ in subset.lists]
     applied: tuple[str, ...] = CUT_BY[2:]
@@ -212,16 +214,16 @@ class _Shared:
     detector: Detector
     loaded: Loaded
     sources: Sources | None
-    box: Box | None  # None if each view has its own
-    maps: Callable[[], tuple[CameraMap, ...]]  # made when the first region asks for them
+    box: Box | None  # None: each view has its own box
+    maps: Callable[[], tuple[CameraMap, ...]]  # built when the first region needs them
     config: ScanConfig
     backend: Backend
-    moves: dict[tuple[int, int], str | None] = field(default_factory=dict)  # by band
+    moves: dict[tuple[int, int], str | None] = field(default_factory=dict)  # remark by band (PI in eV)
 
 
 def _search_views(shared: _Shared) -> Iterator[ViewResult]:
     subset, config = shared.subset, shared.config
-    disks: dict[Box, Bools] = {}  # the same for all views that share a box
+    disks: dict[Box, Bools] = {}  # one for each box; views with the same box share it
     judged: dict[int, tuple[Frames, dict[str, CameraSeconds]]] = {}
     for view in config.views:
         grid = _grid(view, shared)
@@ -229,14 +231,14 @@ def _search_views(shared: _Shared) -> Iterator[ViewResult]:
             message = f"one frame of {view.dt_s:g} s is longer than the {subset.t1 - subset.t0:.1f} s in common"
             yield ViewResult(view, Reason.DT_TOO_LONG, message)
             continue
-        if view.dt_ms not in judged:  # the same for all bands
+        if view.dt_ms not in judged:  # frames do not depend on the band
             judged[view.dt_ms] = _judge(grid, shared)
         if grid.box not in disks:
             disks[grid.box] = source_disks(shared.sources, subset.lists[0].plane, grid, config.rules)
         frames, spent = judged[view.dt_ms]
         try:
             result = _search_view(view, grid, frames, spent, disks[grid.box], shared)
-        except DataError as error:  # a device without room for this view may have some for the next
+        except DataError as error:  # a device too small for this view may be large enough for the next
             result = ViewResult(view, error.reason, str(error), camera_seconds=spent)
         yield result
 
@@ -262,7 +264,7 @@ def _search_view(
         )
         return ViewResult(view, Reason.NO_BACKGROUND, message, n_events, spent)
     expected, voxels = _flagged(expected, images, mask, counts, shared.config)
-    n_rejected = n_events - int(images.sum())  # whose frames are of no kind
+    n_rejected = n_events - int(images.sum())  # events in rejected frames: they are in neither image
     search = Search(grid, frames, counts, images, disks, mask, expected, voxels, n_rejected)
     found = _describe(search, (pi_from, view.pi_hi), shared)
     remark = _remark(search, found, (pi_from, view.pi_hi), shared)
@@ -272,10 +274,11 @@ def _search_view(
 def _flagged(
     expected: Expectation, images: NDArray[np.int64], mask: Bools, counts: Counts, config: ScanConfig
 ) -> tuple[Expectation, Voxels]:
-    """Flag voxels; what stands out is left out of the constant sources first, until these stay as they are.
+    """Flag voxels, after taking flagged voxels out of the constant sources until these no longer change.
 
-    What stands out is flagged at a sigma less where there are so many frames that a few of them, left out by
-    chance, do not matter: a slow flare whose frames only just fail to be flagged would hold itself down.
+    Where at least ``MANY_FRAMES`` frames are live, the voxels taken out are flagged at one sigma less than
+    ``config.sigma``: leaving out a few of many frames by chance does no harm, and a slow flare whose frames only
+    just fail to be flagged would otherwise raise its own constant source and stay hidden.
     """
     n_max = counts.n_max()
     limits = thresholds(config.sigma, n_max)
@@ -292,7 +295,10 @@ def _flagged(
 
 
 def _remark(search: Search, found: tuple[Found, ...], pi_range: tuple[int, int], shared: _Shared) -> str | None:
-    """Say whether the field moved, where several regions may come of it; judged once for a band and those within it."""
+    """Return a remark if the whole field moved or changed; None if not, or if there are fewer than two regions.
+
+    Judged once for a band, and then reused for all bands within it.
+    """
     if sum(one.parent is None for one in found) < 2 or search.grid.nt < FRAMES_MIN:
         return None
     for (first, end), remark in shared.moves.items():
@@ -341,7 +347,7 @@ def _camera_seconds(live: Floats, frames: Frames, grid: Grid, good: Floats) -> C
 
 
 def _describe(search: Search, pi_range: tuple[int, int], shared: _Shared) -> tuple[Found, ...]:
-    """Gather regions, place them, extract their light curves, and ask where on the detector they were."""
+    """Gather voxels into regions, and compute each region's position, light curve, parent and detector facts."""
     grid, counts, voxels, expected, frames = search.grid, search.counts, search.voxels, search.expected, search.frames
     photons, rules, plane = shared.photons, shared.config.rules, shared.subset.lists[0].plane
     if len(voxels) == 0:

@@ -1,9 +1,9 @@
-"""Where a transient is: the place that explains its photons best.
+"""Find the sky position of each region: the one that explains its photons best.
 
-A region's cells are 20 arcsec wide; its photons know better. The place of a peak is fitted to the
-events in the region's flagged time: point spread function plus the expectation as background. The
-place of an eclipse is that of the source which is hidden, fitted to the events of all other time.
-A place outside the region and its neighbouring cells is not believed.
+A region's cells are 20 arcsec wide; its photons allow a better position. The position of a peak is fitted to the
+events in the region's flagged frames, with the point spread function for the source and the expectation for the
+background. The position of an eclipse is that of the source which disappears, fitted to the events of all other
+frames. A fitted position outside the region's cells and their neighbours is discarded.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ Ints = NDArray[np.uint8]
 Bounds = tuple[float, float, float, float]
 
 RADIUS_ARCSEC = 45.0
-"""Events this far from the first guess take part."""
+"""Events within this distance of the first guess take part in the fit."""
 
 FEW_PHOTONS = 4.0
 MISFIT_PHOTONS = 150.0
 HOLE_ERROR = 0.14
-EDGE_ARCSEC = 2.0  # so well is the edge of a CCD known from its events
-HIDDEN_ERROR_ARCSEC = 0.3  # of a bright source: with thousands of photons, profile and neighbours decide
+EDGE_ARCSEC = 2.0  # precision with which the edge of a CCD is known from its events
+HIDDEN_ERROR_ARCSEC = 0.3  # added for eclipses: with thousands of photons, errors of profile and neighbours dominate
 STARTS = 25
 GRID_ARCSEC = (-16.0, -8.0, 0.0, 8.0, 16.0)
-GUESSED_WITH = 300  # events, and holes: the start need not be exact
-FITTED_WITH = 5000  # events at most: they place a source to a tenth of an arcsec, and more do not say more
+GUESSED_WITH = 300  # number of events, and of holes, used for the starting point, which need not be exact
+FITTED_WITH = 5000  # at most this many events: they give a tenth of an arcsec, and more do not improve it
 MIDDLES_ARCSEC = 8.0
 RECENTRED_ARCSEC = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place on the sky.
+    """A position on the sky.
 
     Attributes
     ----------
@@ -69,9 +69,9 @@ class Place:
 
 
 def locate_cells(regions: Sequence[Region], grid: Grid, plane: TangentPlane) -> list[Place]:
-    """Return the place of each region's count-weighted centroid of cells.
+    """Return the position of each region's count-weighted centroid of cells.
 
-    Its error is that of rounding to the centre of a cell, which averages out over the region's cells.
+    Its error is that of rounding an event to the centre of its cell, divided by the square root of the number of cells.
     """
     x, y = (grid.to_pixel([getattr(region, axis) for region in regions]) for axis in "xy")
     errors = [grid.cell_arcsec / math.sqrt(12 * region.area) for region in regions]
@@ -96,7 +96,7 @@ def locate(
     maps: Sequence[CameraMap],
     backend: Backend,
 ) -> list[Place]:
-    """Return the place of each region of a view on the sky, fitted to its photons.
+    """Return the sky position of each region of a view, fitted to its photons.
 
     Parameters
     ----------
@@ -112,13 +112,13 @@ def locate(
     plane : TangentPlane
     rules : Rules
     maps : sequence of CameraMap
-        Where each camera sees nothing; a camera that is not among them is taken to see everything.
+        Where each camera sees nothing; a camera without a map is taken to have no blind spots.
     backend : Backend
 
     Returns
     -------
     list of Place
-        That of the cells where the photons do not say.
+        The centroid of the cells where a fit does not determine the position.
     """
     if not rules.fitted_places:
         return [_locate_exod2(region, grid, plane) for region in regions]
@@ -140,7 +140,7 @@ def locate(
 
 
 def _believed(box: Box, grid: Grid, plane: TangentPlane) -> Bounds:
-    """Return the bounds of a region's cells and their neighbours, arcsec."""
+    """Return the least and largest x, then y, of a region's cells and their neighbours, arcsec."""
     edges = grid.to_pixel([box.x0 - 1.5, box.x1 + 0.5, box.y0 - 1.5, box.y1 + 0.5])
     x0, x1, y0, y1 = ((edge - plane.crpix) * grid.sky.side_arcsec for edge in edges.tolist())
     return x0, x1, y0, y1
@@ -159,7 +159,7 @@ def _spots(
     plane: TangentPlane,
     backend: Backend,
 ) -> Spots:
-    """Return the events near a region: those of its flagged frames, or, of an eclipse, of all others."""
+    """Return the events near a region: those of its flagged frames or, for an eclipse, of all other searched frames."""
     flagged = np.zeros(grid.nt, bool)
     flagged[voxels.t[region.members]] = True
     chosen = ~flagged & ~frames.rejected if eclipse else flagged
@@ -185,7 +185,7 @@ def place_source(
     maps: Sequence[CameraMap],
     backend: Backend,
 ) -> tuple[float, float, float] | None:
-    """Find the most likely place of a source among events: a start, then :func:`fit_place` on a circle of events.
+    """Find the most likely position of a source among events: choose a start, then fit (:func:`fit_place`).
 
     Parameters
     ----------
@@ -193,18 +193,18 @@ def place_source(
     guess : (float, float)
         arcsec.
     believed : (float, float, float, float)
-        Smallest and largest x, smallest and largest y of a place that is believed, arcsec.
+        Smallest and largest x, smallest and largest y of an acceptable position, arcsec.
     maps : sequence of CameraMap
     backend : Backend
 
     Returns
     -------
     (x, y, error) or None
-        As :func:`fit_place`; None also for the place of something else nearby.
+        As :func:`fit_place`; None also where the fit leads outside ``believed``, to some other source.
     """
     if len(spots.x) < PHOTONS_MIN:
         return None
-    middle = _rounded(guess)  # views that find the same source ask for the same holes
+    middle = _rounded(guess)  # views that find the same source then ask for the same holes
     holes = _holes_around(middle, spots, maps, backend)
     start = _likeliest(spots, holes, guess, believed, backend)
     if (start[0] - middle[0]) ** 2 + (start[1] - middle[1]) ** 2 > RECENTRED_ARCSEC**2:
@@ -224,7 +224,10 @@ def _inside(x: float, y: float, bounds: Bounds) -> bool:
 
 
 def _holes_around(middle: tuple[float, float], spots: Spots, maps: Sequence[CameraMap], backend: Backend) -> Holes:
-    """Give all places without events of the cameras that sent some: within the circle, and all beyond it."""
+    """Return where the cameras that recorded the spots have no events.
+
+    These are the holes within the circle of :data:`RADIUS_ARCSEC`, and everything beyond the circle.
+    """
     cameras = np.flatnonzero(np.bincount(spots.camera)).tolist()
     parts = [beyond(*middle, RADIUS_ARCSEC, number) for number in cameras]
     parts += [one.holes(*middle, RADIUS_ARCSEC, backend.dark) for one in maps if one.number in cameras]
@@ -234,7 +237,7 @@ def _holes_around(middle: tuple[float, float], spots: Spots, maps: Sequence[Came
 def _likeliest(
     spots: Spots, holes: Holes, guess: tuple[float, float], believed: Bounds, backend: Backend
 ) -> tuple[float, float]:
-    """Choose the most likely of a guess and, where they are believed, places around it and those of some events."""
+    """Return the most likely of the guess and, within bounds, a grid around it and the positions of some events."""
     x0, x1, y0, y1 = believed
     inside = np.flatnonzero((spots.x >= x0) & (spots.x <= x1) & (spots.y >= y0) & (spots.y <= y1))
     inside = inside[:: 1 + inside.size // STARTS]
@@ -252,13 +255,13 @@ def _likeliest(
 def fit_place(
     spots: Spots, holes: Holes, start: tuple[float, float], backend: Backend
 ) -> tuple[float, float, float] | None:
-    """Fit the place of a point source to photons.
+    """Fit the position of a point source to photons.
 
     Parameters
     ----------
     spots : Spots
     holes : Holes
-        Where there could be no event, with what lies beyond the events' circle.
+        Where no event could be recorded, including everything beyond the circle of the events.
     start : (float, float)
         A first guess, arcsec.
     backend : Backend
@@ -266,7 +269,7 @@ def fit_place(
     Returns
     -------
     (x, y, error) or None
-        Place, arcsec, and 1-sigma error along each axis; None if the photons do not say.
+        Position, arcsec, and 1-sigma error along each axis; None if the photons do not determine them.
 
     Notes
     -----
@@ -307,7 +310,7 @@ def _error(points: Points, fitted: Fitted, strength: Floats, instrument: Instrum
     told, due = _variances(observed), _variances(expected)
     if told is None or due is None:
         return None
-    # each event's pull on the place, free of what strength and width take up
+    # each event's contribution to the gradient in x and y, without the part that strength and width absorb
     freed = np.zeros_like(sums.cross)
     freed[:, present] = sums.cross[:, present] / sums.own[present]
     by_width = float(observed[0, 2] / observed[2, 2]), float(observed[1, 2] / observed[2, 2])
@@ -325,7 +328,7 @@ def _error(points: Points, fitted: Fitted, strength: Floats, instrument: Instrum
 
 
 def _variances(information: Floats) -> tuple[float, float, float] | None:
-    """Give variance of x, of y, and covariance from the information on x, y and width; None if they are not fixed."""
+    """Return variance of x, of y, and covariance from the information on x, y and width; None if it is singular."""
     (xx, xy, xw), (_, yy, yw), (_, _, ww) = information.tolist()
     if ww <= 0:
         return None
@@ -338,14 +341,14 @@ def _locate_exod2(region: Region, grid: Grid, plane: TangentPlane) -> Place:
     """EXOD2: left edges of cells, then a shift of sqrt(2) x 10 arcsec toward position angle 315 deg."""
     side = grid.cell_arcsec / grid.sky.side_arcsec
     x, y = region.x * side, region.y * side
-    # its image has pixels of 80 x 80, counted from 0, whose reference is CRPIX / 80
+    # EXOD2's image has pixels of 80 x 80 sky pixels, counted from 0, whose reference is CRPIX / 80
     corner_ra, corner_dec = plane.to_fk5(x + 80, y + 80)
     ra, dec = _offset(float(corner_ra), float(corner_dec), position_angle_deg=315.0, distance_arcsec=np.sqrt(2) * 10)
     return Place(x, y, ra, dec, grid.cell_arcsec / float(np.sqrt(12 * region.area)))
 
 
 def _offset(ra: float, dec: float, position_angle_deg: float, distance_arcsec: float) -> tuple[float, float]:
-    """Go a distance along a great circle; deg."""
+    """Return the point at a distance and position angle from another, along a great circle; deg."""
     angle, distance = np.radians(position_angle_deg), np.radians(distance_arcsec / 3600)
     dec0 = np.radians(dec)
     sin_dec = np.sin(dec0) * np.cos(distance) + np.cos(dec0) * np.sin(distance) * np.cos(angle)

@@ -1,4 +1,4 @@
-"""Gather flagged voxels into regions: what touches on the sky, and goes on in time."""
+"""Gather flagged voxels into regions: voxels that touch on the sky and belong to one event in time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Region", "regions"]
 EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 
 ENDED_P = 1e-3
-"""Poisson tail down to which counts are compatible with a hypothesis: that an event ended, or that it goes on."""
+"""Counts are compatible with a hypothesis (the event ended, or it goes on) if their Poisson tail is at least this."""
 
 STILL = 0.25
-"""An event goes on while it may have so much of the strength of its flagged frames, which are its best."""
+"""An event goes on while its strength may be at least this fraction of that in its flagged frames."""
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -43,7 +43,7 @@ class Region:
     x, y : float
         Count-weighted centroid in cells of the plane; k is the centre of cell k.
     members : int array, shape (k,)
-        Places of the region's voxels in :class:`~xscan.model.Voxels`.
+        Indices of the region's voxels in :class:`~xscan.model.Voxels`.
     """
 
     label: int
@@ -67,12 +67,13 @@ def regions(
     """Gather flagged voxels into regions.
 
     Two voxels belong together if both have too many counts or both too few, their cells touch (eight
-    neighbours, or the same cell), and the event goes on from the one to the other: no frame that was
-    searched lies in between, or the counts of the two cells in those frames do not show that it ended.
-    They show it if they are compatible with what is expected there, and not with an event of
-    :data:`STILL` times the strength it has in the weaker of the two voxels; compatible is a Poisson tail
+    Two voxels belong together if both have too many counts or both too few, their cells touch (eight
+    neighbours, or the same cell), and the event goes on from the one to the other: no searched frame
+    lies in between, or the counts of the two cells in those frames do not show that the event ended.
+    They show it if they are compatible with the expectation there, and not with an event of
+    :data:`STILL` times its strength in the weaker of the two voxels; compatible means a Poisson tail
     of at least :data:`ENDED_P`. So a long flare that is flagged now and then is one region, and two bursts
-    at one place with a quiet time in between are two. Frames that are rejected say nothing.
+    at one position with a quiet time in between are two. Rejected frames are ignored.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ def _region(label: int, members: NDArray[np.intp], voxels: Voxels, image: NDArra
     cells = np.unique(voxels.y[members].astype(np.int64) * grid.box.nx + voxels.x[members])
     y, x = np.divmod(cells, grid.box.nx)
     weight = image[y, x].astype(np.float64)
-    if weight.sum() == 0:  # an eclipse may cover cells that never saw a count
+    if weight.sum() == 0:  # an eclipse may cover cells without any count
         weight[:] = 1.0
     box = Box.around(x + grid.box.x0, y + grid.box.y0)
     x_mean = float((x * weight).sum() / weight.sum()) + grid.box.x0
@@ -117,7 +118,7 @@ def _region(label: int, members: NDArray[np.intp], voxels: Voxels, image: NDArra
 
 
 def _labels_of_cells(voxels: Voxels, grid: Grid) -> NDArray[np.intp]:
-    """Label the cells that hold flagged voxels, eight neighbours each; give each voxel's label, from 0."""
+    """Return a label for each voxel, from 0: that of its group of touching flagged cells (eight neighbours)."""
     ny, nx, _ = grid.shape
     flagged = np.zeros((ny, nx), bool)
     flagged[voxels.y, voxels.x] = True
@@ -134,7 +135,7 @@ def _labels_in_time(
     frames: Frames,
     grid: Grid,
 ) -> NDArray[np.intp]:
-    """Label voxels that touch on the sky and go on in time; give each voxel's label, from 0."""
+    """Return a label for each voxel, from 0: that of its group of voxels that touch on the sky and go on in time."""
     first, then = _successors(voxels, grid)
     searched = np.concatenate([[0], np.cumsum(~frames.rejected)])
     adjacent = searched[voxels.t[then]] - searched[voxels.t[first]] <= 1
@@ -152,25 +153,26 @@ def _labels_in_time(
 
 
 def _joined(first: Ints, then: Ints, n: int) -> Ints:
-    """Return for each of n things the lowest number of those that are linked with it, directly or not."""
+    """Return for each of n items the lowest number of the items linked with it, directly or through others."""
     lowest = np.arange(n)
     while True:
         before = lowest.copy()
         for one, other in ((first, then), (then, first)):
             np.minimum.at(lowest, one, lowest[other])
-        lowest = lowest[lowest]  # what is linked with the lowest is linked with all
+        lowest = lowest[lowest]  # an item linked with another is linked with that one's lowest too
         if np.array_equal(lowest, before):
             return lowest
 
 
 def _successors(voxels: Voxels, grid: Grid) -> tuple[Ints, Ints]:
-    """Pair each voxel with the next one of its kind in its own cell and in each touching cell.
+    """Pair each voxel with the next one of its kind (peak or eclipse) in its own cell and in each touching cell.
 
-    The next is the first that is not earlier; of its own cell, the first that is later. Where the own
-    cell's next one comes no later than a touching cell's, it is the one to be paired with that.
+    The next one in a touching cell is the first that is not earlier; in its own cell, the first that is later. Where
+    the own cell's next voxel comes no later than a touching cell's, the latter pair is left out: it is made from that
+    voxel.
     """
     ny, nx, nt = grid.shape
-    # one row and column of nothing on each side, so that neighbours are neighbours; peaks before eclipses
+    # an empty row and column on each side, so that every cell has eight neighbours; peaks before eclipses
     cell = (voxels.y.astype(np.int64) + 1) * (nx + 2) + voxels.x + 1 + voxels.eclipse * np.int64((ny + 2) * (nx + 2))
     key = cell * nt + voxels.t
     order = np.argsort(key, kind="stable")
@@ -182,13 +184,13 @@ def _successors(voxels: Voxels, grid: Grid) -> tuple[Ints, Ints]:
     there = np.minimum(place, len(order) - 1)
     found = (place < len(order)) & (cell_in_order[there] == cell + steps)
     then = order[there]
-    t_own = np.where(found[0], voxels.t[then[0]], nt)  # frame of the next one of the own cell
+    t_own = np.where(found[0], voxels.t[then[0]], nt)  # frame of the own cell's next voxel
     found[1:] &= voxels.t[then[1:]] < t_own
     return np.nonzero(found)[1], then[found]
 
 
 class _Gaps:
-    """What the flagged cells sent between two flagged voxels, and what was expected of them."""
+    """Counts and expected counts of the flagged cells between two flagged voxels."""
 
     def __init__(
         self,
@@ -217,13 +219,13 @@ class _Gaps:
         self._key = of_photon[counts] * grid.nt + frame[counts]
 
     def show_no_end(self, first: Ints, then: Ints) -> Bools:
-        """Tell whether an event may go on from one voxel to another, shape (k,) each."""
+        """Return whether the event may go on from each voxel of ``first`` to its pair in ``then``, bool, shape (k,)."""
         voxels = self._voxels
         one, other = self._place[first], self._place[then]
         n, mu, n_frames = self._between(one, voxels.t[first], voxels.t[then])
         n2, mu2, n_frames2 = self._between(other, voxels.t[first], voxels.t[then])
         n, mu, n_frames = n + n2 * (other != one), mu + mu2 * (other != one), np.maximum(n_frames, n_frames2)
-        # too many: counts a frame above the expectation; too few: the part of it that is missing
+        # peak: counts a frame above the expectation; eclipse: the fraction of the expectation that is missing
         strength = np.where(voxels.eclipse, 1 - (voxels.n + 1) / voxels.mu, voxels.n - voxels.mu)
         still = STILL * np.minimum(strength[first], strength[then])
         level = np.where(voxels.eclipse[first], mu * (1 - still), mu + n_frames * still)
@@ -236,7 +238,7 @@ class _Gaps:
     def _between(
         self, cell: Ints, t_first: NDArray[np.int32], t_then: NDArray[np.int32]
     ) -> tuple[Ints, Floats, Floats]:
-        """Give counts, expected counts and the number of frames of a cell between two frames."""
+        """Return counts, expected counts and the number of frames of a cell strictly between two frames."""
         low, high = np.searchsorted(self._key, [cell * self._nt + t_first + 1, cell * self._nt + t_then])
         mu, n_frames = np.zeros(cell.size), np.zeros(cell.size)
         for kind in (0, 1):

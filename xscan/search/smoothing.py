@@ -15,9 +15,9 @@ Floats = NDArray[np.float64]
 
 KERNEL_SIGMA = 0.5  # cells
 KERNEL_SIZE = 5  # cells
-LOCAL_SIGMA = 3.0  # cells; with cells of 20 arcsec, for which it was chosen, 1 arcmin: narrower than a CCD
+LOCAL_SIGMA = 3.0  # cells; chosen for cells of 20 arcsec: 1 arcmin, narrower than a CCD
 LOCAL_RADIUS = 8  # cells
-OVERALL_COUNTS = 1.0  # what the mean of the whole image weighs in a local one, counts
+OVERALL_COUNTS = 1.0  # weight of the whole image's mean in a local mean, counts
 
 
 def smooth(image: Floats) -> Floats:
@@ -27,7 +27,7 @@ def smooth(image: Floats) -> Floats:
 
 
 class Surroundings:
-    """Chosen cells of an image, for local means: weighted by a Gaussian of 3 cells.
+    """Chosen cells of an image, with which local means are computed: Gaussian weights of sigma 3 cells.
 
     Attributes
     ----------
@@ -49,8 +49,8 @@ class Surroundings:
         Returns
         -------
         float64 array, shape (ny, nx)
-            The mean of a Gamma distribution whose prior is the mean of all chosen cells with the weight of one
-            count: that mean itself far from them all, or where counts are very few. 0 where there is no count.
+            The mean of a Gamma distribution whose prior is the mean of all chosen cells, with the weight of one
+            count: that mean itself far from all chosen cells, or where counts are very few. 0 where there is no count.
         """
         counted = np.where(self.chosen, image, 0)
         counts = int(counted.sum())

@@ -1,4 +1,4 @@
-"""Which event lists are searched together: exposures of different cameras that share time."""
+"""Choose which event lists are searched together: exposures of different cameras that share time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Subset", "good_intervals", "make_subsets", "time_span"]
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """Event lists that are searched as one.
+    """Event lists that are searched together.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Subset:
 
 
 def good_intervals(events: EventList) -> Floats:
-    """Give the time in which any CCD of a list was taking data, shape (k, 2), s.
+    """Return the time in which any CCD of a list was taking data, shape (k, 2), s.
 
     Without good-time tables it is the time from the first to the last event.
     """
@@ -49,7 +49,7 @@ def good_intervals(events: EventList) -> Floats:
 
 
 def time_span(events: EventList) -> tuple[float, float]:
-    """Give start and end of a list's good time, s."""
+    """Return start and end of a list's good time, s."""
     intervals = good_intervals(events)
     return float(intervals[0, 0]), float(intervals[-1, 1])
 
@@ -57,10 +57,9 @@ def time_span(events: EventList) -> tuple[float, float]:
 def make_subsets(lists: tuple[EventList, ...], rules: Rules) -> tuple[list[Subset], list[InputFile]]:
     """Group lists by the time they share.
 
-    Lists whose spans overlap, directly or through others, form a group. Of a group one list per
-    camera is searched, the choice that has most good time in common. With
-    ``rules.best_exposures`` what is left of a group is grouped anew: it is other time of the
-    same sky, and nothing is lost.
+    Lists whose spans overlap, directly or through other lists, form a group. From each group one list per
+    camera is searched: the choice with most good time in common. With ``rules.best_exposures`` the remaining
+    lists of a group are grouped again and searched as further subsets, so that no exposure is lost.
 
     Returns
     -------
@@ -120,12 +119,12 @@ def _overlapping(lists: list[EventList]) -> list[list[EventList]]:
 
 
 def _anchor(group: list[EventList]) -> EventList:
-    """Give the list with most good time: the others must be like it."""
+    """Return the list with most good time, to which the other lists of the group are compared."""
     return max(group, key=lambda events: (_seconds(good_intervals(events)), events.info.file))
 
 
 def _same_time_system(group: list[EventList]) -> tuple[list[EventList], list[InputFile]]:
-    """Keep the lists whose times mean the same as those of the one with most good time."""
+    """Split a group into lists with the time system of the one with most good time, and the others as skipped files."""
 
     def system(events: EventList) -> tuple[str, bool]:
         return events.time_system, events.barycentred
@@ -147,7 +146,7 @@ def _told(scale: str, barycentred: bool) -> str:
 
 
 def _same_plane(group: list[EventList]) -> tuple[list[EventList], list[InputFile]]:
-    """Keep the lists that share the tangent plane of the one with most good time."""
+    """Split a group into lists with the tangent plane of the one with most good time, and others as skipped files."""
     anchor = _anchor(group).plane
     same, odd = [], []
     for events in group:
@@ -177,7 +176,7 @@ def _number(events: EventList) -> int:
 
 
 def _best(group: list[EventList]) -> tuple[EventList, ...]:
-    """Choose one list per camera with most good time in common, then most good time in all."""
+    """Choose one list per camera so that they have most good time in common; on a tie, most good time in total."""
 
     def common(choice: tuple[EventList, ...]) -> tuple[float, float]:
         spans = [good_intervals(events) for events in choice]
@@ -190,7 +189,7 @@ def _best(group: list[EventList]) -> tuple[EventList, ...]:
 
 
 def _longest(group: list[EventList]) -> tuple[EventList, ...]:
-    """EXOD2: all lists of a group, or of more than three the longest TELAPSE per camera."""
+    """Choose lists as EXOD2 does: all of a group; if it has more than three, the one of longest TELAPSE per camera."""
     if len(group) <= 3:
         return tuple(group)
     return tuple(max(found, key=lambda events: events.telapse_s) for found in _by_camera(group))

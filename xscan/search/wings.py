@@ -1,7 +1,7 @@
-"""Tell which regions are made by a brighter one.
+"""Find which regions are caused by a brighter one.
 
-A bright source's photons reach beyond its own cells: they make peaks around it. And they are counted in the
-expectation of its own cells, where a quiet time then looks like an eclipse.
+A bright source affects other regions in two ways. Its photons reach beyond its own cells and make peaks around it.
+And they raise the expectation of its own cells, so that a quiet time there looks like an eclipse.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from xscan.search.regions import Region
 __all__ = ["parents"]
 
 WINGS = 2.0
-"""Wings may be so many times as strong as the profile says: core radii of 5 and 8 arcsec differ by 1.6 there, slopes
+"""Factor by which wings may exceed the profile: core radii of 5 and 8 arcsec differ by 1.6 in the wings, slopes
 of 1.5 and 1.4 by 1.7."""
 
 USUAL_EV = 1500
-"""Energy at which the core of the wings' profile is taken."""
+"""Energy for which the core radius of the wings' profile is taken."""
 
 EXPLAINED_P = 1e-4
 """Counts are explained if their Poisson tail is at least this."""
 
 OWN_MIN = 0.25
-"""At least so much of a source's photons is taken to fall in its flagged cells, however badly it is placed."""
+"""Least fraction of a source's photons taken to fall in its flagged cells, however wrong its position."""
 
 FINE = 5  # points along a side of a cell, at which the profile is evaluated
 
@@ -41,7 +41,7 @@ Floats = NDArray[np.float64]
 
 
 class _Source:
-    """A region as a point source: its counts above (or below) the expectation, whole profile, by frame."""
+    """A region as a point source: counts above (or below) the expectation, scaled to the whole profile, by frame."""
 
     def __init__(
         self, region: Region, place: Place, voxels: Voxels, signed: Floats, by_camera: NDArray[np.int64], grid: Grid,
@@ -53,7 +53,7 @@ class _Source:
 
     @cached_property
     def strength(self) -> Floats:
-        """Photons of the whole source in each frame, shape (nt,); 0 where it is not flagged."""
+        """Photons of the whole source in each frame, shape (nt,); 0 in frames in which it is not flagged."""
         members, nx = self.region.members, self._grid.box.nx
         cells, place = np.unique(
             self._voxels.y[members].astype(np.int64) * nx + self._voxels.x[members], return_inverse=True
@@ -74,7 +74,7 @@ class _Source:
         return on_axis**2, counts / counts.sum()
 
     def fractions(self, y: Ints, x: Ints) -> Floats:
-        """Return the share of the source's photons in cells, y and x counted from the box's corner."""
+        """Return the fraction of the source's photons in each cell; y and x count from the corner of the grid's box."""
         grid, (core2, shares) = self._grid, self._profile
         step = (np.arange(FINE) + 0.5) / FINE - 0.5
         px = (grid.to_pixel(x[:, None] + grid.box.x0 + step) - self._place.x_px) * grid.sky.side_arcsec
@@ -93,15 +93,15 @@ def parents(
     expected: Expectation,
     grid: Grid,
 ) -> list[int | None]:
-    """Find for each region of a view the brighter one that makes it.
+    """Return for each region of a view the label of the brighter region that causes it, or None.
 
-    A region is in the wings of others if it is flagged only in frames in which they are, and their wings
-    explain its counts: those of each flagged voxel, and those of its cells in all these frames together.
-    The wings are a King profile at the other's place, with its counts above the expectation in its flagged
-    cells, taken :data:`WINGS` times. Its parent is the one with most wings there.
+    A region lies in the wings of others if it is flagged only in frames in which these are flagged, and if their
+    wings explain its counts: those of each flagged voxel, and those of its cells in all these frames together.
+    The wings are a King profile at the other region's position, normalised to its counts above the expectation in
+    its flagged cells and multiplied by :data:`WINGS`. The parent is the region that contributes most.
 
-    An eclipse is made by peaks in its cells if each of its voxels is explained by what the cells sent
-    outside the time of these peaks. Its parent is the peak with most counts above the expectation.
+    An eclipse is caused by peaks in its own cells if each of its voxels is explained by the counts of these cells
+    outside the time of the peaks. The parent is the peak with most counts above the expectation.
 
     Parameters
     ----------
@@ -121,15 +121,15 @@ def parents(
     Returns
     -------
     list of int or None
-        Label of the parent of each region; None if it stands for itself.
+        Label of the parent of each region; None for a region that no other explains.
     """
     found: list[int | None] = [None] * len(regions)
     signed = np.where(voxels.eclipse, voxels.mu - voxels.n, voxels.n - voxels.mu)
     sources: dict[bool, list[_Source]] = {False: [], True: []}
     totals = [float(signed[region.members].sum()) for region in regions]
     kinds = [set(voxels.eclipse[region.members].tolist()) for region in regions]
-    one_kind = [i for i, kind in enumerate(kinds) if len(kind) == 1]  # EXOD2's may be of both
-    # peaks first, the brightest first: it is in nobody's wings
+    one_kind = [i for i, kind in enumerate(kinds) if len(kind) == 1]  # EXOD2's regions may hold peaks and eclipses
+    # peaks first, then by decreasing strength: the brightest lies in no wings
     for i in sorted(one_kind, key=lambda i: (True in kinds[i], -totals[i], i)):
         eclipse = True in kinds[i]
         if eclipse:
@@ -151,12 +151,12 @@ def _brighter(
     expected: Expectation,
     grid: Grid,
 ) -> int | None:
-    """Return the label of the source with most wings in a region, if the wings of all explain it."""
+    """Return the label of the source that contributes most to a region, or None if all wings do not explain it."""
     members, nx = region.members, grid.box.nx
     frames = set(voxels.t[members].tolist())
     at_work = [source for source in sources if not frames.isdisjoint(source.frames)]
     if not frames <= set().union(*(source.frames for source in at_work)):
-        return None  # in some frame there is nothing to make it
+        return None  # in some frame no other source is flagged that could cause it
     lit = np.array(sorted(frames))
     cell = voxels.y[members].astype(np.int64) * nx + voxels.x[members]
     cells, place = np.unique(cell, return_inverse=True)
@@ -188,7 +188,7 @@ def _shadowing(
     expected: Expectation,
     grid: Grid,
 ) -> int | None:
-    """Give the label of the brightest peak in an eclipse's cells, if without peaks there would be no eclipse."""
+    """Return the label of the brightest peak in an eclipse's cells, or None if they do not explain it."""
     members, nx = region.members, grid.box.nx
     cell = voxels.y.astype(np.int64) * nx + voxels.x
     cells = np.unique(cell[members])
@@ -218,7 +218,7 @@ def _counts(
     expected: Expectation,
     grid: Grid,
 ) -> tuple[int, float]:
-    """Give counts and expected counts of some cells in those of some frames in which anything is expected."""
+    """Return counts and expected counts of some cells, summed over those of the given frames with an expectation."""
     y, x = np.divmod(cells, grid.box.nx)
     index, _ = photons.of_cells(y + grid.box.y0, x + grid.box.x0)
     pi = photons.pi[index]

@@ -1,7 +1,7 @@
-"""Skies whose truth is known, seen through a detector as messy as the real one, as PPS files.
+"""Simulate observations with known sources: skies seen through a realistic detector, written as PPS files.
 
-Nothing that reads or searches knows that a file was made here. What is real enough and what is
-not stands in docs/simulator.md.
+Contract: nothing that reads or searches knows that a file was simulated. docs/simulator.md describes what is
+realistic and what is not. ``bench``, ``pipeline`` and ``cli`` may import this package.
 """
 
 from xscan.simulate.observation import simulate_archive, simulate_observation

@@ -1,4 +1,4 @@
-"""The cameras: where their CCDs lie, how sensitive they are, how they tell time."""
+"""Describe the cameras: positions of CCDs, sensitivity, read-out times."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Ccd:
     columns, rows : int
         Pixels along RAWX and RAWY.
     flip : bool
-        Read out toward larger v: RAWX and RAWY count the other way.
+        Read out toward larger v: RAWX and RAWY count in the opposite direction.
     """
 
     number: int
@@ -49,7 +49,7 @@ class Camera:
     pixel_arcsec : float
         Side of a pixel.
     share : float
-        Part of all counts of a source that this camera receives.
+        Fraction of all counts of a source that this camera receives.
     frame_s : float
         Read-out time.
     roll_deg : float
@@ -65,7 +65,7 @@ class Camera:
     noise_rate : float
         Electronic noise below 300 eV, ct/s.
     out_of_time : float
-        Part of events that arrive during read-out: their RAWY is wrong.
+        Fraction of events that arrive during read-out and get a wrong RAWY.
     """
 
     name: str
@@ -82,12 +82,12 @@ class Camera:
     out_of_time: float
 
     def rotation(self, pa_deg: float) -> Floats:
-        """Give the matrix from (u, v) on the focal plane to offsets (x, y) on the sky, for a position angle."""
+        """Return the matrix from (u, v) on the focal plane to offsets (x, y) on the sky, for a position angle."""
         angle = np.radians(pa_deg + self.roll_deg)
         return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
     def locate(self, u: Floats, v: Floats) -> tuple[Ints, Ints, Ints]:
-        """Find CCD, RAWX and RAWY of places on the focal plane; CCD 0 in gaps and outside."""
+        """Return CCD, RAWX and RAWY of positions on the focal plane; CCD 0 in gaps and outside."""
         ccd = np.zeros(u.size, np.int64)
         rawx, rawy = np.zeros(u.size, np.int64), np.zeros(u.size, np.int64)
         for chip in self.ccds:
@@ -101,7 +101,7 @@ class Camera:
         return ccd, rawx, rawy
 
     def place(self, ccd: Ints, rawx: Ints, rawy: Ints, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Give a random place, arcsec on the focal plane, within the given pixels."""
+        """Return random positions, arcsec on the focal plane, within the given pixels."""
         table = np.zeros((16, 5))
         for chip in self.ccds:
             table[chip.number] = chip.u0, chip.v0, chip.columns, chip.rows, chip.flip
@@ -112,7 +112,7 @@ class Camera:
         return u0 + (column + jitter[0]) * self.pixel_arcsec, v0 + (row + jitter[1]) * self.pixel_arcsec
 
     def vignetting(self, u: Floats, v: Floats) -> Floats:
-        """Relative effective area; 0 outside the field of view."""
+        """Return the relative effective area; 0 outside the field of view."""
         off_axis = np.hypot(u, v)
         area = 1 / (1 + (off_axis / 640) ** 2.4)  # about a half at 10.7 arcmin, 0.3 at 14
         return np.where(off_axis <= self.fov_arcsec, area, 0.0)
@@ -181,4 +181,4 @@ CAMERA = {
     "m1": _camera_mos("m1", 0.0),
     "m2": _camera_mos("m2", -90.0),
 }
-"""The three cameras; rates are round numbers chosen for the total, not measured."""
+"""The three cameras; their rates are round numbers chosen for a realistic total, not measured."""

@@ -1,4 +1,4 @@
-"""Draw the events of one camera: what the sky sends, and what the detector makes of it."""
+"""Draw the events of one camera: photons of the sky, and the effects of the detector."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RawEvents:
         Sky pixel, before the null values.
     pi, pattern, flag, ccd, rawx, rawy : int64
     origin : int64
-        Number of the transient an event belongs to; -1 for all others.
+        Number of the transient to which an event belongs; -1 for all others.
     """
 
     time: Floats
@@ -52,22 +52,22 @@ class RawEvents:
     origin: Ints
 
     def take(self, index: NDArray[np.generic]) -> RawEvents:
-        """Give chosen events, in the order of the index."""
+        """Return chosen events, in the order of the index."""
         return RawEvents(*(getattr(self, name)[index] for name in RawEvents.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What is wrong with one camera in one exposure. Times in s since the start.
+    """Faults of one camera in one exposure. Times in s since the start of the observation.
 
     Attributes
     ----------
     missing : tuple of int
-        CCDs that send nothing.
+        CCDs without any event.
     good_time : dict of int to float64 array, shape (k, 2)
-        What STDGTInn says, by CCD.
+        Good time as stated in STDGTInn, by CCD.
     silences : tuple of (ccds, start, stop)
-        Drop-outs that no table mentions.
+        Drop-outs that no table states.
     lost_frames : dict of int to float64 array
         Numbers of read-out frames without events or EXPOSUnn row, by CCD (MOS).
     hot_pixels : int64 array, shape (k, 4)
@@ -75,9 +75,9 @@ class Faults:
     hot_rates : float64 array, shape (k,)
         ct/s of each.
     listed : bool array, shape (k,)
-        Whether BADPIXnn names it.
+        Whether BADPIXnn lists it.
     filtered : float64 array, shape (k, 2), or None
-        Good time of a filter that somebody applied (a cleaned list, GTInnnmm); None if nobody did.
+        Good time of a filter that was applied (a cleaned list, GTInnnmm); None if none was.
     """
 
     missing: tuple[int, ...]
@@ -98,7 +98,7 @@ def draw_faults(
     gap: tuple[float, float] | None,
     filtered: Floats | None,
 ) -> Faults:
-    """Draw what goes wrong: gaps, drop-outs, missing CCDs, hot pixels.
+    """Draw the faults of a camera: gaps, drop-outs, missing CCDs, hot pixels.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def draw_events(
     events = RawEvents(*(np.concatenate([getattr(p, name) for p in parts]) for name in RawEvents.__slots__))
     events = _detect(rng, events, camera, pa_deg)
     events = events.take(np.flatnonzero(_survives(events, camera, faults, start)))
-    # the camera knows only the frame of an event: the pipeline draws a time within it
+    # the camera records only the frame of an event: the pipeline draws a time within it
     frame = np.floor((events.time - start) / camera.frame_s)
     time = np.minimum(start + (frame + rng.random(frame.size)) * camera.frame_s, stop)
     order = np.lexsort((rng.random(frame.size), frame, events.ccd))
@@ -215,7 +215,7 @@ def _from_source(
     span: tuple[float, float],
     hidden: list[tuple[float, float]],
 ) -> Floats:
-    """Arrival times of a source's photons on axis."""
+    """Return the arrival times of a source's photons, as seen on axis."""
     start, stop = span
     peak = source.rate * camera.share * (1 + source.amplitude)
     time = rng.uniform(start, stop, rng.poisson(peak * (stop - start)))
@@ -248,7 +248,7 @@ def _flare_times(rng: np.random.Generator, peak: float, decay: float, rate: floa
 
 
 def _spectrum(rng: np.random.Generator, n: int, kind: str) -> Ints:
-    """PI in eV."""
+    """Return energies PI, eV, drawn from a spectrum."""
     if kind == "noise":
         return (70 + rng.exponential(70, n)).astype(np.int64)
     if kind == "particle":
@@ -263,7 +263,7 @@ def _spectrum(rng: np.random.Generator, n: int, kind: str) -> Ints:
 def _photons(
     rng: np.random.Generator, camera: Camera, pa_deg: float, time: Floats, what: Source | Transient, origin: int
 ) -> RawEvents:
-    """Spread photons of one place over the detector: point spread function, vignetting, gaps."""
+    """Spread photons of one source over the detector: point spread function, vignetting, gaps."""
     n = time.size
     radius = camera.king_arcsec * np.sqrt(rng.random(n) ** (1 / (1 - KING_SLOPE)) - 1)
     angle = rng.uniform(0, 2 * np.pi, n)
@@ -279,10 +279,10 @@ def _photons(
 
 
 def _diffuse(rng: np.random.Generator, camera: Camera, time: Floats, pi: Ints, vignetted: bool) -> RawEvents:
-    """Spread events evenly over all CCDs, or as the sky shines through the telescope."""
+    """Spread events evenly over all CCDs, or with the vignetting of the telescope."""
     ccd, rawx, rawy = _random_pixels(rng, camera, time.size)
     again = np.arange(time.size if vignetted else 0)
-    while again.size:  # the rate is meant for the whole field: what the mirrors lose is drawn again
+    while again.size:  # the rate is that of the whole field: events lost to vignetting are drawn again
         ccd[again], rawx[again], rawy[again] = _random_pixels(rng, camera, again.size)
         u, v = camera.place(ccd[again], rawx[again], rawy[again], rng)
         again = again[rng.random(again.size) >= camera.vignetting(u, v)]
@@ -290,7 +290,7 @@ def _diffuse(rng: np.random.Generator, camera: Camera, time: Floats, pi: Ints, v
 
 
 def _random_pixels(rng: np.random.Generator, camera: Camera, n: int) -> tuple[Ints, Ints, Ints]:
-    """Give CCD, RAWX and RAWY, uniform over the camera."""
+    """Return CCD, RAWX and RAWY, uniform over the camera."""
     chip = camera.ccds[0]
     ccd = np.array([c.number for c in camera.ccds])[rng.integers(0, len(camera.ccds), n)]
     return ccd, rng.integers(1, chip.columns + 1, n), rng.integers(1, chip.rows + 1, n)
@@ -312,7 +312,7 @@ def _assemble(time: Floats, pi: Ints, ccd: Ints, rawx: Ints, rawy: Ints, origin:
 
 
 def _detect(rng: np.random.Generator, events: RawEvents, camera: Camera, pa_deg: float) -> RawEvents:
-    """Give each event its pattern, flags and place on the sky; smear events that arrive out of time."""
+    """Assign each event its pattern, flags and position on the sky; smear events that arrive out of time."""
     n = events.time.size
     rawy = np.where(rng.random(n) < camera.out_of_time, rng.integers(1, camera.ccds[0].rows + 1, n), events.rawy)
     u, v = camera.place(events.ccd, events.rawx, rawy, rng)
@@ -330,7 +330,7 @@ def _detect(rng: np.random.Generator, events: RawEvents, camera: Camera, pa_deg:
 
 
 def _survives(events: RawEvents, camera: Camera, faults: Faults, start: float) -> Bools:
-    """Tell which events make it to the list: the CCD is there, awake, and its frame was read."""
+    """Return which events are in the list: their CCD is present and not silent, and their frame was read out."""
     alive = ~np.isin(events.ccd, faults.missing)
     frame = np.floor((events.time - start) / camera.frame_s)
     for number, good in faults.good_time.items():

@@ -1,4 +1,4 @@
-"""Write what was drawn as PPS files: event lists and a source list."""
+"""Write drawn events as PPS files: event lists and a source list."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def write_event_list(
     stated = {ccd: pointing.start_s + good for ccd, good in faults.good_time.items() if ccd not in faults.missing}
     read_outs = {ccd: _read_outs(pointing, camera, span_s, ccd, faults, rng) for ccd in stated}
     good = stated
-    if faults.filtered is not None:  # a filter on time takes from every table, as evselect does unless told otherwise
+    if faults.filtered is not None:  # a filter on time applies to every table, as evselect does by default
         good = {ccd: intersect(spans, pointing.start_s + faults.filtered) for ccd, spans in stated.items()}
         read_outs = {ccd: _inside(table, good[ccd]) for ccd, table in read_outs.items()}
     x, y = (rows[axis][rows[axis] != NULL] for axis in "XY")
@@ -102,7 +102,7 @@ def write_event_list(
         camera,
         exposure,
         start_s=pointing.start_s + span_s[0],
-        stop_s=pointing.start_s + span_s[0] + 1.3 * (span_s[1] - span_s[0]),  # real ones go on as long without events
+        stop_s=pointing.start_s + span_s[0] + 1.3 * (span_s[1] - span_s[0]),  # real lists go on as long without events
         good_time=good,
         live_s={ccd: float((table["TIMEDEL"] * table["FRACEXP"]).sum()) for ccd, table in read_outs.items()},
         cleaned=faults.filtered is not None,
@@ -171,7 +171,7 @@ def _read_outs(
     faults: Faults,
     rng: np.random.Generator,
 ) -> NDArray[np.void]:
-    """Give the read-out frames of a CCD: in its good time and one beyond, without those that were lost."""
+    """Return the read-out frames of a CCD: in its good time and one beyond, without those that were lost."""
     step = camera.frame_s if camera.name != "pn" else PN_EXPOSURE_STEP_S
     middle = np.arange(span_s[0] + step / 2, span_s[1], step)
     kept = np.ones(middle.size, bool)
@@ -187,14 +187,14 @@ def _read_outs(
 
 
 def _inside(read_outs: NDArray[np.void], spans: Floats) -> NDArray[np.void]:
-    """Give the read-out frames whose middle lies in the intervals."""
+    """Return the read-out frames whose middle lies in the intervals."""
     before = np.searchsorted(spans[:, 0], read_outs["TIME"], side="right")
     ended = np.searchsorted(spans[:, 1], read_outs["TIME"], side="right")
     return read_outs[before > ended]
 
 
 def _offsets(exposure: Exposure) -> bytes:
-    """Give the table of columns and rows with an offset: those beside the image."""
+    """Return the table of columns and rows with an offset, which lie outside the image."""
     ccds = list(exposure.good_time)
     beside = {"pn": {1: 20}, "mos": dict.fromkeys(range(-4, 0), 4042) | dict.fromkeys(range(602, 606), 4043)}
     places = beside[exposure.kind]
@@ -219,7 +219,7 @@ def _good_time(exposure: Exposure, ccd: int, name: str, spans: Floats) -> bytes:
 
 
 def _calibrations(exposure: Exposure) -> bytes:
-    """Give the table of calibration files; they are named as in real lists, but there are none."""
+    """Return the table of calibration files, named as in real lists; the files do not exist."""
     kinds = CALIBRATION_TYPES.split()
     scope = INSTRUMENT[exposure.camera.name]
     values: dict[str, ArrayLike] = {"TELESCOP": b"XMM", "SCOPE": scope.encode(), "ISSUE": 0, "FSIZE": 0}

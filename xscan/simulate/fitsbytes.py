@@ -1,4 +1,4 @@
-"""FITS tables and gzip streams with the bytes that XMM-Newton's pipeline gives them: cards, columns, flush markers."""
+"""Make FITS tables and gzip streams byte for byte as XMM-Newton's pipeline: cards, columns, flush markers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Card", "Column", "compress", "make_rows", "primary_hdu", "table_hdu"
 BLOCK = 2880
 CARD = 80
 TEXT_ROOM = 67
-"""Characters of a long string in one card, before the sign that says that it goes on."""
+"""Characters of a long string in one card, before the sign that announces its continuation."""
 
 NUMPY_TYPE = {"D": ">f8", "E": ">f4", "J": ">i4", "I": ">i2", "B": "u1"}
 
 FLUSH_WINDOW = 4096
 FLUSH_LEAST = 258
-"""Least distance of two flush markers: what a match of deflate spans at most."""
+"""Least distance of two flush markers: the longest match of deflate."""
 
 PIECE = 1 << 22
 LEVEL = 2
@@ -44,13 +44,13 @@ class Column(NamedTuple):
 
 
 def primary_hdu(cards: Iterable[Card], history: Iterable[str] = ()) -> bytes:
-    """Give a primary header without data."""
+    """Return a primary header without data."""
     first = [Card("SIMPLE", True, "FITS standard"), Card("BITPIX", 8), Card("NAXIS", 0), Card("EXTEND", True)]
     return _header([*first, *cards], history)
 
 
 def make_rows(columns: Sequence[Column], values: Mapping[str, ArrayLike]) -> NDArray[np.void]:
-    """Give the rows of a table; scalars are spread over them."""
+    """Return the rows of a table; scalars are repeated in every row."""
     dtype = np.dtype([(column.name, NUMPY_TYPE.get(column.form, f"S{column.form[:-1]}")) for column in columns])
     rows = np.zeros(np.broadcast_shapes(*(np.shape(values[column.name]) for column in columns)), dtype)
     for column in columns:
@@ -59,7 +59,7 @@ def make_rows(columns: Sequence[Column], values: Mapping[str, ArrayLike]) -> NDA
 
 
 def table_hdu(name: str, columns: Sequence[Column], rows: NDArray[np.void], cards: Iterable[Card]) -> bytes:
-    """Give a binary table.
+    """Return a binary table.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ def table_hdu(name: str, columns: Sequence[Column], rows: NDArray[np.void], card
         EXTNAME.
     columns : sequence of Column
     rows : structured array
-        As :func:`make_rows` gives them.
+        From :func:`make_rows`.
     cards : iterable of Card
-        What follows EXTNAME.
+        The keywords after EXTNAME.
     """
     sizes = {"NAXIS1": rows.dtype.itemsize, "NAXIS2": len(rows), "PCOUNT": 0, "GCOUNT": 1, "TFIELDS": len(columns)}
     made = [Card("XTENSION", "BINTABLE"), Card("BITPIX", 8), Card("NAXIS", 2)]
@@ -101,7 +101,7 @@ def _lines(card: Card) -> list[str]:
         return [f"{card.keyword:8}= {quoted:20}{comment}"]
     pieces = []
     while len(text) > TEXT_ROOM:
-        # a doubled quote stays whole: an odd number of quotes at the end would be half of one
+        # a doubled quote must not be split between two cards
         end = TEXT_ROOM - (len(text[:TEXT_ROOM]) - len(text[:TEXT_ROOM].rstrip("'"))) % 2
         pieces.append(f"'{text[:end]}&'")
         text = text[end:]
@@ -123,9 +123,9 @@ def compress(data: bytes, name: str, seconds: int) -> bytes:
     ----------
     data : bytes
     name : str
-        Name of the file before it was compressed; stands in the gzip header.
+        Name of the file before compression; stored in the gzip header.
     seconds : int
-        Its time of change, Unix time.
+        Its modification time, Unix time.
     """
     head = struct.pack("<4BI2B", 0x1F, 0x8B, 8, 8, seconds, 0, 3) + name.encode("ascii") + b"\0"
     deflate = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, -15)
@@ -144,7 +144,7 @@ def compress(data: bytes, name: str, seconds: int) -> bytes:
 
 
 def _flush_points(data: bytes) -> list[int]:
-    """Find the lengths after which the sum of the last 4096 bytes is a multiple of 4096."""
+    """Return the lengths after which the sum of the last 4096 bytes is a multiple of 4096."""
     content = np.frombuffer(data, np.uint8)
     points = [0]
     for first in range(0, len(content) - FLUSH_WINDOW, PIECE):

@@ -1,7 +1,7 @@
-"""Keywords of EPIC event lists: which there are, in which order, as real lists have them.
+"""Make the keywords of EPIC event lists, in the order of real lists.
 
-Raw lists are those of the pipeline (MOS, SAS 18), cleaned ones what ``evselect`` of SAS 13.5 made of
-them. What of pn is known from documentation only stands in docs/simulator.md.
+Raw lists are like those of the pipeline (MOS, SAS 18), cleaned ones like the output of ``evselect`` of SAS 13.5.
+docs/simulator.md says which keywords of pn are known from documentation only.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ CENTRAL_CCD = {"pn": 4, "m1": 1, "m2": 1}
 FLAG_EXPRESSION = {"pn": ("XMMEA_EP", "(FLAG & 0x2fb0024) == 0"), "mos": ("XMMEA_EM", "(FLAG & 0x766ba000) == 0")}
 SPECTRAL_EXPRESSION = "(FLAG & 0xfffffeff) == 0"
 ANY_FLAG = "b" + 31 * "x"
-"""FLAG in the data subspace: no bit was asked for, because simulated lists keep what the pipeline rejects."""
+"""FLAG in the data subspace: no bit was requested, because simulated lists keep what the pipeline rejects."""
 
 DATE_LATE_S = 5.0
-"""DATE-OBS and DATE-END lie this much behind TSTART and TSTOP, as in the real lists (5 to 7 s)."""
+"""DATE-OBS and DATE-END are this much later than TSTART and TSTOP, as in real lists (5 to 7 s)."""
 
 LEAP_SECONDS = (("2006-01", 33), ("2009-01", 34), ("2012-07", 35), ("2015-07", 36), ("2017-01", 37))
-"""TAI - UTC, s, from the beginning of a month on; 32 before."""
+"""TAI - UTC, s, from the beginning of each month on; 32 before the first."""
 
 WRAP = 1 << 16
 """The pipeline writes some limits of X and Y into EVENTS as 16-bit integers: 51840 becomes -13696."""
@@ -70,7 +70,7 @@ ABOUT = (
     "DEC_OBJ RA_NOM DEC_NOM EXPIDSTR FILTER ATT_SRC ORB_RCNS TFIT_RPD TFIT_DEG TFIT_RMS TFIT_PFR TFIT_IGH SUBMODE "
     f"EQUINOX RADECSYS {SKY} AVRG_PNT RA_PNT DEC_PNT PA_PNT"
 )
-"""Keywords of every table but those of good time; where a table has some of its own, the others follow them."""
+"""Keywords of every table except those of good time; after a table's own keywords, if it has any."""
 
 PROCESSING = "SEQ_ID REVOLUT PROCDATE PROCREV PPSVERS SASVERS ODSVER ORIGIN ODFVER CONTENT"
 CLOCK = "TIMEUNIT TIMESYS MJDREF TIMEREF TASSIGN TIMEZERO CLOCKAPP"
@@ -101,7 +101,7 @@ OLD_GOOD_TIME = READ_OUT | {
         f"CCDMODE GATTI_ON {_FRAMES}"
     )
 }
-"""What STDGTInn had before SAS 18: as much as EXPOSUnn."""
+"""Keywords of STDGTInn before SAS 18: the same as those of EXPOSUnn."""
 
 MOS_STEPS = (
     "SETGATTI XMMEA_26 FLAGBADP XMMEA_21 SPLITDIA XMMEA_0 XMMEA_EM XMMEA_17 XMMEA_11 XMMEA_19 FLAGBADT SETCOORD "
@@ -110,7 +110,7 @@ MOS_STEPS = (
     "XMMEA_6 XMMEA_5 XMMEA_16 FLAGEVEN XMMEA_29 BKGE1MIN BKGPERIP FILLCCDB NMAXFILL GETCCDBK MAKEPHA RAND_PI CORRECTC "
     "CORRECTG XMMEA_SM"
 )
-"""What EXPOSUnn says of the steps of the pipeline that made a CCD's events."""
+"""Keywords of EXPOSUnn on the pipeline's steps that made a CCD's events."""
 
 BAD_PIXELS = "TELESCOP INSTRUME CCDID EXP_ID OBS_ID CCDNODE WINDOWX0 WINDOWY0 WINDOWDX WINDOWDY"
 GTI_CLASS = "HDUCLASS HDUCLAS1 HDUCLAS2"
@@ -136,7 +136,7 @@ COMMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Pointing:
-    """Where an observation looks, and when.
+    """Pointing and time of an observation.
 
     Attributes
     ----------
@@ -160,7 +160,7 @@ class Pointing:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """One camera's exposure: what its headers are made of.
+    """One camera's exposure, with everything that its headers contain.
 
     Attributes
     ----------
@@ -169,15 +169,15 @@ class Exposure:
     name : str
         Such as S001.
     start_s, stop_s : float
-        TSTART and TSTOP, mission time. As in real lists, the stop may lie far behind the good time.
+        TSTART and TSTOP, mission time. As in real lists, the stop may be much later than the good time.
     good_time : dict of int to float64 array, shape (k, 2)
-        Mission time from which each CCD's events are.
+        Good time of each CCD, mission time.
     live_s : dict of int to float
         Live time of each CCD in it.
     cleaned : bool
-        Somebody chose events by a filter on time.
+        Whether events were selected by a filter on time.
     box : (x_min, x_max, y_min, y_max)
-        Sky pixels in which the events lie.
+        Range of sky pixels that contains the events.
     """
 
     pointing: Pointing
@@ -192,12 +192,12 @@ class Exposure:
 
     @property
     def kind(self) -> str:
-        """Give pn or mos."""
+        """``pn`` or ``mos``."""
         return "pn" if self.camera.name == "pn" else "mos"
 
 
 def primary_cards(exposure: Exposure) -> list[Card]:
-    """Give what follows EXTEND in the primary header."""
+    """Return the keywords after EXTEND in the primary header."""
     values = _values(exposure)
     done = [Card("XPROC0", f"xscan simulate expression='{_expression(exposure)}' writedss=yes # ({CREATOR})")]
     start = [Card("CREATOR", CREATOR, COMMENT["CREATOR"]), Card("DATE", f"{DATE}.000", COMMENT["DATE"])]
@@ -212,13 +212,13 @@ def primary_cards(exposure: Exposure) -> list[Card]:
 
 
 def history(exposure: Exposure) -> list[str]:
-    """Give the HISTORY of the primary header: what was done for each CCD."""
+    """Return the HISTORY of the primary header: the processing steps of each CCD."""
     steps = ("read-out frames", "events", "places on the sky", "energies", "flags", "bad pixels", "good time")
     return [f"{what} of CCD {ccd}: created by {CREATOR}, at {DATE}" for ccd in exposure.good_time for what in steps]
 
 
 def event_cards(exposure: Exposure, columns: Sequence[str], rows: NDArray[np.void]) -> list[Card]:
-    """Give what follows EXTNAME in the header of EVENTS."""
+    """Return the keywords after EXTNAME in the header of EVENTS."""
     values = _values(exposure)
     flags = PN_FLAGS if exposure.kind == "pn" else MOS_FLAGS
     wrapped: Values = {}
@@ -237,13 +237,13 @@ def event_cards(exposure: Exposure, columns: Sequence[str], rows: NDArray[np.voi
 
 
 def offset_cards(exposure: Exposure, ccd_column: int) -> list[Card]:
-    """Give what follows EXTNAME in the header of OFFSETS; ``ccd_column`` is the number of CCDNR."""
+    """Return the keywords after EXTNAME in the header of OFFSETS; ``ccd_column`` is the number of CCDNR."""
     made = _cards(_values(exposure), f"TSTART TSTOP {CLOCK} TELAPSE {ABOUT}")
     return [*made, Card(f"TLMIN{ccd_column}", 1), Card(f"TLMAX{ccd_column}", 12 if exposure.kind == "pn" else 17)]
 
 
 def read_out_cards(exposure: Exposure, ccd: int) -> list[Card]:
-    """Give what follows EXTNAME in the header of an EXPOSUnn."""
+    """Return the keywords after EXTNAME in the header of an EXPOSUnn."""
     chip = exposure.camera.ccds[0]
     steps = "" if exposure.kind == "pn" else MOS_STEPS
     values = _of_ccd(exposure, ccd, (1, 1, chip.columns, chip.rows))
@@ -251,13 +251,13 @@ def read_out_cards(exposure: Exposure, ccd: int) -> list[Card]:
 
 
 def bad_pixel_cards(exposure: Exposure, ccd: int) -> list[Card]:
-    """Give what follows EXTNAME in the header of a BADPIXnn."""
+    """Return the keywords after EXTNAME in the header of a BADPIXnn."""
     window = (0, 0, 64, 200) if exposure.kind == "pn" else (0, 0, 610, 602)
     return _cards(_of_ccd(exposure, ccd, window), _and_about(BAD_PIXELS))
 
 
 def good_time_cards(exposure: Exposure, ccd: int, name: str, spans: Floats) -> list[Card]:
-    """Give what follows EXTNAME in the header of a STDGTInn or GTInnnmm."""
+    """Return the keywords after EXTNAME in the header of a STDGTInn or GTInnnmm."""
     table: Values = {"HDUCLASS": "OGIP", "HDUCLAS1": "GTI", "HDUCLAS2": "STANDARD", "ONTIME": _length(spans)}
     if name.startswith("STDGTI") and exposure.cleaned:
         values = _of_ccd(exposure, ccd, (0, 0, 610, 602)) | {"DATATYPE": "GTI.EL", "NUMGTI": len(spans)}
@@ -271,7 +271,7 @@ def good_time_cards(exposure: Exposure, ccd: int, name: str, spans: Floats) -> l
 
 
 def calibration_cards(exposure: Exposure) -> list[Card]:
-    """Give what follows EXTNAME in the header of CALINDEX."""
+    """Return the keywords after EXTNAME in the header of CALINDEX."""
     made: Values = {"CATEGORY": "XMMCCF", "OBSVDATE": _utc(exposure.start_s), "ANALDATE": DATE}
     return _cards(made, "CATEGORY OBSVDATE ANALDATE")
 
@@ -281,13 +281,13 @@ def _cards(values: Values, keywords: str) -> list[Card]:
 
 
 def _and_about(keywords: str) -> str:
-    """Give a table's own keywords and those of :data:`ABOUT` that are not among them."""
+    """Return a table's own keywords and those of :data:`ABOUT` that are not among them."""
     own = keywords.split()
     return " ".join([*own, *(keyword for keyword in ABOUT.split() if keyword not in own)])
 
 
 def _values(exposure: Exposure) -> Values:
-    """Give every keyword that means the same in all tables."""
+    """Return all keywords with the same meaning in every table, with their values."""
     pointing, plane = exposure.pointing, exposure.pointing.plane
     x_min, x_max, y_min, y_max = exposure.box
     number = int(exposure.name[1:])
@@ -335,7 +335,7 @@ def _values(exposure: Exposure) -> Values:
 
 
 def _of_ccd(exposure: Exposure, ccd: int, window: tuple[int, int, int, int]) -> Values:
-    """Give every keyword of a CCD's own tables; a flag that says what the pipeline did is 1."""
+    """Return the keywords of a CCD's own tables; flags for the pipeline's steps are 1."""
     made: Values = dict.fromkeys(f"{READ_OUT[exposure.kind]} {MOS_STEPS}".split(), 1)
     made |= _values(exposure) | {"CCDID": ccd, "CCDNODE": 0, "QUADRANT": (ccd - 1) // 3, "EDUID": 0, "EDUMODE": 3}
     made |= dict(zip(("WINDOWX0", "WINDOWY0", "WINDOWDX", "WINDOWDY"), window, strict=True))
@@ -349,7 +349,7 @@ def _of_ccd(exposure: Exposure, ccd: int, window: tuple[int, int, int, int]) -> 
 
 
 def _live_times(exposure: Exposure) -> list[Card]:
-    """Give ONTIME and LIVETIME of every CCD and of the one on the optical axis."""
+    """Return ONTIME and LIVETIME of every CCD and of the one on the optical axis."""
     middle = CENTRAL_CCD[exposure.camera.name]
     made = []
     on_time = {ccd: _length(spans) for ccd, spans in exposure.good_time.items()}
@@ -360,9 +360,9 @@ def _live_times(exposure: Exposure) -> list[Card]:
 
 
 def _subspace(exposure: Exposure) -> list[Card]:
-    """Give the data subspace: what the rows were chosen by, and the good-time table of each CCD.
+    """Return the data subspace: the filters of the rows, and the good-time table of each CCD.
 
-    A component for each CCD; the tables of a cleaned list are GTInnnmm: the component, counted
+    There is one component for each CCD. The tables of a cleaned list are GTInnnmm: the component, counted
     from 0, and the number of the filter on TIME.
     """
     ccds = list(exposure.good_time)
@@ -384,12 +384,12 @@ def _subspace(exposure: Exposure) -> list[Card]:
 
 
 def good_time_name(cleaned: bool, component: int, ccd: int) -> str:
-    """Give the name of the table with the good time of a component; in cleaned lists TIME is the 6th filter."""
+    """Return the name of the table with the good time of a component; in cleaned lists TIME is the 6th filter."""
     return f"GTI{component:03d}06" if cleaned else f"STDGTI{ccd:02d}"
 
 
 def _expression(exposure: Exposure) -> str:
-    """Give the expression that chose the events, in evselect's language."""
+    """Return the expression that selected the events, in evselect's language."""
     if exposure.cleaned:
         return "(PATTERN <= 31) && (FLAG .ge. 0) && GTI(simulated_gti.fits,TIME)"
     stem = f"simulated/{exposure.camera.name}-{exposure.name}-CCD_GTI"
@@ -397,7 +397,7 @@ def _expression(exposure: Exposure) -> str:
 
 
 def _limits(exposure: Exposure, column: str, values: NDArray[np.generic]) -> Values:
-    """Give the attributes of a column of EVENTS, without its number."""
+    """Return the attributes of a column of EVENTS, without its number."""
     pn = exposure.kind == "pn"
     legal: dict[str, tuple[int, int]] = {
         "RAWX": (1, 64) if pn else (-4, 605),
@@ -438,7 +438,7 @@ def _sky_limits(exposure: Exposure, axis: str) -> Values:
 
 
 def _reach(chips: Sequence[tuple[float, int]], pixel_arcsec: float) -> tuple[int, int]:
-    """Give the outermost pixels of 0.05 arcsec that the CCDs cover; 16-bit integers."""
+    """Return the outermost pixels of 0.05 arcsec that the CCDs cover; 16-bit integers."""
     ends = min(at for at, _ in chips), max(at + n * pixel_arcsec for at, n in chips)
     return max(int(ends[0] / EPIC.sky.side_arcsec) - 1, -32_768), min(int(ends[1] / EPIC.sky.side_arcsec) + 1, 32_767)
 

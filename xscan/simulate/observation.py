@@ -1,4 +1,4 @@
-"""One simulated observation, and archives of them with their truth."""
+"""Simulate one observation, or an archive of observations, with a table of what is in them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ TRUTH = pa.schema(
         column("n_m2", pa.int64(), "count", "events of MOS2 that the default cuts keep; of an eclipse 0"),
     ]
 )
-"""The table of what was planted."""
+"""Schema of the table of simulated transients."""
 
 
 def simulate_archive(
@@ -69,22 +69,22 @@ def simulate_archive(
     Parameters
     ----------
     folder : Path
-        Gets one folder per observation.
+        Folder in which each observation gets a folder.
     n, seed : int
-        Observation k of a seed is the same whatever n.
+        Observation k of a seed is the same for any n.
     exposure_s : float or sequence of float
-        Length of all, or of each.
+        Length of all observations, or of each, s.
     quiet : bool
         No transients, no variable sources, no proton flares.
     background : float
         Factor on the background: 1 gives some 0.5 million rows in 30 ks.
     made : callable, optional
-        Told of each observation, for progress.
+        Called with each observation when it is written, for progress.
 
     Returns
     -------
     pyarrow.Table
-        The truth, schema :data:`TRUTH`.
+        The table of transients, schema :data:`TRUTH`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tables = [TRUTH.empty_table()]
@@ -107,7 +107,7 @@ def simulate_archive(
 
 
 def draw_pointing(rng: np.random.Generator, obsid: str, exposure_s: float, k: int = 0) -> Pointing:
-    """Draw where and when an observation looks."""
+    """Draw the pointing and the start time of an observation."""
     plane = TangentPlane(float(rng.uniform(0, 360)), float(np.degrees(np.arcsin(rng.uniform(-0.95, 0.95)))))
     start = START_S + 2 * DAY_S * k + float(rng.uniform(0, DAY_S))
     return Pointing(obsid, plane, float(rng.uniform(0, 360)), start, exposure_s, 850 + k)
@@ -121,7 +121,7 @@ def simulate_observation(
     Returns
     -------
     pyarrow.Table
-        Its truth, schema :data:`TRUTH`.
+        Its transients, schema :data:`TRUTH`.
     """
     length = pointing.exposure_s
     gap = None
@@ -149,7 +149,7 @@ def simulate_observation(
 
 
 def _kept(events: RawEvents, camera: str, faults: Faults) -> NDArray[np.intp]:
-    """Give the events that the cuts of the default profile keep."""
+    """Return the indices of the events that the cuts of the default profile keep."""
     number = np.arange(events.time.size)
     raw = cuts.RawEvents(
         number.astype(np.float64), events.rawx, events.rawy, events.x, events.y, events.pi, events.flag,
@@ -165,7 +165,7 @@ def _kept(events: RawEvents, camera: str, faults: Faults) -> NDArray[np.intp]:
 
 
 def _listed_sources(sky: Sky, pointing: Pointing, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
-    """Give the sources that the pipeline would have found, with its errors."""
+    """Return the sources that the pipeline would have found, with their errors."""
     place = np.array([(s.dx_arcsec, s.dy_arcsec) for s in sky.sources]).reshape(-1, 2)
     rate = np.array([s.rate for s in sky.sources])
     area = CAMERA["pn"].vignetting(*place.T)

@@ -1,4 +1,4 @@
-"""Hold what was found against what was planted."""
+"""Compare regions that were found with the transients that were simulated."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from xscan.sky import separation_arcsec
 __all__ = ["Recovery", "compare"]
 
 MATCH_ARCSEC = 30.0
-"""A region belongs to a transient if it lies this near, or within its own bounding box, and overlaps in time."""
+"""A region matches a transient within this distance or its own bounding box, arcsec, if it overlaps it in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What became of each planted transient.
+    """Which simulated transients were found, and by which regions.
 
     Attributes
     ----------
     truth : list of dict
-        Rows of the truth table, each with ``det_ids`` (the regions that are it), ``best`` (the most
+        Rows of the table of transients, each with ``det_ids`` (the regions that match it), ``best`` (the most
         significant of them, a row of ``regions``) or None, and ``offset_arcsec`` of the best.
     unmatched : list of dict
-        Regions that are no planted transient.
+        Regions that match no transient.
     """
 
     truth: list[dict[str, Any]]
@@ -33,7 +33,7 @@ class Recovery:
 
 
 def compare(truth: pa.Table, regions: pa.Table) -> Recovery:
-    """Match regions to planted transients by place and time.
+    """Match regions to simulated transients by position and time.
 
     Parameters
     ----------

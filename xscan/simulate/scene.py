@@ -1,4 +1,4 @@
-"""What is in the simulated sky: constant and variable sources, and transients."""
+"""Draw a simulated sky: constant and variable sources, and transients."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source that is always there.
+    """A source that is present all the time.
 
     Attributes
     ----------
     dx_arcsec, dy_arcsec : float
-        Place on the tangent plane: toward smaller RA and larger Dec.
+        Position on the tangent plane: toward smaller RA and larger Dec.
     rate : float
         Count rate on axis, all three cameras together, ct/s, 0.2-12 keV.
     hard : bool
-        Spectrum peaks at 3.5 keV, not at 0.9.
+        Whether the spectrum peaks at 3.5 keV instead of 0.9 keV.
     extent_arcsec : float
         Gaussian sigma; 0 for a point.
     period_s, amplitude : float
@@ -45,18 +45,18 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Transient:
-    """Something that happens once.
+    """An event that happens once.
 
     Attributes
     ----------
     kind : str
         ``burst`` (a box in time), ``flare`` (fast rise, slow decay) or ``eclipse`` (a source vanishes).
     dx_arcsec, dy_arcsec : float
-        Place on the tangent plane.
+        Position on the tangent plane.
     start_s, width_s : float
-        Since the start of the observation. A flare has a fifth of its width of rise.
+        Since the start of the observation, s. The rise of a flare takes a fifth of its width.
     counts : float
-        Expected counts on axis, all three cameras together; of an eclipse, those that are missing.
+        Expected counts on axis, all three cameras together; for an eclipse, the missing counts.
     eclipsed : int
         Number of the source that an eclipse hides; -1 otherwise.
     """
@@ -88,7 +88,7 @@ class Sky:
 
 
 def draw_sky(rng: np.random.Generator, exposure_s: float, quiet: bool = False, n_sources: int = 60) -> Sky:
-    """Draw a sky.
+    """Draw sources, transients and proton flares.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def draw_sky(rng: np.random.Generator, exposure_s: float, quiet: bool = False, n
     quiet : bool
         No transients, no variable sources, no proton flares.
     n_sources : int
-        Sources in the field, two of them bright; 1 to 200.
+        Number of sources in the field, two of them bright; 1 to 200.
     """
     if not 1 <= n_sources <= 200:
         raise ValueError(f"n_sources is {n_sources}; more than 200 do not fit apart from each other")
@@ -166,7 +166,7 @@ def _transient(
 
 
 def _apart(rng: np.random.Generator, n: int, radius: float, taken: list[Floats]) -> Floats:
-    """Draw places, uniform in a disk, that keep their distance; shape (n, 2), arcsec."""
+    """Return positions, uniform in a disk, with a least distance from each other; shape (n, 2), arcsec."""
     found: list[Floats] = []
     while len(found) < n:
         r, angle = radius * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)

@@ -1,1 +1,1 @@
-"""The GPU's path: a cube of counts on a device, searched by the kernels; the same results, bit for bit."""
+"""Search on a GPU: kernels search a cube of counts on a device; results are identical to NumPy's, bit for bit."""

@@ -1,11 +1,11 @@
-"""The GPU: photons uploaded once, binned into a cube of counts, every voxel of it looked at.
+"""Search on a GPU: photons are uploaded once and binned into a cube of counts, of which every voxel is examined.
 
-A view's counts are binned on the device straight from the photons and searched there by one
-kernel; only flagged voxels come back. Images and rates are summed over the photons, which are far
-fewer bytes than the cube. Kernels and the reasons for them are in kernels/README.md.
+The photons of a view are binned on the device and the cube is searched there by one kernel; only flagged voxels
+are copied back. Images and rates are summed over the photons, which are far fewer bytes than the cube. The
+kernels, and the reasons for them, are described in kernels/README.md.
 
-A backend serves one thread: its buffers are shared by all it loads, and each result fills them again
-if another has used them since.
+A backend serves one thread: its buffers are shared by all photons it loads, and each result fills them again
+if another result has used them since.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from xscan.model import Expectation, Photons, Voxels
 
 __all__ = ["CudaBackend"]
 
-QUAD = 4  # frames a thread of flag_voxels takes in one load of 16 bytes
-CELLS = 4  # cells it has in flight
+QUAD = 4  # frames that a thread of flag_voxels loads at once, 16 bytes
+CELLS = 4  # cells that a thread has in flight
 PHOTON_THREADS, QUAD_THREADS = 256, 128  # a block
-PHOTON_BLOCKS, QUAD_BLOCKS = 8, 32  # blocks per multiprocessor, about: a few times what it holds at once
+PHOTON_BLOCKS, QUAD_BLOCKS = 8, 32  # approximate blocks per multiprocessor: a few times the number that run at once
 
 
 class CudaBackend:
@@ -42,9 +42,9 @@ class CudaBackend:
     ----------
     device : Device
     host : Backend
-        Cleans and merges the event lists, which come through it from the disk anyway.
+        Cleans and merges the event lists, which are read from disk by the CPU anyway.
     cube_bytes : int, optional
-        Most memory for the cube of counts; half of what is free, at most 8 GiB, unless told. A view
+        Largest memory for the cube of counts; default: half of the free memory, at most 8 GiB. A view
         whose cube is larger is cut along time.
     """
 
@@ -58,7 +58,7 @@ class CudaBackend:
         self._workspace = Workspace(device, cube_bytes)
 
     def load(self, photons: Photons) -> CudaLoaded:
-        """Prepare photons for binning; they are uploaded when first needed."""
+        """Return the photons of a subset; they are uploaded when first needed."""
         self._workspace.renew()
         return CudaLoaded(self._workspace, photons)
 
@@ -70,7 +70,7 @@ _T = TypeVar("_T")
 def _cutting_smaller(
     method: Callable[Concatenate[CudaCounts, _P], _T],
 ) -> Callable[Concatenate[CudaCounts, _P], _T]:
-    """Begin a method again with a smaller cube as long as the device has no room."""
+    """Call a method again with a smaller cube for as long as the device has no room."""
 
     @wraps(method)
     def again(self: CudaCounts, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -85,7 +85,7 @@ def _cutting_smaller(
 
 
 class CudaLoaded:
-    """Photons of a subset, on their way to the device."""
+    """Photons of a subset, uploaded column by column when first needed."""
 
     def __init__(self, workspace: Workspace, photons: Photons) -> None:
         self._workspace, self._photons = workspace, photons
@@ -95,7 +95,7 @@ class CudaLoaded:
     def bin(self, grid: Grid, pi_from: int, pi_to: int) -> CudaCounts:
         """Count the photons with ``pi_from <= PI < pi_to`` (eV) in the voxels of a grid."""
         counts = CudaCounts(self, self._workspace, grid, pi_from, pi_to)
-        counts.n_events()  # bins them now: time and trouble are this call's
+        counts.n_events()  # bins them now, so that time and errors belong to this call
         return counts
 
     def n_photons(self) -> np.uint64:
@@ -103,7 +103,7 @@ class CudaLoaded:
         return np.uint64(self._photons.tick.size)
 
     def column(self, name: str) -> Any:
-        """Give a column of the photons on the device, uploaded unless it is there."""
+        """Return a column of the photons on the device, uploaded unless it is there."""
         memory = self._workspace.memory
         column = memory.held(name, self._key)
         if column is None:
@@ -112,7 +112,7 @@ class CudaLoaded:
         return column
 
     def _cell(self) -> NDArray[np.int32]:
-        """Give the cell of each photon, numbered in the photons' box."""
+        """Return the cell of each photon, numbered in the photons' box."""
         offsets = self._photons.offsets
         return np.repeat(np.arange(offsets.size - 1, dtype=np.int32), np.diff(offsets))
 
@@ -135,7 +135,7 @@ class Slab(NamedTuple):
 
 
 class CudaCounts:
-    """Counts of one view, in the device's cube as long as no other view needs it."""
+    """Counts of one view; they stay in the device's cube until another view needs it."""
 
     def __init__(self, loaded: CudaLoaded, workspace: Workspace, grid: Grid, pi_from: int, pi_to: int) -> None:
         self._loaded, self._workspace, self._grid = loaded, workspace, grid
@@ -192,7 +192,7 @@ class CudaCounts:
         check_limits(limits, self.n_max())
         limits = Thresholds(limits.mu_peak[used], limits.mu_eclipse[used], limits.sigma)
         cells, frames, rule = self._upload(expected, limits)
-        # backwards: the cube holds the last slab since the view was binned
+        # backwards: after binning, the cube contains the last slab
         found = [self._flag_slab(slab, cells, frames, rule) for slab in reversed(self._slabs())]
         voxel, mu, n, eclipse = (np.concatenate(column) for column in zip(*found, strict=True))
         order = np.argsort(voxel)
@@ -227,14 +227,14 @@ class CudaCounts:
 
     @_cutting_smaller
     def _bin_all(self) -> tuple[int, int]:
-        """Count events and find the largest count, unless known; the last slab stays in the cube."""
+        """Return the number of events and the largest count, computed once; the last slab stays in the cube."""
         if self._totals is None:
             totals = [self._bin(slab) for slab in self._slabs()]
             self._totals = sum(events for events, _ in totals), max(most for _, most in totals)
         return self._totals
 
     def _cube(self, slab: Slab) -> Any:
-        """Give the cube with the counts of a slab in it."""
+        """Return the cube with the counts of a slab."""
         cube = self._workspace.memory.held("cube", (self._key, slab))
         if cube is None:
             self._bin(slab)
@@ -242,7 +242,7 @@ class CudaCounts:
         return cube
 
     def _bin(self, slab: Slab) -> tuple[int, int]:
-        """Count the photons of a slab into the cube; give their number and the largest count."""
+        """Count the photons of a slab into the cube; return their number and the largest count."""
         memory, box = self._workspace.memory, self._grid.box
         cube = memory.zeros("cube", box.ny * box.nx * slab.pitch, np.uint32)
         totals = memory.zeros("totals", 2, np.uint64)
@@ -253,12 +253,12 @@ class CudaCounts:
         return n_events, n_max
 
     def _upload(self, expected: Expectation, limits: Thresholds) -> tuple[list[Any], list[Any], list[Any]]:
-        """Give flag_voxels' arguments that depend on the cell, on the frame, and on the count."""
+        """Return flag_voxels' arguments that depend on the cell, on the frame, and on the count."""
         ny, nx, nt = self._grid.shape
         put = self._workspace.memory.put
         background = put("background", checked(expected.template, (2, ny, nx), np.float64))
         source = put("source", checked(expected.source, (2, ny, nx), np.float64))
-        end = (0, -nt % QUAD)  # 0 behind the last frame: nothing is expected and nothing flagged there
+        end = (0, -nt % QUAD)  # 0 after the last frame: nothing is expected and nothing flagged there
         frames = [
             put("rate", np.pad(checked(expected.rate, (nt,), np.float64), end)),
             put("live", np.pad(checked(expected.live, (nt,), np.float64), end)),
@@ -275,7 +275,7 @@ class CudaCounts:
         return [put("reachable", reachable), background, source], frames, rule
 
     def _flag_slab(self, slab: Slab, cells: list[Any], frames: list[Any], rule: list[Any]) -> list[NDArray[Any]]:
-        """Give voxel number, mu, n and kind of the flagged voxels of a slab, in any order."""
+        """Return voxel number, mu, n and kind of the flagged voxels of a slab, in any order."""
         device, memory = self._workspace.device, self._workspace.memory
         ny, nx, nt = self._grid.shape
         n_cells = ny * nx
@@ -299,18 +299,18 @@ class CudaCounts:
             (found,) = device.get(n_hits).tolist()
             if found <= capacity:
                 return [device.get(column[:found]) for column in hits]
-            del hits  # or memory would hold them beside the larger ones
-            self._workspace.hits = found  # what did not fit was only counted: once more, with room for all
+            del hits  # otherwise they would stay in memory beside the larger ones
+            self._workspace.hits = found  # the hits that did not fit were only counted: repeat with room for all
 
     def _sum(self, kernel: str, chosen: NDArray[Any], size: int) -> NDArray[np.int64]:
-        """Count the photons of frames or cells, as a byte for each of these says."""
+        """Return the number of photons by frame or cell; ``chosen`` holds a byte for each cell or frame."""
         memory = self._workspace.memory
         sums = memory.zeros("sums", size, np.uint32)
         self._launch_over_photons(kernel, *self._photons_of_view(), memory.put(kernel, chosen), sums)
         return self._workspace.device.get(sums).astype(np.int64)
 
     def _photons_of_view(self) -> tuple[Any, ...]:
-        """Give the arguments with which every kernel over photons begins."""
+        """Return the first arguments of every kernel that loops over photons."""
         grid, box, photons = self._grid, self._grid.box, self._loaded.box
         corner = (box.x0 - photons.x0, box.y0 - photons.y0)
         view = np.array([photons.nx, *corner, box.nx, box.ny, grid.dt_ms, grid.nt, *self._band], np.int32)
@@ -324,13 +324,13 @@ class CudaCounts:
 
 
 def least_peak(limits: Thresholds) -> int:
-    """Give the least count that can be a peak: below it the limit is nowhere above MU_MIN."""
+    """Return the least count that can be a peak: below it the limit is nowhere above MU_MIN."""
     possible = limits.mu_peak > MU_MIN
     return int(np.argmax(possible)) if possible.any() else possible.size
 
 
 def eclipse_possible(expected: Expectation, limits: Thresholds) -> NDArray[np.bool_]:
-    """Say of each cell whether its largest mu passes the least limit of an eclipse; shape (ny, nx).
+    """Return for each cell whether its largest mu passes the least limit of an eclipse; shape (ny, nx).
 
     The bound takes, for good and for bad frames, the largest rate and the largest live fraction.
     Factors are not negative, and rounded products and sums of such floats are monotone: no mu of the

@@ -1,4 +1,4 @@
-"""A CUDA device through CuPy. Imported only where such a device is asked for."""
+"""Use a CUDA device through CuPy. Imported only if such a device is requested."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ _MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation, and the driver's CUDA_ERROR
 
 
 def current_device() -> CupyDevice:
-    """Give the process's current CUDA device; which one is CUDA_VISIBLE_DEVICES' affair.
+    """Return the process's current CUDA device, as chosen by CUDA_VISIBLE_DEVICES.
 
     Raises
     ------
     RuntimeError
         If it does not answer (CuPy's own error, whose ``status`` is CUDA's number).
     """
-    cupy.cuda.runtime.memGetInfo()  # begins to use it: what is wrong with it shows here
+    cupy.cuda.runtime.memGetInfo()  # first use of the device: its errors occur here
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())
     return CupyDevice(properties["name"].decode(), int(properties["multiProcessorCount"]))
 
 
 def runtime_version() -> tuple[int, int]:
-    """Give the version of CUDA for which CuPy was built, as (12, 9)."""
+    """Return the version of CUDA for which CuPy was built, as (12, 9)."""
     return divmod(cupy.cuda.runtime.runtimeGetVersion() // 10, 100)
 
 
 def compiler_version() -> tuple[int, int]:
-    """Give the version of NVRTC, as (12, 9); an error of CuPy's if it cannot be loaded."""
+    """Return the version of NVRTC, as (12, 9); an error of CuPy's if it cannot be loaded."""
     major, minor = cupy.cuda.nvrtc.getVersion()
     return int(major), int(minor)
 
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Tell want of memory, and a device that answers nothing any more, from other errors of CUDA."""
+    """Turn CuPy's errors for missing memory, and for a device that no longer answers, into errors of xscan."""
     try:
         yield
     except cupy.cuda.memory.OutOfMemoryError as error:
@@ -89,14 +89,14 @@ class CupyDevice:
 
     @_told()
     def free_bytes(self) -> int:
-        """Memory nobody uses now, bytes."""
+        """Free memory of the device, bytes."""
         free, _ = cupy.cuda.runtime.memGetInfo()
         return int(free)
 
     @_told()
     def empty(self, size: int, dtype: DTypeLike) -> Any:
         """Make an array of any content, aligned to 16 bytes or more."""
-        with cupy.cuda.using_allocator(None):  # no pool: what is released is free at once
+        with cupy.cuda.using_allocator(None):  # no pool: released memory is free at once
             return cupy.empty(size, dtype)
 
     @_told()
@@ -108,11 +108,11 @@ class CupyDevice:
     def put(self, array: Any, values: NDArray[Any]) -> None:
         """Copy host values of the same size and type into an array."""
         array.set(values)
-        self._sent.append(values)  # CuPy does not wait, nor keep them until they are there
+        self._sent.append(values)  # CuPy does not wait for the copy, nor keep the values until then
 
     @_told()
     def get(self, array: Any) -> NDArray[Any]:
-        """Copy an array to the host, once all that was asked before is done."""
+        """Copy an array to the host, after all earlier work has been done."""
         values: NDArray[Any] = array.get()
         self._sent.clear()
         return values
@@ -124,7 +124,7 @@ class CupyDevice:
 
     @_told()
     def seconds(self, work: Callable[[], None]) -> float:
-        """Give the time from the first to the last thing that ``work`` asks of the device, s."""
+        """Return the time that ``work`` takes on the device, from its first to its last operation, s."""
         begin, end = cupy.cuda.Event(), cupy.cuda.Event()
         begin.record()
         work()

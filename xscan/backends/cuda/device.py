@@ -1,4 +1,4 @@
-"""The little that the CUDA backend asks of a device."""
+"""Define the few operations that the CUDA backend needs of a device."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ class OutOfMemory(Exception):  # noqa: N818  what it is called everywhere
 
 
 class DeviceLost(Exception):  # noqa: N818  as it is said of a device
-    """The device answers nothing that this process asks of it any more: an illegal address, a memory fault, a reset."""
+    """The device no longer answers this process: after an illegal address, a memory fault, or a reset."""
 
 
 class Device(Protocol):
-    """Memory and kernels; what is asked is done in order, on one stream.
+    """Memory and kernels of a device; operations are done in order, on one stream.
 
-    Its arrays have one dimension, ``size``, ``dtype`` and ``flags`` as NumPy's, and can be sliced without
-    copying; nothing else is asked of them. Whatever is asked may find the device lost (:class:`DeviceLost`).
+    Its arrays have one dimension, and ``size``, ``dtype`` and ``flags`` as in NumPy; they can be sliced without
+    copying. Nothing else is needed of them. Any operation may raise :class:`DeviceLost`.
     """
 
     name: str
     multiprocessors: int
 
     def free_bytes(self) -> int:
-        """Memory nobody uses now, bytes."""
+        """Free memory of the device, bytes."""
         ...
 
     def empty(self, size: int, dtype: DTypeLike) -> Any:
@@ -51,7 +51,7 @@ class Device(Protocol):
         ...
 
     def get(self, array: Any) -> NDArray[Any]:
-        """Copy an array to the host, once all that was asked before is done."""
+        """Copy an array to the host, after all earlier work has been done."""
         ...
 
     def copy(self, target: Any, source: Any) -> None:
@@ -59,7 +59,7 @@ class Device(Protocol):
         ...
 
     def seconds(self, work: Callable[[], None]) -> float:
-        """Give the time from the first to the last thing that ``work`` asks of the device, s."""
+        """Return the time that ``work`` takes on the device, from its first to its last operation, s."""
         ...
 
     def launch(self, kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:

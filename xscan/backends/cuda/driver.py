@@ -1,4 +1,4 @@
-"""NVIDIA's driver and CuPy as this machine has them: whether a device can be used, and if not, what to do."""
+"""Examine NVIDIA's driver and CuPy on this machine: whether a device can be used, and if not, what to do."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 _NO_DEVICE = (34, 100)  # cuInit's CUDA_ERROR_STUB_LIBRARY, CUDA_ERROR_NO_DEVICE
 _DRIVER_TOO_OLD = 35  # cudaErrorInsufficientDriver
 _LEAST, _MOST = 12, 13  # CUDA versions for which xscan has an extra
-_CUPY = re.compile(r"cupy(-cuda\w+|-rocm[\w-]+)?")  # its builds; not cupy-xarray and the like
-_HEADERS = re.compile(r"CUDA (headers|root)")  # in what CuPy says where it finds none to compile with
+_CUPY = re.compile(r"cupy(-cuda\w+|-rocm[\w-]+)?")  # names of its builds; not cupy-xarray and others
+_HEADERS = re.compile(r"CUDA (headers|root)")  # in CuPy's message if it finds none to compile with
 _REMEDY = "or use another backend"
 
 
@@ -49,16 +49,16 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """What NVIDIA's driver says of itself.
+    """Facts stated by NVIDIA's driver.
 
     Attributes
     ----------
     version : (int, int)
-        The newest CUDA that it supports, as (12, 4).
+        The newest CUDA version that it supports, as (12, 4).
     devices : tuple of Gpu
         Those that this process may use.
     error : int
-        Why it does not answer (a CUresult); 0 if it does.
+        Error number (a CUresult) if it does not answer, else 0.
     """
 
     version: tuple[int, int]
@@ -67,7 +67,7 @@ class Driver:
 
 
 def find_driver() -> Driver | None:
-    """Ask NVIDIA's driver, without CuPy, which takes long to import; None if there is no driver."""
+    """Query NVIDIA's driver, without importing CuPy, which takes long; None if there is no driver."""
     library = _load_driver()
     if library is None:
         return None
@@ -96,23 +96,23 @@ def _load_driver() -> Any | None:
 
 
 def device_is_there() -> bool:
-    """Say whether there is a device, working or not."""
+    """Return whether there is a device, working or not."""
     driver = None if _hidden() else find_driver()
     return driver is not None and (bool(driver.devices) or driver.error not in (0, *_NO_DEVICE))
 
 
 def _hidden() -> bool:
-    """Say whether the user hides every device; the driver would need a moment for the same answer."""
+    """Return whether the user hides every device; faster than asking the driver, with the same result."""
     return os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
 
 
 def visible_devices() -> tuple[str, ...]:
-    """Name each device that this process may use, as CUDA_VISIBLE_DEVICES names them.
+    """Return the devices that this process may use, with their names as in CUDA_VISIBLE_DEVICES.
 
     Raises
     ------
     DeviceError
-        If there is none; the same lines as :func:`open_device`.
+        If there is none; with the same messages as :func:`open_device`.
     """
     n = len(_usable_driver().devices)
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -120,7 +120,7 @@ def visible_devices() -> tuple[str, ...]:
 
 
 def cupy_builds() -> dict[str, str]:
-    """Give name and version of each build of CuPy in the folder it is imported from; two there break each other."""
+    """Return name and version of each build of CuPy in the folder it is imported from; two there break each other."""
     named = [(d.metadata["Name"], d) for d in distributions() if d.metadata["Name"]]
     builds = [(name, d) for name, d in named if _CUPY.fullmatch(name.lower().replace("_", "-"))]
     return {
@@ -131,14 +131,14 @@ def cupy_builds() -> dict[str, str]:
 
 
 def cupy_cache() -> Path:
-    """Name the folder in which CuPy keeps compiled code."""
+    """Return the folder in which CuPy stores compiled code."""
     return Path(os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache"))  # "~" if nobody's
 
 
 def load_cupy() -> ModuleType:
     """Import :mod:`xscan.backends.cuda.cupy`.
 
-    CuPy does not even begin where it cannot keep compiled code: it is given a folder of this user's.
+    CuPy fails on import if it cannot store compiled code: then it is given a folder of this user.
     """
     if not can_be_written(cupy_cache()):
         os.environ["CUPY_CACHE_DIR"] = str(spare_cache("cupy"))
@@ -146,12 +146,12 @@ def load_cupy() -> ModuleType:
 
 
 def open_device() -> Device:
-    """Give the process's current CUDA device, the kernels compiled for it.
+    """Return the process's current CUDA device, the kernels compiled for it.
 
     Raises
     ------
     DeviceError
-        If that is not possible; one line says which trouble it is and what to install.
+        If that is impossible; the message names the cause and what to install.
     """
     driver = _usable_driver()
     extra = f"pip install 'xscan[cuda{min(driver.version[0], _MOST)}]'"
@@ -211,7 +211,7 @@ def _usable_driver() -> Driver:
 
 
 def _mend(build: str, extra: str) -> str:
-    """Say how a build of CuPy gets what it lacks: by its own extra, or by giving way to one that xscan knows."""
+    """Return how to install what a build of CuPy lacks: its own extra, or first removing an unknown build."""
     known = re.fullmatch(r"cupy-cuda(\d+)x", build)
     if known and _LEAST <= int(known[1]) <= _MOST:
         return f"pip install 'xscan[cuda{known[1]}]'"
@@ -219,7 +219,7 @@ def _mend(build: str, extra: str) -> str:
 
 
 def _too_old(driver: Driver, runtime: tuple[int, int], build: str) -> DeviceError:
-    """Say that the driver is older than what CuPy was built for."""
+    """Return an error: the driver is older than the CUDA version that CuPy was built for."""
     what = f"CuPy is built for CUDA {dotted(runtime)} and NVIDIA's driver supports {dotted(driver.version)}"
     if runtime[0] <= driver.version[0]:
         return _trouble(what, f"update the driver, {_REMEDY}")
@@ -232,11 +232,11 @@ def _trouble(what: str, remedy: str) -> DeviceError:
 
 
 def _line(error: BaseException) -> str:
-    """Give the first line of an error that says something, CuPy's frames of dashes and equal signs left out."""
+    """Return the first line of an error with text in it, without CuPy's frames of dashes and equal signs."""
     lines = (line.strip(" -=") for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
 
 
 def dotted(version: tuple[int, int]) -> str:
-    """Give a version as it is written: 12.4."""
+    """Return a version as text, such as 12.4."""
     return ".".join(map(str, version))

@@ -1,4 +1,4 @@
-"""What the CUDA backend keeps on its device, and how much of it."""
+"""Manage the buffers of the CUDA backend on its device, and limit their size."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from xscan.errors import DataError, Reason
 
 __all__ = ["CUBE_MOST", "HITS", "Memory", "Workspace"]
 
-CUBE_SHARE = 0.5  # of the free memory: the rest is for photons, hits, and who else uses the device
+CUBE_SHARE = 0.5  # of the free memory; the rest is for photons, hits, and other users of the device
 CUBE_MOST = 8 << 30  # bytes; 100 ks in frames of 5 s over the whole field are 1.3 GB
-CUBE_LEAST = 1 << 20  # bytes; where not even this fits, cutting smaller does not help
-HITS = 1 << 16  # flagged voxels there is room for at first
+CUBE_LEAST = 1 << 20  # bytes; if not even this fits, a smaller cube does not help
+HITS = 1 << 16  # initial room for flagged voxels
 
 
 class Memory:
     """Named buffers on a device: made when first needed, kept, and replaced only by larger ones.
 
-    A worker scans thousands of observations of all sizes; memory that a pool hands out and
-    takes back in pieces grows with them, buffers do not.
+    A worker scans thousands of observations of all sizes. A memory pool that is used in pieces of many sizes would
+    grow with them; these buffers do not.
     """
 
     def __init__(self, device: Device) -> None:
@@ -31,16 +31,16 @@ class Memory:
         self._content: dict[str, object] = {}
 
     def take(self, name: str, size: int, dtype: DTypeLike) -> Any:
-        """Give the first ``size`` elements of a buffer; their content is undefined."""
+        """Return the first ``size`` elements of a buffer; their content is undefined."""
         self._content.pop(name, None)
         assert name not in self._buffers or self._buffers[name].dtype == dtype
         if name not in self._buffers or self._buffers[name].size < size:
-            self._buffers.pop(name, None)  # before the larger one is made: never both at once
+            self._buffers.pop(name, None)  # before the larger one is made, so that both never exist at once
             self._buffers[name] = self._device.empty(max(size, 1), dtype)
         return self._buffers[name][:size]
 
     def zeros(self, name: str, size: int, dtype: DTypeLike) -> Any:
-        """Give the first ``size`` elements of a buffer, all 0."""
+        """Return the first ``size`` elements of a buffer, all 0."""
         array = self.take(name, size, dtype)
         self._device.zero(array)
         return array
@@ -52,21 +52,21 @@ class Memory:
         return array
 
     def mark(self, name: str, content: object) -> None:
-        """Remember what a buffer holds, until it is taken for something else."""
+        """Record what a buffer contains, until it is taken for something else."""
         self._content[name] = content
 
     def held(self, name: str, content: object) -> Any | None:
-        """Give a whole buffer if it still holds what it was marked with, else None."""
+        """Return a whole buffer if it still contains what it was marked with, else None."""
         return self._buffers[name] if self._content.get(name) == content else None
 
     def release(self) -> None:
-        """Give all memory back to the device."""
+        """Free all buffers on the device."""
         self._content.clear()
         self._buffers.clear()
 
 
 class Workspace:
-    """The device, its buffers, and how large the cube of counts may be."""
+    """The device, its buffers, and the largest size of the cube of counts."""
 
     def __init__(self, device: Device, cube_bytes: int | None) -> None:
         self.device = device
@@ -76,14 +76,14 @@ class Workspace:
         self.cube_bytes = 0
 
     def renew(self) -> None:
-        """Allow the full cube again: a cut for want of memory lasts for one observation."""
+        """Allow the full cube again: a cube made smaller for lack of memory is so for one observation only."""
         if self._asked is not None:
             self.cube_bytes = self._asked
         else:
             self.cube_bytes = max(self.cube_bytes, min(CUBE_MOST, int(CUBE_SHARE * self.device.free_bytes())))
 
     def shrink(self) -> None:
-        """Release everything and halve the cube.
+        """Release all buffers and halve the cube.
 
         Raises
         ------

@@ -57,7 +57,7 @@ class Parameter:
 
 
 def kernel_text() -> str:
-    """Give all kernels as one text that needs no other file.
+    """Return all kernels as one text that needs no other file.
 
     Headers are put in place of the lines that include them, because the key under which CuPy caches
     a compiled text does not cover included files, and NVRTC has no folder to find them in.
@@ -83,7 +83,7 @@ def _read(name: str) -> str:
 
 
 def kernel_parameters(text: str) -> dict[str, tuple[Parameter, ...]]:
-    """Give the parameters of every kernel in a text, by the kernel's name."""
+    """Return the parameters of every kernel in a text, by the kernel's name."""
     kernels = {}
     for name, listed in _KERNEL.findall(_COMMENT.sub("", text)):
         words = [part.replace("*", " * ").split() for part in listed.split(",")]

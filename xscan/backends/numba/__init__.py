@@ -1,1 +1,1 @@
-"""The CPU's fast path: compiled loops over sorted photons; the same results as NumPy's, bit for bit."""
+"""Search on the CPU with compiled loops over sorted photons; results are identical to NumPy's, bit for bit."""

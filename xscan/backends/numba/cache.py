@@ -1,4 +1,4 @@
-"""Where compiled code is kept when it cannot be kept where it should be."""
+"""Find a folder for compiled code where Numba's own cannot be written."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from types import ModuleType
 __all__ = ["SPARE", "can_be_written", "load_numba", "spare_cache"]
 
 SPARE = "xscan-{library}-"
-"""How the name of a spare folder begins."""
+"""Beginning of the name of a spare folder."""
 
 
 def can_be_written(folder: Path) -> bool:
-    """Say whether files can be put into a folder, or it can be made."""
-    # os.path.exists: what may not be looked at is not there
+    """Return whether files can be put into a folder, or the folder can be made."""
+    # os.path.exists: a path that may not be examined counts as absent
     there = next((place for place in (folder, *folder.parents) if os.path.exists(place)), Path())
     return os.access(there, os.W_OK)
 
 
 def spare_cache(library: str) -> Path:
-    """Make a folder for a library's compiled code that all processes of this user share, and nobody else writes to."""
+    """Return a folder for a library's compiled code, shared by all processes of this user; nobody else writes to it."""
     begins = SPARE.format(library=library)
     folder = Path(tempfile.gettempdir(), f"{begins}{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -36,8 +36,8 @@ def spare_cache(library: str) -> Path:
 def load_numba() -> ModuleType:
     """Import :mod:`xscan.backends.numba.counts`.
 
-    Numba refuses to compile where it can keep nothing, neither beside the code nor at home: it is given a folder of
-    this user's, and so are the processes that this one starts.
+    Numba refuses to compile if it can store code neither beside the source nor in the home folder. Then it is given a
+    folder of this user, and so are the processes that this one starts.
     """
     name = "xscan.backends.numba.counts"
     try:

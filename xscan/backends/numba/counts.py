@@ -1,4 +1,4 @@
-"""The CPU's fast path: photons sorted by cell once, and only voxels that can matter looked at.
+"""Search on the CPU: photons are sorted by cell once, and only voxels that can be flagged are examined.
 
 A peak needs at least two counts, so that only occupied voxels are tested; an eclipse needs an
 expectation above the first limit, so that only cells whose largest mu passes it are. Both rules are
@@ -45,17 +45,17 @@ class NumbaBackend:
     pulls = staticmethod(points.pulls)
 
     def load(self, photons: Photons) -> NumbaLoaded:
-        """Prepare photons for binning: nothing to do, they come sorted."""
+        """Return the photons, which are sorted already and need no preparation."""
         return NumbaLoaded(photons)
 
 
 def cache_folder() -> Path:
-    """Give the folder in which compiled code is kept for the next process."""
+    """Return the folder in which compiled code is stored for the next process."""
     return Path(_flag.stats.cache_path or ".")
 
 
 class NumbaLoaded:
-    """Photons, and the ticks of those in each band asked for."""
+    """Photons, with the ticks of the photons in each band requested so far."""
 
     def __init__(self, photons: Photons) -> None:
         self._photons = photons
@@ -75,7 +75,7 @@ class NumbaLoaded:
 
 
 def _cells(outer: Box, inner: Box) -> NDArray[np.int64]:
-    """Number the cells of a box as another numbers them, shape (ny * nx,); -1 outside that."""
+    """Return the numbers that the cells of one box have in another, shape (ny * nx,); -1 outside it."""
     y, x = np.divmod(np.arange(inner.ny * inner.nx), inner.nx)
     y, x = y + inner.y0, x + inner.x0
     inside = (y >= outer.y0) & (y < outer.y1) & (x >= outer.x0) & (x < outer.x1)
@@ -83,7 +83,7 @@ def _cells(outer: Box, inner: Box) -> NDArray[np.int64]:
 
 
 class NumbaCounts:
-    """The photons of one view, by cell and time; frames are worked out as they are needed."""
+    """The photons of one view, by cell and time; frames are computed when needed."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class NumbaCounts:
         return images.reshape(2, ny, nx)
 
     def _look(self, kind: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """Give images, rate of all cells and largest count; the last two are the same for any kinds, and kept."""
+        """Return images, rate of all cells and largest count; the last two are the same for all kinds, and are kept."""
         images, rate, n_max = _survey(self._first, self._end, self._tick, kind, *self._division)
         self._seen = rate, int(n_max)
         return images, *self._seen
@@ -160,7 +160,7 @@ class NumbaCounts:
             nt,
             *self._division,
         )
-        order = np.argsort(cell * nt + t)  # a cell's eclipses were noted after its peaks
+        order = np.argsort(cell * nt + t)  # a cell's eclipses were appended after its peaks
         y, x = np.divmod(cell[order], nx)
         return Voxels(x.astype(np.int32), y.astype(np.int32), t[order], n[order], mu[order], eclipse[order])
 
@@ -193,10 +193,10 @@ class NumbaCounts:
 
 
 def _extremes(expected: Expectation) -> NDArray[np.float64]:
-    """Give least and greatest rate, least and greatest live fraction in the frames of each kind, shape (2, 4).
+    """Return least and greatest rate, least and greatest live fraction in the frames of each kind, shape (2, 4).
 
-    Frames in which nothing is expected anywhere are left out. Where no frame is left, all are NaN and the
-    kind is never looked at.
+    Frames in which nothing is expected anywhere are left out. Where no frame is left, all are NaN and no voxel of
+    the kind is examined.
     """
     extremes = np.full((2, 4), np.nan)
     counted = (expected.rate > 0) | (expected.live > 0)
@@ -210,7 +210,7 @@ def _extremes(expected: Expectation) -> NDArray[np.float64]:
 
 @njit(cache=True)
 def _band(offsets: Any, tick: Any, pi: Any, pi_from: Any, width: Any) -> Any:
-    """Give offsets and ticks of the photons in a band, without those before the first frame."""
+    """Return offsets and ticks of the photons in a band, without those before the first frame."""
     out = np.empty_like(tick)
     inner = np.zeros_like(offsets)
     k = np.uint64(0)
@@ -220,18 +220,18 @@ def _band(offsets: Any, tick: Any, pi: Any, pi_from: Any, width: Any) -> Any:
             out[k] = ticks[i]
             k += np.uint64((np.uint16(energies[i] - pi_from) < width) & (ticks[i] >= 0))
         inner[c + 1] = k
-    return inner, out[:k]  # the rest of it was never touched, and so takes no memory
+    return inner, out[:k]  # the rest was never written, and so takes no memory
 
 
 @njit(cache=True, inline="always")
 def _frame(tick: Any, m: int, s: int) -> Any:
-    """Give the frame of a tick; unsigned, so that no index is taken for one from the end."""
+    """Return the frame of a tick; unsigned, because a signed index might be taken to count from the end."""
     return np.uint64(tick) * np.uint64(m) >> np.uint64(s)
 
 
 @njit(cache=True)
 def _ends(first: Any, end: Any, tick: Any, stop: int) -> Any:
-    """Cut off the photons after the last frame."""
+    """Return the end of each cell's photons, without those after the last frame."""
     ends = end.copy()
     for c in range(first.size):
         while ends[c] > first[c] and tick[ends[c] - 1] >= stop:
@@ -241,9 +241,9 @@ def _ends(first: Any, end: Any, tick: Any, stop: int) -> Any:
 
 @njit(cache=True)
 def _survey(first: Any, end: Any, tick: Any, kind: Any, m: int, s: int) -> Any:
-    """Give the images of both kinds of frames, the rate and the largest count."""
+    """Return the images of both kinds of frames, the rate and the largest count."""
     images = np.zeros((2, first.size), np.int64)
-    rate = np.zeros(kind.size, np.int32)  # int64 would leave less room in the cache
+    rate = np.zeros(kind.size, np.int32)  # int64 would take too much of the cache
     n_max = 0
     half = np.uint64(32)
     code = np.empty(kind.size, np.uint64)  # both kinds are counted in one word: bad frames below, rejected above
@@ -288,7 +288,7 @@ def _by_camera(
 
 @njit(cache=True)
 def _any_within(early: Any, late: Any, dt_ms: int) -> Any:
-    """Tell whether any pair of ticks lies within a frame's length; without a branch, for vector instructions."""
+    """Return whether any pair of ticks lies within a frame's length; without a branch, for vector instructions."""
     near = 0
     for i in range(late.size):
         near += late[i] - early[i] < dt_ms

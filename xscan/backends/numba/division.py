@@ -1,4 +1,4 @@
-"""Division of whole numbers by one that stays the same, as compiled loops do it: multiply and shift."""
+"""Divide whole numbers by a constant in compiled loops, by multiplying and shifting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _BITS = 31
 
 
 def division(divisor: int) -> tuple[int, int]:
-    """Give m and s with ``k // divisor == k * m >> s`` for all k from 0 to 2**31 - 1.
+    """Return m and s with ``k // divisor == k * m >> s`` for all k from 0 to 2**31 - 1.
 
     With s = 31 + bits of the divisor less 1 and m = ceil(2**s / divisor) the error ``m * divisor - 2**s`` is less
     than the divisor, so that ``k * error < 2**s`` (Granlund & Montgomery 1994); the product stays below 2**63.

@@ -20,7 +20,7 @@ from xscan.model import EventList
 
 __all__ = ["seconds", "silences"]
 
-LANES = 16  # CCDs that vector instructions take at once: the table of counts is as wide as some of these
+LANES = 16  # CCDs processed at once by vector instructions; the table's width is a multiple of this
 
 
 def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], CcdSilences]:
@@ -31,7 +31,7 @@ def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int
     others = so_far[-1] - totals
     judged = (totals > 0) & (others > 0)
     enough = np.full(totals.size, so_far[-1] + 1)
-    # rounded down: what is found is looked at again
+    # rounded down: each silence found is checked again
     enough[judged] = np.clip(EXPECTED_MIN * others[judged] // totals[judged], 1, so_far[-1] + 1)
     # int32 is enough for events that fit into memory
     place, first, end = _runs(counts, so_far.astype(np.int32), enough.astype(np.int32))
@@ -49,7 +49,7 @@ def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int
 def seconds(
     lists: Sequence[EventList], t0: float, n_bins: int
 ) -> tuple[NDArray[np.int64], NDArray[np.unsignedinteger[Any]], NDArray[np.int64], NDArray[np.int64]]:
-    """As :func:`xscan.events.dropouts.seconds`, with a table turned round: the CCDs of a second lie side by side.
+    """As :func:`xscan.events.dropouts.seconds`, with the table transposed: the CCDs of a second are adjacent.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def seconds(
     place = np.zeros(of_ccd.size, np.uint64)
     place[names] = np.arange(names.size)
     width = -(-names.size // LANES) * LANES
-    for dtype in (np.uint16, np.uint32):  # a table half as large is faster, and all but always large enough
+    for dtype in (np.uint16, np.uint32):  # a table half as large is faster, and nearly always large enough
         counts = np.zeros((n_bins, width), dtype)
         for events, places in zip(lists, place.reshape(of_ccd.shape), strict=True):
             _count_seconds(events.time, events.x, events.y, events.ccd, t0, to_cell, faint, places, counts)
@@ -82,7 +82,7 @@ def seconds(
 
 @njit(cache=True, inline="always")
 def _cell(pixel: Any, to_cell: Any) -> Any:
-    """As in :mod:`xscan.backends.numba.events`, but its own: what is inlined would outlive a change in another file."""
+    """Copy of the function in :mod:`xscan.backends.numba.events`: inlined code of another file would not be updated."""
     n_cells, m, s = to_cell
     return min(np.uint64(pixel) * np.uint64(n_cells) * np.uint64(m) >> np.uint64(s), np.uint64(n_cells - 1))
 
@@ -111,7 +111,7 @@ def _count_seconds(
 
 @njit(cache=True)
 def _sums(counts: Any) -> Any:
-    """Give the counts of each second, and of each CCD."""
+    """Return the counts of each second, and of each CCD."""
     everything, totals = np.zeros(counts.shape[0], np.int64), np.zeros(counts.shape[1], np.int64)
     for second in range(counts.shape[0]):
         total = 0
@@ -124,15 +124,15 @@ def _sums(counts: Any) -> Any:
 
 @njit(cache=True)
 def _runs(counts: Any, so_far: Any, enough: Any) -> Any:
-    """Find place, first and end of the runs of seconds in which a CCD sent nothing and all sent enough.
+    """Return CCD, first and end of the runs of seconds in which a CCD sent nothing and all together sent enough.
 
-    In each second all CCDs are looked at side by side, without a branch but where a run is found.
+    All CCDs of a second are processed together, without a branch except where a run is found.
     """
     places = [np.int64(0) for _ in range(0)]
     firsts = [np.int64(0) for _ in range(0)]
     ends = [np.int64(0) for _ in range(0)]
     n, width = counts.shape
-    before = np.zeros(width, np.int32)  # what all had sent when a CCD sent something last
+    before = np.zeros(width, np.int32)  # counts of all CCDs until each CCD's last event
     done = np.zeros(width, np.int64)
     for second in range(n):
         now = so_far[second + 1]

@@ -1,9 +1,9 @@
-"""Compiled loops over the events of whole lists: select, drop, merge.
+"""Select, drop and merge events in compiled loops over whole lists.
 
 Each gives what its NumPy definition gives, to the last bit (tests/events/test_events.py).
 
-Compiled code is kept on disk and made anew only when this file changes: what other modules define
-reaches it as an argument, never as a constant.
+Compiled code is stored on disk and compiled again only when this file changes: so what other modules define
+is passed as an argument, never used as a constant.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from xscan.model import EventList, Photons, PixelMask
 
 __all__ = ["band_curve", "drop", "merge", "one_comparison", "select"]
 
-# as the columns stand in every event list of the archive's pipeline
+# formats of the columns in every event list of the archive's pipeline
 USUAL = {
     "time": ">f8", "rawx": ">i2", "rawy": ">i2", "x": ">i4", "y": ">i4", "pi": ">i2", "flag": ">i4",
     "pattern": "u1", "ccd": "u1",
 }  # fmt: skip
-LITTLE = {">f8": "<u8", ">i2": "<i2", ">i4": "<i4", "u1": "u1"}  # bytes as they stand, in the machine's order
+LITTLE = {">f8": "<u8", ">i2": "<i2", ">i4": "<i4", "u1": "u1"}  # the bytes as they are, in the machine's order
 NO_BITS = np.zeros(1, np.uint8)
 SIGN = np.uint64(1 << 63)
 TIME_BITS = 11  # bins of time: few enough for the ends of all of them to stay in the cache
@@ -39,7 +39,7 @@ CAMERA_AT = 39  # bit of a record's second word: below it stand 23 of the raw pi
 
 
 def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArray[np.int64], Span]:
-    """As :func:`xscan.events.cuts.select`; lists with columns of unusual formats are left to it."""
+    """As :func:`xscan.events.cuts.select`, which is called itself for lists with columns of unusual formats."""
     # (one row alone has another layout in memory, for which all would be compiled again)
     if len(raw.time) < 2 or any(getattr(raw, name).dtype != kind for name, kind in USUAL.items()):
         return definition.select(raw, cuts, kept, at)
@@ -65,7 +65,7 @@ def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArra
 
 
 def _time_of(key: int) -> float:
-    """Undo the mapping of times to whole numbers of the same order."""
+    """Return the time from its whole number, which has the same order as the times."""
     bits = key ^ int(SIGN) if key >> 63 else ~key & (2**64 - 1)
     return float(np.uint64(bits).view(np.float64))
 
@@ -83,7 +83,7 @@ def merge(
     instrument = lists[0].instrument
     removed = np.zeros((len(lists), len(CUT_BY)), np.int64)
     last = last_tick(t0, t1)
-    # two passes, by coarse time and by cell, each after a count of what goes where
+    # two passes, by coarse time and by cell; before each, the counts that say where every event goes
     span = t0, t1, last, max(last.bit_length() - TIME_BITS, 0)
     starts = np.zeros((1 << TIME_BITS) + 1, np.int64)
     for events in lists:
@@ -156,7 +156,7 @@ def band_curve(photons: Photons, pi_range: tuple[int, int], bin_ms: int, end_ms:
 
 
 def one_comparison(pi_from: int, pi_to: int) -> tuple[np.uint16, np.uint16]:
-    """Give a and b with ``pi_from <= pi < pi_to`` where ``uint16(pi - a) < b``: what is below wraps around.
+    """Return a and b with ``pi_from <= pi < pi_to`` where ``uint16(pi - a) < b``: lower values wrap around.
 
     OverflowError unless ``0 <= pi_from <= pi_to < 2**16``.
     """
@@ -165,14 +165,14 @@ def one_comparison(pi_from: int, pi_to: int) -> tuple[np.uint16, np.uint16]:
 
 @njit(cache=True, inline="always")
 def _swapped2(value: Any) -> Any:
-    """Give the signed number whose two bytes stand in the other order."""
+    """Return the signed number whose two bytes are in reverse order."""
     bits = np.int64(value) & 0xFFFF
     return (((bits & 0xFF) << 8 | bits >> 8) ^ 0x8000) - 0x8000
 
 
 @njit(cache=True, inline="always")
 def _swapped4(value: Any) -> Any:
-    """Give the signed number whose four bytes stand in the other order."""
+    """Return the signed number whose four bytes are in reverse order."""
     bits = np.int64(value) & 0xFFFFFFFF
     bits = (bits & 0x00FF00FF) << 8 | (bits >> 8) & 0x00FF00FF
     return (((bits & 0xFFFF) << 16 | bits >> 16) ^ 0x80000000) - 0x80000000
@@ -180,7 +180,7 @@ def _swapped4(value: Any) -> Any:
 
 @njit(cache=True, inline="always")
 def _swapped8(bits: Any) -> Any:
-    """Swap the eight bytes of an unsigned number."""
+    """Return an unsigned number with its eight bytes in reverse order."""
     bits = (bits & np.uint64(0x00FF00FF00FF00FF)) << np.uint64(8) | (bits >> np.uint64(8)) & np.uint64(
         0x00FF00FF00FF00FF
     )
@@ -294,7 +294,7 @@ def _cell(pixel: Any, to_cell: Any) -> Any:
 def _count_times(time: Any, span: Any, counts: Any) -> None:
     """Count the events in each bin of coarse time."""
     t0, t1, last, shift = span
-    here, n = np.uint64(0), 0  # events come nearly in order of time: most go where the one before went
+    here, n = np.uint64(0), 0  # events are nearly in order of time: most go to the same bin as the one before
     for t in time:
         if t >= t0 and t <= t1:
             bin_of_time = _tick(t, t0, last) >> np.uint64(shift)
@@ -311,7 +311,7 @@ def _pass_gate(
     first: Any, intervals: Any, working: Any, span: Any, to_cell: Any, cell_at: Any,
     counts: Any, ends: Any, records: Any, removed: Any,
 ) -> None:  # fmt: skip
-    """Write the events that pass, by coarse time; ``ends`` says where the next one of each bin goes.
+    """Write the events that pass, by coarse time; ``ends`` holds the position of the next one of each bin.
 
     A record is ``tick << 32 | x << 16 | y`` and ``cell << cell_at | camera << 39 | pi << 23 | pixel``: events of
     a cell are in order when their records are. ``counts`` are those of the cells.
@@ -380,8 +380,8 @@ def _within_cells(
 ) -> None:  # fmt: skip
     """Sort the events of each cell, and unpack them.
 
-    They are nearly sorted: insertion does the rest, and in a cell where it would take long, because many
-    events share a little time, merging.
+    They are nearly sorted, so insertion is enough, except in cells in which it would take long because many
+    events lie in a short time: these are sorted by merging.
     """
     cameras = (np.uint64(1) << np.uint64(cell_at - CAMERA_AT)) - np.uint64(1)
     for c in range(offsets.size - 1):
@@ -400,13 +400,13 @@ def _within_cells(
 
 @njit(cache=True, inline="always")
 def _after(a0: Any, a1: Any, b0: Any, b1: Any) -> Any:
-    """Tell whether record a comes after record b."""
+    """Return whether record a comes after record b."""
     return a0 > b0 or (a0 == b0 and a1 > b1)
 
 
 @njit(cache=True)
 def _insert(records: Any) -> bool:
-    """Sort by insertion; give up, and say so, after more steps than merging would take."""
+    """Sort by insertion; return False after more steps than merging would take."""
     steps = STEPS * records.shape[0]
     for i in range(1, records.shape[0]):
         key, label = records[i, 0], records[i, 1]
@@ -423,14 +423,14 @@ def _insert(records: Any) -> bool:
 
 @njit(cache=True)
 def _merge_runs(records: Any, spare: Any) -> int:
-    """Merge the first rising run with the second, the third with the fourth, and so on; give the runs left."""
+    """Merge the first rising run with the second, the third with the fourth, and so on; return the number left."""
     runs = first = 0
     while first < records.shape[0]:
         middle = _run_end(records, first)
         end = middle
         if middle < records.shape[0]:
             end = _run_end(records, middle)
-            # the first run steps aside: it is never longer than the place it leaves
+            # the first run is copied aside: it is never longer than the space it leaves
             for i in range(first, middle):
                 spare[i, 0], spare[i, 1] = records[i, 0], records[i, 1]
             i, j, k = first, middle, first
@@ -453,7 +453,7 @@ def _merge_runs(records: Any, spare: Any) -> int:
 
 @njit(cache=True)
 def _run_end(records: Any, first: int) -> int:
-    """Find the end of the rising run that begins there."""
+    """Return the end of the rising run that begins at ``first``."""
     end = first + 1
     while end < records.shape[0] and not _after(
         records[end - 1, 0], records[end - 1, 1], records[end, 0], records[end, 1]

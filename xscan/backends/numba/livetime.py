@@ -39,7 +39,7 @@ def live_seconds(edges: Floats, good: GoodTime) -> Floats:
 
 @njit(cache=True)
 def _curve(columns: Any, curve: Any) -> Any:
-    """Fill a curve of live time, and give its number of points; -1 if the rows are out of order."""
+    """Fill a curve of live time, and return its number of points; -1 if the rows are out of order."""
     centre, length, fraction = columns
     k = 0
     previous, reach, live = -np.inf, -np.inf, 0.0
@@ -61,7 +61,7 @@ def _curve(columns: Any, curve: Any) -> Any:
 
 @njit(cache=True, inline="always")
 def _live_until(time: Any, curve: Any, j: Any) -> Any:
-    """Live time until a moment in segment j of a curve, as ``np.interp`` gives it; the moment itself without one."""
+    """Return the live time until a moment in segment j of a curve, as ``np.interp``; without a curve, the moment."""
     if curve.shape[1] == 0:
         return time
     if j < 0:
@@ -74,7 +74,7 @@ def _live_until(time: Any, curve: Any, j: Any) -> Any:
 
 @njit(cache=True, inline="always")
 def _segment(curve: Any, time: Any, j: Any) -> Any:
-    """Find the segment of a moment that is not before segment j: in longer and longer steps, then by halves."""
+    """Return the segment of a moment, at or after segment j: searched in growing steps, then by bisection."""
     step = 1
     while j + step < curve.shape[1] and curve[0, j + step] <= time:
         j += step
@@ -102,7 +102,7 @@ def _seconds(edges: Any, intervals: Any, curve: Any) -> Any:
         at_start[i] = _live_until(intervals[i, 0], curve, first)
         if i + 1 < n:
             before[i + 1] = before[i] + (_live_until(intervals[i, 1], curve, last) - at_start[i])
-    k, j = -1, -1  # the interval and the segment that an edge lies in, or the last before it: edges rise
+    k, j = -1, -1  # interval and segment in which an edge lies, or the last before it; edges rise
     until = 0.0
     for e in range(edges.size):
         while k + 1 < n and intervals[k + 1, 0] <= edges[e]:

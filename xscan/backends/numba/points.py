@@ -1,4 +1,4 @@
-"""Compiled loops that place a source; they give what :mod:`xscan.pointsource.fit` gives, to the last bit.
+"""Fit the position of a source in compiled loops; results as :mod:`xscan.pointsource.fit`, to the last bit.
 
 Loops that only fill an array are apart from those that add up: the first run several events at once, the
 second must keep their order. tests/search/test_position.py holds them to the others.
@@ -209,7 +209,7 @@ def settle(points: Points, start: tuple[float, float]) -> Settled | None:
 
 @njit(cache=True, error_model="numpy")
 def _settle(columns: Any, px: Any, py: Any, limits: Any, shape: Any, strength: Any) -> Any:
-    """Give place and width, and fill the strengths; width 0 if the photons do not say."""
+    """Return position and width, and fill the strengths; width 0 if the photons do not determine the position."""
     x, y, core2, group, area, event, background = columns
     iterations, settled, leap, photons_min, hidden_max = limits
     wider, wider_spread, width_min, core_factor, slopes, density_min = shape

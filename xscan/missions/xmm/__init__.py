@@ -1,1 +1,1 @@
-"""XMM-Newton EPIC: from the files of an observation to event lists and sources."""
+"""Read XMM-Newton EPIC: from the files of an observation to event lists and sources."""

@@ -1,4 +1,4 @@
-"""One EPIC event list: who took it and how, which of its events count, when it was live."""
+"""Read one EPIC event list: its camera and mode, the events that pass the cuts, and its live time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LAUNCH_S = 6.1e7
 """Mission time at which XMM-Newton was launched, 10 December 1999."""
 
 NEVER_S = 3e9
-"""Mission time that it will not see, in 2093."""
+"""Mission time in 2093, later than any observation."""
 
 CUT_BY = {
     "time": "TIME is no number, or days from all others",
@@ -42,11 +42,11 @@ CUT_BY = {
     "bad_pixel": "BADPIXnn",
     "null_xy": "X and Y give no place; attcalc writes them",
 }
-"""What each cut took events for, as a message says it."""
+"""Criterion by which each cut removes events, for messages."""
 
 
 class ListError(DataError):
-    """A list cannot be used; ``info`` says why, and how far its reading came."""
+    """A list cannot be used; ``info`` holds the reason, and what was read of the list until then."""
 
     def __init__(self, info: InputFile, error: DataError) -> None:
         super().__init__(error.reason, str(error))
@@ -62,9 +62,9 @@ def read_event_list(
     ----------
     path : Path
     info : InputFile
-        What the file's name says.
+        Facts from the file's name.
     obsid : str
-        The observation it should be of.
+        The observation to which it should belong.
     config : ScanConfig
     hot_pixels : HotPixels
     backend : Backend
@@ -130,7 +130,7 @@ def _identify(info: InputFile, events: Table, primary: Header) -> InputFile:
 
 
 def _check_identity(info: InputFile, header: Header, obsid: str) -> None:
-    """The header must not contradict the name of the file."""
+    """Raise an error if the header contradicts the name of the file."""
     camera = INSTRUMENTS.get(header.text("INSTRUME").upper(), info.camera)
     for keyword, ours, theirs in (("OBS_ID", obsid, header.text("OBS_ID") or obsid), ("INSTRUME", info.camera, camera)):
         if ours != theirs:
@@ -173,9 +173,10 @@ def _drop(
     system: TimeSystem,
     backend: Backend,
 ) -> tuple[InputFile, Kept, Span]:
-    """Take out events by what stands behind them in the file, and those whose times are days from all others.
+    """Remove events in bad pixels, without a position, and with times days away from all others.
 
-    Give what was cut, the events that are left with mission times, and their first and last.
+    The bad pixels are read from tables behind the events in the file. Return the file's record with the number of
+    events cut, the remaining events with mission times, and the times of the first and the last, s.
     """
     kept, cuts = selection.kept, selection.cuts
     n, bad_pixel, null_xy = backend.drop(kept, selection.n, own)
@@ -233,7 +234,7 @@ def _finish(
     config: ScanConfig,
     backend: Backend,
 ) -> EventList:
-    """Add what the tables behind the events say of time."""
+    """Add good time and read-out frames, from the tables behind the events, and build the event list."""
     header = events.header
     stated = Stated({}, span)
     if config.rules.good_time:
@@ -339,7 +340,7 @@ def _flag_cut(header: Header, camera: str, config: ScanConfig) -> tuple[FlagCut 
 
 def _own_bad_pixels(tables: list[Table]) -> PixelMask:
     mask = PixelMask()
-    pixels = []  # CCD, RAWX, RAWY and run of each table: marked all at once, for a table has only some
+    pixels = []  # CCD, RAWX, RAWY and run of each table; marked in one call, because a table has only a few
     for ccd, table in ccd_tables(tables, "BADPIX").items():
         if "RAWX" in table and "RAWY" in table:
             run = table.column("YEXTENT", "iu") if "YEXTENT" in table else 1

@@ -1,8 +1,8 @@
-"""Which files are the event lists and the source list of an observation: by their names, else by their headers.
+"""Find the event lists and the source list of an observation, by name or else by header.
 
-The pipeline's (PPS) names say it all: ``P0001730201M1S002MIEVLI0000.FTZ`` is observation, camera, exposure, content
-and number. Where a folder has no such list, and for files that are given one by one, the header is asked: an EVENTS
-extension whose INSTRUME is EPN, EMOS1 or EMOS2, with EXPIDSTR and OBS_ID.
+A name of the pipeline (PPS) is sufficient: ``P0001730201M1S002MIEVLI0000.FTZ`` contains observation, camera,
+exposure, content and number. If a folder has no list with such a name, and for files that are given one by one, the
+header is read: an EVENTS extension whose INSTRUME is EPN, EMOS1 or EMOS2, with EXPIDSTR and OBS_ID.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ENDING = r"\.(FTZ|FITS?(\.GZ)?)"
 _EVENTS = re.compile(rf"P(\d{{10}})(PN|M1|M2)([SUX]\d{{3}})(PI|MI|TI)EVLI(\d{{4}})?{_ENDING}", re.I)
 _SOURCES = re.compile(rf"P(\d{{10}})EP.{{4}}OBSMLI.*{_ENDING}", re.I)
 _OBSID = re.compile(r"\d{10}")
-_LOOK_BYTES = 1 << 23  # of a file are passed over in search of its EVENTS table, which comes first in real ones
+_LOOK_BYTES = 1 << 23  # bytes of a file searched for its EVENTS table, which comes first in real files
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Files:
 
     @property
     def name(self) -> str:
-        """What the observation is called."""
+        """Name of the observation."""
         return self.obsid
 
     def __str__(self) -> str:
@@ -56,24 +56,24 @@ class Files:
 
 
 Place = Path | Files
-"""Where an observation is: its folder, or its files."""
+"""Location of an observation: its folder, or its files."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListFile:
-    """One event list and who took it, before it is read.
+    """One event list with its camera and exposure, before it is read.
 
     Attributes
     ----------
     path : Path
     obsid : str
-        Empty if the header does not say.
+        Empty if the header does not state it.
     camera, exposure : str
-        As in :class:`~xscan.model.InputFile`; the exposure is empty if the header does not say.
+        As in :class:`~xscan.model.InputFile`; the exposure is empty if the header does not state it.
     same : tuple of str
         Equal for two files of one exposure.
     rows : int
-        Number of events; 0 if the name was enough.
+        Number of events; 0 if the header was not needed.
     """
 
     path: Path
@@ -99,7 +99,7 @@ def find(place: Place) -> Found:
     Raises
     ------
     DataError
-        If there is no such folder, no event list, or those of several observations.
+        If there is no such folder, no event list, or lists of several observations.
     """
     if isinstance(place, Files):
         lists = [_named(path) or _looked_at(path) for path in place.paths]
@@ -136,12 +136,12 @@ def _no_list(folder: Path, n_files: int) -> str:
 
 
 def observation_name(place: Place) -> str:
-    """Give what an observation's folder is called after.
+    """Return the name of an observation's folder.
 
     Raises
     ------
     DataError
-        If it is a link that leads to itself, or nothing that has a name.
+        If it is a link that leads to itself, or has no name.
     """
     if isinstance(place, Files):
         return place.obsid
@@ -156,11 +156,11 @@ def observation_name(place: Place) -> str:
 
 
 def files_of(place: Place) -> list[Path]:
-    """Give the files of an observation on which the result of reading it depends, in order.
+    """Return the files of an observation on which the result of reading it depends, in order.
 
     Returns
     -------
-    list of Path
+    Includes links to missing files; empty if there is no event list.
         Links that lead nowhere are among them; none where there is no event list.
 
     Raises
@@ -172,7 +172,7 @@ def files_of(place: Place) -> list[Path]:
         return [*place.paths, *([place.sources] if place.sources is not None else [])]
     named = [path for path in _entries(place) if path.is_file() or not path.exists()]
     by_name = [path for path in named if _EVENTS.fullmatch(path.name)]
-    # as in reading: a link of that name that leads nowhere leaves the others to their headers
+    # as in reading: if only links to missing files have PPS names, the other files are judged by their headers
     if any(path.exists() for path in by_name):
         lists = by_name
     else:
@@ -187,18 +187,18 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 
 def _lists(paths: Sequence[Path]) -> list[ListFile]:
-    """Give the event lists by name; only where there is none, by header."""
+    """Return the event lists found by name or, if there are none, by header."""
     named = [one for path in paths if (one := _named(path)) is not None]
     return named or [one for path in paths if (one := _by_header(path)) is not None]
 
 
 def _in_order(lists: Iterable[ListFile]) -> tuple[ListFile, ...]:
-    """Give the list of an exposure first that is to be read unless it is damaged: the pipeline's, else the longest."""
+    """Return lists in order of preference within an exposure: the pipeline's list first, then the longest ones."""
     return tuple(sorted(lists, key=lambda one: (one.rows > 0, one.same if one.rows else (), -one.rows, one.path)))
 
 
 def _named(path: Path) -> ListFile | None:
-    """Read a PPS name."""
+    """Return the list that a PPS name stands for; None for any other name."""
     match = _EVENTS.fullmatch(path.name)
     if match is None:
         return None
@@ -207,7 +207,7 @@ def _named(path: Path) -> ListFile | None:
 
 
 def _by_header(path: Path) -> ListFile | None:
-    """Read the header of a file; None if it is no event list of EPIC."""
+    """Return the list that a file's header describes; None if it is no event list of EPIC."""
     try:
         return _looked_at(path)
     except DataError:
@@ -215,12 +215,12 @@ def _by_header(path: Path) -> ListFile | None:
 
 
 def _looked_at(path: Path) -> ListFile:
-    """Read who took an event list from its header.
+    """Read camera and exposure of an event list from its header.
 
     Raises
     ------
     DataError
-        If it is no event list of EPIC; the message says what it is.
+        If it is no event list of EPIC; the message names what it is.
     """
     primary, events = _headers(path)
 
@@ -261,25 +261,25 @@ def _headers(path: Path) -> tuple[Header, Table]:
 
 
 def places(paths: Sequence[Path], sources: Path | None = None) -> list[Place]:
-    """Sort folders and files by observation.
+    """Group folders and files by observation.
 
     Parameters
     ----------
     paths : sequence of Path
         Folders of observations, and event lists.
     sources : Path, optional
-        A source list, in place of what a folder has.
+        A source list, used in place of that of a folder.
 
     Returns
     -------
     list of Place
-        One for each observation, in the order in which they were named.
+        One for each observation, in the order of their first path.
 
     Raises
     ------
     DataError
-        If a file is no event list of EPIC; the message says what it is. If ``sources`` is no file, or there are
-        several observations that it may be of.
+        If a file is no event list of EPIC (the message names what it is), if ``sources`` is no file, or if there are
+        several observations to which it could belong.
     """
     if sources is not None and not sources.is_file():
         raise DataError(Reason.NO_SOURCE_TABLE, f"{sources}: no such file; --sources names a source list")
@@ -298,7 +298,7 @@ def places(paths: Sequence[Path], sources: Path | None = None) -> list[Place]:
 
 
 def _observation(path: Path) -> list[str]:
-    """Give the observation that a folder or an event list is of."""
+    """Return the observations of a folder or an event list."""
     if not path.is_file():
         return [_safely_found(path) or str(path)]
     named = _named(path)
@@ -309,7 +309,7 @@ def _observation(path: Path) -> list[str]:
 
 
 def _safely_found(folder: Path) -> str:
-    """Give the obsid of a folder; empty if it has none, which reading it will tell."""
+    """Return the obsid of a folder; empty if there is an error, which reading it will report."""
     try:
         return find(folder).obsid
     except DataError:
@@ -317,7 +317,7 @@ def _safely_found(folder: Path) -> str:
 
 
 def _together(obsid: str, parts: list[Place], sources: Path | None) -> Place:
-    """Make one place of the folders and files of an observation."""
+    """Return one Place for all folders and files of an observation."""
     if len(parts) == 1 and isinstance(parts[0], Path) and not parts[0].is_file() and sources is None:
         return parts[0]
     paths: dict[Path, None] = {}
@@ -332,7 +332,7 @@ def _together(obsid: str, parts: list[Place], sources: Path | None) -> Place:
 
 
 def _refuse_text(path: Path) -> None:
-    """Say of a text file that it is one.
+    """Raise an error if a file is a text file, with advice for lists of observations.
 
     Raises
     ------

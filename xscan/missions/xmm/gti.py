@@ -1,9 +1,9 @@
-"""When each CCD of an EPIC list was taking data: which of the file's tables say so, held against its events.
+"""Find when each CCD of an EPIC list was taking data, from the file's tables, checked against its events.
 
-A list that somebody filtered carries the good time of that filter as GTInnnmm: mm is the number of the filter in
-the data subspace, nnn + 1 the component, which is a CCD. The keywords of the subspace (DSTYPn, DSVALn, DSREFn,
-with the component in front) and each table's CCDID say which CCD that is. The STDGTInn beside them are those of
-the pipeline, and too wide. EXPOSUnn are the read-out frames.
+A filtered list holds the good time of the filter as GTInnnmm: mm is the number of the filter in the data subspace,
+nnn + 1 the component, which is a CCD. The keywords of the subspace (DSTYPn, DSVALn, DSREFn, with the component in
+front) and each table's CCDID state which CCD that is. The tables STDGTInn beside them are those of the pipeline,
+before filtering, and too wide. EXPOSUnn are the read-out frames.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from xscan.model import GoodTime
 __all__ = ["MAX_SPAN_S", "Sample", "Stated", "ccd_tables", "main_span", "pi_filter", "read_good_time"]
 
 MAX_SPAN_S = 2 * 172_800.0
-"""Longest time range taken for one exposure: two orbits."""
+"""Longest time range accepted for one exposure: two orbits."""
 
 GOOD_TIME_MARGIN_S = 600.0
-"""Good time this far beyond the first and last event is believed."""
+"""Good time is accepted this far beyond the first and the last event."""
 
 MOST = 0.9
-"""So many of the events, at least, must agree on when the list was taken."""
+"""At least this fraction of the events must agree on when the list was taken."""
 
-_OBEYED = 0.99  # of a CCD's events lie in a filter that was applied to them
-_FEWEST = 10  # events by which a table can be judged, or that can speak against one
-_NONE = 0.01  # a table that holds less of a CCD's events is not theirs
-_COVERED = 0.99  # of the events in good time lie within a read-out frame, or next to one
-_BETWEEN = 0.999  # of them lie between the first and the last
-_SAMPLE = 1 << 13  # events by which tables are judged
+_OBEYED = 0.99  # least fraction of a CCD's events within a filter that was applied to them
+_FEWEST = 10  # fewest events for which a table can be judged, or rejected
+_NONE = 0.01  # a table that contains less than this fraction of a CCD's events is of something else
+_COVERED = 0.99  # least fraction of the events in good time within a read-out frame, or next to one
+_BETWEEN = 0.999  # least fraction of them between the first and the last frame
+_SAMPLE = 1 << 13  # number of events with which tables are judged
 
 _CCD_TABLE = re.compile(r"(STDGTI|EXPOSU|BADPIX)(\d\d)")
 _FILTER = re.compile(r"GTI(\d{3})(\d\d)")
@@ -50,27 +50,27 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Times (s) of every k-th event of a list, all of them and by CCD: enough to judge its tables by."""
+    """Times (s) of every k-th event of a list, in all and by CCD; enough to judge its tables."""
 
     time: Floats
     by_ccd: dict[int, Floats]
 
     @classmethod
     def of(cls, time: Floats, ccd: NDArray[np.uint8]) -> Sample:
-        """Take every k-th event."""
+        """Return a sample of every k-th event."""
         step = max(time.size // _SAMPLE, 1)
         time, ccd = time[::step], ccd[::step]
         present = np.flatnonzero(np.bincount(ccd)).tolist()
         return cls(time, {number: time[ccd == number] for number in present})
 
     def of_ccd(self, ccd: int) -> Floats:
-        """Give the times of one CCD, s."""
+        """Return the times of one CCD, s."""
         return self.by_ccd.get(ccd, np.empty(0))
 
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What a list's tables state.
+    """Good time as stated by a list's tables.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Stated:
     span : (float, float)
         First and last event that the tables allow, s.
     remarks : tuple of str
-        What was not believed, and why.
+        Which tables were rejected, and why.
     """
 
     good_time: dict[int, GoodTime]
@@ -88,7 +88,7 @@ class Stated:
 
 
 def ccd_tables(tables: Sequence[Table], prefix: str) -> dict[int, Table]:
-    """Find the tables named by CCD, such as STDGTI01; the first of each name."""
+    """Return the tables named by CCD, such as STDGTI01, by CCD; of equal names the first."""
     found: dict[int, Table] = {}
     for table in tables:
         match = _CCD_TABLE.fullmatch(table.name)
@@ -98,7 +98,7 @@ def ccd_tables(tables: Sequence[Table], prefix: str) -> dict[int, Table]:
 
 
 def main_span(time: Floats) -> tuple[float, float, float]:
-    """Find the two orbits that hold most events: first and last time in there, s, and their share of all."""
+    """Return first and last time, s, in the two orbits that contain most events, and their fraction of all events."""
     ordered = np.sort(time)
     end = np.searchsorted(ordered, ordered + MAX_SPAN_S, side="right")
     n = end - np.arange(ordered.size)
@@ -115,32 +115,32 @@ def read_good_time(
     span: tuple[float, float],
     backend: Backend,
 ) -> Stated:
-    """Find each CCD's good-time intervals and read-out frames, and hold them against the events.
+    """Read each CCD's good-time intervals and read-out frames, and check them against the events.
 
     Parameters
     ----------
     tables : sequence of Table
-        All but EVENTS.
+        All except EVENTS.
     header : Header
-        Of EVENTS, which has the data subspace.
+        That of EVENTS, which contains the data subspace.
     system : TimeSystem
-        Of EVENTS.
+        That of EVENTS.
     time, ccd : array, shape (n,)
-        Mission time, s, and CCD of the events that are left.
+        Mission time, s, and CCD of the remaining events.
     span : (float, float)
         First and last of them, s.
     backend : Backend
 
     Notes
     -----
-    Of the tables of a CCD the first of these counts: the filter that the data subspace names; the one with the highest
-    number that the events obey (99 % of them lie in it, or at least 90 %); STDGTInn. A table that holds less than 1 %
-    of its CCD's events, and is not empty, is not believed. Intervals that reach far beyond the events are cut, and one
-    longer than two orbits is left out where there are others: they would stretch the time range without saying
-    anything.
+    Of the tables of a CCD, the first of these is used: the filter named by the data subspace; the filter with the
+    highest number that contains the CCD's events (99 % of them, or at least 90 %); STDGTInn. A table that contains less
+    than 1 % of its CCD's events, and is not empty, is rejected. Intervals are cut where they reach far beyond the
+    events, and one longer than two orbits is left out if there are others: it would only extend the time range.
 
-    Read-out frames are not believed if, of all events in good time, more than 1 % lie more than a frame from any, or
-    more than 0.1 % before the first or after the last; nor those of one CCD if 10 % of its events do.
+    All read-out frames are rejected if, of all events in good time, more than 1 % lie more than a frame away from any,
+    or more than 0.1 % before the first or after the last. Those of one CCD are rejected if more than 10 % of its events
+    lie outside.
     """
     sample = Sample.of(time, ccd)
     pipeline = {number: _intervals(table, system) for number, table in ccd_tables(tables, "STDGTI").items()}
@@ -154,7 +154,7 @@ def read_good_time(
     stated = {number: chosen.intervals(number) for number in numbers}
     believed = [intervals for intervals in stated.values() if intervals is not None]
     others = union(*np.concatenate(believed).T) if believed else np.empty((0, 2))
-    others = others if len(others) else np.array([span])  # of a CCD without a table that is believed
+    others = others if len(others) else np.array([span])  # for a CCD without an accepted table
     good = {
         number: GoodTime(intersect(others if intervals is None else intervals, near))
         for number, intervals in stated.items()
@@ -177,7 +177,7 @@ def _intervals(table: Table, system: TimeSystem) -> Floats:
 def _allowed_span(
     stated: Sequence[Floats], time: Floats, sample: Sample, span: tuple[float, float]
 ) -> tuple[float, float]:
-    """Leave out of a span the few events that are far from all good time."""
+    """Return a span without the few events that are far from all good time."""
     stated = [intervals for intervals in stated if len(intervals)]
     if not stated:
         return span
@@ -198,7 +198,7 @@ def _inside(time: Floats, intervals: Floats) -> Bools:
 
 @dataclass(slots=True)
 class _Choice:
-    """Chooses the good-time table of each CCD, and remembers those it did not believe."""
+    """Chooses the good-time table of each CCD, and records those that it rejects."""
 
     tables: Sequence[Table]
     header: Header
@@ -216,16 +216,16 @@ class _Choice:
         self._ordered = list(self._by_name())
 
     def filtered(self) -> set[int]:
-        """Give the CCDs for which the file has a filter."""
+        """Return the CCDs for which the file has a filter."""
         return set(self._told).union(*self._ordered)
 
     def intervals(self, ccd: int) -> Floats | None:
-        """Give the good time of a CCD; None if no table of it is believed."""
+        """Return the good time of a CCD; None if all its tables are rejected."""
         time = self.sample.of_ccd(ccd)
         told = self._told.get(ccd)
         if told is not None and self._holds_some(time, told, f"the filter of CCD {ccd} that the keywords name"):
             return told
-        for share in (_OBEYED, MOST):  # the second where the times of events or filters were moved a little
+        for share in (_OBEYED, MOST):  # MOST: where the times of events or filters were moved a little
             for of_ccd in self._ordered:
                 if ccd in of_ccd and np.count_nonzero(~_inside(time, of_ccd[ccd])) <= (1 - share) * time.size:
                     return of_ccd[ccd]
@@ -237,7 +237,7 @@ class _Choice:
         return None
 
     def remarks(self) -> Iterator[str]:
-        """Say what was not believed."""
+        """Yield a sentence on the rejected tables, if any."""
         if self._denied:
             names = ", ".join(self._denied)
             yield f"not believed, for hardly an event lies in it: {names}"
@@ -252,9 +252,10 @@ class _Choice:
         return True
 
     def _by_keywords(self) -> dict[int, Floats]:
-        """Read from the data subspace what each CCD was filtered with.
+        """Return the filter of each CCD as stated by the keywords of the data subspace.
 
-        The tables of one component all apply, components add; those that name only the pipeline's are no filter.
+        Within a component all tables apply (intersection); components add up (union). Components that name only the
+        pipeline's tables are not a filter.
         """
         subspace = Subspace(self.header)
         by_name = {table.name: table for table in self.tables}
@@ -273,7 +274,7 @@ class _Choice:
         return {ccd: union(*np.concatenate(several).T) for ccd, several in found.items()}
 
     def _by_name(self) -> Iterator[dict[int, Floats]]:
-        """Give the filters by CCD, the last one applied first."""
+        """Yield the filters by CCD, the last one applied first."""
         by_number: dict[int, dict[int, str]] = {}
         for name in self.filters:
             match = _FILTER.fullmatch(name)
@@ -291,7 +292,7 @@ class _Choice:
             yield {ccd: self.filters[name] for ccd, name in places.items()}
 
     def _in_order(self, components: dict[int, str]) -> dict[int, str]:
-        """Give component i the i-th CCD that the list holds; one alone is of all CCDs."""
+        """Assign component i to the i-th CCD that the list holds; a single component to all CCDs."""
         held = sorted(self.pipeline.keys() | set(self.present))
         if len(components) == 1:
             return dict.fromkeys(held, next(iter(components.values())))
@@ -305,10 +306,10 @@ class _Choice:
 
 
 class Subspace:
-    """The data subspace of a header: what a list was filtered by.
+    """The data subspace of a header: the filters that were applied to a list.
 
-    DSTYPn names the n-th column, DSVALn what it may be, DSREFn the table that says so. A component, which is a CCD,
-    has its number in front; what it does not say of itself the first one says for all.
+    DSTYPn names the n-th column, DSVALn its allowed values, DSREFn the table that contains them. The keywords of a
+    component, which is a CCD, begin with its number; those that it lacks are taken from the first component.
     """
 
     def __init__(self, header: Header) -> None:
@@ -326,14 +327,14 @@ class Subspace:
         self._components = sorted(components) if self._axes else []
 
     def components(self) -> list[int]:
-        """Give the numbers of the components, from 1."""
+        """Return the numbers of the components, from 1."""
         return self._components
 
     def _text(self, component: int, kind: str, axis: str) -> str:
         return self._header.text(f"{'' if component == 1 else component}DS{kind}{axis}")
 
     def values(self, component: int, column: str) -> list[int] | None:
-        """Give the whole numbers that a column may be; None for any, an empty list if that was lost."""
+        """Return the whole numbers allowed in a column; None if all are, an empty list if the text cannot be read."""
         axes = self._axes.get(column, [])
         if not axes:
             return None
@@ -341,7 +342,7 @@ class Subspace:
         return [number % 10 if number > _LAST_CCD else number for number in _numbers(text)]
 
     def references(self, component: int, column: str, known: dict[str, Floats]) -> list[str]:
-        """Give the names of the tables by which a column was filtered."""
+        """Return the names of the tables by which a column was filtered."""
         names = []
         for axis in self._axes.get(column, []):
             name = self._text(component, "REF", axis) or self._of_first(component, axis, known)
@@ -349,14 +350,14 @@ class Subspace:
         return [name for name in names if name]
 
     def _of_first(self, component: int, axis: str, known: dict[str, Floats]) -> str:
-        """Give what the first component names; where that is one of several, this component's."""
+        """Return the table named by the first component or, if it is one of a series, this component's in it."""
         name = self._text(1, "REF", axis).rpartition(":")[2].strip().upper()
         match = _FILTER.fullmatch(name)
         mine = f"GTI{component - 1:03d}{match[2]}" if match else ""
         return mine if mine in known else name
 
     def ranges(self, column: str) -> list[str]:
-        """Give the texts of all filters of a column."""
+        """Return the texts of all filters of a column."""
         texts = [
             self._text(component, "VAL", axis) for axis in self._axes.get(column, []) for component in self._components
         ]
@@ -364,7 +365,7 @@ class Subspace:
 
 
 def _numbers(text: str) -> list[int]:
-    """Read ``1``, ``1,4`` or ``1:7``; empty if it is something else."""
+    """Return the numbers in ``1``, ``1,4`` or ``1:7``; an empty list for any other text."""
     found: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,3})\s*(?::\s*(\d{1,3}))?\s*", part)
@@ -375,9 +376,9 @@ def _numbers(text: str) -> list[int]:
 
 
 def pi_filter(header: Header, pi: NDArray[np.uint16]) -> tuple[int, int] | None:
-    """Read from the data subspace to which PI a list was cut, eV; None if to nothing less than is searched.
+    """Return the PI range, eV, to which a list was cut; None if it contains the whole range that is searched.
 
-    ``pi`` are the events': a range that they leave is not theirs.
+    The range is read from the data subspace. It is ignored if events (``pi``) lie outside it.
     """
     low, high = 0.0, np.inf
     for text in Subspace(header).ranges("PI"):
@@ -396,7 +397,7 @@ def pi_filter(header: Header, pi: NDArray[np.uint16]) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Frames:
-    """The read-out frames of one CCD: their live time (None if they say nothing), and their usual length, s."""
+    """The read-out frames of one CCD: their live-time curve (None if there is none), and their usual length, s."""
 
     curve: Floats | None
     length_s: float = 0.0
@@ -413,7 +414,7 @@ def _frames(table: Table, system: TimeSystem, backend: Backend) -> _Frames:
         time = np.asarray(time, np.float64) + shift
     some = np.sort(length[:: max(table.rows // 64, 1)])
     usual = float(some[some.size // 2]) if table.rows else 0.0
-    if usual > 0 and length.max() > 100 * usual:  # a damaged row would stand for all the others
+    if usual > 0 and length.max() > 100 * usual:  # a damaged row would outweigh all others
         kept = length <= 100 * usual
         time, length, fraction = np.asarray(time)[kept], length[kept], np.asarray(fraction)[kept]
     return _Frames(backend.live_curve(time, length, fraction), usual)
@@ -422,7 +423,7 @@ def _frames(table: Table, system: TimeSystem, backend: Backend) -> _Frames:
 def _with_frames(
     good: dict[int, GoodTime], frames: dict[int, _Frames], sample: Sample, system: TimeSystem
 ) -> tuple[dict[int, GoodTime], list[str]]:
-    """Add to good time the read-out frames that are believed."""
+    """Add the accepted read-out frames to good time; return it, and remarks on the rejected ones."""
     judged = {
         ccd: _judge(of_ccd, sample.of_ccd(ccd), good[ccd].intervals)
         for ccd, of_ccd in frames.items()
@@ -446,7 +447,7 @@ def _with_frames(
 
 
 def _judge(frames: _Frames, time: Floats, intervals: Floats) -> tuple[int, int, int]:
-    """Count the events in good time, those of them away from any read-out frame, and those before or behind all."""
+    """Count the events in good time, of these the ones away from any frame, and the ones before or after all frames."""
     assert frames.curve is not None
     time = time[_inside(time, intervals)]
     start, stop = frames.curve[0, 0::2], frames.curve[0, 1::2]
@@ -457,7 +458,7 @@ def _judge(frames: _Frames, time: Floats, intervals: Floats) -> tuple[int, int, 
 
 
 def _outside(good: dict[int, GoodTime], sample: Sample) -> list[str]:
-    """Say so where many events lie outside the good time that is believed."""
+    """Return a remark if many events lie outside the good time, else nothing."""
     n = sum(
         int(np.count_nonzero(~_inside(sample.of_ccd(ccd), one.intervals)))
         for ccd, one in good.items()

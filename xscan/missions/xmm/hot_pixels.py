@@ -1,4 +1,4 @@
-"""The user's tables of hot pixels."""
+"""Read the user's tables of hot pixels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class HotPixels:
         Raises
         ------
         ConfigError
-            If none is there, or one is not a table of five columns of whole numbers.
+            If there is none, or one is not a table of five columns of whole numbers.
         """
         tables = {}
         for camera in EPIC.names:
@@ -65,7 +65,7 @@ class HotPixels:
         return np.array(rows, np.int64).reshape(-1, 5)
 
     def mask(self, camera: str, revolution: int) -> PixelMask:
-        """Give the pixels that were hot in a revolution."""
+        """Return the pixels that were hot in a revolution."""
         mask = PixelMask()
         if camera in self.tables:
             rawx, rawy, ccd, rev1, rev2 = self.tables[camera].T
@@ -74,7 +74,7 @@ class HotPixels:
         return mask
 
     def digest(self) -> str:
-        """Fingerprint of the tables: 16 hexadecimal digits; empty if there are none."""
+        """Return a digest of the tables, 16 hexadecimal digits; empty if there are none."""
         if not self.tables:
             return ""
         digest = hashlib.sha256()

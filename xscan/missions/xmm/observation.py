@@ -1,4 +1,4 @@
-"""XMM-Newton EPIC: from the files of an observation to an Observation."""
+"""Read an observation of XMM-Newton EPIC."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def read(place: Place, config: ScanConfig, hot_pixels: HotPixels, backend: Backend) -> Observation:
-    """Read and clean everything of one observation.
+    """Read and clean all files of one observation.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def read(place: Place, config: ScanConfig, hot_pixels: HotPixels, backend: Backe
     ------
     DataError
         If there is no such folder, or no event list in it. A list that cannot be used is no
-        error: it stands in ``Observation.skipped`` with its reason.
+        error: it is in ``Observation.skipped`` with its reason.
     """
     found = find(place)
     lists: list[EventList] = []
@@ -62,7 +62,7 @@ def read(place: Place, config: ScanConfig, hot_pixels: HotPixels, backend: Backe
             skipped.append(error.info)
         except DataError as error:
             skipped.append(dataclasses.replace(info, reason=error.reason, message=str(error)))
-        except Exception as error:  # one damaged list must not cost the others
+        except Exception as error:  # one damaged list must not stop the others
             if is_shortage(error):
                 raise
             log.exception("%s: unforeseen error", path)
@@ -78,7 +78,7 @@ def read(place: Place, config: ScanConfig, hot_pixels: HotPixels, backend: Backe
 
 
 def reading_digest(config: ScanConfig, hot_pixels: HotPixels) -> str:
-    """Fingerprint of the settings that decide what :func:`read` gives."""
+    """Return a digest of the settings that decide the result of :func:`read`, 16 hexadecimal digits."""
     settings = (dataclasses.asdict(config.rules), config.pn_singles_below_kev, hot_pixels.digest())
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -98,7 +98,7 @@ def read_sources(path: Path) -> tuple[Sources, str]:
     Returns
     -------
     sources : Sources
-        Rows with a place and a likelihood; an extent or rate that is no number counts as 0.
+        Rows with a position and a likelihood; an extent or rate that is not a number counts as 0.
     date : str
         When the pipeline made the list.
 

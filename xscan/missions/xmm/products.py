@@ -1,4 +1,4 @@
-"""What is asked of an archive, and what came: the files of an observation that a search uses."""
+"""Describe the files of an observation that xscan requests from an archive, and those that it got."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Product:
 
     @property
     def is_event_list(self) -> bool:
-        """Whether it holds photons."""
+        """Whether it is an event list."""
         return self.content != "OBSMLI"
 
     def matches(self, name: str, obsid: str) -> bool:
-        """Tell whether a file of this observation with this name, without folder, is one of this kind."""
+        """Return whether a file name, without folder, is that of a file of this kind and this observation."""
         pattern = rf"P{obsid}{self.instrument}[SUX]\d{{3}}{self.content}\w{{0,4}}{_KINDS}"
         return re.fullmatch(pattern, name, re.I | re.A) is not None
 
@@ -49,18 +49,18 @@ PRODUCTS = (
 
 
 def product_of(name: str, obsid: str) -> Product | None:
-    """Say what kind of file of this observation a name, without folder, stands for; None if no such."""
+    """Return the kind of file that a name, without folder, stands for in this observation; None if it is not used."""
     return next((product for product in PRODUCTS if product.matches(name, obsid)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Something to ask an archive for: one file, or all files of one kind.
+    """A request that an archive can be sent: for one file, or for all files of one kind.
 
     Attributes
     ----------
     key : str
-        Names the offer among those of its observation.
+        Identifies the offer among those of its observation.
     obsid : str
     product : Product
     place : str
@@ -73,7 +73,7 @@ class Offer:
     place: str
 
     def wants(self, name: str) -> bool:
-        """Tell whether a file of this name is what was asked for."""
+        """Return whether a file of this name belongs to the offer."""
         return self.product.matches(name, self.obsid)
 
     def __str__(self) -> str:
@@ -82,7 +82,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class SavedFile:
-    """A file that is whole, verified and on disk.
+    """A file that is complete, verified and on disk.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class SavedFile:
         Without folder.
     bytes : int
     etag, last_modified : str
-        What the server calls this version of it; empty if it does not say.
+        Version of the file as stated by the server; empty if it states none.
     """
 
     name: str
@@ -101,13 +101,13 @@ class SavedFile:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What came of an offer: no files if the archive has none.
+    """The result of an offer; without files if the archive has none.
 
     Attributes
     ----------
     files : tuple of SavedFile
     remarks : tuple of str
-        What was odd about it, one sentence each.
+        Irregularities, one sentence each.
     """
 
     files: tuple[SavedFile, ...] = ()

@@ -1,4 +1,4 @@
-"""What the times of an EPIC table count: their unit, origin and system, and what makes them mission time."""
+"""Read the unit, origin and system of the times in an EPIC table, and convert them to mission time."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ OTHER_TELESCOPES = {
 
 @dataclass(frozen=True, slots=True)
 class TimeSystem:
-    """How the times of an event list are told.
+    """The time system of an event list.
 
     Attributes
     ----------
     shift_s : float
-        To be added for mission time, s since MJD 50814; exactly 0 for lists as the pipeline makes them.
+        To be added to get mission time, s since MJD 50814; exactly 0 for lists made by the pipeline.
     scale : str
         ``TT`` or ``TDB``.
     barycentred : bool
         True if light travel time to the barycentre of the solar system was added.
     remarks : tuple of str
-        What a person should know of it.
+        Sentences for the user on anything unusual.
     """
 
     shift_s: float = 0.0
@@ -50,12 +50,12 @@ class TimeSystem:
 
 
 def check_telescope(file: str, events: Header, primary: Header) -> None:
-    """See that a list is of XMM-Newton's EPIC, as far as its header says.
+    """Check that a list is of XMM-Newton's EPIC, as far as its header states a telescope and an instrument.
 
     Raises
     ------
     DataError
-        ``other_telescope``: it is of another one; the message says of which.
+        ``other_telescope``: it is of another one, which the message names.
     """
     telescope, instrument = (events.text(key) or primary.text(key) for key in ("TELESCOP", "INSTRUME"))
     reads = "xscan reads XMM-Newton EPIC"
@@ -73,15 +73,15 @@ def check_telescope(file: str, events: Header, primary: Header) -> None:
 
 
 def read_time_system(events: Table, primary: Header) -> TimeSystem:
-    """Read how the times of the EVENTS table are told.
+    """Read the time system of the EVENTS table.
 
     Moves of the origin (MJDREF, TIMEZERO) are exact and are undone. Times at the barycentre and in TDB
-    are searched as they are: SAS's barycen says TIMEREF = SOLARSYSTEM, means TDB, and leaves TIMESYS.
+    are searched as they are: SAS's barycen writes TIMEREF = SOLARSYSTEM, which implies TDB, and keeps TIMESYS.
 
     Raises
     ------
     DataError
-        ``other_time_system``: another unit, scale or place; the message names the keyword.
+        ``other_time_system``: another unit, scale or reference position; the message names the keyword.
     """
 
     def text(keyword: str) -> str:
@@ -111,14 +111,14 @@ def read_time_system(events: Table, primary: Header) -> TimeSystem:
 
 
 def shift_of(table: Table, columns: tuple[str, ...], events: TimeSystem) -> float:
-    """Give what makes the times of a table beside the events mission time, s.
+    """Return what has to be added to the times of another table of the list to get mission time, s.
 
-    Each table has an origin of its own; one that names none counts as the events do.
+    Each table has an origin of its own; if it states none, that of the events applies.
 
     Raises
     ------
     DataError
-        ``other_time_system``: another unit or scale; the message names table and keyword.
+        ``other_time_system``: another unit or scale; the message names the table and the keyword.
     """
     for column in columns:
         if column in table:
@@ -142,7 +142,7 @@ def _check_unit(table: Table, column: str, default: str) -> None:
 
 
 def _shift(table: Table, header: Header) -> float:
-    """Seconds from mission time 0 to the table's time 0."""
+    """Return the mission time of the table's time 0, s."""
 
     def number(keyword: str) -> float:
         if keyword not in header:

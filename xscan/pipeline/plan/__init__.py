@@ -1,1 +1,1 @@
-"""What a run will take, told before it: bytes to fetch, hours, disk and memory (docs/operations.md)."""
+"""Estimate, before a run, what it will take: bytes to fetch, hours, disk and memory (docs/operations.md)."""

@@ -1,4 +1,4 @@
-"""Search a sample as a run would, and look at the clock."""
+"""Measure the speed of a run by searching a sample in the same way."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from xscan.results.writer import ResultsWriter
 __all__ = ["LEAST_S", "LIMIT_S", "calibrate", "sample_size"]
 
 LEAST_S, LIMIT_S = 10.0, 60.0
-"""How long a calibration takes, if a search takes seconds at most."""
+"""Least and greatest duration of a calibration, s, if one search takes at most seconds."""
 
-_AT_LEAST, _A_WORKER = 12, 8  # observations in a sample, repeated ones counted
-_MANY = 100  # different observations; more say no more
+_AT_LEAST, _A_WORKER = 12, 8  # least number of observations in all, and for each worker; repeated ones count
+_MANY = 100  # different observations; more do not improve the estimate
 _IN_FLIGHT = 2  # an observation is searched while the next is read
 
 
 def sample_size(n_workers: int | None) -> int:
-    """Say how many observations are enough for a crew of so many; None: nobody knows yet."""
+    """Return how many different observations suffice for this many workers; None: their number is not known yet."""
     return max(_MANY, _A_WORKER * (n_workers or 1))
 
 
@@ -47,38 +47,38 @@ def calibrate(
     say: Callable[[str], None],
     interruption: Interruption,
 ) -> Measured:
-    """Search a sample with a crew, as a run does.
+    """Search a sample with a crew, as a run does, and measure the time.
 
-    First the observation of middle size is searched, again and again, until every worker has its code
-    and libraries loaded. Then the clock starts, and the sample comes, from its beginning again if it
-    is at its end, until there was enough for each worker. The clock stops when a worker asks for more
-    in vain: from then on workers stand idle, as in a run only at its very end.
+    First the observation of median size is searched repeatedly, until every worker has loaded its code
+    and libraries. Then the clock starts, and the sample is searched, repeatedly if necessary, until each worker has
+    had enough. The clock stops when a worker first asks for more and gets nothing: from then on workers are idle,
+    as they are in a run only at its very end.
 
     Parameters
     ----------
     sample : sequence of Task
-        At least one, with obsid.
+        At least one, each with its obsid.
     sizes : mapping of str to int
-        Of their files, bytes, by obsid.
+        Bytes of their files, by obsid.
     order : Order or Recipe
-        As :meth:`~xscan.pipeline.executor.Crew.equip` gave it.
+        As returned by :meth:`~xscan.pipeline.executor.Crew.equip`.
     crew : Crew
     data : Path
-        The folder that holds the observations, absolute.
+        The folder that contains the observations, absolute.
     folder : Path
-        For the results, absolute; new.
+        New folder for the results, absolute.
     least_s : float
-        How long the clock runs at least, s.
+        Least time that the clock runs, s.
     limit_s : float
-        After so long, s, from the start of the crew on, nothing more is begun, but that every worker gets one.
+        After this time from the start of the crew, s, no observation is begun, except one for each worker.
     say : callable
-        Told where the dashboard is.
+        Called with a line that gives the address of the dashboard.
     interruption : Interruption
 
     Raises
     ------
     MachineError
-        If nothing of the sample could be searched.
+        If no observation of the sample could be searched.
     """
     stream = _Stream(sample, sizes, crew, least_s, limit_s)
     writer = ResultsWriter(folder, order.provenance(), order.settings())
@@ -91,7 +91,7 @@ def calibrate(
 
 
 class _Stream:
-    """The observations of a calibration, one after the other, and what became of them when."""
+    """Provides the observations of a calibration one after the other, and records when each ended and how."""
 
     def __init__(
         self, sample: Sequence[Task], sizes: Mapping[str, int], crew: Crew, least_s: float, limit_s: float
@@ -110,7 +110,7 @@ class _Stream:
         self._peak: int | None = None
 
     def tasks(self) -> Iterator[Task]:
-        """Give the observations to be searched."""
+        """Yield the observations to be searched."""
         ordered = sorted(self._sample, key=lambda task: self._sizes[task[0] or ""])
         middle = ordered[len(ordered) // 2]
         while len(self._heard) < self._n_workers() * (1 if self._late() else _IN_FLIGHT):
@@ -124,13 +124,13 @@ class _Stream:
         self._closed_s = time.perf_counter()
 
     def heard(self, summary: Summary) -> None:
-        """Note that an observation ended."""
+        """Record that an observation ended."""
         self._heard.append((time.perf_counter(), summary))
         if self._closed_s < math.inf:
             self._peak = self._memory()
 
     def measured(self, gone_s: float, storing_s: float, stored_bytes: int) -> Measured:
-        """Give the measurement, when the crew was gone at ``gone_s`` and storing took ``storing_s``."""
+        """Return the measurement; ``gone_s``: when the crew had ended, ``storing_s``: how long storing took."""
         ends = [(at_s, summary.outcome) for at_s, summary in self._heard]
         if all(outcome.state == "failed" for _, outcome in ends):
             raise MachineError(
@@ -164,11 +164,11 @@ class _Stream:
         return task
 
     def _n_workers(self) -> int:
-        """Say how many workers there are; of a cluster what can be seen of it."""
+        """Return the number of workers; for a cluster, as many as the observations in flight show."""
         return self._size or max(1, math.ceil(self._most_in_flight / _IN_FLIGHT))
 
     def _enough(self, n: int) -> bool:
-        """Whether the clock may stop after ``n`` observations."""
+        """Return whether the clock may stop after ``n`` observations."""
         workers = self._n_workers()
         if self._late():
             return n >= workers
@@ -178,7 +178,7 @@ class _Stream:
         return time.perf_counter() - self._begun_s > self._limit_s
 
     def _memory(self) -> int | None:
-        """Give the peak of the largest process that searches; None if that is elsewhere or nobody says."""
+        """Return the peak memory of the largest searching process; None if it is on another machine or unknown."""
         here = [os.getpid()] if self._crew.alone() else [child.pid for child in multiprocessing.active_children()]
         peaks = [peak_bytes(pid) for pid in here if pid is not None]
         return max(filter(None, peaks), default=None)

@@ -1,4 +1,4 @@
-"""From what a sample took to what all will take: numbers in, numbers out."""
+"""Estimate from a sample what all observations will take; numbers in, numbers out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 __all__ = ["Estimate", "Line", "Measured", "Run", "estimate", "fit_line"]
 
-_HEADROOM = 1.5  # on memory: two large observations may meet in one worker, and larger ones may be fetched
+_HEADROOM = 1.5  # factor on memory: two large observations may meet in a worker; files to be fetched may be larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +29,30 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What searching a sample took.
+    """Measurements of searching a sample.
 
     Attributes
     ----------
     runs : tuple of Run
-        Each observation that ended when code and libraries were loaded.
+        Each observation that ended after code and libraries were loaded.
     window : tuple of int
-        Sizes of the observations that ended while every worker had enough to do, bytes.
+        Sizes of the observations that ended while every worker was busy, bytes.
     window_s : float
-        How long that was, s.
+        Duration of that period, s.
     warming : tuple of int
-        Sizes of those that ended before, bytes.
+        Sizes of the observations that ended before that period, bytes.
     warming_s : float
-        How long that was, from before the first worker was started, s.
+        Duration from before the first worker was started until that period, s.
     ending_s : float
-        From the last observation until the crew was gone, s.
+        From the end of the last observation until the crew had ended, s.
     storing_s : float
-        Writing the Parquet files, s.
+        Time for writing the Parquet files, s.
     stored : tuple of int
         Sizes of the observations whose results were stored, bytes.
     stored_bytes : int
-        Of the Parquet files.
+        Size of the Parquet files.
     idle_memory_bytes, peak_memory_bytes : int, optional
-        Of the largest process, before the sample and in all; None where the system does not say.
+        Memory of the largest process: before the sample, and the peak; None where the system does not say.
     n_workers : int
     """
 
@@ -72,32 +72,32 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """``fixed + per_byte * n_bytes``, both at least 0 and not both 0."""
+    """A straight line ``fixed + per_byte * n_bytes``; both at least 0, and not both 0."""
 
     fixed: float
     per_byte: float
 
     def at(self, n_bytes: float) -> float:
-        """Give the value for so many bytes."""
+        """Return the value at this many bytes."""
         return self.fixed + self.per_byte * n_bytes
 
     def total(self, sizes: Sequence[float]) -> float:
-        """Give the sum of the values."""
+        """Return the sum of the values at these sizes."""
         return math.fsum(map(self.at, sizes))
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run will take.
+    """What a run will need.
 
     Attributes
     ----------
     start_s : float
         Starting workers, loading code, ending workers, s.
     search_s : float
-        Searching, with the whole crew, s.
+        Searching with the whole crew, s.
     result_bytes : int
-        Of the Parquet files.
+        Size of the Parquet files.
     worker_memory_bytes : int, optional
     """
 
@@ -108,12 +108,12 @@ class Estimate:
 
 
 def fit_line(runs: Sequence[Run]) -> Line:
-    """Fit seconds by a line in bytes that falls nowhere and is nowhere negative, by least squares.
+    """Fit seconds by a line in bytes, by least squares, with a slope and an intercept of at least 0.
 
     Parameters
     ----------
     runs : sequence of Run
-        If they have no seconds at all, each observation counts the same.
+        If all seconds are 0, each observation counts the same.
     """
     if not any(run.seconds > 0 for run in runs):
         return Line(1.0, 0.0)
@@ -123,23 +123,23 @@ def fit_line(runs: Sequence[Run]) -> Line:
     slope = math.fsum((run.n_bytes - mean_x) * (run.seconds - mean_y) for run in runs) / spread if spread else 0.0
     if slope <= 0:
         return Line(mean_y, 0.0)
-    if mean_y - slope * mean_x < 0:  # then the best line through the origin is the best of all that are allowed
+    if mean_y - slope * mean_x < 0:  # then the least-squares line through the origin is the best allowed one
         through = math.fsum(run.n_bytes * run.seconds for run in runs) / math.fsum(run.n_bytes**2 for run in runs)
         return Line(0.0, through)
     return Line(mean_y - slope * mean_x, slope)
 
 
 def estimate(measured: Measured, todo: Sequence[float]) -> Estimate:
-    """Say what observations of these sizes will take.
+    """Estimate what observations of these sizes will need.
 
-    The line only says how observations compare; how many a crew does in an hour is what the sample
-    took of its time. So whatever is shared, cores, disks, memory, counts as it does in the run.
+    The fitted line is only used to compare observations with each other; the pace is that at which the whole crew
+    searched the sample. So shared cores, disks and memory have the same effect as in the run.
 
     Parameters
     ----------
     measured : Measured
     todo : sequence of float
-        Sizes, bytes; expected ones of what is not here.
+        Sizes, bytes; expected sizes for observations that are not on disk.
     """
     if not todo:
         return Estimate(0.0, 0.0, 0, measured.peak_memory_bytes)
@@ -148,7 +148,7 @@ def estimate(measured: Measured, todo: Sequence[float]) -> Estimate:
     pace = measured.window_s / line.total(measured.window)
     start_s = max(0.0, measured.warming_s - pace * line.total(measured.warming)) + measured.ending_s
     n, crew = len(todo), measured.n_workers
-    rounds = math.ceil(n / crew) * crew / n  # the last round leaves workers without
+    rounds = math.ceil(n / crew) * crew / n  # in the last round some workers are idle
     search_s = pace * work * rounds + measured.storing_s * work / line.total(measured.stored)
     result_bytes = round(measured.stored_bytes * math.fsum(todo) / math.fsum(measured.stored))
     return Estimate(start_s, search_s, result_bytes, _memory(measured, max(todo)))

@@ -1,4 +1,4 @@
-"""What a person reads of a plan, and what a program does."""
+"""Write a plan as lines for a person, or as JSON for a program."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ class Plan:
     Attributes
     ----------
     n_listed, n_searched, n_here, n_missing : int
-        Observations on the list; of them those in the results, and of the rest those that are on disk and not.
+        Observations on the list; those in the results already; of the rest, those on disk and those not on disk.
     here_bytes, fetch_bytes : int
-        On disk, and about to be fetched.
+        Bytes on disk, and bytes to be fetched.
     mean_bytes : int
-        What an observation that is not on disk is taken for.
+        Assumed size of an observation that is not on disk.
     mean_is_known : bool
-        Whether that is the mean of those on disk, or any archive's.
+        Whether that is the mean of those on disk; else it is a typical size.
     fetch_s_min : float
-        What the requests alone take at the polite rate, s.
+        Time that the requests alone take at the allowed rate, s.
     n_sample : int
-        Observations of the calibration; 0 if there is nothing to search.
+        Observations in the calibration; 0 if there is nothing to search.
     sample_is_made_up : bool
     calibration_s : float
-        What it took, s.
+        Duration of the calibration, s.
     n_workers : int
     start_s, search_s : float
-        Starting and ending; searching, s.
+        Starting and ending the workers; searching, s.
     hours : float
-        Both, without waiting for an archive.
+        Sum of both, without waiting for an archive.
     result_bytes, free_bytes : int
-        Of the results; that are free where they will be.
+        Size of the results; free space where they will be stored.
     worker_memory_bytes : int, optional
-        For each worker; None where the system does not say.
+        Memory of each worker; None where the system does not say.
     """
 
     n_listed: int
@@ -62,12 +62,12 @@ class Plan:
 
 
 def to_json(plan: Plan) -> str:
-    """Give it as one JSON object."""
+    """Return the plan as one JSON object."""
     return json.dumps(asdict(plan), indent=1)
 
 
 def to_lines(plan: Plan) -> list[str]:
-    """Give it as lines of two columns."""
+    """Return the plan as lines of two columns."""
     n_todo = plan.n_here + plan.n_missing
     facts = [("on the list", f"{_count(plan.n_listed)}; {plan.n_searched:,} searched before and left out")]
     if plan.n_here:

@@ -1,4 +1,4 @@
-"""How much of a list of observations is on disk, and which of it stand for all."""
+"""Find how much of a list of observations is on disk, and choose a sample that represents all of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["choose", "stock"]
 
 
 def stock(data: Path, obsids: Iterable[str]) -> dict[str, int]:
-    """Give the bytes that a search reads of each observation that is here; the others are left out.
+    """Return the bytes that a search reads of each observation that is on disk; others are left out.
 
     Parameters
     ----------
     data : Path
-        Folder of observations; need not be there.
+        Folder of observations; it need not exist.
     obsids : iterable of str
     """
     sizes = {obsid: _size(data / obsid) for obsid in obsids}
@@ -27,12 +27,12 @@ def stock(data: Path, obsids: Iterable[str]) -> dict[str, int]:
 def _size(folder: Path) -> int:
     try:
         return sum(path.stat().st_size for path in files_of(folder))
-    except OSError:  # a search will tell what is wrong with it
+    except OSError:  # the search will report what is wrong
         return 0
 
 
 def choose(sizes: Mapping[str, int], n: int) -> list[str]:
-    """Choose observations of all sizes, the smallest and the largest among them.
+    """Choose observations of all sizes, including the smallest and the largest.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def choose(sizes: Mapping[str, int], n: int) -> list[str]:
     Returns
     -------
     list of str
-        At even quantiles of size (of one, the median), or all if there are no more; the same each time, in
-        an order in which any beginning is a mixture.
+        Those at even quantiles of size (for n = 1 the median), or all if there are no more than n. Always the same, and
+        in an order in which the first ones are of mixed size.
     """
     ordered = sorted(sizes, key=lambda obsid: (sizes[obsid], obsid))
     last = len(ordered) - 1

@@ -1,5 +1,5 @@
-"""Releases: results of a whole archive under a name, each made from the one before and told apart from it.
+"""Make releases: named results of a whole archive, each made from the previous one and compared with it.
 
-``changes.py`` says which observations must be searched again and why, ``difference.py`` what that
-changed, ``record.py`` what a release is; ``make.py`` makes one.
+``changes.py`` finds which observations must be searched again and why, ``difference.py`` compares the regions,
+``record.py`` reads and writes the file that describes a release, and ``make.py`` makes one.
 """

@@ -1,4 +1,4 @@
-"""Why an observation is searched again for a release, or not."""
+"""Decide whether an observation is searched again for a release, and why."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Change", "Making", "changes", "reasons_for"]
 
 
 class Change(StrEnum):
-    """What is not as it was in the previous release. The value is what goes on record."""
+    """What differs from the previous release. The value is stored."""
 
     ADDED = "added"  # not in the previous release
-    FILES = "files"  # its files are others
+    FILES = "files"  # its files changed
     SETTINGS = "settings"  # configuration or hot-pixel tables
     CODE = "code"  # the part of xscan that decides results
-    RETRIED = "retried"  # it failed, and --retry-failed was given: nothing is other
+    RETRIED = "retried"  # it failed, and --retry-failed was given: nothing has changed
     WITHDRAWN = "withdrawn"  # not on the list any more
 
 
@@ -33,27 +33,27 @@ def changes(
     making: Making,
     retry_failed: bool = False,
 ) -> dict[str, tuple[Change, ...]]:
-    """Tell what changed about each observation since the previous release.
+    """Return for each observation what changed since the previous release.
 
     Parameters
     ----------
     obsids : iterable of str
         The list.
     inputs : mapping of str to str
-        By obsid, :func:`xscan.pipeline.digests.inputs_digest` of its files now. Files that are not here now, as
-        where a cache was emptied, say nothing.
+        By obsid, :func:`xscan.pipeline.digests.inputs_digest` of its present files. Missing files (an emptied cache) do
+        not count as a change.
     held : mapping of str to Outcome
-        The ledger of the previous release.
+        The outcomes of the previous release.
     making : Making
-        What would search it now.
+        Digests with which observations would be searched now.
     retry_failed : bool
         Search again what failed.
 
     Returns
     -------
     dict of str to tuple of Change
-        By obsid, in the order of the list, those withdrawn at the end. Empty: nothing changed, and
-        its results are those of the previous release.
+        By obsid, in the order of the list; withdrawn ones at the end. An empty tuple means that nothing changed, and
+        the results of the previous release remain valid.
     """
     found: dict[str, tuple[Change, ...]] = {}
     for obsid in obsids:
@@ -73,19 +73,19 @@ def changes(
 
 
 def reasons_for(before: Mapping[str, Outcome], after: Mapping[str, Outcome], making: Making) -> dict[str, str]:
-    """Tell from what is in two releases why an observation is not as it was.
+    """Return from the outcomes of two releases why each observation differs between them.
 
     Parameters
     ----------
     before, after : mapping of str to Outcome
-        The ledgers of the previous release and of this one.
+        The outcomes of the previous release and of this one.
     making : Making
-        What searched it now.
+        Digests with which this release was searched.
 
     Returns
     -------
     dict of str to str
-        By obsid: the values of :class:`Change`, with commas; those carried over are not in it.
+        By obsid: values of :class:`Change`, joined by commas; observations that were carried over are left out.
     """
     inputs = {obsid: outcome.inputs_digest for obsid, outcome in after.items()}
     why = changes(after, inputs, before, making)

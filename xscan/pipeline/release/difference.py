@@ -1,4 +1,4 @@
-"""What a release changed: the regions that are new, lost, or not what they were."""
+"""Compare the regions of two releases: which are new, lost or changed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["REGION_CHANGES", "compare_regions"]
 Row = dict[str, Any]
 
 SAME_PLACE_ARCSEC = 20.0
-"""A cell: regions of one view whose places are this near, or agree within five of their errors, can be the same."""
+"""Size of a cell: regions of a view can be the same if they are this close, or agree within five of their errors."""
 
 _ERRORS = 5.0
 _AT_ONCE = 500
-"""Observations whose rows are in memory as Python objects, 2 kB each: a new code compares the whole archive."""
+"""Observations whose rows are in memory at a time as Python objects, 2 kB a row: new code makes all rows differ."""
 
-_NAMES = {"det_id", "label"}  # change when another region comes or goes
+_NAMES = {"det_id", "label"}  # these change when another region comes or goes
 _NUMBERS = ("n_max", "mu_at_max", "log10_p_min")
 
 REGION_CHANGES = pa.schema(
@@ -57,22 +57,22 @@ REGION_CHANGES = pa.schema(
 
 
 def compare_regions(before: pa.Table, after: pa.Table, reasons: Mapping[str, str]) -> pa.Table:
-    """Hold the regions of two releases against each other.
+    """Compare the regions of two releases.
 
-    Regions are the same if they are of the same view, touch in time, and lie at the same place; of
-    several that may be, each is matched once, so that the distances are the least in all.
+    Two regions are the same if they belong to the same view, overlap or touch in time, and lie at the same position.
+    Where several could be matched, each is matched once, so that the sum of the distances is smallest.
 
     Parameters
     ----------
     before, after : pyarrow.Table
         ``regions`` of the previous release and of this one.
     reasons : mapping of str to str
-        By obsid, why it is not as it was; no others are looked at.
+        By obsid, why it differs; only these observations are compared.
 
     Returns
     -------
     pyarrow.Table
-        As :data:`REGION_CHANGES`, ordered by obsid and view; regions that are as they were are not in it.
+        As :data:`REGION_CHANGES`, ordered by obsid and view; unchanged regions are left out.
     """
     obsids = sorted(reasons)
     batches = [obsids[first : first + _AT_ONCE] for first in range(0, len(obsids), _AT_ONCE)]
@@ -99,7 +99,7 @@ def _compare_some(before: pa.Table, after: pa.Table, reasons: Mapping[str, str],
 
 
 def _without_equals(old: list[Row], new: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Leave out the regions that are as they were, each of them once on both sides."""
+    """Return both lists without the regions that are equal on both sides, each matched once."""
     left: list[Row] = []
     waiting = defaultdict(list)
     for row in new:
@@ -117,7 +117,7 @@ def _values(row: Row) -> tuple[Any, ...]:
 
 
 def _matched(old: list[Row], new: list[Row]) -> list[tuple[int, int]]:
-    """Pair the regions of one view that are the same."""
+    """Pair the regions of one view that are the same; return pairs of indices."""
     if not old or not new:
         return []
     a, b = ({name: np.array([row[name] for row in rows], float) for name in _PLACE} for rows in (old, new))
@@ -125,7 +125,7 @@ def _matched(old: list[Row], new: list[Row]) -> list[tuple[int, int]]:
     error = np.hypot(a["pos_err_arcsec"][:, None], b["pos_err_arcsec"])
     together = apart <= np.maximum(SAME_PLACE_ARCSEC, _ERRORS * error)
     together &= (a["t_start_s"][:, None] <= b["t_stop_s"]) & (b["t_start_s"] <= a["t_stop_s"][:, None])
-    far = apart[together].max(initial=0) * (len(old) + len(new)) + 1  # dearer than all that can be matched
+    far = apart[together].max(initial=0) * (len(old) + len(new)) + 1  # costs more than all possible matches together
     rows, columns = linear_sum_assignment(np.where(together, apart, far))
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if together[i, j]]
 
@@ -134,7 +134,7 @@ _PLACE = ("ra_deg", "dec_deg", "pos_err_arcsec", "t_start_s", "t_stop_s")
 
 
 def _described(old: Row | None, new: Row | None, reason: str) -> Row:
-    """Give a row of the table."""
+    """Return a row of the table of changes."""
     now = new or old or {}
     row = {name: now[name] for name in REGION_CHANGES.names if name in now and name not in _NUMBERS}
     row |= {"reason": reason, "det_id": new and new["det_id"], "det_id_before": old and old["det_id"], "columns": ""}

@@ -1,4 +1,4 @@
-"""Make a release: search what is new or changed, take the rest over, and say what that changed."""
+"""Make a release: search new and changed observations, carry over the rest, and record what changed."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class Made:
 
 
 def prepare(folder: Path, name: str, obsids: Iterable[str]) -> Release:
-    """Begin a release, or go on with one that was begun, perhaps with another list.
+    """Begin a release, or continue one that was begun, perhaps with another list.
 
     Parameters
     ----------
     folder : Path
-        Of all releases.
+        The folder that contains all releases.
     name : str
     obsids : iterable of str
         The list.
@@ -69,7 +69,7 @@ def prepare(folder: Path, name: str, obsids: Iterable[str]) -> Release:
     Raises
     ------
     ConfigError
-        If the release is finished, or there is something else in its folder.
+        If the release is finished, or its folder contains something else.
     """
     known = releases(folder)
     begun = next((release for release in known if release.name == name), None)
@@ -78,7 +78,7 @@ def prepare(folder: Path, name: str, obsids: Iterable[str]) -> Release:
         raise ConfigError(f"{folder / name}: there is something here that is no release; give another --release")
     number = 1 + max((release.number for release in known), default=0) if begun is None else begun.number
     finished = [release.name for release in known if release.finished_utc and release.number < number]
-    # one that was begun stays with the release it began from, unless that was removed
+    # a release that was begun keeps its previous release, unless that was removed
     stays = begun is not None and begun.previous in finished
     previous = begun.previous if begun is not None and stays else (finished or [""])[-1]
     release = Release(name, number, previous, list_digest(obsids))
@@ -88,7 +88,7 @@ def prepare(folder: Path, name: str, obsids: Iterable[str]) -> Release:
 
 
 def _occupied(folder: Path) -> bool:
-    """Whether there is more than what a process leaves that died before it wrote the record."""
+    """Return whether the folder has more in it than a process leaves that died before it wrote the record."""
     return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
 
 
@@ -108,32 +108,32 @@ def make_release(
     search: Callable[[list[Task], list[Outcome]], None],
     retry_failed: bool = False,
 ) -> Made:
-    """Make a release that was prepared; stopped anywhere, it can be called again and goes on.
+    """Make a release that was prepared. If interrupted, it can be called again and continues.
 
-    What was other when it was stopped (list, files, code, ``retry_failed``) does not matter: what
-    is there and not of this release is removed first, and why an observation was searched is told by
-    what is there in the end.
+    The list, the files, the code and ``retry_failed`` may change between the calls: results that do not belong to
+    the release are removed first, and the reasons why observations were searched are derived from the results at the
+    end.
 
     Parameters
     ----------
     folder : Path
-        Of all releases.
+        The folder that contains all releases.
     release : Release
         From :func:`prepare`.
     tasks : list of Task
         The list, each with its folder of files.
     writer : ResultsWriter
-        Open, of the release's folder.
+        Open, for the folder of the release.
     provenance : Provenance
-        What searches now.
+        Version, configuration and code that search now.
     search : callable
-        Searches what it is given first and stores it through the writer; second come the outcomes of
-        what need not be searched.
+        Called with the tasks to be searched, which it stores through the writer, and with the outcomes of those
+        that need not be searched.
     retry_failed : bool
         Search again what failed in the previous release.
     """
     target = folder / release.name
-    _refuse_finished(folder, read_release(target))  # by another process, before this one had the lock
+    _refuse_finished(folder, read_release(target))  # perhaps another process finished it before this one had the lock
     source = folder / release.previous if release.previous else None
     before = {} if source is None else read_ledger(open_results(source))
     obsids = [str(obsid) for obsid, _ in tasks]
@@ -176,7 +176,7 @@ def _finish(
     searched = [obsid for obsid, reason in reasons.items() if reason != Change.WITHDRAWN]
     n_searched = Counter(reasons[obsid] for obsid in searched)
     n_withdrawn = len(reasons) - len(searched)
-    if not release.previous:  # nothing to be held against
+    if not release.previous:  # there is nothing to compare with
         reasons = {}
     then = open_results(folder / release.previous).table("regions") if release.previous else now
     regions = compare_regions(then, now, reasons)

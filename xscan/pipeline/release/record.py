@@ -1,4 +1,4 @@
-"""What a release is: the file that says so in its folder."""
+"""Read and write the record of a release, a file in its folder."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ class Release:
     Attributes
     ----------
     name : str
-        Also that of its folder.
+        Also the name of its folder.
     number : int
         From 1, in the order in which they were begun.
     previous : str
-        Name of the release it was made from and is held against; empty for the first.
+        Name of the release from which it was made, and with which it is compared; empty for the first.
     list_digest : str
-        Fingerprint of the list of observations.
+        Digest of the list of observations.
     finished_utc : str
         ISO 8601; empty while it is being made.
     n_carried : int
-        Observations taken over as they were.
+        Observations carried over unchanged.
     n_searched : dict of str to int
-        Observations searched, by the reason.
+        Number of observations searched, by reason.
     n_failed : int
-        Of these, the failed.
+        How many of these failed.
     n_withdrawn : int
     n_regions : dict of str to int
-        Regions that are new, lost or changed, and ``all`` there are now.
+        Number of regions that are new, lost or changed, and of ``all`` regions in this release.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Release:
 
 
 def list_digest(obsids: Iterable[str]) -> str:
-    """Fingerprint of a list of observations, in whatever order: 16 hexadecimal digits."""
+    """Return a digest of a list of observations, whatever their order: 16 hexadecimal digits."""
     return hashlib.sha256("\n".join(sorted(obsids)).encode()).hexdigest()[:16]
 
 
 def releases(folder: Path) -> list[Release]:
-    """Give the releases in a folder, those being made included, in the order of their numbers.
+    """Return the releases in a folder, including unfinished ones, in the order of their numbers.
 
     Raises
     ------
@@ -77,12 +77,12 @@ def releases(folder: Path) -> list[Release]:
 
 
 def is_release(folder: Path) -> bool:
-    """Tell whether a folder of results is a release, finished or not."""
+    """Return whether a folder of results is a release, finished or not."""
     return (folder / _FILE).exists()
 
 
 def read_release(folder: Path) -> Release:
-    """Read what a release is from its folder.
+    """Read the record of a release from its folder.
 
     Raises
     ------
@@ -97,12 +97,12 @@ def read_release(folder: Path) -> Release:
 
 
 def write_release(folder: Path, release: Release) -> None:
-    """Write the record of a release into its folder, which is made if need be.
+    """Write the record of a release into its folder, which is created if necessary.
 
     Raises
     ------
     ConfigError
-        If the name cannot be that of a folder.
+        If the name cannot be used for a folder.
     StoreError
         If it cannot be written.
     """
