@@ -7,5 +7,5 @@ and lists the valid ones in ``DIR/_manifest.json``. ``DIR/_xscan.json`` holds th
 
 Contract: a process killed at any moment loses no finished observation, and readers see either the state before a
 change or the state after it. Only :class:`~xscan.results.writer.ResultsWriter` changes a folder, except that any
-worker may stage an observation. ``pipeline``, ``api``, ``bench`` and ``cli`` may import this package.
+worker may stage an observation. ``report``, ``pipeline``, ``api``, ``bench`` and ``cli`` may import it.
 """
