@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 WIDER = 1.2
 WIDER_SPREAD = 0.4
-"""How much wider images are than published on axis, and the spread of that, before the photons are asked."""
+"""Prior of the width: images are this much wider than published on axis, with this spread of the logarithm."""
 
 HIDDEN_MAX = 4.0
 """Limit on the photons lost in holes, in units of the photons seen: a source behind a hole could have any strength."""
