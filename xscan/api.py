@@ -30,7 +30,7 @@ def order(
     hot_pixels: Path | str | None = None,
     backend: str = "auto",
 ) -> Order:
-    """Gather everything that decides a scan, wherever it is done; parameters as in :func:`scan`."""
+    """Return all settings of a scan, for use anywhere; parameters as in :func:`scan`."""
     parsed = tuple(view if isinstance(view, View) else View.parse(view) for view in views)
     settings = load_config(profile, Path(config) if config else None, parsed)
     hot = HotPixels.load(Path(hot_pixels)) if hot_pixels else HotPixels()
@@ -44,7 +44,7 @@ def recipe(
     hot_pixels: Path | str | None = None,
     backend: str = "auto",
 ) -> Recipe:
-    """Gather everything that decides a scan, for this process; parameters as in :func:`scan`."""
+    """Return all settings of a scan, with an open backend for this process; parameters as in :func:`scan`."""
     return order(profile, config, views, hot_pixels, backend).recipe()
 
 
@@ -77,7 +77,7 @@ def read(
     Observation
         ``lists`` holds one :class:`~xscan.model.EventList` per usable exposure: ``time`` (s, mission
         time), ``x`` and ``y`` (sky pixels of 0.05 arcsec), ``pi`` (eV), ``ccd``, shape (n,) each;
-        ``skipped`` the others, with their reasons.
+        ``skipped`` holds the others, with their reasons.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def read(
     """
     settings = recipe(profile, config, hot_pixels=hot_pixels, backend="numpy")
     place = _one_place(folder, sources)
-    return xmm.read(place, settings.config, settings.hot_pixels, cpu_backend())  # no device reads files
+    return xmm.read(place, settings.config, settings.hot_pixels, cpu_backend())  # only the CPU reads files
 
 
 def _one_place(paths: Paths, sources: Path | str | None) -> Place:
@@ -135,7 +135,7 @@ def scan(
     -------
     Tables
         ``runs``, ``inputs``, ``regions``, ``voxels`` and ``lightcurves``, pyarrow tables with unit and
-        description on every column. ``runs`` has one column more than it has in a folder of results: ``inputs``,
+        description on every column. ``runs`` has one column more than in a folder of results: ``inputs``,
         the files of each row.
 
     Raises
@@ -143,14 +143,14 @@ def scan(
     DataError
         If a folder is given and cannot be read as an observation.
     ConfigError
-        If a setting is wrong, or the observation was read with others.
+        If a setting is wrong, or the observation was read with other settings.
     DeviceError
         If the backend does not work here, or the GPU stops answering.
 
     Notes
     -----
-    The method is EXOD2's (Khan et al. 2025, A&A 697, A50) with the differences that docs/parity.md
-    lists; each formula stands with its source in :mod:`xscan.bayes` and :mod:`xscan.search.background`.
+    The method is EXOD2's (Khan et al. 2025, A&A 697, A50) with the differences listed in docs/parity.md;
+    each formula has its source beside it in :mod:`xscan.bayes` and :mod:`xscan.search.background`.
     """
     settings = recipe(profile, config, views, hot_pixels, backend)
     started = time.perf_counter()
@@ -181,13 +181,13 @@ def open_results(folder: Path | str) -> Results:
     Returns
     -------
     Results
-        ``.table("regions")`` gives a :class:`pyarrow.Table`; likewise ``runs``, ``inputs``, ``voxels`` and
+        ``.table("regions")`` returns a :class:`pyarrow.Table`; likewise ``runs``, ``inputs``, ``voxels`` and
         ``lightcurves``, and ``.table("regions", obsid="0001730201")`` those of one observation.
         ``.observations()`` lists the obsids.
 
     Raises
     ------
     StoreError
-        If the folder holds no results, or of another format.
+        If the folder holds no results, or results of another format.
     """
     return _open_results(folder)

@@ -1,6 +1,6 @@
-"""Bayes factors for too many or too few counts, Poisson tails, and the thresholds inverted.
+"""Compute Bayes factors for too many or too few counts, Poisson tails, and the inverted thresholds.
 
-A voxel with n counts where mu are expected is weighed by (Khan et al. 2025, A&A 697, A50)
+A voxel with n counts where mu are expected is judged by (Khan et al. 2025, A&A 697, A50)
 
 * peak: ``B = Q(n + 1, mu) / Poisson(n; mu)``,
 * eclipse: ``B = P(n + 1, mu) / Poisson(n; mu)``,
@@ -32,8 +32,8 @@ __all__ = [
     "thresholds",
 ]
 
-MU_REFERENCE = 1000.0  # where a Gaussian sigma and a Bayes factor are set equal
-_TINY = 1e-290  # below this an incomplete gamma has lost digits: use its series
+MU_REFERENCE = 1000.0  # mu at which a Gaussian sigma and a Bayes factor are equated
+_TINY = 1e-290  # below this an incomplete gamma function has lost digits: its series is used
 
 
 def _log10_poisson(n: NDArray[np.float64], mu: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -41,7 +41,7 @@ def _log10_poisson(n: NDArray[np.float64], mu: NDArray[np.float64]) -> NDArray[n
 
 
 def log10_bayes_peak(n: ArrayLike, mu: ArrayLike) -> NDArray[np.float64]:
-    """Evidence that a voxel is brighter than expected.
+    """Return the evidence that a voxel is brighter than expected.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def log10_bayes_peak(n: ArrayLike, mu: ArrayLike) -> NDArray[np.float64]:
 
 
 def log10_bayes_eclipse(n: ArrayLike, mu: ArrayLike) -> NDArray[np.float64]:
-    """Evidence that a voxel is fainter than expected.
+    """Return the evidence that a voxel is fainter than expected.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def log10_bayes_eclipse(n: ArrayLike, mu: ArrayLike) -> NDArray[np.float64]:
 
 
 def log10_bayes(n: ArrayLike, mu: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give :func:`log10_bayes_peak` and :func:`log10_bayes_eclipse` of the same voxels."""
+    """Return :func:`log10_bayes_peak` and :func:`log10_bayes_eclipse` of the same voxels."""
     n_, mu_ = np.broadcast_arrays(np.asarray(n, float), np.asarray(mu, float))
     at_n = _log10_poisson(n_, mu_)
     return _log10_bayes(n_, mu_, at_n, eclipse=False), _log10_bayes(n_, mu_, at_n, eclipse=True)
@@ -108,7 +108,7 @@ def _log10_bayes(
 
 
 def _series(n: NDArray[np.float64], mu: NDArray[np.float64], rising: bool) -> NDArray[np.float64]:
-    """Sum the positive, falling terms of a Bayes factor far out in the tail."""
+    """Return the sum of the positive, falling terms of a Bayes factor far out in the tail."""
     term = mu / (n + 1) if rising else np.ones_like(mu)
     total = term.copy()
     j = 1
@@ -120,7 +120,7 @@ def _series(n: NDArray[np.float64], mu: NDArray[np.float64], rising: bool) -> ND
 
 
 def poisson_tail(n: ArrayLike, mu: ArrayLike, eclipse: ArrayLike) -> NDArray[np.float64]:
-    """Return the exact probability of counts at least as extreme, if nothing happened.
+    """Return the exact probability of counts at least as extreme, if only the expectation is present.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def poisson_tail(n: ArrayLike, mu: ArrayLike, eclipse: ArrayLike) -> NDArray[np.
 def log10_poisson_tail(n: ArrayLike, mu: ArrayLike, eclipse: ArrayLike) -> NDArray[np.float64]:
     """Return log10 of :func:`poisson_tail`, finite also where the tail itself is too small for a float.
 
-    Parameters as there.
+    Parameters as in :func:`poisson_tail`.
 
     Notes
     -----
@@ -159,7 +159,7 @@ def log10_poisson_tail(n: ArrayLike, mu: ArrayLike, eclipse: ArrayLike) -> NDArr
 
 
 def power_of_ten(exponent: float) -> str:
-    """Write 10**exponent with two digits, also where it is too small for a float: ``2.4e-41``."""
+    """Return 10**exponent as text with two digits, also where it is too small for a float: ``2.4e-41``."""
     if not np.isfinite(exponent):
         return "0"
     whole = int(np.floor(exponent))
@@ -168,13 +168,13 @@ def power_of_ten(exponent: float) -> str:
 
 
 def _gaussian_n(mu: ArrayLike, sigma: ArrayLike, sign: int) -> NDArray[np.float64]:
-    """Counts that lie sigma from mu, Gaussian errors of counts and expectation together."""
+    """Return the counts that differ from mu by sigma, with Gaussian errors of counts and expectation combined."""
     m, s = np.asarray(mu, float), np.asarray(sigma, float)
     return (2 * m + s**2 + sign * np.sqrt(8 * m * s**2 + s**4)) / 2
 
 
 def threshold_log10_bayes(sigma: float) -> tuple[float, float]:
-    """Return log10 of the Bayes factors (peak, eclipse) that stand for a number of sigma.
+    """Return log10 of the Bayes factors (peak, eclipse) that correspond to a number of sigma.
 
     They are taken at mu = 1000 for the whole number of counts just outside ``sigma``: for 3 sigma
     5.940968916584189 and 5.708917345972507 (Khan et al. 2025).
@@ -196,20 +196,20 @@ def _sigma_curves() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[n
 
 
 def equivalent_sigma(log10_b: ArrayLike, eclipse: ArrayLike) -> NDArray[np.float64]:
-    """Express a Bayes factor in the sigma that has the same factor at mu = 1000.
+    """Return the sigma that has the same Bayes factor at mu = 1000.
 
     Parameters
     ----------
     log10_b : array of float, any shape
         log10 of a Bayes factor.
     eclipse : array of bool, broadcastable with log10_b
-        True if it is an eclipse's.
+        True for the Bayes factor of an eclipse.
 
     Returns
     -------
     array of float64
         Between 0 and 10, smooth in between. It is a label, not a false-alarm probability: at
-        mu = 0.01 "3 sigma" is a tail of 4e-10 (give :func:`poisson_tail` beside it).
+        mu = 0.01 "3 sigma" is a tail of 4e-10 (so quote :func:`poisson_tail` too).
     """
     sigma, peak, ecl = _sigma_curves()
     log10_b_ = np.asarray(log10_b, np.float64)
@@ -236,7 +236,7 @@ class Thresholds:
 
 
 def thresholds(sigma: float, n_max: int) -> Thresholds:
-    """Tabulate, for 0..n_max counts, the expectations between which a voxel is ordinary.
+    """Return, for 0..n_max counts, the limits on mu between which a voxel is not flagged.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def thresholds(sigma: float, n_max: int) -> Thresholds:
     inverted rule differs from the interpolated one at mu = 1000 exactly and nowhere else.
     Beyond 1e6 the Gaussian forms are inverted directly.
     """
-    # a power of two, so that few tables are built and kept whatever counts occur
+    # a power of two, so that few tables are built and kept
     size = 1 << max(11, int(n_max).bit_length())
     table = _table(float(sigma), size)
     return Thresholds(table.mu_peak[: n_max + 1], table.mu_eclipse[: n_max + 1], float(sigma))
@@ -294,9 +294,9 @@ def _table(sigma: float, size: int) -> Thresholds:
 
 
 def _first_index(mu, passes, size: int) -> NDArray[np.int64]:  # type: ignore[no-untyped-def]
-    """Bisect, for every n at once, for the first grid index where a monotone test passes."""
-    lo = np.zeros(size, np.int64)  # all before lo fail
-    hi = np.full(size, mu.size, np.int64)  # all from hi on pass
+    """Return, for every n, the first grid index at which a monotone test passes, by bisection."""
+    lo = np.zeros(size, np.int64)  # the test fails at all indices before lo
+    hi = np.full(size, mu.size, np.int64)  # the test passes at hi and all later indices
     while np.any(lo < hi):
         mid = (lo + hi) // 2
         ok = passes(mu[np.minimum(mid, mu.size - 1)])

@@ -1,4 +1,4 @@
-"""What to search for: views, thresholds, and the rules in which EXOD2 and we differ."""
+"""Define what to search for: views, thresholds, and the rules in which xscan differs from EXOD2."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _VIEW = re.compile(r"\s*([^:\s]+)\s*:\s*([^-\s]+)\s*-\s*([^-\s]+)\s*")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One way of looking at an observation: a frame length and an energy band.
+    """A frame length and an energy band with which an observation is searched.
 
     Parameters
     ----------
@@ -103,17 +103,17 @@ class View:
 
     @property
     def label(self) -> str:
-        """The view as it stands in identifiers: ``dt_lo_hi``, for example ``5_0.2_12.0``."""
+        """The view as it is in identifiers: ``dt_lo_hi``, for example ``5_0.2_12.0``."""
         return f"{self.dt_s:.3f}".rstrip("0").rstrip(".") + f"_{self.lo_kev}_{self.hi_kev}"
 
     @classmethod
     def parse(cls, text: str) -> View:
-        """Read ``dt:lo-hi`` (s, keV), for example ``5:0.2-12``.
+        """Return the view written as ``dt:lo-hi`` (s, keV), for example ``5:0.2-12``.
 
         Raises
         ------
         ConfigError
-            If the text has another form, or the numbers make no view.
+            If the text has another form, or the numbers are not valid for a view.
         """
         match = _VIEW.fullmatch(text)
         try:
@@ -129,10 +129,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Where EXOD2 and we differ. True is our way, False is EXOD2's (profile ``exod2``)."""
+    """Rules in which xscan differs from EXOD2: True is the way of xscan, False that of EXOD2 (profile ``exod2``)."""
 
     flag_cut: bool = True
-    """Drop events that the list's own XMMEA expression calls bad. EXOD2: no flag cut."""
+    """Drop events that are bad by the list's own XMMEA expression. EXOD2: no flag cut."""
     own_bad_pixels: bool = True
     """Drop events in the list's own BADPIXnn pixels. EXOD2: only its hot-pixel tables."""
     good_time: bool = True
@@ -144,19 +144,19 @@ class Rules:
     one_box: bool = True
     """One crop box for all views of a subset. EXOD2: one per view."""
     shared_bad_time: bool = True
-    """Bad time judged once, on 100 s bins. EXOD2: on bins of min(dt, 100) s, runs one bin early."""
+    """Bad time judged once, on bins of 100 s. EXOD2: on bins of min(dt, 100) s, runs one bin early."""
     live_time_rejection: bool = True
     """Frames rejected by live time. EXOD2: empty MOS frames and silent pn quadrants."""
     local_background: bool = True
     """Masks, templates and sources that hold for any number of counts, with local means. EXOD2: bare percentiles."""
     sky_source_mask: bool = True
-    """Source disks at true places and scale. EXOD2: cells counted from their left edges."""
+    """Source disks at their true positions and scale. EXOD2: cells counted from their left edges."""
     edge_normalised: bool = True
     """Smoothing divides by the part of the kernel inside the box. EXOD2: zero outside."""
     labels_in_time: bool = True
-    """Regions end in time too, and hold either too many or too few counts. EXOD2: one region per place."""
+    """Regions are limited in time, and hold only too many or only too few counts. EXOD2: one region per position."""
     fitted_places: bool = True
-    """Places fitted to the photons, else centres of cells, ICRS. EXOD2: left edges plus a fixed shift, FK5."""
+    """Positions fitted to the photons, else centres of cells, ICRS. EXOD2: left edges plus a fixed shift, FK5."""
     float64_lightcurves: bool = True
     """Expected counts of a region summed in float64. EXOD2: float32."""
 
@@ -170,7 +170,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class ScanConfig:
-    """Everything that decides what a scan finds, apart from the data.
+    """All settings that decide the result of a scan.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ class ScanConfig:
     pn_singles_below_kev : float
         Below this energy keep only single-pixel pn events; 0 keeps all.
     rules : Rules
-        Where EXOD2 and we differ.
+        Where xscan differs from EXOD2.
     """
 
     views: tuple[View, ...]
@@ -220,12 +220,12 @@ class ScanConfig:
         return flat | {f"rules.{name}": str(value).lower() for name, value in rules.items()}
 
     def digest(self) -> str:
-        """Fingerprint of this configuration: 16 hexadecimal digits, the same on every machine."""
+        """Return a digest of this configuration: 16 hexadecimal digits, the same on every machine."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-# section -> key -> (what ScanConfig calls it, type)
+# section -> key -> (name in ScanConfig, type)
 _SEARCH: dict[str, type] = {"sigma": float, "cell_arcsec": float, "views": list}
 _CLEAN: dict[str, type] = {"pn_singles_below_kev": float}
 _RULES: dict[str, type] = {rule.name: bool for rule in dataclasses.fields(Rules)}
@@ -233,14 +233,14 @@ _SECTIONS: dict[str, dict[str, type]] = {"search": _SEARCH, "clean": _CLEAN, "ru
 
 
 def load_config(profile: str = "default", path: Path | None = None, views: tuple[View, ...] = ()) -> ScanConfig:
-    """Make a configuration from a profile, the user's own file and the views asked for.
+    """Return a configuration made from a profile, the user's own file and the requested views.
 
     Parameters
     ----------
     profile : str
-        One of :data:`PROFILES`; what it does not set is the default's.
+        One of :data:`PROFILES`; settings that it lacks are those of the default profile.
     path : Path, optional
-        TOML file with the same sections; what it sets overrides the profile.
+        TOML file with the same sections; its settings override those of the profile.
     views : tuple of View, optional
         If given, they replace the configured views.
 
@@ -287,10 +287,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _checked(values: dict[str, Any], where: str) -> dict[str, dict[str, Any]]:
-    """Check the names and types of everything in a configuration file."""
+    """Check the names and types of all settings in a configuration file, and return them."""
     for section, keys in values.items():
         if section not in _SECTIONS:
-            # a key at the top level most often lacks its section: name the key that it means
+            # such a key probably lacks its section: the message names the full key
             known = [f"{name}.{key}" for name, table in _SECTIONS.items() for key in table]
             homes = [name for name in known if name.endswith(f".{section}")]
             hint = f"; did you mean {homes[0]}?" if homes else _nearest(section, [*_SECTIONS, *known])

@@ -1,4 +1,4 @@
-"""Errors for the person who meets them, and the reason codes that go on record.
+"""Define the errors of xscan, and the reason codes that are stored.
 
 Every message says what happened, where (file, row, keyword) and what to do next.
 """
@@ -26,7 +26,7 @@ __all__ = [
 class Reason(StrEnum):
     """Why an event list, a view or an observation was not searched.
 
-    The value is what the ``runs`` table stores; the sentence beside each member is its meaning.
+    The value is stored in the table ``runs``; the sentence beside each member is its meaning.
     """
 
     # the folder
@@ -77,7 +77,7 @@ class Reason(StrEnum):
 
 
 class XscanError(Exception):
-    """Base of the errors that xscan raises on purpose; ``exit_code`` is the command's."""
+    """Base class of the errors raised deliberately; ``exit_code`` is that of the command."""
 
     exit_code = 1
 
@@ -95,7 +95,7 @@ class StoreError(XscanError):
 
 
 class MachineError(XscanError):
-    """Something that any observation needs is not there: open files, a worker, the scheduler."""
+    """The machine lacks something that any observation needs: open files, a worker, the scheduler."""
 
     exit_code = 2
 
@@ -119,7 +119,7 @@ class DataError(XscanError):
 
 
 class ArchiveError(XscanError):
-    """An observation cannot be had from an archive, for the reason given."""
+    """An observation cannot be fetched from an archive, for the reason given."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -127,14 +127,14 @@ class ArchiveError(XscanError):
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Say whether it is the machine that lacks something, memory or open files, whatever the file."""
+    """Return whether the machine lacks memory or open files, so that the file is not the cause."""
     return isinstance(error, MemoryError) or (
         isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
     )
 
 
 def first_line(error: BaseException) -> str:
-    """Say in one line what happened, by the error at the bottom of those that were raised from another."""
+    """Return the message of the original error, if it was raised from others, as one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,7 +1,7 @@
-"""Cells on the sky and frames in time: how a photon finds its voxel.
+"""Assign photons to voxels: cells on the sky and frames in time.
 
-Both conversions are integer arithmetic, so every backend on every machine makes the same ones:
-the time since t0 becomes whole milliseconds once, and a frame is a whole number of them.
+Both conversions are integer arithmetic, so every backend on every machine gets the same result:
+the time since t0 is converted to whole milliseconds once, and a frame is a whole number of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def cells_across(cell_arcsec: float, sky: SkyPixels) -> int:
 def cells_of(pixels: NDArray[np.integer], n_cells: int, n_pixels: int) -> NDArray[np.int16]:
     """Give the cell (int16) of each sky pixel (integer, 1..n_pixels).
 
-    The last pixel of the plane would start a cell of its own: it goes to the last one.
+    The last pixel of the plane would begin a cell of its own; it is added to the last cell.
     """
     cells = pixels.astype(np.int64) * n_cells // n_pixels
     return np.minimum(cells, n_cells - 1).astype(np.int16)
@@ -46,7 +46,7 @@ def cells_of(pixels: NDArray[np.integer], n_cells: int, n_pixels: int) -> NDArra
 def ticks_of(time_s: NDArray[np.float64], t0: float) -> NDArray[np.int32]:
     """Return whole milliseconds (int32) since t0, rounded down, of times in s.
 
-    Times more than 24 days away, which no exposure reaches, end at the limits of int32.
+    Times more than 24 days away, which no exposure reaches, are clipped to the limits of int32.
     """
     limits = np.iinfo(np.int32)
     return np.clip(np.floor((time_s - t0) * 1000), limits.min, limits.max).astype(np.int32)
@@ -73,7 +73,7 @@ class Box:
 
     @classmethod
     def around(cls, x: NDArray[np.integer], y: NDArray[np.integer]) -> Box:
-        """Return the smallest box that holds the cells x, y (at least one)."""
+        """Return the smallest box that contains the cells x, y (at least one)."""
         return cls(int(x.min()), int(x.max()) + 1, int(y.min()), int(y.max()) + 1)
 
 
@@ -123,13 +123,13 @@ class Grid:
         return self.sky.n / self.n_cells * self.sky.side_arcsec
 
     def frame_edges(self) -> NDArray[np.float64]:
-        """Edges of the frames, shape (nt + 1,), s, mission time."""
+        """Return the edges of the frames, shape (nt + 1,), s, mission time."""
         return np.asarray(self.t0 + np.arange(self.nt + 1) * self.dt_s, np.float64)
 
     def to_pixel(self, cell: ArrayLike) -> NDArray[np.floating]:
         """Return the sky pixel at the centre of a cell of the plane (either axis, fractions allowed).
 
-        Nothing else in the package adds the half: pixel X covers ``X - 0.5 .. X + 0.5``.
+        The half pixel is added only here in the whole package: pixel X covers ``X - 0.5 .. X + 0.5``.
         """
         middle: NDArray[np.float64] = np.asarray(cell, np.float64) + 0.5
         return middle * (self.sky.n / self.n_cells) - 0.5

@@ -1,7 +1,7 @@
 """Convert mission time to UTC and MJD, with leap seconds.
 
-ERFA's own table of leap seconds is used, so nothing is asked of a network; a leap second that is announced after the
-installed ERFA was made needs a newer one.
+The table of leap seconds is that of ERFA, so no network is needed; a leap second announced after the
+installed version of ERFA was made needs a newer version.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def utc_text(time_s: ArrayLike, time_system: str = "TT", barycentred: bool = Fal
     time_s : array_like of float, shape (n,)
         Mission time, s since MJDREF 50814.
     time_system : str
-        ``TT`` or ``TDB``, the system that mission time is counted in.
+        ``TT`` or ``TDB``, the time system of mission time.
     barycentred : bool
         Whether times are those of arrival at the barycentre of the solar system.
 
@@ -60,7 +60,7 @@ def mjd_utc(time_s: ArrayLike, time_system: str = "TT", barycentred: bool = Fals
     Returns
     -------
     float64, shape (n,)
-        Days; NaN where :func:`utc_text` gives None.
+        Days; NaN where :func:`utc_text` returns None.
     """
     time, known = _known(time_s, time_system, barycentred)
     mjd = np.full(known.size, np.nan)
@@ -78,7 +78,7 @@ def _known(time_s: ArrayLike, time_system: str, barycentred: bool) -> tuple[Floa
 def _utc(time_s: Floats) -> tuple[Floats, Floats]:
     """Return UTC as a Julian date in two parts."""
     whole = np.floor(time_s / _DAY_S)
-    # plain ufuncs: they return a status where erfa's own functions warn of dates some years after it was made
+    # plain ufuncs return a status; erfa's own functions would warn of dates some years after it was made
     tai_1, tai_2, _ = erfa.ufunc.tttai(_MJD_0 + MJDREF + whole, (time_s - whole * _DAY_S) / _DAY_S)
     utc_1, utc_2, _ = erfa.ufunc.taiutc(tai_1, tai_2)
     return utc_1, utc_2

@@ -1,4 +1,4 @@
-"""The data that one step hands to the next. n events, k voxels; axes of a cube are (y, x, t)."""
+"""Define the data that one step hands to the next. n events, k voxels; axes of a cube are (y, x, t)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Ints = NDArray[np.integer]
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One input file and what became of it; a row of ``inputs``.
+    """One input file and whether it was used; a row of ``inputs``.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class InputFile:
     bytes : int
         Size on disk.
     date : str
-        When the pipeline made it (PROCDATE, else DATE), ISO 8601; empty if the file does not say.
+        When the pipeline made it (PROCDATE, else DATE), ISO 8601; empty if the file does not state it.
     camera : str
         One of :data:`CAMERAS`; empty for a source list.
     exposure : str
@@ -93,7 +93,7 @@ class GoodTime:
     intervals : float64, shape (k, 2)
         Start and stop, s, sorted and disjoint.
     exposures : float64, shape (2, m), or None
-        What the read-out frames say: times, s, rising, and the live time until each; None if unknown.
+        From the read-out frames: times, s, rising, and the live time until each; None if unknown.
     """
 
     intervals: Floats
@@ -101,7 +101,7 @@ class GoodTime:
 
 
 class PixelMask:
-    """Pixels of one camera whose events do not count, by CCD, RAWX and RAWY.
+    """Pixels of one camera whose events are cut, by CCD, RAWX and RAWY.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class PixelMask:
             *(np.asarray(values).astype(np.int64) for values in (ccd, rawx, rawy, run))
         )
         columns = [np.atleast_1d(values) for values in (ccd, rawx, rawy, np.clip(run, 0, self.SIZE))]
-        for first in range(0, columns[0].size, self.BLOCK):  # a damaged table may mark the whole detector, and again
+        for first in range(0, columns[0].size, self.BLOCK):  # a damaged table may hold too many
             self._add(*(values[first : first + self.BLOCK] for values in columns))
 
     def _add(self, ccd: Ints, rawx: Ints, rawy: Ints, run: Ints) -> None:
@@ -134,12 +134,12 @@ class PixelMask:
         np.bitwise_or.at(self.bits, number >> 3, (1 << (number & 7)).astype(np.uint8))
 
     def marked(self, number: Ints) -> Bools:
-        """Tell for each event, by its pixel's number, whether the pixel is marked."""
+        """Return for each event, by the number of its pixel, whether the pixel is marked."""
         return np.asarray((self.bits[number >> 3] >> (number & 7).astype(np.uint8)) & 1, bool)
 
 
 def pixel_number(ccd: Ints, rawx: Ints, rawy: Ints) -> NDArray[np.int64]:
-    """Number the pixels of a camera, shape (n,); 0 for those beyond any detector."""
+    """Return the numbers of a camera's pixels, shape (n,); 0 for positions outside any detector."""
     size, margin = PixelMask.SIZE, PixelMask.MARGIN
     x, y = (np.asarray(raw).astype(np.int64) + margin for raw in (rawx, rawy))
     inside = (x > 0) & (x < size) & (y > 0) & (y < size)
@@ -294,8 +294,8 @@ class EventList:
     barycentred : bool
         True if times are at the barycentre of the solar system.
     pi_filter : (int, int) or None
-        Lowest and highest PI that somebody left in the list, eV, if its data subspace keywords state less than
-        200..12000. Without 10-12 keV no time can look bad.
+        Lowest and highest PI, eV, to which a filter has cut the list, if its data subspace keywords state less than
+        200..12000. Without 10-12 keV no time can be found bad.
     bad_pixels : tuple of PixelMask
         Pixels whose events were cut.
 
@@ -375,15 +375,15 @@ class Observation:
     lists : tuple of EventList
         Usable event lists.
     skipped : tuple of InputFile
-        Event lists that are not usable, each with its reason.
+        Event lists that cannot be used, each with its reason.
     sources : Sources or None
-        None if there is no usable source list; ``source_file`` says why.
+        None if there is no usable source list; ``source_file`` has the reason.
     source_file : InputFile or None
         None if the folder holds none.
     target : str
         OBJECT of the event lists.
     settings : str
-        Fingerprint of the settings it was read with.
+        Digest of the settings with which it was read.
     """
 
     obsid: str
@@ -453,7 +453,7 @@ class Photons:
         return y + self.box.y0, x + self.box.x0
 
     def within(self, box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return place and cell (y, x) of the events in a box of cells of the plane, in order, shape (k,) each."""
+        """Return index and cell (y, x) of the events in a box of cells of the plane, in order, shape (k,) each."""
         mine = self.box
         x = np.arange(max(box.x0, mine.x0), min(box.x1, mine.x1))
         y = np.arange(max(box.y0, mine.y0), min(box.y1, mine.y1))
@@ -461,7 +461,7 @@ class Photons:
         return index, y[number // max(x.size, 1)], x[number % max(x.size, 1)]
 
     def of_cells(self, y: NDArray[np.integer], x: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the places of the events in chosen cells of the plane, within the box, and which cell each is in.
+        """Return the indices of the events in chosen cells of the plane, within the box, and the cell of each event.
 
         In the order of the cells given, and of the events in each; shape (k,) each.
         """
@@ -473,12 +473,12 @@ class Photons:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """What is known of each frame of a view, shape (nt,) each.
+    """Properties of each frame of a view, shape (nt,) each.
 
     Attributes
     ----------
     bad : bool
-        High particle background: the frame is searched with a template of its own.
+        High particle background: the frame is searched with another template.
     rejected : bool
         Not searched: a camera or CCD was not taking data.
     live : float64
@@ -496,7 +496,7 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """Expected counts of every voxel, kept as factors.
+    """Expected counts of every voxel, stored as factors.
 
     ``mu[y, x, t] = template[k, y, x] * rate[t] + source[k, y, x] * live[t]``, ``k = kind[t]``,
     float64, two products and one sum, each rounded. Where mu is undefined (a cell without that
@@ -538,7 +538,7 @@ class Expectation:
         return replace(self, source=np.zeros_like(self.source))
 
     def row(self, y: int, x0: int = 0, x1: int | None = None) -> Floats:
-        """Return mu of the cells x0..x1 of a row (all of them unless told), shape (x1 - x0, nt)."""
+        """Return mu of the cells x0..x1 of a row (default: all of them), shape (x1 - x0, nt)."""
         bad = self.kind == 1
         template, source = (factor[:, y, x0:x1, None] for factor in (self.template, self.source))
         mu = np.where(bad, template[1], template[0])
@@ -549,7 +549,7 @@ class Expectation:
         return mu
 
     def at(self, y: NDArray[np.integer], x: NDArray[np.integer], t: NDArray[np.integer]) -> Floats:
-        """Return mu of chosen voxels; y, x counted from the box's corner."""
+        """Return mu of chosen voxels; y and x count from the corner of the box."""
         kind = self.kind[t]
         background = self.template[kind, y, x] * self.rate[t]
         return np.asarray(background + self.source[kind, y, x] * self.live[t])

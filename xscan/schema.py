@@ -1,7 +1,7 @@
-"""The result tables: every column with its type, unit and meaning.
+"""Define the result tables: every column with its type, unit and meaning.
 
-Unit and description stand in each Arrow field's metadata (keys ``unit`` and ``description``) and
-travel with the Parquet files.
+Unit and description are in the metadata of each Arrow field (keys ``unit`` and ``description``) and
+are stored in the Parquet files.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _UTC = "UTC, ISO 8601 to the millisecond; null if not known, as for barycentred 
 
 
 def column(name: str, kind: pa.DataType, unit: str, description: str, nullable: bool = False) -> pa.Field:
-    """Make a column with its unit and meaning; both travel in the field's metadata."""
+    """Return a column with its unit and meaning, which are in the field's metadata."""
     return pa.field(name, kind, nullable, {"unit": unit, "description": description})
 
 
@@ -285,7 +285,7 @@ LIGHTCURVES = pa.schema(
         _list("rejected", pa.bool_(), "", "frame not searched"),
     ]
 )
-"""The Bayes factors of a frame are not stored: they follow from its counts and expectation
+"""The Bayes factors of a frame are not stored, because they follow from its counts and expectation
 (:func:`xscan.bayes.log10_bayes`). :func:`xscan.report.export.write_lightcurves` writes them too."""
 
 CIRCUMSTANCES = {"xscan_version", "backend", "seconds_read", "seconds_spent", "finished_utc"}
@@ -295,7 +295,7 @@ SCHEMAS = {"runs": RUNS, "inputs": INPUTS, "regions": REGIONS, "voxels": VOXELS,
 
 
 def markdown() -> str:
-    """Describe all tables, for docs/tables.md."""
+    """Return the description of all tables, for docs/tables.md."""
     lines = [
         "# Tables",
         "",

@@ -1,8 +1,8 @@
-"""The tangent plane that event lists are projected on, and its way to RA and Dec.
+"""Convert between the tangent plane of event lists and RA, Dec.
 
-XMM-Newton's lists carry X and Y in pixels of 0.05 arcsec on a gnomonic (TAN) plane whose axes are
-FK5, equinox J2000; positions leave this module in ICRS. The two frames differ by a rotation of
-some 20 mas, which moves a source across a cell's edge often enough to matter.
+XMM-Newton's lists have X and Y in pixels of 0.05 arcsec on a gnomonic (TAN) plane whose axes are
+FK5, equinox J2000; positions that this module returns are in ICRS unless named FK5. The two frames differ by a
+rotation of some 20 mas, which moves a source across a cell's edge often enough to matter.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class TangentPlane:
     def from_icrs(self, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return pixels x, y (float, counted from 1) of RA, Dec (deg, ICRS).
 
-        Places 90 deg or more from the reference point have no pixel: NaN.
+        Positions 90 deg or more from the reference point have no pixel: NaN.
         """
         ra, dec = _rotate(np.asarray(ra_deg, float), np.asarray(dec_deg, float), _fk5_to_icrs().T)
         xi, eta, status = erfa.ufunc.tpxes(
@@ -83,13 +83,13 @@ class TangentPlane:
 
 
 def separation_arcsec(ra1: ArrayLike, dec1: ArrayLike, ra2: ArrayLike, dec2: ArrayLike) -> NDArray[np.float64]:
-    """Return the angle, arcsec, between places in deg."""
+    """Return the angle, arcsec, between positions in deg."""
     angles = erfa.seps(np.radians(ra1), np.radians(dec1), np.radians(ra2), np.radians(dec2))
     return np.asarray(np.degrees(angles) * 3600)
 
 
 def _fk5_to_icrs() -> NDArray[np.float64]:
-    # the Hipparcos frame realises the ICRS; fk5hip's spin does not matter at the epoch J2000
+    # the Hipparcos frame realises the ICRS; the spin from fk5hip does not matter at the epoch J2000
     matrix, _ = erfa.fk5hip()
     return np.asarray(matrix)
 

@@ -211,7 +211,7 @@ def _unpack(read: Callable[[int], bytes], offer: Offer, into: Path) -> Delivery:
 
 
 def _oddity(member: Member) -> str:
-    """Return what in a member no honest tar of products has; empty if nothing."""
+    """Return why a member cannot belong to a tar of products; empty if it can."""
     if member.kind not in ("file", "folder"):
         return f"is {member.kind}"
     path = PurePosixPath(member.name)

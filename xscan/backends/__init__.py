@@ -2,8 +2,8 @@
 
 Contract: all backends return identical results, bit for bit. Events are selected and counted in integers, mu is
 float64 from two products and a sum that are each rounded, and thresholds come from one table made on the host. The
-NumPy backend is the definition; tests compare the others with it. ``missions``, ``search`` and what stands above
-them may import this package; a backend is passed as an argument, never looked up from a global.
+NumPy backend is the definition; tests compare the others with it. ``search``, ``missions`` and the packages
+above them may import this package; a backend is passed as an argument, never looked up from a global.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ Say = Callable[[str], None]
 
 
 def bench(folder: Path | None, backends: Sequence[str], repeat: int, quick: bool, work: Path, say: Say) -> Report:
-    """Take all measurements.
+    """Take all measurements of ``xscan bench``.
 
     Parameters
     ----------

@@ -130,6 +130,6 @@ def _found(folder: Path, file: str) -> Path:
 
 
 def _simulator_digest() -> str:
-    """Fingerprint of the simulator's source: a changed one makes new observations."""
+    """Digest of the simulator's source: after a change, new observations are made."""
     parts = sorted(Path(simulate.__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()[:16]

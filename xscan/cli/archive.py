@@ -127,7 +127,7 @@ class _Run:
             self.done.add(summary.outcome.obsid)
 
     def refused(self, writer: ResultsWriter, provenance: Provenance) -> Callable[[Fetched], None]:
-        """Return a function that stores an observation that cannot be fetched as failed."""
+        """Return a function that stores an observation that cannot be fetched, as failed or skipped."""
 
         def refuse(fetched: Fetched) -> None:
             state = "skipped" if fetched.state == "absent" else "failed"

@@ -51,7 +51,7 @@ def plan(
     retry_failed: bool,
     json: bool,
 ) -> int:
-    """Say what a run will take; return the exit code."""
+    """Print what a run will take; return the exit code."""
     data, out = data.absolute(), out.absolute()
     equipped = crew.equip(order)
     tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]

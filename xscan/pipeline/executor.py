@@ -159,7 +159,7 @@ def work(
     say: Callable[[str], None],
     interruption: Interruption,
 ) -> None:
-    """Search observations where the crew says, and store the results.
+    """Search observations in this process or with workers, as ``crew`` asks for, and store the results.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 WIDER = 1.2
 WIDER_SPREAD = 0.4
-"""How much wider images are than published on axis, and the spread of that, before the photons are asked."""
+"""Prior of the width: images are this much wider than published on axis, with this spread of the logarithm."""
 
 HIDDEN_MAX = 4.0
 """Limit on the photons lost in holes, in units of the photons seen: a source behind a hole could have any strength."""
@@ -166,10 +166,10 @@ class Curvature:
     Attributes
     ----------
     observed, expected : float64, shape (3, 3)
-        Information on x, y and log width at fixed strengths, without what all events expected give: from these
-        photons, and minus that expected in the holes.
+        Information on x, y and log width at fixed strengths, except that which all expected events contain: from
+        these photons, and minus the expectation for the holes.
     at_place : float64, shape (3,)
-        By camera: what all events expected would give for x and y is this times a constant.
+        By camera: times a constant, the information on x and y that all expected events contain.
     live, missed : float64, shape (3,)
         By camera: photons of the source among the events, and those expected in the holes.
     own : float64, shape (3,)
@@ -216,7 +216,7 @@ def spots_near(
     off_axis_arcmin : float
     hidden : int64 array or None
         Cells (y * nx + x, rising) of a source that is eclipsed: there only the background is expected, so that
-        its own photons place it; its neighbours' are expected where they fall.
+        its own photons determine the position; its neighbours are expected where they are.
 
     Notes
     -----
@@ -287,7 +287,7 @@ def settle(points: Points, start: tuple[float, float]) -> Settled | None:
 
     Notes
     -----
-    Maximum of the extended likelihood, over place, width and one strength s for each camera, of
+    Maximum of the extended likelihood, over position, width and one strength s for each camera, of
     ``sum log(s f(r_i) + b_i) - s (1 - integral of f over the holes)``, by expectation maximisation: f is a
     two-dimensional t distribution, for which each step is a weighted mean, and the photons that fell into
     holes are added where they are expected. The width is one factor on all published cores; its prior is
@@ -360,7 +360,7 @@ def curvature(points: Points, fitted: Fitted, strength: Floats) -> Curvature:
 def pulls(
     points: Points, fitted: Fitted, strength: Floats, freed: Floats, by_width: tuple[float, float], told: Fitted
 ) -> tuple[float, Floats]:
-    """Return how far the events pull a place about, and what they and the holes share of it.
+    """Return the scatter of the events' contributions to the position, and the photons expected in nearby holes.
 
     Parameters
     ----------
@@ -368,18 +368,19 @@ def pulls(
     fitted : (float, float, float)
     strength : float64, shape (3,)
     freed : float64, shape (3, 3)
-        For x, y and log width: what each camera's strength takes up of an event's pull.
+        For x, y and log width: the part of an event's gradient that each camera's strength absorbs.
     by_width : (float, float)
-        What the width takes up of the pull on x, and of that on y.
+        The part of the gradient in x, and of that in y, that the width absorbs.
     told : (float, float, float)
         Variance of x, of y, and covariance, arcsec^2.
 
     Returns
     -------
     scatter : float
-        Sum over the events of the squares of the steps by which each moves the place, arcsec^2.
+        Sum over the events of the squared steps by which each moves the position, arcsec^2.
     near : float64, shape (3,)
-        By camera: photons expected in holes within :data:`HOLES_WITHIN_ARCSEC` of the place, over the core, 1/arcsec.
+        By camera: photons expected in holes within :data:`HOLES_WITHIN_ARCSEC` of the position, over the core,
+        1/arcsec.
     """
     (px, py, _), n_cameras = fitted, points.n_cameras
     f, slopes, _ = _derivatives(points, fitted)

@@ -67,8 +67,8 @@ def cores_arcsec(
 
     Notes
     -----
-    One photon says where its source is with the information ``2 a (a - 1) / (a + 1) / core**2`` along each
-    axis, a the slope; that is what both profiles share.
+    One photon contains the information ``2 a (a - 1) / (a + 1) / core**2`` on its source's position along each
+    axis, where a is the slope; both profiles agree in this number.
     """
     cores = np.empty(len(camera))
     for number, one in enumerate(instrument.cameras):

@@ -319,7 +319,10 @@ def _cells(region: Row) -> str:
 
 
 def _event(flagged: list[Row], n_frames: int) -> tuple[int, int]:
-    """Return the frames to show around the most significant one: the flagged ones adjacent to it, and some more."""
+    """Return the frames to show around the most significant one: its group of flagged frames, and some more.
+
+    Frames are of one group if no two neighbours are more than :data:`ZOOM_FRAMES` apart.
+    """
     frames = np.unique([row["t_index"] for row in flagged])
     best = min(flagged, key=lambda row: row["p"])["t_index"]
     group = np.cumsum(np.diff(frames, prepend=frames[0]) > ZOOM_FRAMES)

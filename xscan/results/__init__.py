@@ -6,6 +6,6 @@ and lists the valid ones in ``DIR/_manifest.json``. ``DIR/_xscan.json`` holds th
 (docs/operations.md).
 
 Contract: a process killed at any moment loses no finished observation, and readers see either the state before a
-change or the state after it. Only :class:`~xscan.results.writer.ResultsWriter` changes a folder, except that any
-worker may stage an observation. ``pipeline``, ``api``, ``bench`` and ``cli`` may import this package.
+change or the state after it. Only :class:`~xscan.results.writer.ResultsWriter` changes the tables of a folder;
+any worker may stage an observation. ``report``, ``pipeline``, ``api``, ``bench`` and ``cli`` may import it.
 """

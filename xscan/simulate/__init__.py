@@ -1,7 +1,7 @@
 """Simulate observations with known sources: skies seen through a realistic detector, written as PPS files.
 
 Contract: nothing that reads or searches knows that a file was simulated. docs/simulator.md describes what is
-realistic and what is not. ``bench``, ``pipeline`` and ``cli`` may import this package.
+realistic and what is not. ``bench`` and ``cli`` may import this package.
 """
 
 from xscan.simulate.observation import simulate_archive, simulate_observation

@@ -1,4 +1,4 @@
-"""The kernels' text and what their parameters are, for whatever compiles and runs them."""
+"""Provide the kernels' source text and parameters, for compiling and launching them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Parameter:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """NumPy's name for the type, or for that of its elements."""
+        """NumPy type of the number, or of the array's elements."""
         return np.dtype(_DTYPES[self.ctype])
 
 
@@ -60,7 +60,7 @@ def kernel_text() -> str:
     """Return all kernels as one text that needs no other file.
 
     Headers are put in place of the lines that include them, because the key under which CuPy caches
-    a compiled text does not cover included files, and NVRTC has no folder to find them in.
+    a compiled text does not cover included files, and NVRTC has no folder in which to find them.
     """
     seen: set[str] = set()
 
@@ -99,15 +99,15 @@ def kernel_parameters(text: str) -> dict[str, tuple[Parameter, ...]]:
 
 
 def check_arguments(kernels: Mapping[str, Sequence[Parameter]], kernel: str, arguments: Sequence[Any]) -> None:
-    """Refuse arguments that a kernel would misread.
+    """Raise an error for arguments that a kernel would misread.
 
-    A launch passes bytes: an array of another type, or a Python int where 32 bits are expected, is
-    taken without a word and gives wrong counts.
+    A launch passes bytes: an array of another type, or a Python int where 32 bits are expected, would be
+    accepted without an error and give wrong counts.
 
     Raises
     ------
     TypeError
-        If the number of arguments, a type or a layout is not what the kernel's text says.
+        If the number of arguments, a type or a layout differs from the kernel's text.
     """
     parameters = kernels[kernel]
     if len(arguments) != len(parameters):

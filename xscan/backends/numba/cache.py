@@ -29,7 +29,7 @@ def spare_cache(library: str) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     held = folder.lstat()
     if not stat.S_ISDIR(held.st_mode) or held.st_uid != os.getuid() or held.st_mode & 0o022:
-        return Path(tempfile.mkdtemp(prefix=begins))  # somebody else's
+        return Path(tempfile.mkdtemp(prefix=begins))  # the folder belongs to another user
     return folder
 
 
