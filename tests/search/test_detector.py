@@ -142,3 +142,31 @@ def test_an_eclipse_has_no_photons_to_tell_of(rng: np.random.Generator) -> None:
     found = facts(three_cameras(rng, SECONDS, lit), "50:0.2-12")
     assert (found.n_pixels, found.n_readouts, found.share_pixel, found.edge_px) == (None, None, None, None)
     assert found.live == {"pn": 1.0, "m1": 1.0, "m2": 1.0}
+
+
+def test_regions_of_one_view_do_not_mix() -> None:
+    """Three at once on other CCDs and cameras, one of them an eclipse: each is as where it is alone in its cells."""
+    rng = np.random.default_rng(8)
+    middle = float(CENTRE)
+    places = {
+        "flicker": (middle + 4000, middle),
+        "ray": (middle - 5100, middle + 3100),
+        "eclipse": (middle, middle - 7000),
+    }
+    flicker = replace(source(rng, 10, places["flicker"], 400, 40, core=0.5), rawx=77, rawy=401, ccd=3)
+    ray = replace(source(rng, 14, places["ray"], 900.2, 2.4, core=0.01), rawx=300 + np.arange(14), rawy=200, ccd=5)
+    lit = [source(rng, n, places["eclipse"], *when) for n, when in ((2000, (0.0, 600.0)), (4000, (800.0, 1200.0)))]
+    one = event_list("m1", [scattered(rng, rate=1.0), flicker, *lit], SECONDS)
+    other = event_list("m2", [scattered(rng, "m2", 1.0), ray], SECONDS)
+    (result,) = search([one, other], "50:0.2-12")
+    found = {
+        name: min(result.found, key=lambda one: np.hypot(one.place.x_px - place[0], one.place.y_px - place[1]))
+        for name, place in places.items()
+    }
+    assert len({one.region.label for one in found.values()}) == 3
+    flickers, rays, hidden = (found[name].detector for name in ("flicker", "ray", "eclipse"))
+    assert (flickers.n_pixels, flickers.n_ccds, flickers.share_pixel, flickers.edge_px) == (1, 1, 1.0, 76)
+    assert (rays.n_pixels, rays.n_ccds, rays.n_readouts, rays.edge_px) == (14, 1, 1, 199)
+    assert (hidden.n_pixels, hidden.n_ccds, hidden.edge_px) == (None, None, None)
+    for name, place in places.items():  # and each at its own place
+        assert np.hypot(found[name].place.x_px - place[0], found[name].place.y_px - place[1]) * 0.05 < 5

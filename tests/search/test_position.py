@@ -160,6 +160,20 @@ def test_every_backend_fits_the_same_place(backend: Backend, rng: np.random.Gene
         )
 
 
+def test_thousands_of_factors_do_not_underflow(backend: Backend, rng: np.random.Generator) -> None:
+    spots, holes = with_gap(rng, 3000)
+    points, strength = Points.of(spots, holes), np.bincount(spots.camera, minlength=3) / 2
+    places = rng.uniform(-0.7, 0.7, (20, 2))
+    log_likelihoods = [
+        np.log(strength[spots.camera] * density((spots.x - x) ** 2 + (spots.y - y) ** 2, WIDER**2 * spots.core**2)
+               + spots.background).sum()
+        for x, y in places
+    ]  # fmt: skip
+    nothing = Points.of(spots, Holes(*(np.empty(0) for _ in range(3)), np.empty(0, np.uint8)))
+    assert backend.likeliest(nothing, strength, places) == np.argmax(log_likelihoods)
+    assert backend.likeliest(points, strength, places) == get_backend("numpy").likeliest(points, strength, places)
+
+
 def test_the_likeliest_place_has_the_largest_likelihood(backend: Backend, rng: np.random.Generator) -> None:
     spots, holes = with_gap(rng, 200)
     points, n = Points.of(spots, holes), spots.x.size

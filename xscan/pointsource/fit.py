@@ -7,7 +7,7 @@ sum is made in order, and only sums, products, quotients and roots are used, whi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ WIDTH_MIN = 0.4  # a narrower source could hide at one of the points that repres
 LEAP = 1.6  # steps of expectation maximisation are short, and multiplied by this
 SETTLED = 3e-3  # convergence: arcsec for the position, and the same number for the width
 DENSITY_MIN = 1e-6  # 1/arcsec^2: assumed background where none is expected
+
+AT_ONCE = 500  # factors of a product
 
 HOLES_WITHIN_ARCSEC = 45.0
 """At larger distances the edges of holes do not affect a position."""
@@ -81,11 +83,6 @@ class Spots:
     def every(self, step: int) -> Spots:
         """Return one of so many."""
         return self if step == 1 else self.chosen(slice(None, None, step))
-
-    def thinned(self, n_max: int) -> Spots:
-        """Return at most ``n_max`` spots, with the background reduced in proportion."""
-        step = -(-len(self.x) // n_max)
-        return replace(self.every(step), background=self.background[::step] / step) if step > 1 else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +262,11 @@ def likeliest(points: Points, strength: Floats, places: Floats) -> int:
     light = sent[points.group[:n]] * f[:n] + points.background[:n, None]
     # a product instead of a sum of logarithms: it is the same number on every processor
     mantissa, exponent = np.frexp(light)
-    product, more = np.frexp(np.multiply.reduce(mantissa, axis=0))
-    exponents = exponent.sum(axis=0, dtype=np.int64) + more
+    product, exponents = np.ones(len(places)), exponent.sum(axis=0, dtype=np.int64)
+    for first in range(0, n, AT_ONCE):  # each mantissa is at least 1/2: more of them at once may underflow
+        factors = np.concatenate([product[None], mantissa[first : first + AT_ONCE]])
+        product, more = np.frexp(np.multiply.reduce(factors, axis=0))
+        exponents += more
     return max(range(len(places)), key=lambda i: (exponents[i], product[i]))
 
 

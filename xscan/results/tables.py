@@ -421,18 +421,22 @@ def _voxels(of_view: _View, weighed: _Weighed) -> pa.Table:
 
 def _curves(of_view: _View) -> pa.Table:
     curves = [found.curve for found in of_view.found]
-    joined = {
-        name: np.concatenate([getattr(curve, name) for curve in curves])
-        for name in ("time_s", "n", "mu", "live", "bad", "rejected")
-    }
-    samples: Mapping[str, pa.Array] = {
-        "time_s": pa.array(joined["time_s"]),
-        "n": pa.array(joined["n"].astype(np.int32)),
-        "mu": pa.array(joined["mu"], mask=joined["mu"] <= 0),
-        "live": pa.array(joined["live"].astype(np.float32)),
-        "bad": pa.array(joined["bad"]),
-        "rejected": pa.array(joined["rejected"]),
-    }
+
+    def joined(name: str, kind: type) -> Any:
+        """Return a column of all curves; one is made after the other, since together they are large."""
+        return np.concatenate([getattr(curve, name).astype(kind, copy=False) for curve in curves])
+
+    mu = joined("mu", np.float64)
+    samples: dict[str, pa.Array] = {"mu": pa.array(mu, mask=mu <= 0)}
+    del mu
+    for name, kind in (
+        ("time_s", np.float64),
+        ("n", np.int32),
+        ("live", np.float32),
+        ("bad", bool),
+        ("rejected", bool),
+    ):
+        samples[name] = pa.array(joined(name, kind))
     ends = pa.array(np.cumsum([0, *(curve.n.size for curve in curves)]), pa.int32())
     columns: Mapping[str, Any] = {
         "det_id": of_view.det_ids(),

@@ -32,7 +32,7 @@ SIGMA = 4.0
 PLACES = 5
 """The field changed if at least this many places turn brighter at a moment, and this many fainter.
 
-A place is a group of touching cells. In simulated fields with five transients the rarer of both kinds has at most 3
+A place is a group of touching cells. In made-up fields with five transients the rarer of both kinds has at most 3
 places, in real MOS lists 1. A field of 10 to 30 sources that moves by 1 to 5 arcmin has 16 or more; a real MOS list
 whose later half is moved by 2 arcmin has 5 to 11."""
 

@@ -297,14 +297,12 @@ def _flagged(
 def _remark(search: Search, found: tuple[Found, ...], pi_range: tuple[int, int], shared: _Shared) -> str | None:
     """Return a remark if the whole field moved or changed; None if not, or if there are fewer than two regions.
 
-    Judged once for a band, and then reused for all bands within it.
+    Judged once for each band: frames of any length show it.
     """
     if sum(one.parent is None for one in found) < 2 or search.grid.nt < FRAMES_MIN:
         return None
-    for (first, end), remark in shared.moves.items():
-        if first <= pi_range[0] and pi_range[1] <= end:
-            return remark
-    shared.moves[pi_range] = remark_on_moves(search.counts, search.expected, search.frames, search.grid)
+    if pi_range not in shared.moves:
+        shared.moves[pi_range] = remark_on_moves(search.counts, search.expected, search.frames, search.grid)
     return shared.moves[pi_range]
 
 

@@ -42,7 +42,6 @@ HIDDEN_ERROR_ARCSEC = 0.3  # added for eclipses: with thousands of photons, erro
 STARTS = 25
 GRID_ARCSEC = (-16.0, -8.0, 0.0, 8.0, 16.0)
 GUESSED_WITH = 300  # number of events, and of holes, used for the starting point, which need not be exact
-FITTED_WITH = 5000  # at most this many events: they give a tenth of an arcsec, and more do not improve it
 MIDDLES_ARCSEC = 8.0
 RECENTRED_ARCSEC = 20.0
 
@@ -210,7 +209,7 @@ def place_source(
     if (start[0] - middle[0]) ** 2 + (start[1] - middle[1]) ** 2 > RECENTRED_ARCSEC**2:
         middle = _rounded(start)
         holes = _holes_around(middle, spots, maps, backend)
-    near = spots.within(*middle, RADIUS_ARCSEC).thinned(FITTED_WITH)
+    near = spots.within(*middle, RADIUS_ARCSEC)
     fit = fit_place(near, holes, start, backend)
     return fit if fit is not None and _inside(*fit[:2], believed) else None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from xscan.bayes import poisson_tail
 from xscan.config import Rules
@@ -144,24 +144,14 @@ def _labels_in_time(
     if apart.size:
         gaps = _Gaps(voxels, photons, pi_range, expected, frames, grid)
         joined[apart] = gaps.show_no_end(first[apart], then[apart])
+    k = len(voxels)
+    links = sparse.coo_array((np.ones(joined.sum(), np.int8), (first[joined], then[joined])), (k, k))
+    n_labels, labels = sparse.csgraph.connected_components(links, directed=False)
     # number them by their first voxel, x slowest
     order = np.lexsort((voxels.t, voxels.y, voxels.x))
-    rank = np.empty(len(voxels), np.intp)
-    rank[order] = np.arange(len(voxels))
-    lowest = _joined(rank[first[joined]], rank[then[joined]], len(voxels))[rank]
-    return np.asarray(np.unique(lowest, return_inverse=True)[1], np.intp)
-
-
-def _joined(first: Ints, then: Ints, n: int) -> Ints:
-    """Return for each of n items the lowest number of the items linked with it, directly or through others."""
-    lowest = np.arange(n)
-    while True:
-        before = lowest.copy()
-        for one, other in ((first, then), (then, first)):
-            np.minimum.at(lowest, one, lowest[other])
-        lowest = lowest[lowest]  # an item linked with another is linked with that one's lowest too
-        if np.array_equal(lowest, before):
-            return lowest
+    first_of = np.full(n_labels, k)
+    np.minimum.at(first_of, labels[order], np.arange(k))
+    return np.asarray(np.argsort(np.argsort(first_of))[labels], np.intp)
 
 
 def _successors(voxels: Voxels, grid: Grid) -> tuple[Ints, Ints]:

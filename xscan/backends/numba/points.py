@@ -184,10 +184,10 @@ def _likeliest(columns: Any, strength: Any, places: Any, shape: Any) -> Any:
         for i in range(n):
             if group[i] < cameras:
                 product *= sent[group[i]] * f[i] + background[i]
-                while product > BIG:
+                while BIG < product < np.inf:
                     product /= BIG
                     exponent += 500
-                while product < 1 / BIG:
+                while 0 < product < 1 / BIG:
                     product *= BIG
                     exponent -= 500
         mantissa, more = math.frexp(product)
