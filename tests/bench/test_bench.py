@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -368,3 +369,16 @@ def test_trouble_is_one_line(tmp_path: Path, arguments: tuple[str, ...], code: i
 def test_a_scan_that_fails_in_its_process_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="a scan in a process of its own ended with exit code 1:"):
         fresh_scan(tmp_path / "none", "numpy", tmp_path)
+
+
+def test_two_checkouts_are_held_against_each_other(folder: Path, tmp_path: Path) -> None:
+    script = [sys.executable, ROOT / "benchmarks" / "against.py"]
+    done = subprocess.run(
+        [*script, ROOT, folder, "--rounds", "1", "--backend", "numpy"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    row = done.stdout.splitlines()[-1]
+    assert re.fullmatch(r"\| \w+ \| [\d.]+ \([\d.]+\) \| [\d.]+ \([\d.]+\) \| \d+\.\d\d \|", row), row
+    done = subprocess.run([*script, tmp_path, folder], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "no xscan there" in done.stderr
