@@ -189,12 +189,15 @@ def test_local_means_by_hand() -> None:
     chosen[2, 2:4] = True
     near = np.exp(-1 / 18)  # one cell away, with a sigma of three
     expected = (3 + 5 * near + 1) / (1 + near + 2 / 8)  # and one count of the mean, 4
-    assert Surroundings(chosen).mean(image)[2, 2] == pytest.approx(expected)
-    np.testing.assert_array_equal(Surroundings(chosen).mean(image * 0), 0)
-    np.testing.assert_array_equal(Surroundings(chosen & False).mean(image), 0)
+    around, mean = Surroundings.of(chosen, image)
+    assert mean[2, 2] == pytest.approx(expected)
+    of_each = around.mean(np.stack([image * 0, image, image * 2]))
+    np.testing.assert_array_equal(of_each[:2], [image * 0, mean])
+    assert of_each[2, 2, 2] == pytest.approx((2 * (3 + 5 * near) + 1) / (1 + near + 1 / 8))
+    np.testing.assert_array_equal(Surroundings.of(chosen & False, image)[1], 0)
     far = np.zeros((40, 40), np.int64)
     far[0, 0] = 7
-    assert Surroundings(far > 0).mean(far)[30, 30] == pytest.approx(7)
+    assert Surroundings.of(far > 0, far)[1][30, 30] == pytest.approx(7)
 
 
 @pytest.mark.parametrize("mean", [0.02, 0.15, 1.0, 8.0, 100.0])

@@ -241,7 +241,10 @@ def locate_one(
     expected: Expectation,
     rules: Rules = Rules(),  # noqa: B008 (frozen)
 ) -> Place:
-    (place,) = locate([found], voxels, photons, pi_range, expected, FRAMES, GRID, PLANE, rules, (), cpu_backend())
+    cells = locate_cells([found], GRID, PLANE)
+    (place,) = locate(
+        [found], cells, voxels, photons, pi_range, expected, FRAMES, GRID, PLANE, rules, (), cpu_backend()
+    )  # fmt: skip
     return place
 
 

@@ -83,6 +83,8 @@ class Header:
         Real lists quote some numbers (``TLMIN6  = '1       '``): those count as numbers.
         """
         value = self.get(keyword)
+        if value is None:
+            return None
         try:
             number = float(value)
         except (TypeError, ValueError):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
+
 from xscan.results.ledger import Outcome, outcomes
 from xscan.results.tables import Tables, distinct_places
 
@@ -55,14 +57,20 @@ def summarize(tables: Tables, seconds: float) -> Summary:
     return Summary(
         replace(outcome, seconds=seconds),
         _remarks(rows, inputs) if outcome.state == "done" else (),
-        tuple(
-            row | {"target": rows[0]["target"]} for row in distinct_places(tables.regions.to_pylist(), MOST_SIGNIFICANT)
-        ),
+        tuple(row | {"target": rows[0]["target"]} for row in _most_significant(tables.regions)),
         len(states),
         sum(state != "done" for state in states),
         sum(info["n_rows"] for info in files.values() if info["role"] == "events"),
         sum(info["bytes"] for info in files.values()),
     )
+
+
+def _most_significant(regions: pa.Table) -> list[dict[str, Any]]:
+    """Return the rows of the most significant places; only these, since whole rows of all regions take long to make."""
+    keys = regions.select(["obsid", "parent", "log10_p_min", "ra_deg", "dec_deg"]).to_pylist()
+    best = distinct_places(({"row": row} | key for row, key in enumerate(keys)), MOST_SIGNIFICANT)
+    rows: list[dict[str, Any]] = regions.take(pa.array([key["row"] for key in best], pa.int64())).to_pylist()
+    return rows
 
 
 def view_label(row: Row) -> str:

@@ -5,6 +5,7 @@ The position of each CCD on the sky is derived from the events, each of which ha
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -227,30 +228,28 @@ def _fit_maps(
     """
     if ccd.size == 0:
         return []
-    first = np.append(0, np.flatnonzero(np.diff(ccd)) + 1)
-    columns = {
-        "u": pixel // PixelMask.SIZE % PixelMask.SIZE - PixelMask.MARGIN,
-        "v": pixel % PixelMask.SIZE - PixelMask.MARGIN,
-        "x": x,
-        "y": y,
-    }  # whole numbers: their sums are exact
-    sums = {name: np.add.reduceat(values, first) for name, values in columns.items()}
-    for pair in ("uu", "vv", "uv", "ux", "vx", "uy", "vy", "xx", "yy"):
-        sums[pair] = np.add.reduceat(columns[pair[0]] * columns[pair[1]], first)
-    ends = [(np.minimum.reduceat(columns[name], first), np.maximum.reduceat(columns[name], first)) for name in "uv"]
+    u = pixel // PixelMask.SIZE % PixelMask.SIZE - PixelMask.MARGIN
+    v = pixel % PixelMask.SIZE - PixelMask.MARGIN
+    # whole numbers whose sums stay far below 2**53: exact in any order
+    columns = np.stack([u, v, x, y]).astype(np.float64)
+    first = [0, *(np.flatnonzero(np.diff(ccd)) + 1).tolist(), ccd.size]
     maps = []
-    for i, n in enumerate(np.diff(np.append(first, ccd.size)).tolist()):
+    for start, stop in itertools.pairwise(first):
+        n, mine = stop - start, columns[:, start:stop]
         if n < CCD_EVENTS_MIN:
             continue
-        made = _fit_map({name: int(values[i]) for name, values in sums.items()}, n, crpix, side_arcsec)
+        products = mine @ mine.T
+        sums = {name: int(total) for name, total in zip("uvxy", mine.sum(axis=1), strict=True)}
+        sums |= {a + b: int(products[i, j]) for i, a in enumerate("uvxy") for j, b in enumerate("uvxy")}
+        made = _fit_map(sums, n, crpix, side_arcsec)
         if made is None:
             return []
         middle, to_raw, residual = made
         (x0, x1), (y0, y1) = (
-            _ends(int(low[i]), int(high[i]), n, camera.first, last)
-            for (low, high), last in zip(ends, (camera.columns, camera.rows), strict=True)
+            _ends(int(raw.min()), int(raw.max()), n, camera.first, last)
+            for raw, last in zip(mine[:2], (camera.columns, camera.rows), strict=True)
         )
-        maps.append(CcdMap(int(ccd[first[i]]), middle, to_raw, (x0, x1, y0, y1), residual))
+        maps.append(CcdMap(int(ccd[start]), middle, to_raw, (x0, x1, y0, y1), residual))
     return maps
 
 

@@ -89,8 +89,7 @@ def expectation(
     seconds = np.array([live[kind == k].sum() for k in (0, 1)])
     outside = np.array([rate[kind == k].sum() for k in (0, 1)])
     if outside.any():
-        made = np.stack([_template(image, mask, detector, around) for image in images])
-        template = _shrunk(made, outside, seconds, mask)
+        template = _shrunk(_templates(images, mask, detector, around), outside, seconds, mask)
     else:  # every count lies in the mask: the background rate is 0 in all frames, whatever the template
         template = np.stack([detector, detector]).astype(np.float64)
     for k in (0, 1):
@@ -123,15 +122,15 @@ def _masked(image: NDArray[np.integer], disks: Bools, detector: Bools) -> tuple[
     """Return the source mask, and the cells of the detector outside it."""
     elsewhere = image[(image > 0) & ~disks]
     if elsewhere.size == 0:
-        return disks, Surroundings(detector & ~disks)
+        return disks, Surroundings.of(detector & ~disks, image)[0]
     mask: Bools = disks | _bright(image, _third_quartile(elsewhere))
     for _ in range(MASK_ROUNDS):
-        around = Surroundings(detector & ~mask)
-        grown = mask | _bright(image, around.mean(image))
+        around, mean = Surroundings.of(detector & ~mask, image)
+        grown = mask | _bright(image, mean)
         if np.array_equal(grown, mask):
             return mask, around
         mask = grown
-    return mask, Surroundings(detector & ~mask)
+    return mask, Surroundings.of(detector & ~mask, image)[0]
 
 
 def _third_quartile(counts: NDArray[np.integer]) -> float:
@@ -162,13 +161,14 @@ def on_detector(image: NDArray[np.integer]) -> Bools:
     return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])
 
 
-def _template(image: NDArray[np.integer], mask: Bools, detector: Bools, around: Surroundings) -> Floats:
-    """Return the template of one kind of frames, in counts of its image, shape (ny, nx); 0 off the detector."""
-    if not image.any():
-        return np.zeros(image.shape)
-    mean = around.mean(image)
-    own = smooth(np.where(mask, mean, image))
-    return np.where(detector, mean * (own + OWN_COUNTS) / (mean + OWN_COUNTS), 0.0)
+def _templates(images: NDArray[np.int64], mask: Bools, detector: Bools, around: Surroundings) -> Floats:
+    """Return the template of each kind of frames, in counts of its image; 0 off the detector. Shape (2, ny, nx)."""
+    templates = np.zeros(images.shape)
+    some = np.array([image.any() for image in images])
+    mean = around.mean(images[some])
+    own = smooth(np.where(mask, mean, images[some]))
+    templates[some] = np.where(detector, mean * (own + OWN_COUNTS) / (mean + OWN_COUNTS), 0.0)
+    return templates
 
 
 def _shrunk(background: Floats, outside: Floats, seconds: Floats, mask: Bools) -> Floats:
@@ -177,7 +177,7 @@ def _shrunk(background: Floats, outside: Floats, seconds: Floats, mask: Bools) -
     Parameters
     ----------
     background : float64 array, shape (2, ny, nx)
-        From :func:`_template`.
+        From :func:`_templates`.
     outside, seconds : float64 array, shape (2,)
         Counts outside the mask, and live frames, of each kind.
     mask : bool array, shape (ny, nx)

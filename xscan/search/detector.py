@@ -86,14 +86,17 @@ class Detector:
         region_of = np.empty(len(voxels), np.int64)
         for number, region in enumerate(regions):
             region_of[region.members] = number
-        live = self._live_fractions(region_of, cell, voxels.t.astype(np.int64), photons, grid)
+        # in order of cell
+        cells = cell[np.append(True, np.diff(cell) > 0)]
+        y, x = np.divmod(cells, grid.box.nx)
+        index, place = photons.of_cells(y + grid.box.y0, x + grid.box.x0)
+        live = self._live_fractions(region_of, np.searchsorted(cells, cell), voxels.t, photons, index, place, grid)
+        tick, pi = photons.tick[index], photons.pi[index]
+        inside = (tick >= 0) & (tick < grid.nt * grid.dt_ms) & (pi >= pi_range[0]) & (pi < pi_range[1])
+        index, key = index[inside], cells[place[inside]] * grid.nt + tick[inside] // grid.dt_ms
         peak = np.flatnonzero(~voxels.eclipse)
-        cells, index, place = _photons_of(cell[peak], photons, grid)
-        frame, pi = photons.tick[index] // grid.dt_ms, photons.pi[index]
-        inside = (frame >= 0) & (frame < grid.nt) & (pi >= pi_range[0]) & (pi < pi_range[1])
-        index, key = index[inside], cells[place[inside]] * grid.nt + frame[inside]
-        flagged = cell[peak] * grid.nt + voxels.t[peak]
-        voxel = np.minimum(np.searchsorted(flagged, key), flagged.size - 1)
+        flagged = np.append(cell[peak] * grid.nt + voxels.t[peak], -1)
+        voxel = np.searchsorted(flagged[:-1], key)
         mine = flagged[voxel] == key
         return self._of_photons(region_of[peak[voxel[mine]]], photons, index[mine], grid, live)
 
@@ -191,20 +194,28 @@ class Detector:
         return self._readouts[camera, ccd]
 
     def _live_fractions(
-        self, region: Ints, cell: Ints, frame: Ints, photons: Photons, grid: Grid
+        self,
+        region: Ints,
+        cell: Ints,
+        frame: NDArray[np.int32],
+        photons: Photons,
+        index: Ints,
+        place: Ints,
+        grid: Grid,
     ) -> list[dict[str, float]]:
         """Return each camera's live fraction in each region's frames, on the CCD that saw most photons of its cells.
 
-        ``region``, ``cell`` and ``frame`` are those of each voxel.
+        ``region``, ``cell`` (from 0) and ``frame`` are those of each voxel; ``index`` selects the photons of all these
+        cells, and ``place`` is the cell of each.
         """
-        cells, index, place = _photons_of(cell, photons, grid)
-        n_regions, n_cells, n_cameras, n_ccds = int(region.max()) + 1, cells.size, len(self._cameras), PixelMask.CCDS
+        n_regions, n_cells = int(region.max()) + 1, int(cell.max()) + 1
+        n_cameras, n_ccds = len(self._cameras), PixelMask.CCDS
         # few and narrow passes: these may be all photons of a bright source
-        place *= n_cameras * n_ccds
-        place += photons.camera[index] * np.uint16(n_ccds)
-        place += photons.pixel[index] // np.uint32(PixelMask.SIZE**2)
-        seen = np.bincount(place, minlength=n_cells * n_cameras * n_ccds).reshape(n_cells, n_cameras, n_ccds)
-        of, its_cell = np.divmod(np.unique(region * n_cells + np.searchsorted(cells, cell)), n_cells)
+        ccd = place * (n_cameras * n_ccds)
+        ccd += photons.camera[index] * np.uint16(n_ccds)
+        ccd += photons.pixel[index] // np.uint32(PixelMask.SIZE**2)
+        seen = np.bincount(ccd, minlength=n_cells * n_cameras * n_ccds).reshape(n_cells, n_cameras, n_ccds)
+        of, its_cell = np.divmod(np.unique(region * n_cells + cell), n_cells)
         by_ccd = np.zeros((n_regions, n_cameras, n_ccds), np.int64)
         np.add.at(by_ccd, of, seen[its_cell])
         most = by_ccd.argmax(axis=2)
@@ -234,13 +245,6 @@ class Detector:
             if events.camera == camera and (place, ccd) in self._live:
                 seconds += self._backend.live_seconds(edges, self._live[place, ccd].good)
         return seconds
-
-
-def _photons_of(cell: Ints, photons: Photons, grid: Grid) -> tuple[Ints, Ints, Ints]:
-    """Return the distinct cells of voxels (in order of cell), their photons, and each photon's index of cell."""
-    cells = cell[np.append(True, np.diff(cell) > 0)] if cell.size else cell
-    y, x = np.divmod(cells, grid.box.nx)
-    return cells, *photons.of_cells(y + grid.box.y0, x + grid.box.x0)
 
 
 def _ccd(pixel: Ints) -> Ints:

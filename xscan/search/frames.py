@@ -68,14 +68,13 @@ def live_time(subset: Subset, backend: Backend) -> LiveTime:
     """
     quiet = backend.silences(subset.lists, subset.t0, subset.t1)
     live: dict[tuple[int, int], LiveCcd] = {}
-    span = np.array([[subset.t0, subset.t1]])
+    span = np.array([subset.t0, subset.t1])
     for i, events in enumerate(subset.lists):
         found = {}
         for ccd in sorted(ccd for place, ccd in quiet if place == i):
             good = events.good_time.get(ccd) or GoodTime(good_intervals(events))
-            intervals = intersect(good.intervals, span)
-            intervals = intersect(intervals, _outside(quiet[i, ccd].intervals, span[0]))
-            total = float(backend.live_seconds(span[0], GoodTime(intervals, good.exposures))[0])
+            intervals = intersect(good.intervals, _outside(quiet[i, ccd].intervals, span))
+            total = float(backend.live_seconds(span, GoodTime(intervals, good.exposures))[0])
             if total > SOME_S:
                 usual = total / float(np.diff(intervals).sum())
                 found[ccd] = total, LiveCcd(GoodTime(intervals, good.exposures), usual, quiet[i, ccd].n_faint)
@@ -85,8 +84,9 @@ def live_time(subset: Subset, backend: Backend) -> LiveTime:
 
 
 def _outside(intervals: Floats, span: Floats) -> Floats:
-    edges = np.concatenate([[span[0]], intervals.ravel(), [span[1]]])
-    return edges.reshape(-1, 2)
+    """Return the time of a span outside some intervals that lie in it, shape (m, 2)."""
+    gaps = np.concatenate([span[:1], intervals.ravel(), span[1:]]).reshape(-1, 2)
+    return gaps[gaps[:, 1] > gaps[:, 0]]
 
 
 def judge_frames(

@@ -113,13 +113,17 @@ def _expected_image(expected: Expectation, chosen: NDArray[np.bool_]) -> Floats:
 
 
 def _change(before: Ints, total: Ints, share: Floats) -> Floats:
-    """Return by how many sigma each cell turns brighter, given its total counts; 0 where too few are expected.
+    """Return by how many sigma each cell turns brighter, given its total counts.
+
+    0 where too few are expected, and where it cannot be more than :data:`SIGMA`.
 
     ``share`` is the expected fraction of a cell's counts before the moment.
     """
     change = np.zeros(total.shape)
     due = total * share
-    judged = np.flatnonzero(np.minimum(due, total - due) >= COUNTS_MIN)
+    # log likelihood ratio <= chi2 = (n - due)**2 * total / due / (total - due): where that is small, nothing changed
+    possible = (before - due) ** 2 * total > SIGMA**2 / 2 * due * (total - due)
+    judged = np.flatnonzero(possible & (np.minimum(due, total - due) >= COUNTS_MIN))
     n, due, total = before[judged], due[judged], total[judged]
     ratio = special.xlogy(n, n / due) + special.xlogy(total - n, (total - n) / (total - due))
     change[judged] = np.sign(due - n) * np.sqrt(np.maximum(2 * ratio, 0))

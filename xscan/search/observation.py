@@ -353,11 +353,22 @@ def _describe(search: Search, pi_range: tuple[int, int], shared: _Shared) -> tup
     image = search.images.sum(axis=0)
     by_camera = counts.by_camera(voxels)
     gathered = regions(voxels, image, photons, pi_range, expected, frames, grid, rules)
-    places = locate(
-        gathered, voxels, photons, pi_range, expected, frames, grid, plane, rules, shared.maps(), shared.backend
-    )  # fmt: skip
-    parent = parents(gathered, places, voxels, by_camera, photons, pi_range, expected, grid)
     centroids = locate_cells(gathered, grid, plane)
+    places = locate(
+        gathered,
+        centroids,
+        voxels,
+        photons,
+        pi_range,
+        expected,
+        frames,
+        grid,
+        plane,
+        rules,
+        shared.maps(),
+        shared.backend,
+    )
+    parent = parents(gathered, places, voxels, by_camera, photons, pi_range, expected, grid)
     facts = shared.detector.facts(gathered, voxels, photons, pi_range, grid)
     found = []
     for region, place, centroid, said in zip(gathered, places, centroids, facts, strict=True):

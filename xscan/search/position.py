@@ -84,6 +84,7 @@ def _places(x: Sequence[float], y: Sequence[float], errors: Sequence[float], pla
 
 def locate(
     regions: Sequence[Region],
+    centroids: Sequence[Place],
     voxels: Voxels,
     photons: Photons,
     pi_range: tuple[int, int],
@@ -100,6 +101,8 @@ def locate(
     Parameters
     ----------
     regions : sequence of Region
+    centroids : sequence of Place
+        From :func:`locate_cells`.
     voxels : Voxels
         All flagged voxels of the view.
     photons : Photons
@@ -121,9 +124,8 @@ def locate(
     """
     if not rules.fitted_places:
         return [_locate_exod2(region, grid, plane) for region in regions]
-    cells = locate_cells(regions, grid, plane)
     fits: dict[int, tuple[float, float, float]] = {}
-    for i, (region, cell) in enumerate(zip(regions, cells, strict=True)):
+    for i, (region, cell) in enumerate(zip(regions, centroids, strict=True)):
         guess = ((cell.x_px - plane.crpix) * grid.sky.side_arcsec, (cell.y_px - plane.crpix) * grid.sky.side_arcsec)
         eclipse = bool(voxels.eclipse[region.members].all())
         spots = _spots(region, eclipse, guess, voxels, photons, pi_range, expected, frames, grid, plane, backend)
@@ -131,11 +133,11 @@ def locate(
         if fit is not None:
             fits[i] = (*fit[:2], math.hypot(fit[2], HIDDEN_ERROR_ARCSEC) if eclipse else fit[2])
     if not fits:
-        return cells
+        return list(centroids)
     x, y, errors = zip(*fits.values(), strict=True)
     x_px, y_px = ([plane.crpix + value / grid.sky.side_arcsec for value in values] for values in (x, y))
     fitted = dict(zip(fits, _places(x_px, y_px, errors, plane), strict=True))
-    return [fitted.get(i, cell) for i, cell in enumerate(cells)]
+    return [fitted.get(i, cell) for i, cell in enumerate(centroids)]
 
 
 def _believed(box: Box, grid: Grid, plane: TangentPlane) -> Bounds:

@@ -67,7 +67,6 @@ def regions(
     """Gather flagged voxels into regions.
 
     Two voxels belong together if both have too many counts or both too few, their cells touch (eight
-    Two voxels belong together if both have too many counts or both too few, their cells touch (eight
     neighbours, or the same cell), and the event goes on from the one to the other: no searched frame
     lies in between, or the counts of the two cells in those frames do not show that the event ended.
     They show it if they are compatible with the expectation there, and not with an event of
