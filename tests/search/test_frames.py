@@ -61,7 +61,8 @@ def judge(lists: list[EventList], seconds: float, dt: float, rules: Rules) -> Fr
     grid = Grid(T0, round(dt * 1000), int(seconds / dt), 129, Box(0, 1, 0, 1), EPIC.sky)
     backend = get_backend("auto")
     live = live_time(made, backend) if rules.live_time_rejection else {}
-    return judge_frames(made, bad_intervals(made, photons(lists), backend), live, grid, rules, backend)[0]
+    ((frames, _),) = judge_frames(made, bad_intervals(made, photons(lists), backend), live, [grid], rules, backend)
+    return frames
 
 
 def hard_curve(counts: list[int]) -> EventList:

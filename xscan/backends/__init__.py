@@ -108,8 +108,8 @@ class Backend(Protocol):
         """Return the cumulative live time from read-out frames; as :func:`xscan.events.gti.live_curve`."""
         ...
 
-    def live_seconds(self, edges: NDArray[np.float64], good: GoodTime) -> NDArray[np.float64]:
-        """Return the live time of one CCD in each frame; as :func:`xscan.events.gti.live_seconds`."""
+    def livetime_until(self, time: NDArray[np.float64], good: GoodTime) -> NDArray[np.float64]:
+        """Return the live time of one CCD until each of some times; as :func:`xscan.events.gti.livetime_until`."""
         ...
 
     def spots_near(

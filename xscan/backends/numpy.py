@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xscan.bayes import Thresholds
 from xscan.events.cuts import drop, select
 from xscan.events.dropouts import silences
-from xscan.events.gti import live_curve, live_seconds
+from xscan.events.gti import live_curve, livetime_until
 from xscan.events.merge import band_curve, merge
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Photons, Voxels
@@ -37,7 +37,7 @@ class NumpyBackend:
     merge = staticmethod(merge)
     band_curve = staticmethod(band_curve)
     live_curve = staticmethod(live_curve)
-    live_seconds = staticmethod(live_seconds)
+    livetime_until = staticmethod(livetime_until)
     spots_near = staticmethod(spots_near)
     dark = staticmethod(dark)
     likeliest = staticmethod(likeliest)

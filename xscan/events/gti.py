@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xscan.model import GoodTime
 
-__all__ = ["intersect", "live_curve", "live_seconds", "union"]
+__all__ = ["intersect", "live_curve", "livetime_until", "union"]
 
 Floats = NDArray[np.float64]
 
@@ -82,29 +82,30 @@ def live_curve(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Float
     return curve
 
 
-def live_seconds(edges: Floats, good: GoodTime) -> Floats:
-    """Return the live time of one CCD in each frame.
+def livetime_until(time: Floats, good: GoodTime) -> Floats:
+    """Return the live time of one CCD from some moment before its good time until each of some times.
 
     Parameters
     ----------
-    edges : float64, shape (nt + 1,)
-        Edges of the frames, s, rising.
+    time : float64, shape (n,)
+        Rising, s; for frames, their edges.
     good : GoodTime
 
     Returns
     -------
-    float64, shape (nt,)
-        Seconds: good time times the live fraction of its read-out frames.
+    float64, shape (n,)
+        Seconds: good time times the live fraction of its read-out frames. Each is computed independently of the
+        others, so that frames of several lengths can share their edges.
     """
     start, stop = good.intervals.T
     if start.size == 0:
-        return np.zeros(len(edges) - 1)
+        return np.zeros(len(time))
     at_start = _live_until(start, good.exposures)
     before = np.concatenate([[0.0], np.cumsum(_live_until(stop, good.exposures) - at_start)])
-    k = np.searchsorted(start, edges, side="right") - 1
+    k = np.searchsorted(start, time, side="right") - 1
     last = np.maximum(k, 0)
-    within = _live_until(np.minimum(edges, stop[last]), good.exposures) - at_start[last]
-    return np.diff(np.where(k < 0, 0.0, before[last] + within))
+    within = _live_until(np.minimum(time, stop[last]), good.exposures) - at_start[last]
+    return np.where(k < 0, 0.0, before[last] + within)
 
 
 def _live_until(time: Floats, exposures: Floats | None) -> Floats:

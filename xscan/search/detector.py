@@ -229,7 +229,7 @@ class Detector:
             for ccd_number in np.unique(most[:, camera]).tolist():
                 mine = (most[of, camera] == ccd_number) & (by_ccd[of, camera, ccd_number] > 0)
                 if mine.any():
-                    seconds = self._live_seconds(name, ccd_number, edges)[::2]
+                    seconds = self._live_seconds(name, ccd_number, edges)
                     fraction[mine] = np.minimum(seconds[its_frame[mine]] / grid.dt_s, 1.0)
             mean = np.bincount(of, fraction) / np.bincount(of)
             for facts, value in zip(live, mean.tolist(), strict=True):
@@ -237,13 +237,14 @@ class Detector:
         return live
 
     def _live_seconds(self, camera: str, ccd: int, edges: Floats) -> Floats:
-        """Return the live time of a CCD between edges, s."""
+        """Return the live time of a CCD, s, between every other pair of edges: the 1st and 2nd, 3rd and 4th, ..."""
         if not self._rules.live_time_rejection:  # no live time is kept
-            return np.diff(edges)
-        seconds = np.zeros(edges.size - 1)
+            return edges[1::2] - edges[::2]
+        seconds = np.zeros(edges.size // 2)
         for place, events in enumerate(self._subset.lists):
             if events.camera == camera and (place, ccd) in self._live:
-                seconds += self._backend.live_seconds(edges, self._live[place, ccd].good)
+                until = self._backend.livetime_until(edges, self._live[place, ccd].good)
+                seconds += until[1::2] - until[::2]
         return seconds
 
 

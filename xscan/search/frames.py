@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +74,8 @@ def live_time(subset: Subset, backend: Backend) -> LiveTime:
         for ccd in sorted(ccd for place, ccd in quiet if place == i):
             good = events.good_time.get(ccd) or GoodTime(good_intervals(events))
             intervals = intersect(good.intervals, _outside(quiet[i, ccd].intervals, span))
-            total = float(backend.live_seconds(span, GoodTime(intervals, good.exposures))[0])
+            start, stop = backend.livetime_until(span, GoodTime(intervals, good.exposures)).tolist()
+            total = stop - start
             if total > SOME_S:
                 usual = total / float(np.diff(intervals).sum())
                 found[ccd] = total, LiveCcd(GoodTime(intervals, good.exposures), usual, quiet[i, ccd].n_faint)
@@ -93,11 +94,11 @@ def judge_frames(
     subset: Subset,
     high: HighBackground,
     live: LiveTime,
-    grid: Grid,
+    grids: Sequence[Grid],
     rules: Rules,
     backend: Backend,
-) -> tuple[Frames, dict[str, Floats]]:
-    """Judge the frames of one frame length, the same for all bands.
+) -> list[tuple[Frames, dict[str, Floats]]]:
+    """Judge the frames of several frame lengths; they are the same for all bands.
 
     A frame is rejected where a working CCD was live for less than half as long as the best one: the expectation
     of that CCD's part of the field would be too high. A frame that is merely short of live time on all CCDs alike
@@ -110,46 +111,91 @@ def judge_frames(
         From :func:`bad_intervals`.
     live : LiveTime
         From :func:`live_time`.
-    grid : Grid
+    grids : sequence of Grid
+        One for each frame length.
     rules : Rules
     backend : Backend
 
     Returns
     -------
-    frames : Frames
-    seconds : dict of str to float64 array, shape (nt,)
-        Live seconds of each camera in each frame.
+    list of (Frames, dict of str to float64 array, shape (nt,))
+        For each grid its frames, and the live seconds of each camera in each of them.
     """
-    cameras = list(dict.fromkeys(events.camera for events in subset.lists))
-    bad = _bad_frames(high, grid) if rules.shared_bad_time else _bad_frames_exod2(subset, grid)
+    bad = [_bad_frames(high, grid) if rules.shared_bad_time else _bad_frames_exod2(subset, grid) for grid in grids]
     if not rules.live_time_rejection:
-        rejected = _rejected_exod2(subset, grid, bad)
-        seconds = {camera: np.full(grid.nt, grid.dt_s) for camera in cameras}
-        return Frames(bad, rejected, np.ones(grid.nt)), seconds
-
-    rejected = np.zeros(grid.nt, bool)
-    fraction = np.zeros(grid.nt)
-    seconds = {}
-    edges = grid.frame_edges()
+        cameras = list(dict.fromkeys(events.camera for events in subset.lists))
+        return [
+            (
+                Frames(of_grid, _rejected_exod2(subset, grid, of_grid), np.ones(grid.nt)),
+                {camera: np.full(grid.nt, grid.dt_s) for camera in cameras},
+            )
+            for grid, of_grid in zip(grids, bad, strict=True)
+        ]
+    shares = [_LiveShares.of(grid) for grid in grids]
+    # a CCD's live time is worked out once for the frames of all lengths, which have many edges in common
+    edges = np.unique(np.concatenate([grid.frame_edges() for grid in grids]))
+    places = [np.searchsorted(edges, grid.frame_edges()) for grid in grids]
     # events in bright cells do not count: a burst in one camera must not change the weight of its live time
     n_faint = [sum(ccd.n_faint for (place, _), ccd in live.items() if place == i) for i in range(len(subset.lists))]
     weights = np.array(n_faint) / sum(n_faint) if any(n_faint) else np.full(len(n_faint), 1 / len(n_faint))
-    part: list[Floats] = []  # live time of each CCD in each frame, in units of what is usual for it
-    for i, events in enumerate(subset.lists):
-        per_ccd = []
-        for (place, _), ccd in live.items():
-            if place == i:
-                per_ccd.append(backend.live_seconds(edges, ccd.good))
-                part.append(per_ccd[-1] / (grid.dt_s * ccd.usual_fraction))
-        mean = np.mean(per_ccd, axis=0) if per_ccd else np.zeros(grid.nt)
-        seconds[events.camera] = seconds.get(events.camera, 0.0) + mean
-        fraction += mean / grid.dt_s * weights[i]
-    if part:
-        best = np.max(part, axis=0)
-        rejected = (best < BEST_MIN) | (np.min(part, axis=0) < LIVE_MIN * best)
-    else:  # no CCD works
-        rejected[:] = True
-    return Frames(bad, rejected, fraction), seconds
+    for i, (events, weight) in enumerate(zip(subset.lists, weights.tolist(), strict=True)):
+        ccds = [ccd for (place, _), ccd in live.items() if place == i]
+        for ccd in ccds:
+            until = backend.livetime_until(edges, ccd.good)
+            for share, place in zip(shares, places, strict=True):
+                share.add_ccd(np.diff(until[place]), ccd.usual_fraction)
+        for share in shares:
+            share.end_list(events.camera, len(ccds), weight)
+    return [
+        (Frames(of_grid, share.rejected(), share.fraction), share.seconds)
+        for share, of_grid in zip(shares, bad, strict=True)
+    ]
+
+
+@dataclass(slots=True)
+class _LiveShares:
+    """How long the CCDs were live in each frame of one length, while they are gathered one CCD after the other.
+
+    Attributes
+    ----------
+    dt_s : float
+    least, most : float64, shape (nt,)
+        Live fraction of the CCD that was least, and of the one that was most live, in units of what is usual for it.
+    total : float64, shape (nt,)
+        Live seconds of the CCDs of the list under way.
+    fraction : float64, shape (nt,)
+        Live fraction of all cameras.
+    seconds : dict of str to float64 array, shape (nt,)
+        Live seconds of each camera.
+    """
+
+    dt_s: float
+    least: Floats
+    most: Floats
+    total: Floats
+    fraction: Floats
+    seconds: dict[str, Floats]
+
+    @classmethod
+    def of(cls, grid: Grid) -> _LiveShares:
+        nothing = np.zeros(grid.nt)
+        return cls(grid.dt_s, nothing + np.inf, nothing - np.inf, nothing, nothing.copy(), {})
+
+    def add_ccd(self, seconds: Floats, usual_fraction: float) -> None:
+        share = seconds / (self.dt_s * usual_fraction)
+        np.minimum(self.least, share, out=self.least)
+        np.maximum(self.most, share, out=self.most)
+        self.total = self.total + seconds
+
+    def end_list(self, camera: str, n_ccds: int, weight: float) -> None:
+        mean = self.total / max(n_ccds, 1)
+        self.seconds[camera] = self.seconds.get(camera, 0.0) + mean
+        self.fraction += mean / self.dt_s * weight
+        self.total = np.zeros(mean.size)
+
+    def rejected(self) -> Bools:
+        """Return which frames are rejected: all of them if no CCD works."""
+        return np.asarray((self.most < BEST_MIN) | (self.least < LIVE_MIN * self.most))
 
 
 def bad_intervals(subset: Subset, photons: Photons, backend: Backend) -> HighBackground:

@@ -16,10 +16,10 @@ __all__ = ["FRAMES_MIN", "remark_on_moves"]
 FRAMES_MIN = 8
 """A view of fewer frames is too coarse to tell the moments apart."""
 
-QUARTERS = (2, 4, 6)
-EIGHTHS = (1, 3, 5, 7)
-"""Moments that are tested, in eighths of the time range: first the quarters; the others only if at one of the
-quarters at least :data:`HINT` places turn brighter and as many fainter."""
+FIRST = (3, 5)
+OTHERS = (1, 2, 4, 6, 7)
+"""Moments that are tested, in eighths of the time range: the others only if at one of the first at least :data:`HINT`
+places turn brighter and as many fainter."""
 
 HINT = 2
 
@@ -40,7 +40,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def remark_on_moves(counts: Counts, expected: Expectation, frames: Frames, grid: Grid) -> str | None:
+def remark_on_moves(image: Ints, counts: Counts, expected: Expectation, frames: Frames, grid: Grid) -> str | None:
     """Return a sentence that says when the whole field changed, or None.
 
     At each of some moments the counts of every cell before and after are compared with the expectation,
@@ -49,6 +49,8 @@ def remark_on_moves(counts: Counts, expected: Expectation, frames: Frames, grid:
 
     Parameters
     ----------
+    image : int array, shape (ny, nx)
+        Counts of all frames that were not rejected.
     counts : Counts
     expected : Expectation
     frames : Frames
@@ -61,10 +63,11 @@ def remark_on_moves(counts: Counts, expected: Expectation, frames: Frames, grid:
         fainter.
     """
     found: list[tuple[int, int, int, int]] = []
-    for moments in (QUARTERS, EIGHTHS):
+    for moments in (FIRST, OTHERS):
         firsts = [k * grid.nt // 8 for k in moments]
         part = np.searchsorted(firsts, np.arange(grid.nt), side="right")
-        parts = _images(part, len(moments) + 1, counts, frames)
+        parts = _images(part, len(moments), counts, frames)
+        parts = np.concatenate([parts, [image - parts.sum(axis=0)]])
         mu = np.stack([_expected_image(expected, part == number) for number in range(len(moments) + 1)])
         for i, first in enumerate(firsts, start=1):
             changed = _changed(parts[:i].sum(axis=0), parts[i:].sum(axis=0), mu[:i].sum(axis=0), mu[i:].sum(axis=0))

@@ -7,7 +7,7 @@ them into regions.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -224,15 +224,13 @@ class _Shared:
 def _search_views(shared: _Shared) -> Iterator[ViewResult]:
     subset, config = shared.subset, shared.config
     disks: dict[Box, Bools] = {}  # one for each box; views with the same box share it
-    judged: dict[int, tuple[Frames, dict[str, CameraSeconds]]] = {}
-    for view in config.views:
-        grid = _grid(view, shared)
+    grids = [_grid(view, shared) for view in config.views]
+    judged = _judge(grids, shared)
+    for view, grid in zip(config.views, grids, strict=True):
         if grid.nt < 1:
             message = f"one frame of {view.dt_s:g} s is longer than the {subset.t1 - subset.t0:.1f} s in common"
             yield ViewResult(view, Reason.DT_TOO_LONG, message)
             continue
-        if view.dt_ms not in judged:  # frames do not depend on the band
-            judged[view.dt_ms] = _judge(grid, shared)
         if grid.box not in disks:
             disks[grid.box] = source_disks(shared.sources, subset.lists[0].plane, grid, config.rules)
         frames, spent = judged[view.dt_ms]
@@ -302,7 +300,9 @@ def _remark(search: Search, found: tuple[Found, ...], pi_range: tuple[int, int],
     if sum(one.parent is None for one in found) < 2 or search.grid.nt < FRAMES_MIN:
         return None
     if pi_range not in shared.moves:
-        shared.moves[pi_range] = remark_on_moves(search.counts, search.expected, search.frames, search.grid)
+        shared.moves[pi_range] = remark_on_moves(
+            search.images.sum(axis=0), search.counts, search.expected, search.frames, search.grid
+        )
     return shared.moves[pi_range]
 
 
@@ -322,14 +322,24 @@ def _box(photons: Photons, chosen: NDArray[np.bool_]) -> Box:
     return Box.around(x[chosen], y[chosen]) if chosen.any() else Box(0, 1, 0, 1)
 
 
-def _judge(grid: Grid, shared: _Shared) -> tuple[Frames, dict[str, CameraSeconds]]:
-    subset = shared.subset
-    frames, seconds = judge_frames(subset, shared.high, shared.live, grid, shared.config.rules, shared.backend)
-    spent = {
-        events.camera: _camera_seconds(seconds[events.camera], frames, grid, good_intervals(events))
-        for events in subset.lists
-    }
-    return frames, spent
+def _judge(grids: Sequence[Grid], shared: _Shared) -> dict[int, tuple[Frames, dict[str, CameraSeconds]]]:
+    """Judge the frames of each length (ms); they do not depend on the band."""
+    lengths = {grid.dt_ms: grid for grid in grids if grid.nt > 0}
+    if not lengths:
+        return {}
+    subset, of_lengths = shared.subset, list(lengths.values())
+    good = {events.camera: good_intervals(events) for events in subset.lists}
+    found = {}
+    for grid, (frames, seconds) in zip(
+        of_lengths,
+        judge_frames(subset, shared.high, shared.live, of_lengths, shared.config.rules, shared.backend),
+        strict=True,
+    ):
+        spent = {
+            camera: _camera_seconds(seconds[camera], frames, grid, intervals) for camera, intervals in good.items()
+        }
+        found[grid.dt_ms] = frames, spent
+    return found
 
 
 def _camera_seconds(live: Floats, frames: Frames, grid: Grid, good: Floats) -> CameraSeconds:

@@ -52,7 +52,7 @@ class CudaBackend:
 
     def __init__(self, device: Device, host: Backend, cube_bytes: int | None = None) -> None:
         self.select, self.drop, self.merge, self.band_curve = host.select, host.drop, host.merge, host.band_curve
-        self.silences, self.live_curve, self.live_seconds = host.silences, host.live_curve, host.live_seconds
+        self.silences, self.live_curve, self.livetime_until = host.silences, host.live_curve, host.livetime_until
         self.spots_near, self.dark, self.likeliest = host.spots_near, host.dark, host.likeliest
         self.settle, self.curvature, self.pulls = host.settle, host.curvature, host.pulls
         self._workspace = Workspace(device, cube_bytes)

@@ -36,7 +36,7 @@ class NumbaBackend:
     merge = staticmethod(events.merge)
     band_curve = staticmethod(events.band_curve)
     live_curve = staticmethod(livetime.live_curve)
-    live_seconds = staticmethod(livetime.live_seconds)
+    livetime_until = staticmethod(livetime.livetime_until)
     spots_near = staticmethod(points.spots_near)
     dark = staticmethod(points.dark)
     likeliest = staticmethod(points.likeliest)

@@ -15,7 +15,7 @@ from xscan.events import gti
 from xscan.events.gti import Floats
 from xscan.model import GoodTime
 
-__all__ = ["live_curve", "live_seconds"]
+__all__ = ["live_curve", "livetime_until"]
 
 NO_CURVE = np.empty((2, 0))
 
@@ -32,9 +32,9 @@ def live_curve(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Float
     return curve if n == curve.shape[1] else np.ascontiguousarray(curve[:, :n])
 
 
-def live_seconds(edges: Floats, good: GoodTime) -> Floats:
-    """As :func:`xscan.events.gti.live_seconds`."""
-    return np.asarray(_seconds(edges, good.intervals, NO_CURVE if good.exposures is None else good.exposures))
+def livetime_until(time: Floats, good: GoodTime) -> Floats:
+    """As :func:`xscan.events.gti.livetime_until`."""
+    return np.asarray(_until(time, good.intervals, NO_CURVE if good.exposures is None else good.exposures))
 
 
 @njit(cache=True)
@@ -90,10 +90,8 @@ def _segment(curve: Any, time: Any, j: Any) -> Any:
 
 
 @njit(cache=True)
-def _seconds(edges: Any, intervals: Any, curve: Any) -> Any:
-    seconds = np.zeros(edges.size - 1)
-    if intervals.shape[0] == 0:
-        return seconds
+def _until(times: Any, intervals: Any, curve: Any) -> Any:
+    until = np.zeros(times.size)
     n = intervals.shape[0]
     at_start, before = np.empty(n), np.zeros(n)
     for i in range(n):
@@ -102,17 +100,12 @@ def _seconds(edges: Any, intervals: Any, curve: Any) -> Any:
         at_start[i] = _live_until(intervals[i, 0], curve, first)
         if i + 1 < n:
             before[i + 1] = before[i] + (_live_until(intervals[i, 1], curve, last) - at_start[i])
-    k, j = -1, -1  # interval and segment in which an edge lies, or the last before it; edges rise
-    until = 0.0
-    for e in range(edges.size):
-        while k + 1 < n and intervals[k + 1, 0] <= edges[e]:
+    k, j = -1, -1  # interval and segment in which a time lies, or the last before it; times rise
+    for e in range(times.size):
+        while k + 1 < n and intervals[k + 1, 0] <= times[e]:
             k += 1
-        now = 0.0
         if k >= 0:
-            time = min(edges[e], intervals[k, 1])
+            time = min(times[e], intervals[k, 1])
             j = _segment(curve, time, j)
-            now = before[k] + (_live_until(time, curve, j) - at_start[k])
-        if e > 0:
-            seconds[e - 1] = now - until
-        until = now
-    return seconds
+            until[e] = before[k] + (_live_until(time, curve, j) - at_start[k])
+    return until
