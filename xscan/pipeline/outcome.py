@@ -17,6 +17,13 @@ MOST_SIGNIFICANT = 10
 SHARE_REJECTED = 0.01
 """A larger fraction of events in rejected frames is worth a remark."""
 
+# only these, here and below: turning whole rows into dicts takes longer than all the rest
+_OF_RUNS = [
+    *("target", "dt_s", "band_lo_kev", "band_hi_kev", "state", "reason", "message", "remarks"),
+    *("source_list", "n_events", "n_events_rejected"),
+]
+_OF_REGIONS = ["obsid", "parent", "log10_p_min", "ra_deg", "dec_deg"]
+
 Row = Mapping[str, Any]
 
 
@@ -50,9 +57,9 @@ class Summary:
 def summarize(tables: Tables, seconds: float) -> Summary:
     """Summarise one observation's tables; ``seconds`` is the wall time spent on it, s."""
     (outcome,) = outcomes(tables.runs).values()
-    rows = tables.runs.to_pylist()
+    rows = tables.runs.select(_OF_RUNS).to_pylist()
     states = [row["state"] for row in rows if row["dt_s"] is not None]  # a failed observation has no view
-    inputs = tables.inputs.to_pylist()
+    inputs = tables.inputs.select(["file", "role", "bytes", "n_rows", "reason", "message"]).to_pylist()
     files = {info["file"]: info for info in inputs}
     return Summary(
         replace(outcome, seconds=seconds),
@@ -66,8 +73,8 @@ def summarize(tables: Tables, seconds: float) -> Summary:
 
 
 def _most_significant(regions: pa.Table) -> list[dict[str, Any]]:
-    """Return the rows of the most significant places; only these, since whole rows of all regions take long to make."""
-    keys = regions.select(["obsid", "parent", "log10_p_min", "ra_deg", "dec_deg"]).to_pylist()
+    """Return the rows of the most significant places."""
+    keys = regions.select(_OF_REGIONS).to_pylist()
     best = distinct_places(({"row": row} | key for row, key in enumerate(keys)), MOST_SIGNIFICANT)
     rows: list[dict[str, Any]] = regions.take(pa.array([key["row"] for key in best], pa.int64())).to_pylist()
     return rows

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence, Set
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,7 @@ def by_obsid(table: pa.Table) -> pa.Table:
 
 def _write(folder: Path, name: str, table: pa.Table) -> str:
     sink = pa.BufferOutputStream()
-    table = table.replace_schema_metadata(_told_to_astropy(table))
+    table = table.replace_schema_metadata(_told_to_astropy(name, table))
     # dictionary encoding makes such columns larger and slower, strings included (measured)
     pq.write_table(table, sink, compression="zstd", use_dictionary=False, row_group_size=_ROWS_IN_GROUP[name])
     content = sink.getvalue()
@@ -158,16 +159,21 @@ def _write(folder: Path, name: str, table: pa.Table) -> str:
     return file
 
 
-def _told_to_astropy(table: pa.Table) -> dict[str, str]:
+@cache
+def _columns_told(name: str) -> str:
+    columns = [
+        {"name": field.name, **{key.decode(): text.decode() for key, text in field.metadata.items() if text}}
+        for field in SCHEMAS[name]
+    ]
+    return json.dumps({"datatype": columns})  # JSON is YAML
+
+
+def _told_to_astropy(name: str, table: pa.Table) -> dict[str, str]:
     """Return the metadata that astropy's Table reads from Parquet: units, descriptions, and lengths of texts.
 
     Without the lengths astropy measures the texts itself, and fails at the first null.
     """
-    columns = [
-        {"name": field.name, **{key.decode(): text.decode() for key, text in field.metadata.items() if text}}
-        for field in table.schema
-    ]
-    told = {"table_meta_yaml": json.dumps({"datatype": columns})}  # JSON is YAML
+    told = {"table_meta_yaml": _columns_told(name)}
     for field in table.schema:
         if pa.types.is_string(field.type):
             longest = pc.max(pc.utf8_length(table[field.name])).as_py() or 0

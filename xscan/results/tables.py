@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -279,10 +280,14 @@ def _run(result: ViewResult, clock: Clock) -> Row:
             "t_start_s": grid.t0,
             "t_stop_s": float(grid.frame_edges()[-1]),
         }
-        utc = utc_text([row["t_start_s"], row["t_stop_s"]], *clock)
         row |= {"timesys": clock[0], "timeref": "SOLARSYSTEM" if clock[1] else "LOCAL"}
-        row |= dict(zip(("t_start_utc", "t_stop_utc"), utc, strict=True))
+        row |= dict(zip(("t_start_utc", "t_stop_utc"), _utc(row["t_start_s"], row["t_stop_s"], *clock), strict=True))
     return row
+
+
+@lru_cache(maxsize=64)  # views of one frame length have the same times
+def _utc(start_s: float, stop_s: float, time_system: str, barycentred: bool) -> list[str | None]:
+    return utc_text([start_s, stop_s], time_system, barycentred)
 
 
 @dataclass(frozen=True, slots=True)
