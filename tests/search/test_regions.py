@@ -13,7 +13,7 @@ from xscan.config import Rules
 from xscan.grid import Box, Grid
 from xscan.missions.xmm.instrument import EPIC
 from xscan.model import Expectation, Frames, Voxels
-from xscan.search.regions import Region, regions
+from xscan.search.regions import Region, _first_of_group, regions
 
 GRID = Grid(0.0, 5000, 10, 129, Box(20, 32, 40, 50), EPIC.sky)
 COLLAPSED = Rules(labels_in_time=False)
@@ -160,3 +160,14 @@ def test_two_bursts_at_one_place_are_two_events_and_a_long_flare_is_one(rng: np.
     assert spans == [(1000, 1050), spans[1], (16_000, 16_050)]
     assert 5000 <= spans[1][0] < 5200 < 5700 < spans[1][1] <= 5900
     assert np.unique(frames[1]).size < (spans[1][1] - spans[1][0]) / 50
+
+
+@given(st.integers(1, 30), st.data())
+def test_groups_of_pairs_as_joined_one_by_one(k: int, data: st.DataObject) -> None:
+    pairs = data.draw(st.lists(st.tuples(st.integers(0, k - 1), st.integers(0, k - 1)), max_size=40))
+    group = list(range(k))
+    for a, b in pairs:
+        low, high = sorted((group[a], group[b]))
+        group = [low if one == high else one for one in group]
+    one, other = np.array(pairs, np.int64).reshape(-1, 2).T
+    np.testing.assert_array_equal(_first_of_group(one, other, k), group)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
+from scipy import ndimage
 
 from xscan.bayes import poisson_tail
 from xscan.config import Rules
@@ -143,14 +143,27 @@ def _labels_in_time(
     if apart.size:
         gaps = _Gaps(voxels, photons, pi_range, expected, frames, grid)
         joined[apart] = gaps.show_no_end(first[apart], then[apart])
-    k = len(voxels)
-    links = sparse.coo_array((np.ones(joined.sum(), np.int8), (first[joined], then[joined])), (k, k))
-    n_labels, labels = sparse.csgraph.connected_components(links, directed=False)
-    # number them by their first voxel, x slowest
-    order = np.lexsort((voxels.t, voxels.y, voxels.x))
-    first_of = np.full(n_labels, k)
-    np.minimum.at(first_of, labels[order], np.arange(k))
-    return np.asarray(np.argsort(np.argsort(first_of))[labels], np.intp)
+    order = np.lexsort((voxels.t, voxels.y, voxels.x))  # groups are numbered by their first voxel, x slowest
+    rank = np.empty(len(order), np.intp)
+    rank[order] = np.arange(len(order))
+    firsts = _first_of_group(rank[first[joined]], rank[then[joined]], len(order))
+    return np.asarray(np.unique(firsts, return_inverse=True)[1][rank], np.intp)
+
+
+def _first_of_group(one: Ints, other: Ints, k: int) -> NDArray[np.intp]:
+    """Return for each of k members the first member of its group; ``one`` and ``other`` are pairs that belong together.
+
+    The firsts of two groups that a pair joins are hooked to one another, then every member is taken to the end of its
+    chain; the number of rounds grows with the logarithm of the size of a group.
+    """
+    leader = np.arange(k)
+    while True:
+        a, b = leader[one], leader[other]
+        if np.array_equal(a, b):
+            return leader
+        np.minimum.at(leader, np.maximum(a, b), np.minimum(a, b))
+        while not np.array_equal(leader, leader[leader]):
+            leader = leader[leader]
 
 
 def _successors(voxels: Voxels, grid: Grid) -> tuple[Ints, Ints]:

@@ -141,16 +141,19 @@ class NumbaCounts:
             raise ValueError(
                 "fewer than two counts are too many by these limits: the numba backend does not look there"
             )
+        of_frames = (
+            checked(expected.rate, (nt,), np.float64),
+            checked(expected.live, (nt,), np.float64),
+            checked(expected.kind, (nt,), np.uint8),
+        )
         cell, t, n, mu, eclipse = _flag(
             self._first,
             self._end,
             self._tick,
             checked(expected.template, (2, ny, nx), np.float64).reshape(2, ny * nx),
             checked(expected.source, (2, ny, nx), np.float64).reshape(2, ny * nx),
-            checked(expected.rate, (nt,), np.float64),
-            checked(expected.live, (nt,), np.float64),
-            checked(expected.kind, (nt,), np.uint8),
-            _extremes(expected),
+            *of_frames,
+            _extremes(*of_frames),
             limits.mu_peak,
             np.maximum.accumulate(limits.mu_peak),
             limits.mu_eclipse,
@@ -192,19 +195,22 @@ class NumbaCounts:
         return row
 
 
-def _extremes(expected: Expectation) -> NDArray[np.float64]:
+@njit(cache=True)
+def _extremes(rate: Any, live: Any, kind: Any) -> Any:
     """Return least and greatest rate, least and greatest live fraction in the frames of each kind, shape (2, 4).
 
     Frames in which nothing is expected anywhere are left out. Where no frame is left, all are NaN and no voxel of
     the kind is examined.
     """
     extremes = np.full((2, 4), np.nan)
-    counted = (expected.rate > 0) | (expected.live > 0)
-    for kind in (0, 1):
-        chosen = counted & (expected.kind == kind)
-        if chosen.any():
-            rate, live = expected.rate[chosen], expected.live[chosen]
-            extremes[kind] = rate.min(), rate.max(), live.min(), live.max()
+    for t in range(rate.size):
+        if rate[t] > 0 or live[t] > 0:
+            one = extremes[kind[t]]
+            # written so that the first value takes the place of NaN
+            one[0] = one[0] if one[0] <= rate[t] else rate[t]
+            one[1] = one[1] if one[1] >= rate[t] else rate[t]
+            one[2] = one[2] if one[2] <= live[t] else live[t]
+            one[3] = one[3] if one[3] >= live[t] else live[t]
     return extremes
 
 
