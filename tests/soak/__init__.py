@@ -1,0 +1,1 @@
+"""Checks that run for minutes to hours, each a script of its own: `pytest` does not collect them."""
