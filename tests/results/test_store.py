@@ -143,6 +143,16 @@ def test_observations_gather_in_parts(tmp_path: Path, tables: Tables, small_part
     check_whole(tmp_path)
 
 
+@pytest.mark.parametrize(("first", "sizes"), [(49, [50]), (50, [1, 50])])
+def test_parts_of_less_than_fifty_are_written_anew(tmp_path: Path, first: int, sizes: list[int]) -> None:
+    for obsids in (range(first), [first]):
+        with open_writer(tmp_path) as out:
+            for number in obsids:
+                out.write(f"{number:010d}", failed(f"{number:010d}"))
+    assert sorted(len(part["observations"]) for part in parts(tmp_path)) == sizes
+    check_whole(tmp_path)
+
+
 def test_rewriting_leaves_nothing_stale(tmp_path: Path, tables: Tables, small_parts: None) -> None:
     obsids = [f"{number:010d}" for number in range(8)]
     with open_writer(tmp_path) as out:
@@ -309,7 +319,6 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 from xscan.results.writer import ResultsWriter
-from xscan.results.content_hash import _feed, hash_by_observation
 from xscan.results.tables import Provenance
 writer = ResultsWriter(Path({str(tmp_path)!r}), {PROVENANCE!r}, {{}})
 writer.__enter__()
