@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
 import subprocess
@@ -32,6 +31,7 @@ from helpers.stored import (
     small_parts,
     tables,
 )
+from soak import archive
 
 import xscan
 from xscan.errors import StoreError
@@ -464,17 +464,14 @@ def test_kill_9_costs_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
     What workers are short of is held by test_limits.py and test_cluster.py.
     """
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    check = importlib.import_module("archive")
     for name, kept in {
         "ORDERS": ("backwards", "two"),
-        "LIMITS": (next(iter(check.LIMITS)),),
+        "LIMITS": (next(iter(archive.LIMITS)),),
         "WRITERS": ("a loop",),
     }.items():
-        monkeypatch.setattr(check, name, {one: getattr(check, name)[one] for one in kept})
+        monkeypatch.setattr(archive, name, {one: getattr(archive, name)[one] for one in kept})
     monkeypatch.setattr(sys, "argv", ["archive", "--observations", "10", "--kills", "2", "--no-timing"])
-    assert check.main() == 0
+    assert archive.main() == 0
     said = capsys.readouterr().out
     assert "10 observations: 5 done, 2 failed unreadable, 1 failed no_event_lists, " in said
     assert "2 kills in" in said
-    del sys.modules["archive"]

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from helpers.lists import binned, joined
 from numpy.typing import NDArray
 from scipy import optimize, stats
+from soak import positions
 
 from xscan.backends import Backend, cpu_backend, get_backend
 from xscan.backends.numpy import NumpyBackend
@@ -26,7 +25,6 @@ PLANE = TangentPlane(150.0, 2.0)
 GRID = Grid(0.0, 5000, 10, 129, Box(50, 80, 50, 80), EPIC.sky)
 SHARE = np.array([0.58, 0.21, 0.21])
 HALF = 60.0
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def draw(
@@ -73,10 +71,7 @@ def test_a_wider_image_has_a_larger_error(rng: np.random.Generator, core: float)
 @pytest.mark.parametrize(("where", "cameras", "counts"), [
     ("gap", "m1", 60), ("gap", "pn", 400), ("gap", "all", 2000), ("column", "m2", 400), ("column", "pn", 60),
 ])  # fmt: skip
-def test_beside_holes_too(where: str, cameras: str, counts: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import positions
-
+def test_beside_holes_too(where: str, cameras: str, counts: int) -> None:
     rng = np.random.default_rng(414)
     fields = {name: positions.make_field(rng, name) for name in CAMERAS}
     names = CAMERAS if cameras == "all" else (cameras,)

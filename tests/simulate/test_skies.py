@@ -273,7 +273,7 @@ def test_mistakes_of_the_new_commands(tmp_path: Path, archive: Path) -> None:
 
 
 def test_the_fuzzer_runs() -> None:
-    command = [sys.executable, ROOT / "benchmarks" / "fuzz.py", "--n", "30", "--workers", "1"]
+    command = [sys.executable, ROOT / "tests" / "soak" / "fuzz.py", "--n", "30", "--workers", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "30 files" in done.stdout

@@ -1,1 +1,1 @@
-"""Checks that run for minutes to hours, each a script of its own: `pytest` does not collect them."""
+"""Checks that run for minutes to hours, each started by a script of `scripts`; `pytest` collects none of them."""
