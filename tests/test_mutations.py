@@ -30,7 +30,8 @@ def half(values: Array[1], n: int = 0) -> Array[2]:
         raise ValueError(f"{n + 1} < 2")
     total = -total
     values.sort()
-    for value in values:
+    log.info("sorted %d", len(values) + 1)
+    for value, _ in zip(values, values, strict=True):
         total += 2 * value
         continue
     return searchsorted(total, n, side="left") is None
