@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from soak.mutations import NOT_RUN, SUITE, Defect, defects, draw, failed_test, method, read_known, suite_for
+from soak.mutations import NOT_RUN, SUITE, Defect, defects, draw, failed_test, method, near, read_known, suite_for
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -106,10 +106,14 @@ def test_they_are_planted_in_what_decides_results() -> None:
 
 
 def test_the_tests_of_the_room_come_first() -> None:
-    assert suite_for("xscan/events/cuts.py")[0] == "tests/events"
-    assert suite_for("xscan/bayes.py")[0] == "tests/test_bayes.py"
+    assert near("xscan/search/frames.py") == ["tests/search/test_frames.py", "tests/search"]
+    assert near("xscan/backends/numba/events.py") == ["tests/events/test_events.py", "tests/backends"]
+    assert near("xscan/bayes.py") == ["tests/test_bayes.py"]
     for path in method():
-        assert sorted(suite_for(path)) == sorted(SUITE)
+        tests = suite_for(path)
+        assert tests[: len(near(path))] == near(path)
+        assert set(SUITE) <= set(tests)
+        assert len(set(tests)) == len(tests)
     for name in (*SUITE, *NOT_RUN):
         path, _, test = name.partition("::")
         assert (ROOT / path).exists(), name

@@ -8,10 +8,10 @@ statement deleted. They are drawn at random: a module by its number of lines, th
 CUDA backend and the kernels, in which tests/backends/test_kernels.py plants defects of its own, and whatever only says
 something: docstrings, messages, annotations, assertions.
 
-Each defect is planted in a copy of the working tree, and the tests run there: first those of the module's own room,
-then the others, until one fails. A defect that nothing noticed survives: a test is missing, or the code may be written
-either way. Code that Numba compiled is kept in a folder that starts for every defect as the tests of the code without
-one left it; Numba compiles a file anew when it changes.
+Each defect is planted in a copy of the working tree, and the tests run there: first the file named after the module,
+then those of its room, then the others, until one fails. A defect that nothing noticed survives: a test is missing, or
+the code may be written either way. Code that Numba compiled is kept in a folder that starts for every defect as the
+tests of the code without one left it; Numba compiles a file anew when it changes.
 
 With --out, what came of each defect is written to a file of JSON lines, and a later run goes on from there: one with
 --room first, which takes minutes, leaves few defects for the whole suite, which takes hours on one core.
@@ -301,6 +301,8 @@ class Bench:
         code, said = self._run(unit, self._cache, None)
         if code != 0:
             raise SystemExit(f"{unit} fails without a defect:\n{said[-3000:]}")
+        if (self._tree / "build").exists():  # kernels, compiled for the CPU: named after their text
+            shutil.copytree(self._tree / "build", self._now / "build", dirs_exist_ok=True)
         return time.monotonic() - begun
 
     def _renew(self) -> None:
@@ -327,11 +329,18 @@ class Bench:
         return process.returncode, said
 
 
+def near(path: str) -> list[str]:
+    """Return the tests that are nearest to a module: the file of its name, wherever it is, and those of its room."""
+    module = Path(path).relative_to("xscan").with_suffix("")
+    named = sorted(test.relative_to(ROOT).as_posix() for test in (ROOT / "tests").rglob(f"test_{module.name}.py"))
+    room = f"tests/{module.parts[0]}"
+    return [*(name for name in named if name not in NOT_RUN), *([room] if room in SUITE else [])]
+
+
 def suite_for(path: str) -> list[str]:
-    """Return the tests that are run for a module, those of its own room first."""
-    room = Path(path).relative_to("xscan").with_suffix("").parts[0]
-    own = [unit for unit in (f"tests/{room}", f"tests/test_{room}.py") if unit in SUITE]
-    return [*own, *(unit for unit in SUITE if unit not in own)]
+    """Return the tests that are run for a module, the nearest first."""
+    first = near(path)
+    return [*first, *(unit for unit in SUITE if unit not in first)]
 
 
 def failed_test(said: str) -> str:
@@ -367,8 +376,7 @@ def main() -> int:
             key = json.dumps(asdict(defect))
             if key not in known:
                 begun = time.monotonic()
-                tests = suite_for(defect.path)
-                known[key] = bench.verdict(defect, tests[:1] if given.room else tests)
+                known[key] = bench.verdict(defect, near(defect.path) if given.room else suite_for(defect.path))
                 if given.out and (known[key] or not given.room):  # others may notice what its own room does not
                     row = asdict(defect) | {"killed_by": known[key], "took_s": round(time.monotonic() - begun, 1)}
                     with given.out.open("a") as lines:
