@@ -11,29 +11,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from xscan.bench.page import headline, page
+from xscan.bench.page import page, with_headline
 from xscan.bench.plot import plot_growth
-from xscan.bench.record import Report, from_json
+from xscan.bench.record import read_reports
 from xscan.bench.summary import growth_tables
 from xscan.errors import XscanError
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- speed: written by scripts/performance-doc -->", "<!-- /speed -->"
-
-
-def read_reports(paths: list[Path]) -> list[Report]:
-    """Read results, the newest first."""
-    reports = [from_json(path.read_text("utf-8"), path.name) for path in sorted(paths)]
-    return sorted(reports, key=lambda report: report.date, reverse=True)
-
-
-def with_headline(readme: str, reports: list[Report]) -> str:
-    """Replace what stands between the two marks in the README."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    measured = next((report for report in reports if report.find("scan", "L", "numba", "cpu") is not None), reports[0])
-    return f"{before}{BEGIN}\n{headline(measured)}\n{END}{after}"
 
 
 def main() -> int:

@@ -22,6 +22,12 @@ use_any_environment() {
     [ "$here" = "$PWD" ] || use_own_environment
 }
 
+# Run a module of tests/soak in place of the script.
+run_soak() {
+    export PYTHONPATH="$PWD/tests${PYTHONPATH:+:$PYTHONPATH}"
+    exec python3 -m "soak.$1" "${@:2}"
+}
+
 # The tests run the CUDA kernels on the CPU and need a C++ compiler for it; Zig's wheel is one, of
 # 400 MB, so that it is installed only where there is no other.
 use_a_compiler() {

@@ -95,6 +95,21 @@ def test_two_modules_know_dask() -> None:
         assert bool((froms | wholes) & names) == (name in ("pipeline.dask_cluster", "pipeline.dask_pool")), name
 
 
+def test_benchmarks_and_tests_import_nothing_of_each_other() -> None:
+    def imports(path: Path) -> set[str]:
+        nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        froms = {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)}
+        return {
+            name.split(".")[0] for name in froms | {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+        }
+
+    measured, tried = list((ROOT / "benchmarks").glob("*.py")), list((ROOT / "tests").rglob("*.py"))
+    for path in measured:
+        assert not imports(path) & {"helpers", "soak"}, path
+    for path in tried:
+        assert not imports(path) & {"benchmarks", *(one.stem for one in measured)}, path
+
+
 def running(tree: ast.Module) -> list[ast.AST]:
     """What of a module is ever run: not what is there for the type checker."""
     unseen = {

@@ -113,6 +113,38 @@ def test_views_survive_their_text(dt_ms: int, lo: int, width: int) -> None:
     assert View.parse(f"{view.dt_s!r}:{view.lo_kev!r}-{view.hi_kev!r}") == view
 
 
+@pytest.mark.parametrize("text", ["0.001:0-65.535", "1000000:0.001-0.002"])
+def test_the_least_and_the_most_that_a_view_can_be(text: str) -> None:
+    view = View.parse(text)
+    assert str(View.parse(str(view))) == str(view)
+
+
+@pytest.mark.parametrize("text", ["1000001:0.2-12", "0.0005:0.2-12", "5:0.2-65.536", "5:-0.001-12"])
+def test_a_little_more_is_no_view(text: str) -> None:
+    with pytest.raises(ConfigError):
+        View.parse(text)
+
+
+def test_settings_at_their_limits() -> None:
+    views = (View(5.0, 0.2, 12.0),)
+    for name, low, high, step in (
+        ("sigma", 0.5, 10.0, 0.01), ("cell_arcsec", 1.0, 600.0, 0.1), ("pn_singles_below_kev", 0.0, 12.0, 0.01),
+    ):  # fmt: skip
+        for inside in (low, high):
+            assert getattr(ScanConfig(views, **{name: inside}), name) == inside
+        for outside in (low - step, high + step):
+            with pytest.raises(ConfigError, match="must lie between"):
+                ScanConfig(views, **{name: outside})
+
+
+def test_what_is_not_told_is_xscans_own() -> None:
+    config = ScanConfig((View(5.0, 0.2, 12.0),))
+    assert (config.sigma, config.cell_arcsec, config.pn_singles_below_kev) == (3.0, 20.0, 0.0)
+    assert set(dataclasses.asdict(config.rules).values()) == {True}
+    assert load_config().rules == config.rules
+    assert set(dataclasses.asdict(load_config("exod2").rules).values()) == {False}
+
+
 def test_label() -> None:
     assert View(5.0, 0.2, 12.0).label == "5_0.2_12.0"
     assert View(1000.001, 0.2, 12.0).label == "1000.001_0.2_12.0"

@@ -21,9 +21,9 @@ from xscan.bench.child import fresh_scan, scan_and_store
 from xscan.bench.clock import Seconds, rounds
 from xscan.bench.growth import CURVES
 from xscan.bench.gunzip import inflated_bytes, inflater
-from xscan.bench.page import page
+from xscan.bench.page import page, with_headline
 from xscan.bench.plot import plot_growth
-from xscan.bench.record import Measurement, Report, file_name, from_json, ratio, to_json
+from xscan.bench.record import Measurement, Report, file_name, from_json, ratio, read_reports, to_json
 from xscan.bench.stages import STAGES, Stopwatch, watching
 from xscan.bench.summary import device_tables, growth_tables, process_tables, size_table, stage_tables
 from xscan.bench.table import Table
@@ -323,11 +323,8 @@ def test_a_run_without_growth_has_no_picture() -> None:
 
 
 def test_the_page_is_that_of_the_results() -> None:
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    from performance import RESULTS, read_reports, with_headline
-
     shown = ROOT / "docs" / "performance.md"
-    kept = list(RESULTS.glob("*.json"))
+    kept = list((ROOT / "benchmarks" / "results").glob("*.json"))
     assert shown.exists() == bool(kept)
     if kept:
         assert shown.read_text("utf-8") == page(read_reports(kept)), "run scripts/performance-doc"

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -34,10 +34,8 @@ NOT_NEEDED = ("typer", "rich", "matplotlib", "dask", "distributed", "requests", 
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # its other processes look there too
-    yield importlib.import_module("gpu")
-    del sys.modules["gpu"]
+def script() -> ModuleType:
+    return importlib.import_module("soak.gpu")
 
 
 def run(*arguments: object, without: tuple[str, ...] = (), folder: Path) -> subprocess.CompletedProcess[str]:

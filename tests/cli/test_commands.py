@@ -13,6 +13,7 @@ from helpers.lists import CENTRE, OBSID, FakeList, quiet_list, with_burst, write
 
 import xscan
 from xscan.bayes import log10_bayes_eclipse
+from xscan.cli.app import app
 from xscan.errors import ConfigError
 from xscan.pipeline.obslist import read_obslist
 
@@ -35,10 +36,12 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_version_and_help() -> None:
     assert run_process("--version").stdout == f"xscan {xscan.__version__}\n"
-    for command in ("scan", "archive", "export"):
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands]
+    assert {"scan", "archive", "plan", "export", "status", "doctor"} <= set(commands)
+    for command in commands:
         shown = run(command, "--help")
         assert shown.returncode == 0
-        assert "Usage" in shown.stdout
+        assert f"Usage: xscan {command}" in shown.stdout
 
 
 def test_scan_one_observation(archive: Path, tmp_path: Path) -> None:
@@ -128,7 +131,8 @@ def test_status_accounts_for_every_observation(archive: Path, tmp_path: Path) ->
     obsids = ["0000000001", "0000000002", "0000000003", "0000000009"]
     (tmp_path / "list.txt").write_text("\n".join(obsids))
     data, out = archive / "data", tmp_path / "out"
-    run("archive", "--offline", "--obslist", tmp_path / "list.txt", "--data", data, "--out", out, *VIEWS)
+    listed = ("--obslist", tmp_path / "list.txt", "--backend", "numba")
+    run("archive", "--offline", *listed, "--data", data, "--out", out, *VIEWS)
     (tmp_path / "longer.txt").write_text("\n".join(["0000000010", *obsids]))
     lines = run("status", out, "--obslist", tmp_path / "longer.txt", "--hash").stdout.splitlines()
     assert [line.split()[:2] for line in lines[:5]] == [

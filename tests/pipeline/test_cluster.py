@@ -19,6 +19,7 @@ from types import ModuleType
 import pytest
 from distributed import LocalCluster
 from helpers.command import run as command
+from helpers.fake_gpu import Machine, machine
 from helpers.running import (
     BROKEN,
     MISSING,
@@ -45,7 +46,7 @@ from xscan.pipeline.signals import Interrupted
 from xscan.pipeline.worker import Post
 from xscan.results.writer import ResultsWriter
 
-__all__ = ["data", "undisturbed"]  # fixtures
+__all__ = ["data", "machine", "undisturbed"]  # fixtures
 
 # Dask leaves a socket now and then to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
@@ -160,7 +161,13 @@ def test_a_cluster_started_by_hand(data: Path, tmp_path: Path, undisturbed: str)
     ],
 )
 def test_what_cannot_be_had_is_one_line(
-    data: Path, tmp_path: Path, options: list[str], code: int, says: str, monkeypatch: pytest.MonkeyPatch
+    data: Path,
+    tmp_path: Path,
+    options: list[str],
+    code: int,
+    says: str,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr("xscan.pipeline.dask_cluster._ANSWER_S", 1.0)

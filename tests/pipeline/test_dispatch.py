@@ -106,7 +106,7 @@ def test_a_lost_worker_costs_what_killed_it(n_workers: int) -> None:
     found = ended(pool, tasks(*names))
     expected = {"k1": Reason.WORKER_DIED, "k2": Reason.WORKER_DIED, "k3": Reason.WORKER_DIED}
     assert found == dict.fromkeys(names) | expected | {"m1": Reason.MEMORY_LIMIT}
-    assert pool.most == min(2, pool.most)
+    assert pool.most <= 2
     for name in ("k1", "k2", "k3", "m1"):
         tries = [beside for sent, beside in pool.sent if sent == name]
         assert len(tries) == 2

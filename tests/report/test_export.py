@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy.io import fits
 from astropy.table import Table
@@ -163,3 +164,14 @@ def test_ds9_draws_a_circle_for_each_place(tmp_path: Path) -> None:
         near = separation_arcsec(ra, dec, regions["ra_deg"].to_numpy(), regions["dec_deg"].to_numpy()) < 30
         assert near.any()
         assert 10 <= radius <= 20
+
+
+@pytest.mark.parametrize(("error_arcsec", "radius"), [(3.3, "10.0"), (3.4, "10.2"), (7.0, "21.0")])
+def test_a_circle_is_a_cell_or_three_errors_wide(tmp_path: Path, error_arcsec: float, radius: str) -> None:
+    row = {
+        "obsid": OBSID, "det_id": "it", "parent": None, "kind": "eclipse", "ra_deg": 150.0, "dec_deg": -2.0,
+        "cell_arcsec": 20.0, "pos_err_arcsec": error_arcsec, "log10_p_min": -9.0,
+    }  # fmt: skip
+    assert write_ds9(pa.Table.from_pylist([row]), tmp_path / "a.reg") == 1
+    last = (tmp_path / "a.reg").read_text().splitlines()[-1]
+    assert last == f'circle(150.000000,-2.000000,{radius}") # color=cyan text={{it}}'

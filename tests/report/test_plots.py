@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -44,7 +42,22 @@ def test_images_of_odd_skies(counts: int) -> None:
     image = Image(np.full((8, 10), counts), np.zeros((8, 10), bool), GRID, TangentPlane(150.0, 2.0), (0.2, 12.0))
     image.mask[2:4, 3:5] = counts == 300
     figure = Figure()
-    draw_image(figure, image, [region(k, cell=61 + k % 8) for k in range(14)] if counts else [], "odd")
+    n = 14 if counts else 0
+    draw_image(figure, image, [region(k, cell=61 + k % 8) for k in range(n)], "odd")
+    axes, legend = figure.axes[0], figure.legends[0]
+    assert axes.get_title() == f'odd\n{80 * counts:,} events, 0.2-12 keV, cells of 20.1"'
+    assert [text.get_text() for text in axes.texts] == [str(k) for k in range(1, n + 1)]
+    assert len(axes.patches) == n
+    assert bool(axes.images[0].get_array().mask.all()) is (counts == 0)
+    assert len(axes.collections[0].get_segments()) == (8 if counts == 300 else 0)  # around 2 x 2 masked cells
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts[-1] == "masked: bright cells and listed sources"
+    assert len(texts) == 1 + min(n, 10)
+    if n:
+        assert texts[0] == "1: peak 0 of 5 s, 0.2-12 keV, 23:59:46 UTC, p 1.0e-12"
+        assert (
+            legend.get_title().get_text().startswith("places in their most significant view (the first 10 of 14); p of")
+        )
     saved(figure)
 
 
@@ -53,6 +66,8 @@ def test_an_image_of_one_row_of_cells() -> None:
     image = Image(np.ones((1, 10), int), np.ones((1, 10), bool), grid, TangentPlane(150.0, 2.0), (0.2, 12.0))
     figure = Figure()
     draw_image(figure, image, [], "one row")
+    assert figure.axes[0].images[0].get_array().shape == (1, 10)
+    assert len(figure.axes[0].collections[0].get_segments()) == 22  # ten cells in a row, all masked
     saved(figure)
 
 
@@ -76,7 +91,27 @@ def test_the_mask_is_outlined_cell_by_cell() -> None:
 @pytest.mark.parametrize("frames", [1, 3, 40, 900])
 def test_light_curves_of_any_length(frames: int) -> None:
     figure = Figure()
-    draw_lightcurve(figure, region(0), lightcurve(frames), flags(0), "any", IMAGE)
+    curve = lightcurve(frames)
+    draw_lightcurve(figure, region(0), curve, flags(0), "any", IMAGE)
+    whole = figure.axes[0]
+    assert [axes.get_label() for axes in figure.axes] == ["whole", *["near"] * (frames > 32), "sky"]
+    assert whole.get_xlim() == (0.0, 5.0 * frames)
+    shown = next(patch for patch in whole.patches if patch.get_label() == "counts").get_data()
+    if frames < 900:
+        np.testing.assert_array_equal(shown.values, np.where(curve["rejected"], np.nan, curve["n"]))
+        assert whole.get_ylabel() == "counts per 5 s"
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(labels) == len(set(labels))  # what stands in both panels is told once
+    always = {"not flagged at 5 sigma", "not flagged at 3 sigma", "counts", "expected", "peak: frames flagged"}
+    later = {"high background", "not searched", "enlarged below"} if frames > 32 else set()
+    assert set(labels) == always | later | {"68 % interval of the counts"}
+    colours = {
+        text.get_text(): handle.get_facecolor() if text.get_text() in later else None
+        for text, handle in zip(figure.legends[0].get_texts(), figure.legends[0].legend_handles, strict=True)
+    }
+    if later:
+        assert colours["not searched"][:3] == to_rgba("#CC79A7")[:3]
+        assert colours["high background"][:3] == to_rgba("#8C8C8C")[:3]
     saved(figure)
 
 
@@ -140,10 +175,13 @@ def dots(axes: Axes, kind: str) -> np.ndarray:
 
 
 def saved(figure: Figure) -> None:
-    FigureCanvasAgg(figure)
-    stream = io.BytesIO()
-    figure.savefig(stream)
-    assert len(stream.getvalue()) > 5000
+    """It can be drawn, and there is ink in every panel."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[::-1, :, :3]
+    for axes in figure.axes:
+        (x0, y0), (x1, y1) = np.rint(axes.get_window_extent().get_points()).astype(int)
+        assert np.ptp(pixels[y0 - 2 : y1 + 2, x0 - 2 : x1 + 2]) > 100
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
 import subprocess
@@ -32,6 +31,7 @@ from helpers.stored import (
     small_parts,
     tables,
 )
+from soak import archive
 
 import xscan
 from xscan.errors import StoreError
@@ -140,6 +140,16 @@ def test_observations_gather_in_parts(tmp_path: Path, tables: Tables, small_part
             out.write(obsid, renamed(tables, obsid))
     sizes = [len(part["observations"]) for part in parts(tmp_path)]
     assert sorted(sizes) == [2, 3, 4, 4, 4, 4, 4]
+    check_whole(tmp_path)
+
+
+@pytest.mark.parametrize(("first", "sizes"), [(49, [50]), (50, [1, 50])])
+def test_parts_of_less_than_fifty_are_written_anew(tmp_path: Path, first: int, sizes: list[int]) -> None:
+    for obsids in (range(first), [first]):
+        with open_writer(tmp_path) as out:
+            for number in obsids:
+                out.write(f"{number:010d}", failed(f"{number:010d}"))
+    assert sorted(len(part["observations"]) for part in parts(tmp_path)) == sizes
     check_whole(tmp_path)
 
 
@@ -309,7 +319,6 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 from xscan.results.writer import ResultsWriter
-from xscan.results.content_hash import _feed, hash_by_observation
 from xscan.results.tables import Provenance
 writer = ResultsWriter(Path({str(tmp_path)!r}), {PROVENANCE!r}, {{}})
 writer.__enter__()
@@ -455,17 +464,14 @@ def test_kill_9_costs_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
     What workers are short of is held by test_limits.py and test_cluster.py.
     """
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    check = importlib.import_module("archive")
     for name, kept in {
         "ORDERS": ("backwards", "two"),
-        "LIMITS": (next(iter(check.LIMITS)),),
+        "LIMITS": (next(iter(archive.LIMITS)),),
         "WRITERS": ("a loop",),
     }.items():
-        monkeypatch.setattr(check, name, {one: getattr(check, name)[one] for one in kept})
+        monkeypatch.setattr(archive, name, {one: getattr(archive, name)[one] for one in kept})
     monkeypatch.setattr(sys, "argv", ["archive", "--observations", "10", "--kills", "2", "--no-timing"])
-    assert check.main() == 0
+    assert archive.main() == 0
     said = capsys.readouterr().out
     assert "10 observations: 5 done, 2 failed unreadable, 1 failed no_event_lists, " in said
     assert "2 kills in" in said
-    del sys.modules["archive"]

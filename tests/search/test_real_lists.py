@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from astropy.io import fits
+from soak import cuts, plants, reallists
 
 import xscan
 from xscan.model import pixel_number
 from xscan.simulate import simulate_archive
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("reallists", "cuts", "plants")
-
-
-@pytest.fixture(scope="module")
-def scripts() -> Iterator[SimpleNamespace]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "benchmarks")
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
-        for name in NAMES:
-            del sys.modules[name]
 
 
 @pytest.fixture(scope="module")
@@ -44,32 +32,32 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return observation
 
 
-def test_lists_are_known_by_their_headers(scripts: SimpleNamespace, folder: Path) -> None:
-    lists = scripts.reallists.read_lists(folder)
+def test_lists_are_known_by_their_headers(folder: Path) -> None:
+    lists = reallists.read_lists(folder)
     assert [(one.obsid, one.camera, one.exposure) for one in lists] == [
         (folder.name, "M1", "S001"),
         (folder.name, "M2", "S002"),
     ]
     with pytest.raises(SystemExit, match="no event list of MOS"):
-        scripts.reallists.read_lists(ROOT)
+        reallists.read_lists(ROOT)
 
 
-def test_a_whole_list_is_written_as_it_was(scripts: SimpleNamespace, folder: Path, tmp_path: Path) -> None:
-    for one in scripts.reallists.read_lists(folder):
+def test_a_whole_list_is_written_as_it_was(folder: Path, tmp_path: Path) -> None:
+    for one in reallists.read_lists(folder):
         one.write(tmp_path)
         content = gzip.decompress((folder / f"{one.camera.lower()}_clean.fits.gz").read_bytes())
         assert (tmp_path / f"P{one.obsid}{one.camera}{one.exposure}MIEVLI0000.FIT").read_bytes() == content
 
 
-def test_a_window_holds_what_a_filter_in_time_leaves(scripts: SimpleNamespace, folder: Path, tmp_path: Path) -> None:
-    one = scripts.reallists.read_lists(folder)[0]
+def test_a_window_holds_what_a_filter_in_time_leaves(folder: Path, tmp_path: Path) -> None:
+    one = reallists.read_lists(folder)[0]
     start = float(one.events["TIME"].min()) + 1000
-    made = scripts.reallists.make_folder(tmp_path, [one], scripts.reallists.source_list(folder), (start, start + 1000))
+    made = reallists.make_folder(tmp_path, [one], reallists.source_list(folder), (start, start + 1000))
     observation = xscan.read(made)
     assert observation.sources is not None
     (events,) = observation.lists
     assert start <= events.time.min() < events.time.max() < start + 1000
-    whole = xscan.read(scripts.reallists.make_folder(tmp_path / "whole", [one], None)).lists[0]
+    whole = xscan.read(reallists.make_folder(tmp_path / "whole", [one], None)).lists[0]
     inside = (whole.time >= start) & (whole.time < start + 1000)
     assert 0 < events.time.size == np.count_nonzero(inside) < whole.time.size
     with fits.open(next(made.glob("*MIEVLI*"))) as cut, fits.open(folder / "m1_clean.fits.gz") as old:
@@ -85,8 +73,8 @@ def test_a_window_holds_what_a_filter_in_time_leaves(scripts: SimpleNamespace, f
                 assert len(new.data) == len(was.data)
 
 
-def test_windows_and_their_rest(scripts: SimpleNamespace) -> None:
-    windows = scripts.cuts.windows
+def test_windows_and_their_rest() -> None:
+    windows = cuts.windows
     assert windows(100.0, 2400.0, 1000.0) == [(100.0, 1100.0), (1100.0, 2100.0)]
     assert windows(100.0, 2700.0, 1000.0)[2] == (2100.0, pytest.approx(2700.0, abs=0.01))
     assert windows(100.0, 700.0, 1000.0) == [(100.0, pytest.approx(700.0, abs=0.01))]
@@ -104,21 +92,21 @@ def region(**about: object) -> dict[str, object]:
     return row | about
 
 
-def test_places_are_regions_side_by_side(scripts: SimpleNamespace) -> None:
+def test_places_are_regions_side_by_side() -> None:
     near, far = region(dec_deg=2.0 + 20 / 3600, log10_p_min=-20.0), region(dec_deg=2.1)
     later = region(window=(1000.0, 2000.0))
-    assert scripts.cuts.places([region(), far, near]) == [[near, region()], [far]]
-    assert len(scripts.cuts.places([region(), later])) == 2
-    assert len(scripts.cuts.places([region(), later], apart=False)) == 1
+    assert cuts.places([region(), far, near]) == [[near, region()], [far]]
+    assert len(cuts.places([region(), later])) == 2
+    assert len(cuts.places([region(), later], apart=False)) == 1
 
 
-def flare_of(scripts: SimpleNamespace) -> object:
-    return scripts.plants.Flare(101.0, 103.0, 0, 0, 150.0, 2.0, False, 1.0, None)
+def flare_of() -> object:
+    return plants.Flare(101.0, 103.0, 0, 0, 150.0, 2.0, False, 1.0, None)
 
 
-def test_what_is_the_flare_and_what_is_not(scripts: SimpleNamespace) -> None:
+def test_what_is_the_flare_and_what_is_not() -> None:
     def judge(*regions: dict[str, object], before: tuple[dict[str, object], ...] = ()) -> dict[str, object]:
-        return scripts.plants.judge(regions, flare_of(scripts), before)
+        return plants.judge(regions, flare_of(), before)
 
     found = judge(region(), region(dt_s=50.0, log10_p_min=-20.0))
     assert (found["found"], found["found_at_s"], found["log10_p"], found["others"]) == (True, [5.0, 50.0], -20.0, [])
@@ -133,27 +121,26 @@ def test_what_is_the_flare_and_what_is_not(scripts: SimpleNamespace) -> None:
     assert (tied["tied"], tied["others"]) == (1, [])
 
 
-def test_recovery_that_falls_is_told(scripts: SimpleNamespace) -> None:
+def test_recovery_that_falls_is_told() -> None:
     rows = [
         {"observation": "1", "kind": "good", "duration_s": 2.0, "place": place, "counts": n, "found": found}
         for n, places in ((20, (True, False)), (40, (True, True)), (80, (False, True)))
         for place, found in enumerate(places)
     ]
-    assert scripts.plants.falls(rows) == ["1, good time, 2 s: 2 with 40 counts, 1 with 80"]
-    assert scripts.plants.falls(rows[:4]) == []
+    assert plants.falls(rows) == ["1, good time, 2 s: 2 with 40 counts, 1 with 80"]
+    assert plants.falls(rows[:4]) == []
 
 
 @pytest.mark.parametrize("duration_s", [2.0, 200.0])
-def test_a_flare_lies_on_the_detector(scripts: SimpleNamespace, folder: Path, duration_s: float) -> None:
-    check_flare(scripts, folder, duration_s)
+def test_a_flare_lies_on_the_detector(folder: Path, duration_s: float) -> None:
+    check_flare(folder, duration_s)
 
 
-def test_a_flare_in_a_real_list(scripts: SimpleNamespace, real_observation: Path) -> None:
-    check_flare(scripts, real_observation, 20.0)
+def test_a_flare_in_a_real_list(real_observation: Path) -> None:
+    check_flare(real_observation, 20.0)
 
 
-def check_flare(scripts: SimpleNamespace, folder: Path, duration_s: float) -> None:
-    plants: ModuleType = scripts.plants
+def check_flare(folder: Path, duration_s: float) -> None:
     field = plants.field_of(folder)
     start = float(plants.slots(field, "good", duration_s)[10])
     flare = plants.make_flare(field, start, duration_s, False, np.random.default_rng(3))
@@ -163,7 +150,7 @@ def check_flare(scripts: SimpleNamespace, folder: Path, duration_s: float) -> No
     assert photons.time.max() < start + duration_s + 2.7
     distance = np.hypot(photons.x - flare.x, photons.y - flare.y) * 0.05
     assert 5.0 < np.median(distance) < 12.0  # of the profile: 8.6, but for holes
-    for i, (detector, real) in enumerate(zip(field.detectors, scripts.reallists.read_lists(folder), strict=True)):
+    for i, (detector, real) in enumerate(zip(field.detectors, reallists.read_lists(folder), strict=True)):
         mine = photons[photons.camera == i]
         frames = {ccd: real.part(f"EXPOSU{ccd:02d}").rows for ccd in np.unique(mine.ccd).tolist()}
         bad = {ccd: real.part(f"BADPIX{ccd:02d}").rows for ccd in frames}
@@ -194,16 +181,16 @@ def check_flare(scripts: SimpleNamespace, folder: Path, duration_s: float) -> No
                 assert len(getattr(new, column.name)) == new.time.size
 
 
-def test_time_that_is_not_there(scripts: SimpleNamespace, folder: Path) -> None:
-    field = scripts.plants.field_of(folder)
-    assert scripts.plants.slots(field, "bad", 2000.0).size == 0
-    assert scripts.plants.slots(field, "good", 10_000.0).size == 0
+def test_time_that_is_not_there(folder: Path) -> None:
+    field = plants.field_of(folder)
+    assert plants.slots(field, "bad", 2000.0).size == 0
+    assert plants.slots(field, "good", 10_000.0).size == 0
 
 
 def test_both_scripts_run(folder: Path, tmp_path: Path) -> None:
     def run(name: str, *arguments: object) -> str:
-        command = [sys.executable, ROOT / "benchmarks" / f"{name}.py", folder, *arguments]
-        done = subprocess.run([*map(str, command), "--processes", "1"], capture_output=True, text=True)
+        command = [sys.executable, "-m", f"soak.{name}", folder, *arguments, "--processes", "1"]
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT / "tests")
         assert "Traceback" not in done.stderr, done.stderr
         assert done.returncode in (0, 1)
         return done.stdout

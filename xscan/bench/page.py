@@ -9,9 +9,10 @@ from xscan.bench.record import Report, ratio
 from xscan.bench.summary import device_tables, growth_tables, process_tables, size_table, stage_tables
 from xscan.bench.targets import target_table
 
-__all__ = ["headline", "page", "title"]
+__all__ = ["headline", "page", "title", "with_headline"]
 
 WIDTH = 110  # columns of the README's paragraph
+BEGIN, END = "<!-- speed: written by scripts/performance-doc -->", "<!-- /speed -->"
 
 INTRODUCTION = """\
 # Speed and memory
@@ -88,3 +89,11 @@ def page(reports: Sequence[Report]) -> str:
         if growth := growth_tables(report):
             parts += [f"### {table.markdown()}" for table in growth] + [GROWTH_NOTE]
     return "\n\n".join(parts) + "\n"
+
+
+def with_headline(readme: str, reports: Sequence[Report]) -> str:
+    """Return the README with a new summary between the two marks; ``reports`` are the newest first."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    measured = next((report for report in reports if report.find("scan", "L", "numba", "cpu") is not None), reports[0])
+    return f"{before}{BEGIN}\n{headline(measured)}\n{END}{after}"

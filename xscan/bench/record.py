@@ -6,13 +6,14 @@ import dataclasses
 import json
 import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from xscan.errors import ConfigError
 
-__all__ = ["SCHEMA", "Measurement", "Report", "file_name", "from_json", "ratio", "to_json"]
+__all__ = ["SCHEMA", "Measurement", "Report", "file_name", "from_json", "ratio", "read_reports", "to_json"]
 
 SCHEMA = 1
 """Version of the JSON; a reader rejects any other."""
@@ -131,3 +132,9 @@ def from_json(text: str, name: str) -> Report:
         return Report(held["date"], held["machine"], held["versions"], held["workloads"], taken)
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{name}: not the results of xscan bench ({type(error).__name__}: {error})") from None
+
+
+def read_reports(paths: Iterable[Path]) -> list[Report]:
+    """Read the reports of several files, the newest first."""
+    reports = [from_json(path.read_text("utf-8"), path.name) for path in sorted(paths)]
+    return sorted(reports, key=lambda report: report.date, reverse=True)

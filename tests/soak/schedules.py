@@ -21,7 +21,7 @@ from pathlib import Path
 from xscan import open_results
 from xscan.simulate import simulate_archive
 
-HERE = Path(__file__).resolve().parents[1] / "scripts" / "schedules"
+HERE = Path(__file__).resolve().parents[2] / "scripts" / "schedules"
 EXPOSURE_S = 600.0
 
 SBATCH = """#!/usr/bin/env bash

@@ -45,10 +45,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from reallists import RealList, make_folder, read_lists, source_list
 from scipy.spatial import cKDTree
 
 import xscan
+from soak.reallists import RealList, make_folder, read_lists, source_list
 from xscan.events.gti import intersect
 from xscan.missions.xmm.instrument import EPIC
 from xscan.model import EventList, Observation, pixel_number

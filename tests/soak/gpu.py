@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     Measurements = list[Measurement]
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 RESULTS = ROOT / "benchmarks" / "results"
 NEEDED = {

@@ -31,9 +31,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reallists import RealList, make_folder, read_lists, source_list
 
 import xscan
+from soak.reallists import RealList, make_folder, read_lists, source_list
 from xscan.sky import separation_arcsec
 
 LENGTHS_S = (1000.0, 2000.0, 3000.0, 5000.0)
