@@ -6,9 +6,9 @@ import pytest
 import typer
 
 from xscan.cli.app import app
-from xscan.cli.options import LimitedExecutorOptions, ScanOptions, takes_groups
+from xscan.cli.options import LimitedExecutorGroup, ScanGroup, takes_groups
 from xscan.errors import ConfigError
-from xscan.pipeline.executor import Crew
+from xscan.pipeline.executor import ExecutorOptions
 
 SCAN = {"--profile", "--config", "--view", "--backend", "--hot-pixels"}
 EXECUTOR = {"--workers", "--gpus", "--scheduler"}
@@ -36,25 +36,25 @@ def test_commands_share_options(command: str, shared: set[str]) -> None:
 got: list[object] = []
 
 
-def command(*, n: int = 3, options: ScanOptions, executor: LimitedExecutorOptions) -> None:
+def command(*, n: int = 3, options: ScanGroup, executor: LimitedExecutorGroup) -> None:
     """Do nothing."""
     got[:] = [n, options, executor]
 
 
 def test_a_group_arrives_as_one_object() -> None:
     taking = takes_groups(command)
-    names = [*ScanOptions.__dataclass_fields__, *LimitedExecutorOptions.__dataclass_fields__]
+    names = [*ScanGroup.__dataclass_fields__, *LimitedExecutorGroup.__dataclass_fields__]
     assert list(inspect.signature(taking).parameters) == ["n", *names]
     given = dict.fromkeys(names) | {"profile": "exod2", "backend": "numpy", "workers": 2, "time_limit_s": 7.0}
     taking(n=4, **given)
     n, options, executor = got
     assert n == 4
-    assert isinstance(options, ScanOptions)
+    assert isinstance(options, ScanGroup)
     assert options.settings().profile == "exod2"
-    assert isinstance(executor, LimitedExecutorOptions)
-    assert executor.crew() == Crew(workers=2, time_limit_s=7.0)
+    assert isinstance(executor, LimitedExecutorGroup)
+    assert executor.options() == ExecutorOptions(workers=2, time_limit_s=7.0)
 
 
 def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="5:2-1"):
-        ScanOptions(views=["5:2-1"]).settings()
+        ScanGroup(views=["5:2-1"]).settings()

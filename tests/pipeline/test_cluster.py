@@ -39,7 +39,7 @@ from xscan.backends.cuda.driver import Driver, Gpu
 from xscan.errors import ConfigError, DeviceError, MachineError, Reason
 from xscan.pipeline.dask_cluster import on_devices, on_processes
 from xscan.pipeline.dask_pool import DaskPool
-from xscan.pipeline.executor import Crew
+from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.process import ARROW, HEAP
 from xscan.pipeline.signals import Interrupted
 from xscan.pipeline.worker import Post
@@ -175,10 +175,10 @@ def test_what_cannot_be_had_is_one_line(
 
 @pytest.fixture
 def post(data: Path, tmp_path: Path) -> Iterator[Post]:
-    """An order for workers, with its folder open."""
-    order = api.order(views=["5:0.2-12"], backend="numpy")
-    with ResultsWriter(tmp_path / "out", order.provenance(), order.settings()):
-        yield Post(order, data, tmp_path / "out", None)
+    """What workers need, with its folder open."""
+    settings = api.scan_settings(views=["5:0.2-12"], backend="numpy")
+    with ResultsWriter(tmp_path / "out", settings.provenance(), settings.by_name()):
+        yield Post(settings, data, tmp_path / "out", None)
 
 
 def first_look(pool: DaskPool) -> frozenset[str]:
@@ -208,7 +208,7 @@ def test_workers_that_cannot_be_used_are_refused(post: Post, tmp_path: Path, mon
             first_look(DaskPool(client, replace(post, out=elsewhere), local=False))
         monkeypatch.undo()
         with pytest.raises(DeviceError, match=r"worker tcp://.*the cuda backend does not work"):
-            first_look(DaskPool(client, replace(post, order=replace(post.order, backend="cuda")), local=True))
+            first_look(DaskPool(client, replace(post, settings=replace(post.settings, backend="cuda")), local=True))
         monkeypatch.setattr("xscan.pipeline.dask_pool.__version__", "0.0.1")
         with pytest.raises(MachineError, match=rf"has xscan {xscan.__version__}, here is 0\.0\.1; install the same"):
             first_look(DaskPool(client, post, local=False))
@@ -308,14 +308,16 @@ def test_devices_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Gpu("H200", 10**11)
     monkeypatch.setattr("xscan.backends.cuda.driver.find_driver", lambda: Driver((12, 4), (gpu, gpu), 0))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert Crew(gpus="all").devices() == ("0", "1")
-    assert Crew(gpus="1").devices() == ("0",)
+    assert ExecutorOptions(gpus="all").devices() == ("0", "1")
+    assert ExecutorOptions(gpus="1").devices() == ("0",)
     with pytest.raises(DeviceError, match="--gpus 3: this machine shows 2") as caught:
-        Crew(gpus="3").devices()
+        ExecutorOptions(gpus="3").devices()
     assert caught.value.exit_code == 3
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b")
-    assert Crew(gpus="2").devices() == ("GPU-a", "GPU-b")
-    assert Crew(gpus="2").equip(api.order()).provenance().backend == "cuda"
+    assert ExecutorOptions(gpus="2").devices() == ("GPU-a", "GPU-b")
+    assert ExecutorOptions(gpus="2").resolve(api.scan_settings()).settings.provenance().backend == "cuda"
     with pytest.raises(ConfigError, match="--gpus means --backend cuda, not numba"):
-        Crew(gpus="2").equip(api.order(backend="numba"))
-    assert Crew(workers=2).equip(api.order()).provenance().backend == "numba"  # whatever devices there are
+        ExecutorOptions(gpus="2").resolve(api.scan_settings(backend="numba"))
+    assert (
+        ExecutorOptions(workers=2).resolve(api.scan_settings()).settings.provenance().backend == "numba"
+    )  # whatever devices there are

@@ -19,15 +19,15 @@ from xscan import __version__
 from xscan.cli.options import (
     Archive,
     Data,
-    ExecutorOptions,
-    LimitedExecutorOptions,
+    ExecutorGroup,
+    LimitedExecutorGroup,
     LogFormat,
     Logs,
     ObslistFile,
     Out,
     Plot,
     RetryFailed,
-    ScanOptions,
+    ScanGroup,
     takes_groups,
 )
 from xscan.errors import ConfigError, XscanError
@@ -78,7 +78,7 @@ def scan(
         Path | None,
         typer.Option("--sources", metavar="FILE", help="Source list (OBSMLI), in place of the folder's."),
     ] = None,
-    options: ScanOptions,
+    search: ScanGroup,
     plot: Plot = False,
 ) -> None:
     """Search an observation: its folder, or its event lists.
@@ -92,7 +92,7 @@ def scan(
     """
     from xscan.cli import archive as command
 
-    settings = options.settings()
+    settings = search.settings()
     raise typer.Exit(command.scan(paths, sources, out, settings, plot))
 
 
@@ -103,10 +103,10 @@ def archive(
     obslist: ObslistFile,
     data: Data = Path("data"),
     out: Out = Path("results"),
-    options: ScanOptions,
+    search: ScanGroup,
     plot: Plot = False,
     retry_failed: RetryFailed = False,
-    executor: LimitedExecutorOptions,
+    executor: LimitedExecutorGroup,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: search what is in --data.")] = False,
     source: Archive = None,
     cache_limit: Annotated[
@@ -140,7 +140,7 @@ def archive(
     from xscan.pipeline.obslist import read_obslist
     from xscan.pipeline.sizes import parse_size
 
-    settings = options.settings()
+    settings = search.settings()
     if offline and (source is not None or cache_limit is not None):
         raise ConfigError("--offline fetches nothing; it does not go together with --source and --cache-limit")
     limit_bytes = None if cache_limit is None else parse_size("--cache-limit", cache_limit)
@@ -149,7 +149,7 @@ def archive(
     reporter = _reporter(len(listed.obsids), log_format)
     with _last_words(reporter):
         raise typer.Exit(
-            command.archive(listed, data, out, settings, executor.crew(), reporter, supply, plot, retry_failed)
+            command.archive(listed, data, out, settings, executor.options(), reporter, supply, plot, retry_failed)
         )
 
 
@@ -160,9 +160,9 @@ def plan(
     obslist: ObslistFile,
     data: Data = Path("data"),
     out: Out = Path("results"),
-    options: ScanOptions,
+    search: ScanGroup,
     retry_failed: RetryFailed = False,
-    executor: ExecutorOptions,
+    executor: ExecutorGroup,
     sample: Annotated[
         int | None,
         typer.Option(
@@ -182,9 +182,9 @@ def plan(
     from xscan.cli import plan as command
     from xscan.pipeline.obslist import read_obslist
 
-    settings = options.settings()
+    settings = search.settings()
     raise typer.Exit(
-        command.plan(read_obslist(obslist), data, out, settings, executor.crew(), sample, retry_failed, json)
+        command.plan(read_obslist(obslist), data, out, settings, executor.options(), sample, retry_failed, json)
     )
 
 
@@ -198,9 +198,9 @@ def reprocess(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder of all releases; each is a folder of results in it.")
     ] = Path("releases"),
-    options: ScanOptions,
+    search: ScanGroup,
     retry_failed: RetryFailed = False,
-    executor: LimitedExecutorOptions,
+    executor: LimitedExecutorGroup,
     log_format: Logs = None,
 ) -> None:
     """Search what is new or changed since the last release; carry over the rest.
@@ -216,12 +216,12 @@ def reprocess(
     from xscan.cli import releases as command
     from xscan.pipeline.obslist import read_obslist
 
-    settings = options.settings()
+    settings = search.settings()
     listed = read_obslist(obslist)
     reporter = _reporter(len(listed.obsids), log_format)
     with _last_words(reporter):
         raise typer.Exit(
-            command.reprocess(listed, data, out, release, settings, executor.crew(), retry_failed, reporter)
+            command.reprocess(listed, data, out, release, settings, executor.options(), retry_failed, reporter)
         )
 
 

@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from xscan.pipeline.executor import Crew
-    from xscan.pipeline.scan import Order
+    from xscan.pipeline.executor import ExecutorOptions
+    from xscan.pipeline.scan import ScanSettings
 
 __all__ = [
     "Archive",
     "Data",
-    "ExecutorOptions",
-    "LimitedExecutorOptions",
+    "ExecutorGroup",
+    "LimitedExecutorGroup",
     "LogFormat",
     "Logs",
     "ObslistFile",
     "Out",
     "Plot",
     "RetryFailed",
-    "ScanOptions",
+    "ScanGroup",
     "takes_groups",
 ]
 
@@ -67,7 +67,7 @@ Logs = Annotated[
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ScanOptions:
+class ScanGroup:
     """What to search for, and what computes it."""
 
     profile: Annotated[str, typer.Option("--profile", metavar="NAME", help="default, or exod2 for comparison.")] = (
@@ -97,15 +97,15 @@ class ScanOptions:
         typer.Option("--hot-pixels", metavar="DIR", help="Folder of hotpix_PN.csv, hotpix_M1.csv, hotpix_M2.csv."),
     ] = None
 
-    def settings(self) -> Order:
+    def settings(self) -> ScanSettings:
         """Return the settings of a scan, read and checked."""
-        from xscan.api import order
+        from xscan.api import scan_settings
 
-        return order(self.profile, self.config, self.views or (), self.hot_pixels, self.backend)
+        return scan_settings(self.profile, self.config, self.views or (), self.hot_pixels, self.backend)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ExecutorOptions:
+class ExecutorGroup:
     """Where to search; at most one of them is given."""
 
     workers: Annotated[
@@ -119,15 +119,15 @@ class ExecutorOptions:
         typer.Option("--scheduler", metavar="ADDRESS", help="Use a Dask cluster that exists: tcp://host:8786."),
     ] = None
 
-    def crew(self) -> Crew:
-        """Return what searches."""
-        from xscan.pipeline.executor import Crew
+    def options(self) -> ExecutorOptions:
+        """Return where to search."""
+        from xscan.pipeline.executor import ExecutorOptions
 
-        return Crew(**dataclasses.asdict(self))
+        return ExecutorOptions(**dataclasses.asdict(self))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class LimitedExecutorOptions(ExecutorOptions):
+class LimitedExecutorGroup(ExecutorGroup):
     """Where to search, and what a worker may take for one observation."""
 
     time_limit_s: Annotated[
@@ -142,7 +142,7 @@ class LimitedExecutorOptions(ExecutorOptions):
     ] = None
 
 
-_GROUPS = (ScanOptions, ExecutorOptions, LimitedExecutorOptions)
+_GROUPS = (ScanGroup, ExecutorGroup, LimitedExecutorGroup)
 
 
 def takes_groups(command: Callable[..., None]) -> Callable[..., None]:

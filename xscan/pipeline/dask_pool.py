@@ -82,7 +82,7 @@ class DaskPool:
 
     def backend(self) -> str:
         """Name of the backend that the workers have."""
-        return next(iter(self._ready.values()), self._post.order.backend)
+        return next(iter(self._ready.values()), self._post.settings.backend)
 
     def workers(self) -> frozenset[str]:
         """Return the workers that can take observations now."""
@@ -255,7 +255,7 @@ def take_post(packed: bytes) -> str:
     worker = on_post(post, lock)
     # later observations find the worker under this name; the attribute goes with the process
     setattr(dask_worker, name, worker)
-    return worker.recipe.backend.name
+    return worker.scanner.backend.name
 
 
 def _scan(name: str, task: Task) -> Summary:

@@ -14,7 +14,7 @@ from xscan.errors import DeviceError, Reason, XscanError
 from xscan.missions.xmm.files import Files, Place
 from xscan.pipeline.digests import inputs_digest, other_files
 from xscan.pipeline.outcome import Summary, summarize
-from xscan.pipeline.scan import Reading, Recipe, failure, read_folder, search_reading
+from xscan.pipeline.scan import Reading, Scanner, failure, read_folder, search_reading
 from xscan.results.ledger import Outcome
 from xscan.results.tables import Tables
 from xscan.results.writer import ResultsWriter
@@ -98,7 +98,7 @@ def unfinished(
 
 
 def run(
-    tasks: Iterable[Task | None], recipe: Recipe, writer: ResultsWriter, heard: Heard, plots: Path | None = None
+    tasks: Iterable[Task | None], scanner: Scanner, writer: ResultsWriter, heard: Heard, plots: Path | None = None
 ) -> None:
     """Scan observations one after the other in this process, and store each when it is done.
 
@@ -108,7 +108,7 @@ def run(
     ----------
     tasks : iterable of Task or None
         Taken one at a time, when needed; None if there is none at the moment.
-    recipe : Recipe
+    scanner : Scanner
     writer : ResultsWriter
     heard : callable
     plots : Path, optional
@@ -123,11 +123,11 @@ def run(
     DeviceError
         If the GPU no longer answers.
     """
-    for reading in _read_ahead(tasks, recipe):
+    for reading in _read_ahead(tasks, scanner):
         started = time.perf_counter()
         images = new_images(plots)
         try:
-            tables = search_reading(reading, recipe, images.watch if images is not None else None)
+            tables = search_reading(reading, scanner, images.watch if images is not None else None)
         except DeviceLost as error:
             _put_on_record(error, reading, writer, heard, started)
             raise DeviceError(f"{reading.obsid}: the GPU answers no more ({error}); {LOST_REMEDY}") from None
@@ -143,7 +143,7 @@ def _put_on_record(error: DeviceLost, reading: Reading, writer: ResultsWriter, h
     heard(summarize(tables, reading.seconds + seconds))
 
 
-def _read_ahead(tasks: Iterable[Task | None], recipe: Recipe) -> Iterator[Reading]:
+def _read_ahead(tasks: Iterable[Task | None], scanner: Scanner) -> Iterator[Reading]:
     """Read each observation while the one before it is being searched."""
     with ThreadPoolExecutor(1, "xscan-read") as reader:
         ahead: Future[Reading] | None = None
@@ -151,7 +151,7 @@ def _read_ahead(tasks: Iterable[Task | None], recipe: Recipe) -> Iterator[Readin
             before, ahead = ahead, None
             if task is not None:
                 obsid, folder = task
-                ahead = reader.submit(read_folder, folder, recipe, obsid)
+                ahead = reader.submit(read_folder, folder, scanner, obsid)
             if before is not None:
                 yield before.result()
         if ahead is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from xscan.pipeline.scan import Order, Recipe
+from xscan.pipeline.scan import ScanSettings
 from xscan.pipeline.signals import Interrupted, Interruption, interruptible
 from xscan.results.writer import ResultsWriter
 
@@ -15,9 +15,7 @@ __all__ = ["run_into"]
 T = TypeVar("T")
 
 
-def run_into(
-    folder: Path, equipped: Order | Recipe, body: Callable[[ResultsWriter, Interruption], T]
-) -> T | Interrupted:
+def run_into(folder: Path, settings: ScanSettings, body: Callable[[ResultsWriter, Interruption], T]) -> T | Interrupted:
     """Run the body with the folder's writer; return what it returns, or the signal that ended it.
 
     Whatever the body stored before the signal is gathered into parts; a second signal ends that too.
@@ -26,8 +24,8 @@ def run_into(
     ----------
     folder : Path
         Made if it is not there; locked while the body runs.
-    equipped : Order or Recipe
-        Says what makes the results.
+    settings : ScanSettings
+        With which the results are made.
     body : callable
         Takes the writer, and what tells of signals.
 
@@ -39,7 +37,7 @@ def run_into(
     try:
         with (
             interruptible() as interruption,
-            ResultsWriter(folder, equipped.provenance(), equipped.settings()) as writer,
+            ResultsWriter(folder, settings.provenance(), settings.by_name()) as writer,
             interruption.then_hold(),
         ):
             try:

@@ -13,7 +13,7 @@ from threading import Lock
 from xscan.errors import MachineError
 from xscan.pipeline.local import Task, new_images, save_images, store
 from xscan.pipeline.outcome import Summary, summarize
-from xscan.pipeline.scan import Order, read_folder, search_reading
+from xscan.pipeline.scan import ScanSettings, read_folder, search_reading
 from xscan.results.lock import read_lock
 from xscan.results.staging import stage
 
@@ -26,7 +26,7 @@ class Post:
 
     Attributes
     ----------
-    order : Order
+    settings : ScanSettings
     data : Path
         Folder of observations; a worker must see it.
     Folder of observations; must be visible to the worker.
@@ -34,7 +34,7 @@ class Post:
     Folder of results, locked by this process; the worker must be able to write there.
     """
 
-    order: Order
+    settings: ScanSettings
     data: Path
     out: Path
     plots: Path | None
@@ -45,7 +45,7 @@ class Worker:
 
     Parameters
     ----------
-    order : Order
+    settings : ScanSettings
         The settings; their backend is opened here.
     out : Path
         Folder of results, locked by the coordinator.
@@ -58,8 +58,8 @@ class Worker:
         If the backend does not work here.
     """
 
-    def __init__(self, order: Order, out: Path, plots: Path | None) -> None:
-        self.recipe = order.recipe()
+    def __init__(self, settings: ScanSettings, out: Path, plots: Path | None) -> None:
+        self.scanner = settings.scanner()
         self._out = out
         self._plots = plots
         self._reading = Lock()
@@ -77,11 +77,11 @@ class Worker:
         """
         obsid, folder = task
         with self._reading:
-            reading = read_folder(folder, self.recipe, obsid)
+            reading = read_folder(folder, self.scanner, obsid)
         images = new_images(self._plots)
         with self._searching:
             started = time.perf_counter()
-            tables = search_reading(reading, self.recipe, images.watch if images is not None else None)
+            tables = search_reading(reading, self.scanner, images.watch if images is not None else None)
             seconds = reading.seconds + time.perf_counter() - started
         tables = store(partial(stage, self._out), reading, tables)
         with self._searching:
@@ -116,7 +116,7 @@ def on_post(post: Post, lock: str) -> Worker:
         raise MachineError(f"it cannot write to {post.out}: {error.strerror}") from None
     if not seen:
         raise MachineError(f"it does not see {post.out}; --out must be on a file system that all workers share")
-    return Worker(post.order, post.out, post.plots)
+    return Worker(post.settings, post.out, post.plots)
 
 
 def dask_setup(_dask_worker: object) -> None:

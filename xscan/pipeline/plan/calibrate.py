@@ -11,12 +11,11 @@ from itertools import cycle
 from pathlib import Path
 
 from xscan.errors import MachineError
-from xscan.pipeline.executor import Crew, work
+from xscan.pipeline.executor import Executor, ExecutorOptions
 from xscan.pipeline.local import Task
 from xscan.pipeline.outcome import Summary
 from xscan.pipeline.plan.estimate import Measured, Run
 from xscan.pipeline.process import peak_bytes
-from xscan.pipeline.scan import Order, Recipe
 from xscan.pipeline.signals import Interruption
 from xscan.results.writer import ResultsWriter
 
@@ -38,8 +37,7 @@ def sample_size(n_workers: int | None) -> int:
 def calibrate(
     sample: Sequence[Task],
     sizes: Mapping[str, int],
-    order: Order | Recipe,
-    crew: Crew,
+    executor: Executor,
     data: Path,
     folder: Path,
     least_s: float,
@@ -47,7 +45,7 @@ def calibrate(
     say: Callable[[str], None],
     interruption: Interruption,
 ) -> Measured:
-    """Search a sample with a crew, as a run does, and measure the time.
+    """Search a sample as a run does, and measure the time.
 
     First the observation of median size is searched repeatedly, until every worker has loaded its code
     and libraries. Then the clock starts, and the sample is searched, repeatedly if necessary, until each worker has
@@ -60,9 +58,7 @@ def calibrate(
         At least one, each with its obsid.
     sizes : mapping of str to int
         Bytes of their files, by obsid.
-    order : Order or Recipe
-        As returned by :meth:`~xscan.pipeline.executor.Crew.equip`.
-    crew : Crew
+    executor : Executor
     data : Path
         The folder that contains the observations, absolute.
     folder : Path
@@ -70,7 +66,7 @@ def calibrate(
     least_s : float
         Least time that the clock runs, s.
     limit_s : float
-        After this time from the start of the crew, s, no observation is begun, except one for each worker.
+        After this time from the start, s, no observation is begun, except one for each worker.
     say : callable
         Called with a line that gives the address of the dashboard.
     interruption : Interruption
@@ -80,10 +76,10 @@ def calibrate(
     MachineError
         If no observation of the sample could be searched.
     """
-    stream = _Stream(sample, sizes, crew, least_s, limit_s)
-    writer = ResultsWriter(folder, order.provenance(), order.settings())
+    stream = _Stream(sample, sizes, executor.options, least_s, limit_s)
+    writer = ResultsWriter(folder, executor.settings.provenance(), executor.settings.by_name())
     with writer:
-        work(stream.tasks(), order, crew, data, writer, stream.heard, None, say, interruption)
+        executor.run(stream.tasks(), data, writer, stream.heard, None, say, interruption)
         gone_s = time.perf_counter()
     stored_s = time.perf_counter() - gone_s
     stored_bytes = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
@@ -94,12 +90,12 @@ class _Stream:
     """Provides the observations of a calibration one after the other, and records when each ended and how."""
 
     def __init__(
-        self, sample: Sequence[Task], sizes: Mapping[str, int], crew: Crew, least_s: float, limit_s: float
+        self, sample: Sequence[Task], sizes: Mapping[str, int], options: ExecutorOptions, least_s: float, limit_s: float
     ) -> None:
         self._sample = sample
         self._sizes = sizes
-        self._crew = crew
-        self._size = crew.size()
+        self._in_this_process = options.in_this_process()
+        self._known_workers = options.n_workers()
         self._least_s = least_s
         self._limit_s = limit_s
         self._heard: list[tuple[float, Summary]] = []
@@ -130,7 +126,7 @@ class _Stream:
             self._peak = self._memory()
 
     def measured(self, gone_s: float, storing_s: float, stored_bytes: int) -> Measured:
-        """Return the measurement; ``gone_s``: when the crew had ended, ``storing_s``: how long storing took."""
+        """Return the measurement; ``gone_s``: when the workers had ended, ``storing_s``: how long storing took."""
         ends = [(at_s, summary.outcome) for at_s, summary in self._heard]
         if all(outcome.state == "failed" for _, outcome in ends):
             raise MachineError(
@@ -165,7 +161,7 @@ class _Stream:
 
     def _n_workers(self) -> int:
         """Return the number of workers; for a cluster, as many as the observations in flight show."""
-        return self._size or max(1, math.ceil(self._most_in_flight / _IN_FLIGHT))
+        return self._known_workers or max(1, math.ceil(self._most_in_flight / _IN_FLIGHT))
 
     def _enough(self, n: int) -> bool:
         """Return whether the clock may stop after ``n`` observations."""
@@ -179,6 +175,6 @@ class _Stream:
 
     def _memory(self) -> int | None:
         """Return the peak memory of the largest searching process; None if it is on another machine or unknown."""
-        here = [os.getpid()] if self._crew.alone() else [child.pid for child in multiprocessing.active_children()]
+        here = [os.getpid()] if self._in_this_process else [child.pid for child in multiprocessing.active_children()]
         peaks = [peak_bytes(pid) for pid in here if pid is not None]
         return max(filter(None, peaks), default=None)
