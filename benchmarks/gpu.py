@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from xscan.backends.cuda.device import Device
     from xscan.bench.record import Measurement, Report
     from xscan.bench.workloads import Workload
-    from xscan.pipeline.outcome import Summary
+    from xscan.pipeline.outcome import ObservationSummary
 
     Measurements = list[Measurement]
 
@@ -162,10 +162,10 @@ def same_by_a_worker(on_cpu: bool, folder: Path, work: Path) -> str:
             executor = options.resolve(scan_settings(backend=backend))
             out = Path(place) / ("loop" if options.in_this_process() else "worker")
             with (
-                interruptible() as interruption,
+                interruptible() as stop_signal,
                 ResultsWriter(out, executor.settings.provenance(), executor.settings.by_name()) as writer,
             ):
-                executor.run([(None, folder)], folder.parent, writer, told, None, say, interruption)
+                executor.run([(None, folder)], folder.parent, writer, told, None, say, stop_signal)
             hashes.append(open_results(out).content_hash())
     if hashes[0] != hashes[1]:
         raise AssertionError(f"a worker finds other than a loop with {cpu}")
@@ -184,7 +184,7 @@ def by_dask_cuda() -> str:
     return f"its {kind.__name__} placed the worker"
 
 
-def told(summary: Summary) -> None:
+def told(summary: ObservationSummary) -> None:
     """Raise if an observation was not searched."""
     if summary.outcome.state != "done":
         raise AssertionError(f"{summary.outcome.state}: {summary.outcome.reason}: {summary.outcome.message}")

@@ -42,7 +42,7 @@ from xscan.pipeline.dask_pool import DaskPool
 from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.process import ARROW, HEAP
 from xscan.pipeline.signals import Interrupted
-from xscan.pipeline.worker import Post
+from xscan.pipeline.worker import WorkerSetup
 from xscan.results.writer import ResultsWriter
 
 __all__ = ["data", "undisturbed"]  # fixtures
@@ -174,11 +174,11 @@ def test_what_cannot_be_had_is_one_line(
 
 
 @pytest.fixture
-def post(data: Path, tmp_path: Path) -> Iterator[Post]:
+def setup(data: Path, tmp_path: Path) -> Iterator[WorkerSetup]:
     """What workers need, with its folder open."""
     settings = api.scan_settings(views=["5:0.2-12"], backend="numpy")
     with ResultsWriter(tmp_path / "out", settings.provenance(), settings.by_name()):
-        yield Post(settings, data, tmp_path / "out", None)
+        yield WorkerSetup(settings, data, tmp_path / "out", None)
 
 
 def first_look(pool: DaskPool) -> frozenset[str]:
@@ -191,47 +191,49 @@ def heap() -> dict[str, str]:
     return {name: os.environ[name] for name in HEAP | ARROW}
 
 
-def test_workers_that_cannot_be_used_are_refused(post: Post, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_cannot_be_used_are_refused(
+    setup: WorkerSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They would search with another method, or leave their results elsewhere."""
     with on_processes(1, None) as client:
-        assert len(first_look(DaskPool(client, post, local=True))) == 1
+        assert len(first_look(DaskPool(client, setup, local=True))) == 1
         assert list(client.run(heap).values()) == [{name: str(value) for name, value in (HEAP | ARROW).items()}]
         with pytest.raises(
             MachineError, match=r"worker tcp://.*does not see .*nowhere; --data must be on a file system"
         ):
-            first_look(DaskPool(client, replace(post, data=tmp_path / "nowhere"), local=False))
+            first_look(DaskPool(client, replace(setup, data=tmp_path / "nowhere"), local=False))
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         (elsewhere / "_lock").write_text("process 1 on a host")
         monkeypatch.setattr("xscan.pipeline.dask_pool.read_lock", lambda folder: "process 2 on this host")
         with pytest.raises(MachineError, match=r"does not see .*elsewhere; --out must be on a file system"):
-            first_look(DaskPool(client, replace(post, out=elsewhere), local=False))
+            first_look(DaskPool(client, replace(setup, out=elsewhere), local=False))
         monkeypatch.undo()
         with pytest.raises(DeviceError, match=r"worker tcp://.*the cuda backend does not work"):
-            first_look(DaskPool(client, replace(post, settings=replace(post.settings, backend="cuda")), local=True))
+            first_look(DaskPool(client, replace(setup, settings=replace(setup.settings, backend="cuda")), local=True))
         monkeypatch.setattr("xscan.pipeline.dask_pool.__version__", "0.0.1")
         with pytest.raises(MachineError, match=rf"has xscan {xscan.__version__}, here is 0\.0\.1; install the same"):
-            first_look(DaskPool(client, post, local=False))
+            first_look(DaskPool(client, setup, local=False))
 
 
-def test_a_worker_that_took_the_address_of_another_is_enlisted_anew(post: Post) -> None:
+def test_a_worker_that_took_the_address_of_another_is_registered_anew(setup: WorkerSetup) -> None:
     """As after ``dask worker --worker-port``: what was sent to the one before is lost, whoever is there."""
     with on_processes(1, None) as client:
-        pool, other = (DaskPool(client, post, local=True) for _ in range(2))
+        pool, other = (DaskPool(client, setup, local=True) for _ in range(2))
         (worker,) = first_look(other)
         event = {"worker": worker.partition(" ")[0]}
         client.log_event("worker-restart-memory", event)  # of one before
-        pool._ready[worker] = "numpy"  # as if it had been enlisted; it knows only the other
-        pool.send(7, (OBSIDS[0], post.data / OBSIDS[0]), worker)
-        while not (landed := pool.wait(1.0)):
+        pool._ready[worker] = "numpy"  # as if it had been registered; it knows only the other
+        pool.send(7, (OBSIDS[0], setup.data / OBSIDS[0]), worker)
+        while not (ended := pool.wait(1.0)):
             pass
-        assert [(one.number, one.summary) for one in landed] == [(7, None)]
+        assert [(one.number, one.summary) for one in ended] == [(7, None)]
         assert pool.workers() == frozenset()
         assert first_look(pool) == {worker}
-        pool.send(8, (OBSIDS[0], post.data / OBSIDS[0]), worker)
-        while not (landed := pool.wait(1.0)):
+        pool.send(8, (OBSIDS[0], setup.data / OBSIDS[0]), worker)
+        while not (ended := pool.wait(1.0)):
             pass
-        assert landed[0].summary is not None
+        assert ended[0].summary is not None
         assert pool.why_lost(worker) == Reason.WORKER_DIED
         client.log_event("worker-restart-memory", event)
         assert pool.why_lost(worker) == Reason.MEMORY_LIMIT
@@ -240,22 +242,22 @@ def test_a_worker_that_took_the_address_of_another_is_enlisted_anew(post: Post) 
         assert not lives & pool._there()
 
 
-def test_a_signal_comes_before_what_it_did_to_workers(post: Post) -> None:
+def test_a_signal_comes_before_what_it_did_to_workers(setup: WorkerSetup) -> None:
     """One that reaches all processes of a service ends workers too: none of their observations is at fault."""
 
     def look() -> None:
         raise Interrupted(signal.SIGTERM)
 
-    pool = DaskPool(None, post, local=True, look=look)
+    pool = DaskPool(None, setup, local=True, check_signals=look)
     for ask in (pool.workers, lambda: pool.wait(0.0)):
         with pytest.raises(Interrupted):
             ask()
 
 
-def test_each_device_has_one_worker(post: Post) -> None:
+def test_each_device_has_one_worker(setup: WorkerSetup) -> None:
     """Devices that are not there: nothing looks at them before a search."""
     with on_devices(["GPU-7", "GPU-3"], 2 * 10**9) as client:
-        pool = DaskPool(client, post, local=True)
+        pool = DaskPool(client, setup, local=True)
         while len(pool.workers()) < 2:
             pool.wait(0.1)
         seen = client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])

@@ -1,4 +1,4 @@
-"""What a plan says: arithmetic by hand, crews that do not exist, and the command."""
+"""What a plan says: arithmetic by hand, workers that do not exist, and the command."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from xscan.errors import ConfigError, MachineError
 from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.local import Task
 from xscan.pipeline.obslist import Obslist
-from xscan.pipeline.outcome import Summary
+from xscan.pipeline.outcome import ObservationSummary
 from xscan.pipeline.plan import calibrate as calibration
 from xscan.pipeline.plan.calibrate import calibrate
 from xscan.pipeline.plan.estimate import Estimate, Line, Measured, Run, estimate, fit_line
 from xscan.pipeline.plan.forecast import Plan, to_lines
 from xscan.pipeline.plan.sample import choose, stock
 from xscan.pipeline.process import peak_bytes
-from xscan.pipeline.signals import Interruption
+from xscan.pipeline.signals import StopSignal
 from xscan.results.ledger import Outcome
 
 QUICK = ("--view", "50:0.2-12", "--backend", "numpy")
@@ -147,7 +147,7 @@ class Clock:
 
 def drive(
     tasks: Iterable[Task],
-    heard: Callable[[Summary], None],
+    heard: Callable[[ObservationSummary], None],
     clock: Clock,
     n: int,
     work: dict[str, float],
@@ -179,12 +179,12 @@ def drive(
         obsid = held[worker].pop(0)
         if held[worker]:
             begin(worker)
-        heard(Summary(Outcome(obsid, "done", seconds=work[obsid]), (), (), 1, 0, 1, 1))
+        heard(ObservationSummary(Outcome(obsid, "done", seconds=work[obsid]), (), (), 1, 0, 1, 1))
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["workers", "cluster"])
 @pytest.mark.parametrize(("n", "seed"), [*itertools.product((1, 2, 5, 16), (1, 2))])
-def test_crews_take_as_long_as_was_said(n: int, seed: int, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_take_as_long_as_was_said(n: int, seed: int, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few of many, on workers that start slowly and have a cold cache: within 15 % of a run of 400."""
     rng = random.Random(seed)
     of = {f"{k:010d}": int(rng.lognormvariate(17, 0.8)) for k in range(400)}
@@ -194,7 +194,7 @@ def test_crews_take_as_long_as_was_said(n: int, seed: int, known: bool, monkeypa
     options = ExecutorOptions(workers=n) if known else ExecutorOptions(scheduler="tcp://somewhere:8786")
     sample: list[Task] = [(obsid, Path(obsid)) for obsid in choose(of, 100)]
     stream = calibration._Stream(sample, of, options, 0.0, 60.0)
-    drive(stream.tasks(), stream.heard, clock, n, work)
+    drive(stream.tasks(), stream.ended, clock, n, work)
     measured = stream.measured(clock.now_s + 1.0, 0.0, 1000)
     assert measured.n_workers == n
     assert len(measured.stored) < 100 if n < 5 else len(measured.stored) <= 100
@@ -209,8 +209,8 @@ def test_slow_observations_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(calibration, "time", clock)
     stream = calibration._Stream([("a", Path("a"))], {"a": 10}, ExecutorOptions(), 10.0, 60.0)
-    heard: list[Summary] = []
-    drive(stream.tasks(), lambda s: (heard.append(s), stream.heard(s))[0], clock, 1, {"a": 100.0}, 0.0, 0.0)
+    heard: list[ObservationSummary] = []
+    drive(stream.tasks(), lambda s: (heard.append(s), stream.ended(s))[0], clock, 1, {"a": 100.0}, 0.0, 0.0)
     assert len(heard) <= 4
     assert estimate(stream.measured(clock.now_s, 0.0, 1), [10] * 10).search_s == pytest.approx(1000.0)
 
@@ -221,7 +221,7 @@ def test_a_sample_is_searched_until_the_clock_has_run_long_enough(monkeypatch: p
     stream = calibration._Stream(
         [("a", Path("a")), ("b", Path("b"))], {"a": 10, "b": 20}, ExecutorOptions(), 10.0, 60.0
     )
-    drive(stream.tasks(), stream.heard, clock, 1, {"a": 0.1, "b": 0.2})
+    drive(stream.tasks(), stream.ended, clock, 1, {"a": 0.1, "b": 0.2})
     assert stream.measured(clock.now_s, 0.0, 1).window_s == pytest.approx(10.0, abs=0.5)
 
 
@@ -263,7 +263,7 @@ def test_a_sample_is_searched_as_a_run_does(data: Path, tmp_path: Path) -> None:
     here = stock(data, listed(1, 2, 3).obsids)
     tasks: list[Task] = [(obsid, data / obsid) for obsid in here]
     folder = tmp_path / "work"
-    found = calibrate(tasks, here, executor, data, folder, 0.0, 60.0, lambda _: None, Interruption())
+    found = calibrate(tasks, here, executor, data, folder, 0.0, 60.0, lambda _: None, StopSignal())
     assert found.stored == tuple(here.values())
     assert found.stored_bytes == sum(path.stat().st_size for path in folder.rglob("*.parquet")) > 0
     assert min(found.window_s, found.warming_s, found.storing_s) > 0

@@ -15,7 +15,7 @@ from xscan.bench.clock import Seconds
 from xscan.bench.machine import child_environment
 from xscan.errors import BenchError
 from xscan.pipeline.local import run
-from xscan.pipeline.outcome import Summary
+from xscan.pipeline.outcome import ObservationSummary
 from xscan.pipeline.process import peak_bytes
 from xscan.pipeline.scan import Scanner
 from xscan.results.writer import ResultsWriter
@@ -84,7 +84,7 @@ def scan_and_store(folder: Path, scanner: Scanner, writer: ResultsWriter) -> Non
     BenchError
         If nothing in it could be searched.
     """
-    heard: list[Summary] = []
+    heard: list[ObservationSummary] = []
     with writer:
         run([(None, folder)], scanner, writer, heard.append)
     outcome = heard[0].outcome

@@ -13,12 +13,12 @@ from xscan.missions.xmm.files import places
 from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.local import Task, unfinished
 from xscan.pipeline.obslist import Obslist
-from xscan.pipeline.outcome import Summary, summarize
+from xscan.pipeline.outcome import ObservationSummary, summarize
 from xscan.pipeline.progress import Reporter
 from xscan.pipeline.release.record import is_release
 from xscan.pipeline.run import run_into
 from xscan.pipeline.scan import ScanSettings
-from xscan.pipeline.signals import Interruption
+from xscan.pipeline.signals import StopSignal
 from xscan.results.ledger import Outcome, read_ledger
 from xscan.results.reader import open_results
 from xscan.results.tables import Provenance, failed_tables
@@ -84,7 +84,7 @@ def _search(
     executor = options.resolve(settings)
     run = _Run(reporter)
 
-    def search(writer: ResultsWriter, interruption: Interruption) -> None:
+    def search(writer: ResultsWriter, stop_signal: StopSignal) -> None:
         plots = _plots(writer.folder) if plot else None
         again = () if supply is None else NOT_HERE
         todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed, again)
@@ -92,7 +92,7 @@ def _search(
         refused = run.refused(writer, executor.settings.provenance())
         with reporter, _arriving(todo, data, supply, run.done, refused) as arriving:
             if todo:
-                executor.run(arriving, data, writer, run.heard, plots, reporter.say, interruption)
+                executor.run(arriving, data, writer, run.ended, plots, reporter.say, stop_signal)
 
     stopped = run_into(out.absolute(), executor.settings, search)
     if stopped is not None:
@@ -119,9 +119,9 @@ class _Run:
         self.kept += kept
         self.done |= {outcome.obsid for outcome in kept if outcome.state != "failed"}
 
-    def heard(self, summary: Summary) -> None:
+    def ended(self, summary: ObservationSummary) -> None:
         """Add an observation that was searched."""
-        self._reporter.heard(summary)
+        self._reporter.ended(summary)
         self.findings.add(summary)
         if summary.outcome.state != "failed":
             self.done.add(summary.outcome.obsid)
@@ -134,7 +134,7 @@ class _Run:
             reason = fetched.reason or Reason.ERROR
             tables = failed_tables(fetched.obsid, state, reason, fetched.message, provenance, fetched.seconds)
             writer.write(fetched.obsid, tables)
-            self.heard(summarize(tables, fetched.seconds))
+            self.ended(summarize(tables, fetched.seconds))
 
         return refuse
 

@@ -26,7 +26,7 @@ from xscan.pipeline.plan.estimate import Measured, estimate
 from xscan.pipeline.plan.forecast import Plan, to_json, to_lines
 from xscan.pipeline.plan.sample import choose, stock
 from xscan.pipeline.scan import ScanSettings
-from xscan.pipeline.signals import Interrupted, Interruption, interruptible
+from xscan.pipeline.signals import Interrupted, StopSignal, interruptible
 from xscan.results.folder import holds_results
 from xscan.results.ledger import read_ledger
 from xscan.results.reader import open_results
@@ -78,9 +78,9 @@ def plan(
     loading_s = time.process_time()  # a run spends the same time on loading libraries and reading the list
     if todo:
         try:
-            with interruptible() as interruption, _workplace(out) as work:
+            with interruptible() as stop_signal, _workplace(out) as work:
                 begun_s = time.perf_counter()
-                measured = _measure(here or listed, data, work, executor, sample, interruption)
+                measured = _measure(here or listed, data, work, executor, sample, stop_signal)
         except Interrupted as signal:
             _note(f"xscan: stopped by {signal}")
             return signal.exit_code
@@ -108,7 +108,7 @@ def _measure(
     work: Path,
     executor: Executor,
     sample: int | None,
-    interruption: Interruption,
+    stop_signal: StopSignal,
 ) -> Measured:
     """Search some observations on disk, or simulated ones if there are none; their results go into ``work``."""
     if not sizes:
@@ -119,7 +119,7 @@ def _measure(
     tasks: list[Task] = [
         (obsid, data / obsid) for obsid in choose(sizes, sample or sample_size(executor.options.n_workers()))
     ]
-    return calibrate(tasks, sizes, executor, data, work / "results", LEAST_S, LIMIT_S, _note, interruption)
+    return calibrate(tasks, sizes, executor, data, work / "results", LEAST_S, LIMIT_S, _note, stop_signal)
 
 
 def _nearest(folder: Path) -> Path:

@@ -18,7 +18,7 @@ from xscan.pipeline.release.make import Made, make_release, prepare
 from xscan.pipeline.release.record import releases
 from xscan.pipeline.run import run_into
 from xscan.pipeline.scan import ScanSettings
-from xscan.pipeline.signals import Interrupted, Interruption
+from xscan.pipeline.signals import Interrupted, StopSignal
 from xscan.results.ledger import Outcome
 from xscan.results.writer import ResultsWriter
 
@@ -45,12 +45,12 @@ def reprocess(
     reporter.say(f"release {name}, {against}: {len(obslist.obsids)} observations")
     tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
 
-    def make(writer: ResultsWriter, interruption: Interruption) -> Made:
+    def make(writer: ResultsWriter, stop_signal: StopSignal) -> Made:
         def search(todo: list[Task], kept: list[Outcome]) -> None:
             reporter.keep(kept)
             with reporter:
                 if todo:
-                    executor.run(todo, data, writer, reporter.heard, None, reporter.say, interruption)
+                    executor.run(todo, data, writer, reporter.ended, None, reporter.say, stop_signal)
 
         return make_release(folder, release, tasks, writer, executor.settings.provenance(), search, retry_failed)
 

@@ -12,11 +12,11 @@ from xscan.backends import cpu_backend
 from xscan.backends.cuda.driver import visible_devices
 from xscan.errors import ConfigError, DeviceError, Reason
 from xscan.pipeline.digests import inputs_digest
-from xscan.pipeline.dispatch import GivenUp, Pool, dispatch
-from xscan.pipeline.local import LOST_REMEDY, Heard, Task, name_of, run
+from xscan.pipeline.dispatch import Abandoned, Pool, dispatch
+from xscan.pipeline.local import LOST_REMEDY, OnEnded, Task, name_of, run
 from xscan.pipeline.outcome import summarize
 from xscan.pipeline.scan import Scanner, ScanSettings
-from xscan.pipeline.signals import Interruption
+from xscan.pipeline.signals import StopSignal
 from xscan.pipeline.sizes import parse_size
 from xscan.results.tables import failed_tables
 from xscan.results.writer import ResultsWriter
@@ -171,10 +171,10 @@ class Executor:
         tasks: Iterable[Task | None],
         data: Path,
         writer: ResultsWriter,
-        heard: Heard,
+        on_ended: OnEnded,
         plots: Path | None,
         say: Callable[[str], None],
-        interruption: Interruption,
+        stop_signal: StopSignal,
     ) -> None:
         """Search observations, and store the results.
 
@@ -186,28 +186,28 @@ class Executor:
             The folder that contains the observations, absolute.
         writer : ResultsWriter
             Open, for an absolute folder.
-        heard : callable
+        on_ended : callable
             Called with the summary of each observation when it has ended.
         plots : Path, optional
         say : callable
             Called with a line that gives the address of the dashboard.
-        interruption : Interruption
+        stop_signal : StopSignal
             Signals are delayed while workers are started and while they work; then the pool polls for them.
         """
         if self.scanner is not None:
-            run(tasks, self.scanner, writer, heard, plots)
+            run(tasks, self.scanner, writer, on_ended, plots)
             return
         from xscan.pipeline.dask_pool import DaskPool
-        from xscan.pipeline.worker import Post
+        from xscan.pipeline.worker import WorkerSetup
 
         # Dask cannot abort a half-started cluster and swallows exceptions raised in its finalizers. So signals are
         # delayed, and the pool polls for them.
-        with interruption.hold(), self._cluster() as client:
-            post = Post(self.settings, data, writer.folder, plots)
-            pool = DaskPool(client, post, local=self.options.scheduler is None, look=interruption.look)
+        with stop_signal.defer(), self._cluster() as client:
+            setup = WorkerSetup(self.settings, data, writer.folder, plots)
+            pool = DaskPool(client, setup, local=self.options.scheduler is None, check_signals=stop_signal.check)
             if pool.dashboard:
                 say(f"Dask dashboard: {pool.dashboard}")
-            run_on(pool, tasks, self.settings, writer, heard, self.options.time_limit_s or TIME_LIMIT_S)
+            run_on(pool, tasks, self.settings, writer, on_ended, self.options.time_limit_s or TIME_LIMIT_S)
 
     def _cluster(self) -> AbstractContextManager[Client]:
         """Return a context manager that starts the workers, or connects to them."""
@@ -227,7 +227,7 @@ def run_on(
     tasks: Iterable[Task | None],
     settings: ScanSettings,
     writer: ResultsWriter,
-    heard: Heard,
+    on_ended: OnEnded,
     time_limit_s: float,
 ) -> None:
     """Search observations on a pool. Workers store what they find; abandoned observations are stored as failed.
@@ -238,7 +238,7 @@ def run_on(
     tasks : iterable of Task
     settings : ScanSettings
     writer : ResultsWriter
-    heard : callable
+    on_ended : callable
     time_limit_s : float
 
     Raises
@@ -250,18 +250,18 @@ def run_on(
     """
     n_lost = 0
     for ended in dispatch(tasks, pool, time_limit_s):
-        if isinstance(ended, GivenUp):
+        if isinstance(ended, Abandoned):
             name = name_of(ended.task)
             digest = inputs_digest(ended.task[1])
             provenance = replace(settings.provenance(), backend=pool.backend(), inputs_digest=digest)
             message = f"{name}: {_REMEDIES[ended.reason].format(time_limit_s=time_limit_s)}"
             tables = failed_tables(name, "failed", ended.reason, message, provenance, ended.seconds)
             writer.write(name, tables)
-            heard(summarize(tables, ended.seconds))
+            on_ended(summarize(tables, ended.seconds))
             n_lost = n_lost + 1 if ended.reason is Reason.DEVICE_LOST else 0
             if n_lost == _LOST_MOST:
                 raise DeviceError(f"GPUs stop answering whatever they search, as with {name}; {LOST_REMEDY}")
         else:
             n_lost = 0
             writer.took()
-            heard(ended)
+            on_ended(ended)

@@ -9,7 +9,7 @@ from typing import Any
 from xscan.results.ledger import Outcome, outcomes
 from xscan.results.tables import Tables, distinct_places
 
-__all__ = ["MOST_SIGNIFICANT", "Summary", "summarize", "view_label"]
+__all__ = ["MOST_SIGNIFICANT", "ObservationSummary", "summarize", "view_label"]
 
 MOST_SIGNIFICANT = 10
 SHARE_REJECTED = 0.01
@@ -19,8 +19,8 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """Summary of one observation that ended, for progress and the table at the end of a run.
+class ObservationSummary:
+    """ObservationSummary of one observation that ended, for progress and the table at the end of a run.
 
     Attributes
     ----------
@@ -45,14 +45,14 @@ class Summary:
     n_bytes: int
 
 
-def summarize(tables: Tables, seconds: float) -> Summary:
+def summarize(tables: Tables, seconds: float) -> ObservationSummary:
     """Summarise one observation's tables; ``seconds`` is the wall time spent on it, s."""
     (outcome,) = outcomes(tables.runs).values()
     rows = tables.runs.to_pylist()
     states = [row["state"] for row in rows if row["dt_s"] is not None]  # a failed observation has no view
     inputs = tables.inputs.to_pylist()
     files = {info["file"]: info for info in inputs}
-    return Summary(
+    return ObservationSummary(
         replace(outcome, seconds=seconds),
         _remarks(rows, inputs) if outcome.state == "done" else (),
         tuple(

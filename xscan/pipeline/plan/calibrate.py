@@ -13,10 +13,10 @@ from pathlib import Path
 from xscan.errors import MachineError
 from xscan.pipeline.executor import Executor, ExecutorOptions
 from xscan.pipeline.local import Task
-from xscan.pipeline.outcome import Summary
+from xscan.pipeline.outcome import ObservationSummary
 from xscan.pipeline.plan.estimate import Measured, Run
 from xscan.pipeline.process import peak_bytes
-from xscan.pipeline.signals import Interruption
+from xscan.pipeline.signals import StopSignal
 from xscan.results.writer import ResultsWriter
 
 __all__ = ["LEAST_S", "LIMIT_S", "calibrate", "sample_size"]
@@ -26,7 +26,7 @@ LEAST_S, LIMIT_S = 10.0, 60.0
 
 _AT_LEAST, _A_WORKER = 12, 8  # least number of observations in all, and for each worker; repeated ones count
 _MANY = 100  # different observations; more do not improve the estimate
-_IN_FLIGHT = 2  # an observation is searched while the next is read
+_AT_A_TIME = 2  # an observation is searched while the next is read
 
 
 def sample_size(n_workers: int | None) -> int:
@@ -43,7 +43,7 @@ def calibrate(
     least_s: float,
     limit_s: float,
     say: Callable[[str], None],
-    interruption: Interruption,
+    stop_signal: StopSignal,
 ) -> Measured:
     """Search a sample as a run does, and measure the time.
 
@@ -69,7 +69,7 @@ def calibrate(
         After this time from the start, s, no observation is begun, except one for each worker.
     say : callable
         Called with a line that gives the address of the dashboard.
-    interruption : Interruption
+    stop_signal : StopSignal
 
     Raises
     ------
@@ -79,7 +79,7 @@ def calibrate(
     stream = _Stream(sample, sizes, executor.options, least_s, limit_s)
     writer = ResultsWriter(folder, executor.settings.provenance(), executor.settings.by_name())
     with writer:
-        executor.run(stream.tasks(), data, writer, stream.heard, None, say, interruption)
+        executor.run(stream.tasks(), data, writer, stream.ended, None, say, stop_signal)
         gone_s = time.perf_counter()
     stored_s = time.perf_counter() - gone_s
     stored_bytes = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
@@ -98,8 +98,8 @@ class _Stream:
         self._known_workers = options.n_workers()
         self._least_s = least_s
         self._limit_s = limit_s
-        self._heard: list[tuple[float, Summary]] = []
-        self._given = self._most_in_flight = 0
+        self._ended: list[tuple[float, ObservationSummary]] = []
+        self._given = self._most_unfinished = 0
         self._begun_s = time.perf_counter()
         self._opened_s = self._closed_s = math.inf
         self._idle: int | None = None
@@ -109,7 +109,7 @@ class _Stream:
         """Yield the observations to be searched."""
         ordered = sorted(self._sample, key=lambda task: self._sizes[task[0] or ""])
         middle = ordered[len(ordered) // 2]
-        while len(self._heard) < self._n_workers() * (1 if self._late() else _IN_FLIGHT):
+        while len(self._ended) < self._n_workers() * (1 if self._late() else _AT_A_TIME):
             yield self._give(middle)
         self._idle = self._memory()
         self._opened_s = time.perf_counter()
@@ -119,15 +119,15 @@ class _Stream:
             yield self._give(task)
         self._closed_s = time.perf_counter()
 
-    def heard(self, summary: Summary) -> None:
+    def ended(self, summary: ObservationSummary) -> None:
         """Record that an observation ended."""
-        self._heard.append((time.perf_counter(), summary))
+        self._ended.append((time.perf_counter(), summary))
         if self._closed_s < math.inf:
             self._peak = self._memory()
 
     def measured(self, gone_s: float, storing_s: float, stored_bytes: int) -> Measured:
         """Return the measurement; ``gone_s``: when the workers had ended, ``storing_s``: how long storing took."""
-        ends = [(at_s, summary.outcome) for at_s, summary in self._heard]
+        ends = [(at_s, summary.outcome) for at_s, summary in self._ended]
         if all(outcome.state == "failed" for _, outcome in ends):
             raise MachineError(
                 f"nothing of the sample could be searched, so that nothing can be said: {ends[-1][1].message}"
@@ -156,12 +156,12 @@ class _Stream:
 
     def _give(self, task: Task) -> Task:
         self._given += 1
-        self._most_in_flight = max(self._most_in_flight, self._given - len(self._heard))
+        self._most_unfinished = max(self._most_unfinished, self._given - len(self._ended))
         return task
 
     def _n_workers(self) -> int:
-        """Return the number of workers; for a cluster, as many as the observations in flight show."""
-        return self._known_workers or max(1, math.ceil(self._most_in_flight / _IN_FLIGHT))
+        """Return the number of workers; for a cluster, as the observations sent and not yet ended show."""
+        return self._known_workers or max(1, math.ceil(self._most_unfinished / _AT_A_TIME))
 
     def _enough(self, n: int) -> bool:
         """Return whether the clock may stop after ``n`` observations."""
