@@ -28,14 +28,22 @@ except ImportError:  # 0.1
     from xscan.memory import one_heap
 one_heap()
 import xscan
-from xscan.bench.child import ResultsWriter, recipe, scan_and_store
-settings = recipe(backend=sys.argv[1])
+from xscan.bench.child import ResultsWriter, scan_and_store
+try:
+    from xscan.api import scan_settings
+except ImportError:  # an older checkout
+    from xscan.api import recipe
+    scanner = recipe(backend=sys.argv[1])
+    settings = scanner.settings()
+else:
+    scanner = scan_settings(backend=sys.argv[1]).scanner()
+    settings = scanner.settings.by_name()
 print(xscan.__file__, flush=True)
 for line in sys.stdin:
     with tempfile.TemporaryDirectory() as out:
         begun = time.process_time()
-        writer = ResultsWriter(Path(out), settings.provenance(), settings.settings())
-        scan_and_store(Path(line.rstrip("\\n")), settings, writer)
+        writer = ResultsWriter(Path(out), scanner.provenance(), settings)
+        scan_and_store(Path(line.rstrip("\\n")), scanner, writer)
         print(time.process_time() - begun, flush=True)
 """
 

@@ -28,7 +28,7 @@ import numpy as np
 from xscan.simulate import simulate_archive
 
 WITHIN = 0.30
-CREWS = {"plain loop": (), "2 workers": ("--workers", "2")}
+WORKERS = {"plain loop": (), "2 workers": ("--workers", "2")}
 XSCAN = (sys.executable, "-c", "from xscan.cli.app import main; main()")
 
 
@@ -40,19 +40,19 @@ def xscan(*arguments: object) -> str:
     return done.stdout
 
 
-def planned(work: Path, sample: int, crew: tuple[str, ...]) -> dict[str, Any]:
+def planned(work: Path, sample: int, workers: tuple[str, ...]) -> dict[str, Any]:
     """Give the numbers that the plan says."""
     where = ("--obslist", work / "data" / "observations.txt", "--data", work / "data", "--out", work / "results")
-    said: dict[str, Any] = json.loads(xscan("plan", *where, "--sample", sample, "--json", *crew))
+    said: dict[str, Any] = json.loads(xscan("plan", *where, "--sample", sample, "--json", *workers))
     return said
 
 
-def done(work: Path, crew: tuple[str, ...]) -> tuple[float, int]:
+def done(work: Path, workers: tuple[str, ...]) -> tuple[float, int]:
     """Search all from nothing; give the seconds, and the bytes of the results."""
     out = work / "results"
     where = ("--obslist", work / "data" / "observations.txt", "--data", work / "data", "--out", out)
     started = time.perf_counter()
-    xscan("archive", *where, "--offline", *crew)
+    xscan("archive", *where, "--offline", *workers)
     seconds = time.perf_counter() - started
     n_bytes = sum(path.stat().st_size for path in out.rglob("*.parquet"))
     shutil.rmtree(out)
@@ -87,11 +87,11 @@ def main() -> None:
         simulate_archive(work / "data", options.observations, options.seed, lengths_s)
         done(work, ())  # compiles what the first run of a machine compiles
         print(f"{options.observations} observations; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
-        for name, crew in CREWS.items():
+        for name, workers in WORKERS.items():
             said, took = [], []
             for _ in range(options.rounds):
-                said.append(planned(work, options.sample, crew))
-                took.append(done(work, crew))
+                said.append(planned(work, options.sample, workers))
+                took.append(done(work, workers))
             expected = [3600 * plan["hours"] for plan in said]
             good &= holds(f"{name}: time", expected, [seconds for seconds, _ in took], "s")
             sizes = [1e-6 * plan["result_bytes"] for plan in said]

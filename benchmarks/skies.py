@@ -28,7 +28,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-from xscan.api import recipe, scan
+from xscan.api import scan, scan_settings
 from xscan.bayes import poisson_tail, thresholds
 from xscan.missions.xmm.observation import read
 from xscan.model import Expectation, Voxels
@@ -72,10 +72,11 @@ def merged(voxels: Voxels, shape: tuple[int, int, int]) -> int:
 
 def results(folder: Path, profile: str = "default") -> Iterator[tuple[str, ViewResult]]:
     """Search every observation of a folder."""
-    settings = recipe(profile)
+    scanner = scan_settings(profile).scanner()
+    config = scanner.settings.config
     for path in sorted(folder.glob("0*/")):
-        observation = read(path, settings.config, settings.hot_pixels, settings.backend)
-        searches, _ = search_observation(observation, settings.config, settings.backend)
+        observation = read(path, config, scanner.settings.hot_pixels, scanner.backend)
+        searches, _ = search_observation(observation, config, scanner.backend)
         for search in searches:
             for result in search.views:
                 yield observation.obsid, result

@@ -15,37 +15,26 @@ from xscan.missions.xmm.files import Place, places
 from xscan.missions.xmm.hot_pixels import HotPixels
 from xscan.model import Observation
 from xscan.pipeline.local import LOST_REMEDY
-from xscan.pipeline.scan import Order, Recipe, search_to_tables
+from xscan.pipeline.scan import ScanSettings, search_to_tables
 from xscan.results.reader import Results
 from xscan.results.reader import open_results as _open_results
 from xscan.results.tables import Tables
 
-__all__ = ["open_results", "order", "read", "recipe", "scan"]
+__all__ = ["open_results", "read", "scan", "scan_settings"]
 
 
-def order(
+def scan_settings(
     profile: str = "default",
     config: Path | str | None = None,
     views: Sequence[View | str] = (),
     hot_pixels: Path | str | None = None,
     backend: str = "auto",
-) -> Order:
+) -> ScanSettings:
     """Return all settings of a scan, for use anywhere; parameters as in :func:`scan`."""
     parsed = tuple(view if isinstance(view, View) else View.parse(view) for view in views)
-    settings = load_config(profile, Path(config) if config else None, parsed)
+    search = load_config(profile, Path(config) if config else None, parsed)
     hot = HotPixels.load(Path(hot_pixels)) if hot_pixels else HotPixels()
-    return Order(settings, profile, hot, backend)
-
-
-def recipe(
-    profile: str = "default",
-    config: Path | str | None = None,
-    views: Sequence[View | str] = (),
-    hot_pixels: Path | str | None = None,
-    backend: str = "auto",
-) -> Recipe:
-    """Return all settings of a scan, with an open backend for this process; parameters as in :func:`scan`."""
-    return order(profile, config, views, hot_pixels, backend).recipe()
+    return ScanSettings(search, profile, hot, backend)
 
 
 Paths = Path | str | Sequence[Path | str]
@@ -86,7 +75,7 @@ def read(
     ConfigError
         If the profile, the configuration or the hot-pixel tables are wrong.
     """
-    settings = recipe(profile, config, hot_pixels=hot_pixels, backend="numpy")
+    settings = scan_settings(profile, config, hot_pixels=hot_pixels)
     place = _one_place(folder, sources)
     return xmm.read(place, settings.config, settings.hot_pixels, cpu_backend())  # only the CPU reads files
 
@@ -152,11 +141,12 @@ def scan(
     The method is EXOD2's (Khan et al. 2025, A&A 697, A50) with the differences listed in docs/parity.md;
     each formula has its source beside it in :mod:`xscan.bayes` and :mod:`xscan.search.background`.
     """
-    settings = recipe(profile, config, views, hot_pixels, backend)
+    settings = scan_settings(profile, config, views, hot_pixels, backend)
+    scanner = settings.scanner()
     started = time.perf_counter()
     if not isinstance(observation, Observation):
         place = _one_place(observation, sources)
-        observation = xmm.read(place, settings.config, settings.hot_pixels, settings.backend)
+        observation = xmm.read(place, settings.config, settings.hot_pixels, scanner.backend)
     elif sources is not None:
         raise ConfigError(f"{observation.obsid} was read already; give sources to read()")
     elif observation.settings != xmm.reading_digest(settings.config, settings.hot_pixels):
@@ -166,7 +156,7 @@ def scan(
         )
     seconds_read = time.perf_counter() - started
     try:
-        return search_to_tables(observation, settings, settings.provenance(), seconds_read)
+        return search_to_tables(observation, scanner, scanner.provenance(), seconds_read)
     except DeviceLost as error:
         raise DeviceError(f"{observation.obsid}: the GPU answers no more ({error}); {LOST_REMEDY}") from None
 

@@ -208,7 +208,7 @@ class ScanConfig:
                 f"clean.pn_singles_below_kev is {self.pn_singles_below_kev:g}; it must lie between 0 and 12"
             )
 
-    def settings(self) -> dict[str, str]:
+    def by_name(self) -> dict[str, str]:
         """Return every setting by its name in a configuration file, as text."""
         flat = {
             "search.sigma": repr(self.sigma),

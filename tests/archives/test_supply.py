@@ -26,7 +26,7 @@ from xscan.archives.cache import size_on_disk
 from xscan.archives.supply import Supply, _between, supplied
 from xscan.cli.archive import archive as run_archive
 from xscan.errors import ArchiveError, Reason
-from xscan.pipeline.executor import Crew
+from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.local import Task, run
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.progress import Reporter
@@ -40,7 +40,7 @@ THERE = ["0000000003", "0000000004", "0000000005", "0000000006"]
 ABSENT, UNKNOWN = "0000000007", "0000000008"
 FOUND = [*HERE, *THERE]
 VIEWS = ["5:0.2-12"]
-CREWS = [Crew(), Crew(workers=1)]
+EXECUTORS = [ExecutorOptions(), ExecutorOptions(workers=1)]
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +81,19 @@ def data(products: Path, tmp_path: Path) -> Path:
 
 
 def search(
-    data: Path, out: Path, supply: Supply | None, obsids: list[str], crew: Crew = CREWS[0], retry_failed: bool = False
+    data: Path,
+    out: Path,
+    supply: Supply | None,
+    obsids: list[str],
+    options: ExecutorOptions = EXECUTORS[0],
+    retry_failed: bool = False,
 ) -> int:
     """The command, in this process; the exit code."""
-    order = api.order(views=VIEWS, backend="numpy")
+    settings = api.scan_settings(views=VIEWS, backend="numpy")
     reporter = Reporter(len(obsids))
-    return run_archive(Obslist(tuple(obsids), 0, 0, 0), data, out, order, crew, reporter, supply, False, retry_failed)
+    return run_archive(
+        Obslist(tuple(obsids), 0, 0, 0), data, out, settings, options, reporter, supply, False, retry_failed
+    )
 
 
 def from_archive(archive: BadArchive, limit: int | None = None) -> Supply:
@@ -103,21 +110,21 @@ def finished(out: Path) -> dict[str, object]:
     return {row["obsid"]: row["finished_utc"] for row in runs}
 
 
-@pytest.mark.parametrize("crew", CREWS)
+@pytest.mark.parametrize("options", EXECUTORS)
 def test_every_observation_is_accounted_for(
-    archive: BadArchive, data: Path, tmp_path: Path, offline: Path, crew: Crew
+    archive: BadArchive, data: Path, tmp_path: Path, offline: Path, options: ExecutorOptions
 ) -> None:
     archive.misbehave(THERE[1], status(503, Retry_After="0"))
     listed = [UNKNOWN, THERE[0], HERE[0], ABSENT, *THERE[1:], HERE[1]]
     out = tmp_path / "out"
-    assert search(data, out, from_archive(archive), listed, crew) == 1
+    assert search(data, out, from_archive(archive), listed, options) == 1
     expected = dict.fromkeys(FOUND, "done") | {ABSENT: "no_products", UNKNOWN: "no_such_observation"}
     assert states(out) == expected
     assert not any(archive.count(obsid) for obsid in HERE)
     rows = xscan.open_results(out).table("runs").to_pylist()
     assert {(row["obsid"], row["state"]) for row in rows} >= {(ABSENT, "skipped"), (UNKNOWN, "failed")}
     asked, when = len(archive.asked), finished(out)
-    assert search(data, out, from_archive(archive), listed, crew) == 1
+    assert search(data, out, from_archive(archive), listed, options) == 1
     assert (len(archive.asked), finished(out)) == (asked, when)  # neither asked for nor searched again
     assert search(data, out, from_archive(archive), FOUND) == 0
     without = tmp_path / "without"
@@ -132,16 +139,18 @@ def test_fetched_while_searching_gives_the_same(archive: BadArchive, data: Path,
     assert xscan.open_results(tmp_path / "out").content_hash() == xscan.open_results(offline).content_hash()
 
 
-@pytest.mark.parametrize("crew", CREWS)
-def test_what_is_done_makes_room(archive: BadArchive, data: Path, tmp_path: Path, offline: Path, crew: Crew) -> None:
+@pytest.mark.parametrize("options", EXECUTORS)
+def test_what_is_done_makes_room(
+    archive: BadArchive, data: Path, tmp_path: Path, offline: Path, options: ExecutorOptions
+) -> None:
     out = tmp_path / "out"
     limit = size_on_disk(data) + 1000  # for none of what is fetched
-    assert search(data, out, from_archive(archive, limit), FOUND, crew) == 0
+    assert search(data, out, from_archive(archive, limit), FOUND, options) == 0
     assert xscan.open_results(out).content_hash() == xscan.open_results(offline).content_hash()
     assert size_on_disk(data) <= limit
     assert {path.name for path in data.iterdir()} >= set(HERE)
     asked, when = len(archive.asked), finished(out)
-    assert search(data, out, from_archive(archive, limit), FOUND, crew) == 0
+    assert search(data, out, from_archive(archive, limit), FOUND, options) == 0
     assert (len(archive.asked), finished(out)) == (asked, when)
 
 
@@ -206,9 +215,14 @@ def test_room_that_cannot_be_made_is_one_line(
         search(data, tmp_path / "out", from_archive(archive, 0), FOUND)
 
 
-@pytest.mark.parametrize("crew", CREWS)
+@pytest.mark.parametrize("options", EXECUTORS)
 def test_a_disk_that_takes_no_more_ends_the_run_and_not_what_is_finished(
-    archive: BadArchive, data: Path, tmp_path: Path, offline: Path, crew: Crew, monkeypatch: pytest.MonkeyPatch
+    archive: BadArchive,
+    data: Path,
+    tmp_path: Path,
+    offline: Path,
+    options: ExecutorOptions,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The error comes from the iterator of observations, while workers have some."""
     out = tmp_path / "out"
@@ -222,7 +236,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_and_not_what_is_finished(
     with monkeypatch.context() as patched:
         patched.setattr(Fetcher, "_bring", full)
         with pytest.raises(ArchiveError, match=r"cannot be written: No space left on device.*goes on from there"):
-            search(data, out, from_archive(archive), FOUND, crew)
+            search(data, out, from_archive(archive), FOUND, options)
     assert set(states(out).values()) <= {"done"}
     assert search(data, out, from_archive(archive), FOUND) == 0
     assert xscan.open_results(out).content_hash() == xscan.open_results(offline).content_hash()
@@ -251,10 +265,11 @@ KINDS = ["file", "nowhere", "itself", "empty", "half", "work"]
 
 @pytest.mark.parametrize("supply", [True, False], ids=["fetching", "offline"])
 @pytest.mark.parametrize(
-    ("kind", "crew"), [*((kind, CREWS[0]) for kind in KINDS), *((kind, CREWS[1]) for kind in ("nowhere", "half"))]
+    ("kind", "options"),
+    [*((kind, EXECUTORS[0]) for kind in KINDS), *((kind, EXECUTORS[1]) for kind in ("nowhere", "half"))],
 )
 def test_what_is_in_the_way_costs_one_observation(
-    archive: BadArchive, data: Path, tmp_path: Path, offline: Path, crew: Crew, kind: str, supply: bool
+    archive: BadArchive, data: Path, tmp_path: Path, offline: Path, options: ExecutorOptions, kind: str, supply: bool
 ) -> None:
     place, elsewhere = data / THERE[0], tmp_path / "elsewhere"
     if kind == "half":  # all that was fetched is gone but a file of one's own
@@ -273,7 +288,7 @@ def test_what_is_in_the_way_costs_one_observation(
         place.symlink_to({"itself": place, "nowhere": data / "nowhere"}.get(kind, elsewhere))
     out = tmp_path / "out"
     listed = [THERE[0], *HERE]
-    assert search(data, out, from_archive(archive) if supply else None, listed, crew) == 1
+    assert search(data, out, from_archive(archive) if supply else None, listed, options) == 1
     lists = not supply and kind in ("empty", "half")
     assert states(out) == dict.fromkeys(HERE, "done") | {THERE[0]: "no_event_lists" if lists else "no_folder"}
     place.unlink()
@@ -359,7 +374,7 @@ def test_interrupted_in_the_middle(
 
 
 def test_what_is_read_is_searched_though_nothing_else_has_come(products: Path, tmp_path: Path) -> None:
-    recipe = api.recipe(views=VIEWS, backend="numpy")
+    scanner = api.scan_settings(views=VIEWS, backend="numpy").scanner()
     heard: list[str] = []
 
     def halting() -> Iterator[Task | None]:
@@ -372,8 +387,8 @@ def test_what_is_read_is_searched_though_nothing_else_has_come(products: Path, t
                 yield None
 
     asked: list[str] = []
-    with ResultsWriter(tmp_path / "out", recipe.provenance(), recipe.settings()) as writer:
-        run(halting(), recipe, writer, lambda summary: heard.append(summary.outcome.obsid))
+    with ResultsWriter(tmp_path / "out", scanner.provenance(), scanner.settings.by_name()) as writer:
+        run(halting(), scanner, writer, lambda summary: heard.append(summary.outcome.obsid))
     assert heard == FOUND[:3]
 
 

@@ -252,11 +252,11 @@ def test_tables_are_those_of_numpy_on_real_data(real_observation: Path, profile:
 def test_a_full_device_is_on_record_and_the_worker_lives_on(tmp_path: Path, rng: np.random.Generator) -> None:
     folder = busy_folder(tmp_path, rng)
     device = CpuDevice(total_bytes=100_000)
-    recipe = replace(api.recipe(backend="numpy"), backend=cuda(device))
-    _, tables = scan_folder(folder, recipe)
+    scanner = replace(api.scan_settings(backend="numpy").scanner(), backend=cuda(device))
+    _, tables = scan_folder(folder, scanner)
     assert set(tables.runs["reason"].to_pylist()) == {"device_memory"}
     device.total_bytes = 1 << 30
-    _, tables = scan_folder(folder, recipe)
+    _, tables = scan_folder(folder, scanner)
     assert set(tables.runs["state"].to_pylist()) == {"done"}
     assert tables.regions.num_rows > 0
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from helpers.fake_gpu import CudaError, FakeDriver, Machine, distribution, fake_cupy, machine, raising
 
-from xscan.api import read, recipe
+from xscan.api import read, scan_settings
 from xscan.backends import get_backend
 from xscan.backends.cuda import driver as nvidia
 from xscan.backends.cuda.device import DeviceLost, OutOfMemory
@@ -322,7 +322,7 @@ def test_reading_needs_no_device(machine: Machine, tmp_path: Path, monkeypatch: 
     with pytest.raises(Exception, match="no such folder"):
         read(tmp_path / "0000000001")
     assert not driver.started
-    assert recipe().backend.name == "numba"
+    assert scan_settings().scanner().backend.name == "numba"
     assert driver.started
 
 

@@ -15,7 +15,7 @@ from helpers.command import run as command
 from helpers.cuda_on_cpu import make_backend
 from matplotlib.image import imread
 
-from xscan.api import recipe
+from xscan.api import scan_settings
 from xscan.bench import stages, workloads
 from xscan.bench.child import fresh_scan, scan_and_store
 from xscan.bench.clock import Seconds, rounds
@@ -32,7 +32,7 @@ from xscan.bench.vary import brighter, emptier, longer
 from xscan.bench.workloads import Simulation, made, opened
 from xscan.errors import BenchError, ConfigError
 from xscan.events.gti import livetime_until
-from xscan.pipeline import scan as scanner
+from xscan.pipeline import scan as scan_module
 from xscan.results.reader import open_results
 from xscan.results.writer import ResultsWriter
 from xscan.search import observation as search
@@ -188,16 +188,16 @@ def test_an_instant_belongs_to_the_innermost_stage(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("which", ["numpy", "numba", "cuda"])
 def test_every_stage_of_a_scan_is_seen(folder: Path, tmp_path: Path, which: str) -> None:
     backend = make_backend(which)
-    settings = dataclasses.replace(recipe(backend="numpy", views=["50:0.2-12"]), backend=backend)
+    scanner = dataclasses.replace(scan_settings(backend="numpy", views=["50:0.2-12"]).scanner(), backend=backend)
     before = [getattr(owner, name) for owner, name, _ in stages.FUNCTIONS]
     kept = {}
     for name in ("plain", "watched"):
-        writer = ResultsWriter(tmp_path / name, settings.provenance(), settings.settings())
+        writer = ResultsWriter(tmp_path / name, scanner.provenance(), scanner.settings.by_name())
         if name == "plain":
-            scan_and_store(folder, settings, writer)
+            scan_and_store(folder, scanner, writer)
         else:
             watch = Stopwatch()
-            with watching(settings, watch) as watched:
+            with watching(scanner, watch) as watched:
                 assert watched.backend.name == backend.name
                 scan_and_store(folder, watched, writer)
             assert set(watch.stop()) == {*STAGES, "rest"}
@@ -209,23 +209,23 @@ def test_every_stage_of_a_scan_is_seen(folder: Path, tmp_path: Path, which: str)
 
 def test_a_stage_that_never_came_is_an_error(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "FUNCTIONS", tuple(f for f in stages.FUNCTIONS if f[2] not in ("regions", "write")))
-    settings = recipe(backend="numba", views=["50:0.2-12"])
+    scanner = scan_settings(backend="numba", views=["50:0.2-12"]).scanner()
     watch = Stopwatch()
-    with watching(settings, watch) as watched:
-        scan_and_store(folder, watched, ResultsWriter(tmp_path, settings.provenance(), settings.settings()))
+    with watching(scanner, watch) as watched:
+        scan_and_store(folder, watched, ResultsWriter(tmp_path, scanner.provenance(), scanner.settings.by_name()))
     with pytest.raises(BenchError, match="no time was spent in regions, write:"):
         watch.stop()
 
 
 def test_timers_are_taken_away_after_trouble() -> None:
     def stumble() -> None:
-        with watching(recipe(), Stopwatch()):
-            assert scanner.search_observation is not search.search_observation
+        with watching(scan_settings().scanner(), Stopwatch()):
+            assert scan_module.search_observation is not search.search_observation
             raise RuntimeError("on the way")
 
     with pytest.raises(RuntimeError, match="on the way"):
         stumble()
-    assert scanner.search_observation is search.search_observation
+    assert scan_module.search_observation is search.search_observation
 
 
 def test_rounds_end_with_the_budget() -> None:

@@ -16,7 +16,7 @@ import pytest
 from helpers.cuda_on_cpu import CpuDevice
 from helpers.kernel_net import busy_folder, small_cases
 
-from xscan.api import recipe
+from xscan.api import scan_settings
 from xscan.backends.cuda.counts import eclipse_possible
 from xscan.bayes import thresholds
 from xscan.bench import gpu
@@ -136,7 +136,7 @@ def test_a_device_is_opened_by_another_process_first(script: ModuleType, monkeyp
 
 
 def test_a_worker_that_finds_nothing_is_no_success(script: ModuleType, tmp_path: Path) -> None:
-    _, tables = scan_folder(tmp_path / "0000000001", recipe(backend="numpy"))
+    _, tables = scan_folder(tmp_path / "0000000001", scan_settings(backend="numpy").scanner())
     with pytest.raises(AssertionError, match="failed: no_folder"):
         script.told(summarize(tables, 0.0))
 

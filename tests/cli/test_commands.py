@@ -262,14 +262,14 @@ def test_obslists(tmp_path: Path) -> None:
 
 
 def test_an_unforeseen_error_costs_one_observation(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from xscan.api import recipe
+    from xscan.api import scan_settings
     from xscan.pipeline.scan import scan_folder
 
     def explode(*args: object) -> None:
         raise RuntimeError("out of cheese")
 
     monkeypatch.setattr("xscan.pipeline.scan.search_observation", explode)
-    name, tables = scan_folder(archive / "data" / "0000000001", recipe())
+    name, tables = scan_folder(archive / "data" / "0000000001", scan_settings().scanner())
     (row,) = tables.runs.to_pylist()
     assert (name, row["state"], row["reason"]) == ("0000000001", "failed", "error")
     assert row["message"] == "RuntimeError: out of cheese"

@@ -40,10 +40,10 @@ from xscan.backends.cuda.driver import Driver, Gpu
 from xscan.errors import ConfigError, DeviceError, MachineError, Reason
 from xscan.pipeline.dask_cluster import on_devices, on_processes
 from xscan.pipeline.dask_pool import DaskPool
-from xscan.pipeline.executor import Crew
+from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.process import ARROW, HEAP
 from xscan.pipeline.signals import Interrupted
-from xscan.pipeline.worker import Post
+from xscan.pipeline.worker import WorkerSetup
 from xscan.results.writer import ResultsWriter
 
 __all__ = ["data", "machine", "undisturbed"]  # fixtures
@@ -181,11 +181,11 @@ def test_what_cannot_be_had_is_one_line(
 
 
 @pytest.fixture
-def post(data: Path, tmp_path: Path) -> Iterator[Post]:
-    """An order for workers, with its folder open."""
-    order = api.order(views=["5:0.2-12"], backend="numpy")
-    with ResultsWriter(tmp_path / "out", order.provenance(), order.settings()):
-        yield Post(order, data, tmp_path / "out", None)
+def setup(data: Path, tmp_path: Path) -> Iterator[WorkerSetup]:
+    """What workers need, with its folder open."""
+    settings = api.scan_settings(views=["5:0.2-12"], backend="numpy")
+    with ResultsWriter(tmp_path / "out", settings.provenance(), settings.by_name()):
+        yield WorkerSetup(settings, data, tmp_path / "out", None)
 
 
 def first_look(pool: DaskPool) -> frozenset[str]:
@@ -198,47 +198,49 @@ def heap() -> dict[str, str]:
     return {name: os.environ[name] for name in HEAP | ARROW}
 
 
-def test_workers_that_cannot_be_used_are_refused(post: Post, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_cannot_be_used_are_refused(
+    setup: WorkerSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They would search with another method, or leave their results elsewhere."""
     with on_processes(1, None) as client:
-        assert len(first_look(DaskPool(client, post, local=True))) == 1
+        assert len(first_look(DaskPool(client, setup, local=True))) == 1
         assert list(client.run(heap).values()) == [{name: str(value) for name, value in (HEAP | ARROW).items()}]
         with pytest.raises(
             MachineError, match=r"worker tcp://.*does not see .*nowhere; --data must be on a file system"
         ):
-            first_look(DaskPool(client, replace(post, data=tmp_path / "nowhere"), local=False))
+            first_look(DaskPool(client, replace(setup, data=tmp_path / "nowhere"), local=False))
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         (elsewhere / "_lock").write_text("process 1 on a host")
         monkeypatch.setattr("xscan.pipeline.dask_pool.read_lock", lambda folder: "process 2 on this host")
         with pytest.raises(MachineError, match=r"does not see .*elsewhere; --out must be on a file system"):
-            first_look(DaskPool(client, replace(post, out=elsewhere), local=False))
+            first_look(DaskPool(client, replace(setup, out=elsewhere), local=False))
         monkeypatch.undo()
         with pytest.raises(DeviceError, match=r"worker tcp://.*the cuda backend does not work"):
-            first_look(DaskPool(client, replace(post, order=replace(post.order, backend="cuda")), local=True))
+            first_look(DaskPool(client, replace(setup, settings=replace(setup.settings, backend="cuda")), local=True))
         monkeypatch.setattr("xscan.pipeline.dask_pool.__version__", "0.0.1")
         with pytest.raises(MachineError, match=rf"has xscan {xscan.__version__}, here is 0\.0\.1; install the same"):
-            first_look(DaskPool(client, post, local=False))
+            first_look(DaskPool(client, setup, local=False))
 
 
-def test_a_worker_that_took_the_address_of_another_is_enlisted_anew(post: Post) -> None:
+def test_a_worker_that_took_the_address_of_another_is_registered_anew(setup: WorkerSetup) -> None:
     """As after ``dask worker --worker-port``: what was sent to the one before is lost, whoever is there."""
     with on_processes(1, None) as client:
-        pool, other = (DaskPool(client, post, local=True) for _ in range(2))
+        pool, other = (DaskPool(client, setup, local=True) for _ in range(2))
         (worker,) = first_look(other)
         event = {"worker": worker.partition(" ")[0]}
         client.log_event("worker-restart-memory", event)  # of one before
-        pool._ready[worker] = "numpy"  # as if it had been enlisted; it knows only the other
-        pool.send(7, (OBSIDS[0], post.data / OBSIDS[0]), worker)
-        while not (landed := pool.wait(1.0)):
+        pool._ready[worker] = "numpy"  # as if it had been registered; it knows only the other
+        pool.send(7, (OBSIDS[0], setup.data / OBSIDS[0]), worker)
+        while not (ended := pool.wait(1.0)):
             pass
-        assert [(one.number, one.summary) for one in landed] == [(7, None)]
+        assert [(one.number, one.summary) for one in ended] == [(7, None)]
         assert pool.workers() == frozenset()
         assert first_look(pool) == {worker}
-        pool.send(8, (OBSIDS[0], post.data / OBSIDS[0]), worker)
-        while not (landed := pool.wait(1.0)):
+        pool.send(8, (OBSIDS[0], setup.data / OBSIDS[0]), worker)
+        while not (ended := pool.wait(1.0)):
             pass
-        assert landed[0].summary is not None
+        assert ended[0].summary is not None
         assert pool.why_lost(worker) == Reason.WORKER_DIED
         client.log_event("worker-restart-memory", event)
         assert pool.why_lost(worker) == Reason.MEMORY_LIMIT
@@ -247,22 +249,22 @@ def test_a_worker_that_took_the_address_of_another_is_enlisted_anew(post: Post) 
         assert not lives & pool._there()
 
 
-def test_a_signal_comes_before_what_it_did_to_workers(post: Post) -> None:
+def test_a_signal_comes_before_what_it_did_to_workers(setup: WorkerSetup) -> None:
     """One that reaches all processes of a service ends workers too: none of their observations is at fault."""
 
     def look() -> None:
         raise Interrupted(signal.SIGTERM)
 
-    pool = DaskPool(None, post, local=True, look=look)
+    pool = DaskPool(None, setup, local=True, check_signals=look)
     for ask in (pool.workers, lambda: pool.wait(0.0)):
         with pytest.raises(Interrupted):
             ask()
 
 
-def test_each_device_has_one_worker(post: Post) -> None:
+def test_each_device_has_one_worker(setup: WorkerSetup) -> None:
     """Devices that are not there: nothing looks at them before a search."""
     with on_devices(["GPU-7", "GPU-3"], 2 * 10**9) as client:
-        pool = DaskPool(client, post, local=True)
+        pool = DaskPool(client, setup, local=True)
         while len(pool.workers()) < 2:
             pool.wait(0.1)
         seen = client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
@@ -315,14 +317,16 @@ def test_devices_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Gpu("H200", 10**11)
     monkeypatch.setattr("xscan.backends.cuda.driver.find_driver", lambda: Driver((12, 4), (gpu, gpu), 0))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert Crew(gpus="all").devices() == ("0", "1")
-    assert Crew(gpus="1").devices() == ("0",)
+    assert ExecutorOptions(gpus="all").devices() == ("0", "1")
+    assert ExecutorOptions(gpus="1").devices() == ("0",)
     with pytest.raises(DeviceError, match="--gpus 3: this machine shows 2") as caught:
-        Crew(gpus="3").devices()
+        ExecutorOptions(gpus="3").devices()
     assert caught.value.exit_code == 3
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b")
-    assert Crew(gpus="2").devices() == ("GPU-a", "GPU-b")
-    assert Crew(gpus="2").equip(api.order()).provenance().backend == "cuda"
+    assert ExecutorOptions(gpus="2").devices() == ("GPU-a", "GPU-b")
+    assert ExecutorOptions(gpus="2").resolve(api.scan_settings()).settings.provenance().backend == "cuda"
     with pytest.raises(ConfigError, match="--gpus means --backend cuda, not numba"):
-        Crew(gpus="2").equip(api.order(backend="numba"))
-    assert Crew(workers=2).equip(api.order()).provenance().backend == "numba"  # whatever devices there are
+        ExecutorOptions(gpus="2").resolve(api.scan_settings(backend="numba"))
+    assert (
+        ExecutorOptions(workers=2).resolve(api.scan_settings()).settings.provenance().backend == "numba"
+    )  # whatever devices there are

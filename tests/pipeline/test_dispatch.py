@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from xscan.errors import ArchiveError, Reason
-from xscan.pipeline.dispatch import GivenUp, Landed, dispatch
+from xscan.pipeline.dispatch import Abandoned, Ended, dispatch
 from xscan.pipeline.local import Task
-from xscan.pipeline.outcome import Summary
+from xscan.pipeline.outcome import ObservationSummary
 from xscan.results.ledger import Outcome
 
 
@@ -30,7 +30,7 @@ class FakePool:
         self.held: dict[str, list[tuple[int, str]]] = {f"w{k}": [] for k in range(n)}
         self.most = 0
         self.sent: list[tuple[str, tuple[str, ...]]] = []  # each with what the worker had already
-        self.under_way: set[int] = set()  # neither landed nor forgotten
+        self.under_way: set[int] = set()  # neither ended nor forgotten
         self.restarted: set[str] = set()
         self.killed_for_memory: set[str] = set()
         self.born = n
@@ -52,8 +52,8 @@ class FakePool:
         for held in self.held.values():
             held[:] = [item for item in held if item[0] != number]
 
-    def wait(self, seconds: float) -> list[Landed]:
-        landed = []
+    def wait(self, seconds: float) -> list[Ended]:
+        ended = []
         for worker, held in list(self.held.items()):
             if not held:
                 continue
@@ -64,8 +64,8 @@ class FakePool:
             elif name[0] not in "hi":
                 held.pop(0)
                 self.under_way.remove(number)
-                landed.append(Landed(number, time.monotonic(), summary(name)))
-        return landed
+                ended.append(Ended(number, time.monotonic(), summary(name)))
+        return ended
 
     def lose(self, worker: str) -> None:
         del self.held[worker]
@@ -84,15 +84,15 @@ class FakePool:
         return "none"
 
 
-def summary(name: str) -> Summary:
-    return Summary(Outcome(name, "done"), (), (), 1, 0, 1, 1)
+def summary(name: str) -> ObservationSummary:
+    return ObservationSummary(Outcome(name, "done"), (), (), 1, 0, 1, 1)
 
 
 def ended(pool: FakePool, todo: list[Task], time_limit_s: float = 60.0) -> dict[str, Reason | None]:
     """How each ended, and each just once."""
     found: dict[str, Reason | None] = {}
     for end in dispatch(todo, pool, time_limit_s):
-        name, reason = (end.task[0] or "", end.reason) if isinstance(end, GivenUp) else (end.outcome.obsid, None)
+        name, reason = (end.task[0] or "", end.reason) if isinstance(end, Abandoned) else (end.outcome.obsid, None)
         assert name not in found
         found[name] = reason
     assert not pool.under_way
@@ -170,7 +170,7 @@ def test_a_busy_worker_is_not_a_hung_one() -> None:
     """The limit is on one observation, not on the two that share a worker, nor on the worker."""
 
     class SlowPool(FakePool):
-        def wait(self, seconds: float) -> list[Landed]:
+        def wait(self, seconds: float) -> list[Ended]:
             time.sleep(0.06)
             return super().wait(seconds)
 
@@ -186,7 +186,7 @@ def test_nothing_there_at_the_moment(n_workers: int) -> None:
     waited = 0
     wait = pool.wait
 
-    def counted(seconds: float) -> list[Landed]:
+    def counted(seconds: float) -> list[Ended]:
         nonlocal waited
         waited += 1
         return wait(seconds)
@@ -207,7 +207,7 @@ def test_nothing_there_at_the_moment(n_workers: int) -> None:
         yield None
 
     for end in dispatch(halting(), pool, 60.0):
-        heard.append((end.task[0] or "") if isinstance(end, GivenUp) else end.outcome.obsid)
+        heard.append((end.task[0] or "") if isinstance(end, Abandoned) else end.outcome.obsid)
     assert sorted(heard) == ["a", "b", "c", "k1"]
 
 
@@ -217,7 +217,7 @@ def test_what_the_iterator_raises_ends_it() -> None:
         raise ArchiveError(Reason.DISK, "full")
 
     ends = dispatch(broken(), FakePool(1), 60.0)
-    assert isinstance(next(ends), Summary)  # what had ended is told
+    assert isinstance(next(ends), ObservationSummary)  # what had ended is told
     with pytest.raises(ArchiveError, match="full"):
         list(ends)
 

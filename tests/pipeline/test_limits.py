@@ -21,11 +21,11 @@ __all__ = ["data", "undisturbed"]  # fixtures
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 
 
-@pytest.mark.parametrize("crew", [("--workers", 1), ()])
-def test_what_cannot_be_stored_costs_itself(data: Path, tmp_path: Path, crew: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("options", [("--workers", 1), ()])
+def test_what_cannot_be_stored_costs_itself(data: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
     """A table that Arrow refuses is no reason to stop the others."""
     poison = {"XSCAN_POISON": f"{OBSIDS[2]}=odd", "DASK_DISTRIBUTED__WORKER__PRELOAD": str(POISON)}
-    process = start(data, tmp_path / "out", *crew, env=poison, main=POISONED)
+    process = start(data, tmp_path / "out", *options, env=poison, main=POISONED)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1, said
     expected = {MISSING: "no_folder", BROKEN: "unreadable", OBSIDS[2]: "error"}
@@ -67,11 +67,11 @@ def test_open_files_run_out(data: Path, tmp_path: Path, monkeypatch: pytest.Monk
     def refuse(path: Path, *_: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files", str(path))
 
-    recipe = api.recipe(backend="numpy")
-    recipe.provenance()  # reads the code, once in a process
+    scanner = api.scan_settings(backend="numpy").scanner()
+    scanner.provenance()  # reads the code, once in a process
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(MachineError, match=r"Too many open files.*ulimit -n.*goes on from here"):
-        scan_folder(data / OBSIDS[0], recipe, OBSIDS[0])
+        scan_folder(data / OBSIDS[0], scanner, OBSIDS[0])
 
 
 def test_too_few_open_files_for_workers(data: Path, tmp_path: Path) -> None:
@@ -90,6 +90,6 @@ def test_memory_runs_out(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise MemoryError("Unable to allocate 9 GiB")
 
     monkeypatch.setattr("xscan.missions.xmm.observation.read_event_list", refuse)
-    _, tables = scan_folder(data / OBSIDS[0], api.recipe(backend="numpy"), OBSIDS[0])
+    _, tables = scan_folder(data / OBSIDS[0], api.scan_settings(backend="numpy").scanner(), OBSIDS[0])
     (row,) = tables.runs.to_pylist()
     assert (row["state"], row["reason"]) == ("failed", "memory_limit")

@@ -1,4 +1,4 @@
-"""What a plan says: arithmetic by hand, crews that do not exist, and the command."""
+"""What a plan says: arithmetic by hand, workers that do not exist, and the command."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
-from xscan.api import order
+from xscan.api import scan_settings
 from xscan.cli import plan as command
 from xscan.errors import ConfigError, MachineError
-from xscan.pipeline.executor import Crew
+from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.local import Task
 from xscan.pipeline.obslist import Obslist
-from xscan.pipeline.outcome import Summary
+from xscan.pipeline.outcome import ObservationSummary
 from xscan.pipeline.plan import calibrate as calibration
 from xscan.pipeline.plan.calibrate import calibrate
 from xscan.pipeline.plan.estimate import Estimate, Line, Measured, Run, estimate, fit_line
 from xscan.pipeline.plan.forecast import Plan, to_lines
 from xscan.pipeline.plan.sample import choose, stock
 from xscan.pipeline.process import peak_bytes
-from xscan.pipeline.signals import Interruption
+from xscan.pipeline.signals import StopSignal
 from xscan.results.ledger import Outcome
 
 QUICK = ("--view", "50:0.2-12", "--backend", "numpy")
@@ -136,7 +136,7 @@ def test_what_is_on_disk_is_what_a_search_reads(tmp_path: Path) -> None:
 
 
 class Clock:
-    """A clock that only the crew moves."""
+    """A clock that only the workers move."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -147,7 +147,7 @@ class Clock:
 
 def drive(
     tasks: Iterable[Task],
-    heard: Callable[[Summary], None],
+    heard: Callable[[ObservationSummary], None],
     clock: Clock,
     n: int,
     work: dict[str, float],
@@ -179,22 +179,22 @@ def drive(
         obsid = held[worker].pop(0)
         if held[worker]:
             begin(worker)
-        heard(Summary(Outcome(obsid, "done", seconds=work[obsid]), (), (), 1, 0, 1, 1))
+        heard(ObservationSummary(Outcome(obsid, "done", seconds=work[obsid]), (), (), 1, 0, 1, 1))
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["workers", "cluster"])
 @pytest.mark.parametrize(("n", "seed"), [*itertools.product((1, 2, 5, 16), (1, 2))])
-def test_crews_take_as_long_as_was_said(n: int, seed: int, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_take_as_long_as_was_said(n: int, seed: int, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few of many, on workers that start slowly and have a cold cache: within 15 % of a run of 400."""
     rng = random.Random(seed)
     of = {f"{k:010d}": int(rng.lognormvariate(17, 0.8)) for k in range(400)}
     work = {obsid: (0.05 + 4e-9 * size) * rng.uniform(0.8, 1.25) for obsid, size in of.items()}
     clock = Clock()
     monkeypatch.setattr(calibration, "time", clock)
-    crew = Crew(workers=n) if known else Crew(scheduler="tcp://somewhere:8786")
+    options = ExecutorOptions(workers=n) if known else ExecutorOptions(scheduler="tcp://somewhere:8786")
     sample: list[Task] = [(obsid, Path(obsid)) for obsid in choose(of, 100)]
-    stream = calibration._Stream(sample, of, crew, 0.0, 60.0)
-    drive(stream.tasks(), stream.heard, clock, n, work)
+    stream = calibration._Stream(sample, of, options, 0.0, 60.0)
+    drive(stream.tasks(), stream.ended, clock, n, work)
     measured = stream.measured(clock.now_s + 1.0, 0.0, 1000)
     assert measured.n_workers == n
     assert len(measured.stored) < 100 if n < 5 else len(measured.stored) <= 100
@@ -208,9 +208,9 @@ def test_slow_observations_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a minute only those that are needed: two to warm up, one to measure, one in flight beside each."""
     clock = Clock()
     monkeypatch.setattr(calibration, "time", clock)
-    stream = calibration._Stream([("a", Path("a"))], {"a": 10}, Crew(), 10.0, 60.0)
-    heard: list[Summary] = []
-    drive(stream.tasks(), lambda s: (heard.append(s), stream.heard(s))[0], clock, 1, {"a": 100.0}, 0.0, 0.0)
+    stream = calibration._Stream([("a", Path("a"))], {"a": 10}, ExecutorOptions(), 10.0, 60.0)
+    heard: list[ObservationSummary] = []
+    drive(stream.tasks(), lambda s: (heard.append(s), stream.ended(s))[0], clock, 1, {"a": 100.0}, 0.0, 0.0)
     assert len(heard) <= 4
     assert estimate(stream.measured(clock.now_s, 0.0, 1), [10] * 10).search_s == pytest.approx(1000.0)
 
@@ -218,8 +218,10 @@ def test_slow_observations_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_sample_is_searched_until_the_clock_has_run_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(calibration, "time", clock)
-    stream = calibration._Stream([("a", Path("a")), ("b", Path("b"))], {"a": 10, "b": 20}, Crew(), 10.0, 60.0)
-    drive(stream.tasks(), stream.heard, clock, 1, {"a": 0.1, "b": 0.2})
+    stream = calibration._Stream(
+        [("a", Path("a")), ("b", Path("b"))], {"a": 10, "b": 20}, ExecutorOptions(), 10.0, 60.0
+    )
+    drive(stream.tasks(), stream.ended, clock, 1, {"a": 0.1, "b": 0.2})
     assert stream.measured(clock.now_s, 0.0, 1).window_s == pytest.approx(10.0, abs=0.5)
 
 
@@ -247,7 +249,7 @@ def listed(*numbers: int) -> Obslist:
 
 
 def settings(backend: str = "numpy") -> object:
-    return order(views=["50:0.2-12"], backend=backend)
+    return scan_settings(views=["50:0.2-12"], backend=backend)
 
 
 def planned(capsys: pytest.CaptureFixture[str], *arguments: object) -> Plan:
@@ -257,11 +259,11 @@ def planned(capsys: pytest.CaptureFixture[str], *arguments: object) -> Plan:
 
 @pytest.mark.usefixtures("_at_once")
 def test_a_sample_is_searched_as_a_run_does(data: Path, tmp_path: Path) -> None:
-    recipe = order(views=["50:0.2-12"], backend="numpy").recipe()
+    executor = ExecutorOptions().resolve(scan_settings(views=["50:0.2-12"], backend="numpy"))
     here = stock(data, listed(1, 2, 3).obsids)
     tasks: list[Task] = [(obsid, data / obsid) for obsid in here]
     folder = tmp_path / "work"
-    found = calibrate(tasks, here, recipe, Crew(), data, folder, 0.0, 60.0, lambda _: None, Interruption())
+    found = calibrate(tasks, here, executor, data, folder, 0.0, 60.0, lambda _: None, StopSignal())
     assert found.stored == tuple(here.values())
     assert found.stored_bytes == sum(path.stat().st_size for path in folder.rglob("*.parquet")) > 0
     assert min(found.window_s, found.warming_s, found.storing_s) > 0
@@ -273,9 +275,13 @@ def test_a_sample_is_searched_as_a_run_does(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")  # Dask's
 @pytest.mark.usefixtures("_at_once")
-@pytest.mark.parametrize("crew", [Crew(), Crew(workers=2)], ids=["loop", "workers"])
+@pytest.mark.parametrize("options", [ExecutorOptions(), ExecutorOptions(workers=2)], ids=["loop", "workers"])
 def test_a_plan_of_what_is_here_and_what_is_not(
-    crew: Crew, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    options: ExecutorOptions,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: set[int] = set()  # processes, for their memory
     monkeypatch.setattr(calibration, "peak_bytes", lambda pid: (asked.add(pid), peak_bytes(pid))[1])
@@ -286,7 +292,7 @@ def test_a_plan_of_what_is_here_and_what_is_not(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     before = sorted(tmp_path.rglob("*"))
-    found = planned(capsys, listed(1, 2, 3, 4, 5), data, out, settings(), crew)
+    found = planned(capsys, listed(1, 2, 3, 4, 5), data, out, settings(), options)
     assert sorted(tmp_path.rglob("*")) == before  # nothing is left behind
     here = stock(data, listed(1, 2, 3).obsids)
     assert (found.n_listed, found.n_searched, found.n_here, found.n_missing) == (5, 1, 2, 2)
@@ -295,10 +301,10 @@ def test_a_plan_of_what_is_here_and_what_is_not(
     assert found.mean_is_known
     assert found.fetch_bytes == 2 * found.mean_bytes
     assert found.fetch_s_min == 2 * 4 / 2.0  # four products, two requests a second
-    assert (found.n_sample, found.sample_is_made_up, found.n_workers) == (2, False, crew.workers or 1)
+    assert (found.n_sample, found.sample_is_made_up, found.n_workers) == (2, False, options.workers or 1)
     assert found.hours == pytest.approx((found.start_s + found.search_s) / 3600)
     assert min(found.start_s, found.search_s, found.result_bytes) > 0
-    assert (asked == {os.getpid()}) == crew.alone()
+    assert (asked == {os.getpid()}) == options.in_this_process()
     assert found.worker_memory_bytes is not None
     assert 50e6 < found.worker_memory_bytes < 5e9
 
@@ -308,7 +314,7 @@ def test_what_is_to_be_fetched_counts_like_the_mean(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here, half = (
-        planned(capsys, listed(*numbers), data, tmp_path / "out", settings(), Crew())
+        planned(capsys, listed(*numbers), data, tmp_path / "out", settings(), ExecutorOptions())
         for numbers in ((1, 2, 3), (1, 2, 3, 4, 5, 6))
     )
     assert half.result_bytes / here.result_bytes == pytest.approx(2, rel=0.05)  # times of searching are stored too
@@ -325,7 +331,7 @@ def test_where_nothing_is_here_it_is_simulated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "_STAND_INS_S", (600.0, 900.0))
-    arguments = (listed(1, 2), tmp_path / "data", tmp_path / "results", settings(), Crew())
+    arguments = (listed(1, 2), tmp_path / "data", tmp_path / "results", settings(), ExecutorOptions())
     assert command.plan(*arguments, None, False, False) == 0
     said = capsys.readouterr()
     assert "some are simulated" in said.err
@@ -354,13 +360,13 @@ def test_a_sample_that_cannot_be_searched_says_so(data: Path, tmp_path: Path) ->
     path = next((data / "0000000001").iterdir())
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(MachineError, match=r"nothing of the sample could be searched.*0000000001"):
-        command.plan(listed(1), data, tmp_path / "out", settings(), Crew(), None, False, True)
+        command.plan(listed(1), data, tmp_path / "out", settings(), ExecutorOptions(), None, False, True)
 
 
 def test_options_that_do_not_go_together(data: Path, tmp_path: Path) -> None:
-    crew = Crew(workers=2, gpus="all")
+    options = ExecutorOptions(workers=2, gpus="all")
     with pytest.raises(ConfigError, match="cannot go together"):
-        command.plan(listed(1), data, tmp_path / "out", settings(), crew, None, False, True)
+        command.plan(listed(1), data, tmp_path / "out", settings(), options, None, False, True)
 
 
 def test_lines_for_a_person() -> None:

@@ -15,19 +15,19 @@ import pytest
 from helpers.lists import CELL, CENTRE, quiet_list, with_burst, write_list
 
 from xscan import open_results
-from xscan.api import order
+from xscan.api import scan_settings
 from xscan.cli.archive import scan
 from xscan.cli.releases import reprocess
 from xscan.errors import ConfigError, StoreError
 from xscan.pipeline import local as runner
-from xscan.pipeline.executor import Crew
+from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.progress import Reporter
 from xscan.pipeline.release.changes import Change, changes
 from xscan.pipeline.release.difference import REGION_CHANGES
 from xscan.pipeline.release.make import prepare
 from xscan.pipeline.release.record import read_release
-from xscan.pipeline.scan import Reading, Recipe, read_folder, search_reading
+from xscan.pipeline.scan import Reading, Scanner, read_folder, search_reading
 from xscan.results.ledger import Outcome
 
 MAKING = ("config", "code")
@@ -90,17 +90,19 @@ class Releases:
         self.folder, self.data = folder, data
         self.searched: list[str] = []
 
-        def reading(folder: Path, recipe: Recipe, obsid: str | None = None) -> Reading:
+        def reading(folder: Path, scanner: Scanner, obsid: str | None = None) -> Reading:
             self.searched.append(str(obsid))
-            return read_folder(folder, recipe, obsid)
+            return read_folder(folder, scanner, obsid)
 
         monkeypatch.setattr(runner, "read_folder", reading)
 
     def make(self, name: str, obsids: list[str], view: str = "50:0.2-12", retry_failed: bool = False) -> int:
         self.searched.clear()
         listed = Obslist(tuple(obsids), 0, 0, 0)
-        settings = order(views=[view])
-        return reprocess(listed, self.data, self.folder, name, settings, Crew(), retry_failed, Reporter(len(obsids)))
+        settings = scan_settings(views=[view])
+        return reprocess(
+            listed, self.data, self.folder, name, settings, ExecutorOptions(), retry_failed, Reporter(len(obsids))
+        )
 
     def changed(self, name: str) -> list[tuple[str, str, str]]:
         table = pq.read_table(self.folder / name / "changed_regions.parquet", schema=REGION_CHANGES)
@@ -369,7 +371,7 @@ def test_only_reprocess_writes_into_a_release(made: tuple[Archive, Releases]) ->
     releases.make("a", LISTED[:1])
     before = sorted((path.name, path.stat().st_mtime_ns) for path in (releases.folder / "a").rglob("*"))
     with pytest.raises(ConfigError, match="a is a release, which only xscan reprocess writes; choose another --out"):
-        scan([archive.data / LISTED[0]], None, releases.folder / "a", order(views=["50:0.2-12"]), plot=False)
+        scan([archive.data / LISTED[0]], None, releases.folder / "a", scan_settings(views=["50:0.2-12"]), plot=False)
     assert sorted((path.name, path.stat().st_mtime_ns) for path in (releases.folder / "a").rglob("*")) == before
 
 

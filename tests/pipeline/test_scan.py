@@ -444,8 +444,8 @@ class FullDevice(NumpyBackend):
 
 
 def test_a_view_for_which_a_device_has_no_room_is_a_row(tmp_path: Path, busy: list[FakeList]) -> None:
-    recipe = replace(api.recipe(views=VIEWS), backend=FullDevice())
-    _, tables = scan_folder(observation(tmp_path, busy), recipe)
+    scanner = replace(api.scan_settings(views=VIEWS).scanner(), backend=FullDevice())
+    _, tables = scan_folder(observation(tmp_path, busy), scanner)
     runs = {row["dt_s"]: row for row in tables.runs.to_pylist()}
     assert [runs[dt]["reason"] for dt in (5.0, 50.0, 200.0)] == ["device_memory", None, None]
     assert runs[5.0]["message"] == "no room; stop what else uses the device"

@@ -11,12 +11,11 @@ from helpers.held import search, three_cameras
 from helpers.lists import CENTRE, T0
 
 import xscan
-from xscan.backends import get_backend
 from xscan.config import View, load_config
 from xscan.missions.xmm.hot_pixels import HotPixels
 from xscan.model import Observation
 from xscan.pipeline.outcome import summarize
-from xscan.pipeline.scan import Recipe, search_to_tables
+from xscan.pipeline.scan import ScanSettings, search_to_tables
 from xscan.results.tables import Provenance
 from xscan.search.observation import ViewResult
 
@@ -82,8 +81,8 @@ def test_a_remark_reaches_the_run_and_its_summary() -> None:
     lists = three_cameras(rng, SECONDS, sky(rng, 20, 2), (9000.0, 2400.0, 0.0), reach_px=14_000)
     observation = Observation("0999999901", tuple(lists), (), None, None)
     config = load_config(views=(View(200.0, 0.2, 12.0),))
-    recipe = Recipe(config, "default", HotPixels(), get_backend("numba"))
-    tables = search_to_tables(observation, recipe, Provenance("0", "default", "a", "b", "numba"), 0.0)
+    scanner = ScanSettings(config, "default", HotPixels(), "numba").scanner()
+    tables = search_to_tables(observation, scanner, Provenance("0", "default", "a", "b", "numba"), 0.0)
     (remark,) = tables.runs["remarks"].to_pylist()
     assert remark.startswith("the pointing or the background moved about ")
     assert f"view 200:0.2-12: {remark}" in summarize(tables, 1.0).remarks

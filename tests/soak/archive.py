@@ -290,10 +290,10 @@ def check_account(data: Path, expected: dict[str, tuple[str, str]], work: Path) 
 def check_kills(data: Path, obsids: list[str], kills: int, work: Path, rng: random.Random) -> None:
     """Kill, look, and go on until the number of kills is reached."""
     seconds, steps = {}, {}
-    for crew in ((), ("--workers", "2")):
+    for workers in ((), ("--workers", "2")):
         started = time.perf_counter()
-        steps[crew] = Search(data, obsids, work, f"undisturbed{len(crew)}", *crew).to_the_end()
-        seconds[crew] = time.perf_counter() - started
+        steps[workers] = Search(data, obsids, work, f"undisturbed{len(workers)}", *workers).to_the_end()
+        seconds[workers] = time.perf_counter() - started
     expected = open_results(work / "undisturbed0").content_hash()
     whom = ("loop at a change to the disk", "loop at any moment", "coordinator", "workers", "both")
     died = dict.fromkeys(whom, 0)
@@ -301,15 +301,15 @@ def check_kills(data: Path, obsids: list[str], kills: int, work: Path, rng: rand
     while sum(died.values()) < kills:
         rounds += 1
         target = min(died, key=lambda name: (died[name], rng.random()))
-        crew = () if target.startswith("loop") else ("--workers", "2")
-        search = Search(data, rng.sample(obsids, len(obsids)), work, f"round{rounds}", *crew)
+        workers = () if target.startswith("loop") else ("--workers", "2")
+        search = Search(data, rng.sample(obsids, len(obsids)), work, f"round{rounds}", *workers)
         for _ in range(min(rng.randint(1, 3), kills - sum(died.values()))):
             if target in ("workers", "both"):
                 died[target] += search.losing_workers(rng, target == "both")
             elif target == "loop at a change to the disk":
-                died[target] += search.until_killed(step=rng.randrange(steps[crew]))
+                died[target] += search.until_killed(step=rng.randrange(steps[workers]))
             else:
-                died[target] += search.until_killed(after_s=rng.uniform(0.2, 0.9) * seconds[crew])
+                died[target] += search.until_killed(after_s=rng.uniform(0.2, 0.9) * seconds[workers])
             search.check()
         search.to_the_end("--retry-failed")  # an observation whose worker was killed twice is given up until then
         search.check()

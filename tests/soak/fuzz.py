@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xscan.api import recipe
+from xscan.api import scan_settings
 from xscan.pipeline.scan import scan_folder
 from xscan.simulate import draw_sky, simulate_observation
 from xscan.simulate.observation import draw_pointing
@@ -135,7 +135,7 @@ def attack(seed: int, originals: list[tuple[str, bytes]]) -> tuple[int, str, str
                 (folder / file).write_bytes(damage(content, rng) if i == victim else gzip.compress(content, 1))
         signal.alarm(SECONDS_MAX)
         try:
-            _, tables = scan_folder(folder, recipe(views=VIEWS))
+            _, tables = scan_folder(folder, scan_settings(views=VIEWS).scanner())
         except BaseException as error:  # whatever it is, it is a find
             return seed, "escaped", f"{type(error).__name__}: {error}"
         finally:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from xscan.backends.cuda.device import Device
     from xscan.bench.record import Measurement, Report
     from xscan.bench.workloads import Workload
-    from xscan.pipeline.outcome import Summary
+    from xscan.pipeline.outcome import ObservationSummary
 
     Measurements = list[Measurement]
 
@@ -148,24 +148,24 @@ def run_pytest() -> str:
 def same_by_a_worker(on_cpu: bool, folder: Path, work: Path) -> str:
     """Search an observation by a worker, with a device of its own, and in a plain loop; both must find the same."""
     from xscan import open_results
-    from xscan.api import order
+    from xscan.api import scan_settings
     from xscan.backends import cpu_backend
-    from xscan.pipeline.executor import Crew
-    from xscan.pipeline.executor import work as search
+    from xscan.pipeline.executor import ExecutorOptions
     from xscan.pipeline.signals import interruptible
     from xscan.results.writer import ResultsWriter
 
     cpu = cpu_backend().name
     hashes = []
     with tempfile.TemporaryDirectory(dir=work) as place:
-        for crew, backend in ((Crew(workers=1) if on_cpu else Crew(gpus="1"), "auto"), (Crew(), cpu)):
-            equipped = crew.equip(order(backend=backend))
-            out = Path(place) / ("loop" if crew.alone() else "worker")
+        by_worker = ExecutorOptions(workers=1) if on_cpu else ExecutorOptions(gpus="1")
+        for options, backend in ((by_worker, "auto"), (ExecutorOptions(), cpu)):
+            executor = options.resolve(scan_settings(backend=backend))
+            out = Path(place) / ("loop" if options.in_this_process() else "worker")
             with (
-                interruptible() as interruption,
-                ResultsWriter(out, equipped.provenance(), equipped.settings()) as writer,
+                interruptible() as stop_signal,
+                ResultsWriter(out, executor.settings.provenance(), executor.settings.by_name()) as writer,
             ):
-                search([(None, folder)], equipped, crew, folder.parent, writer, told, None, say, interruption)
+                executor.run([(None, folder)], folder.parent, writer, told, None, say, stop_signal)
             hashes.append(open_results(out).content_hash())
     if hashes[0] != hashes[1]:
         raise AssertionError(f"a worker finds other than a loop with {cpu}")
@@ -184,7 +184,7 @@ def by_dask_cuda() -> str:
     return f"its {kind.__name__} placed the worker"
 
 
-def told(summary: Summary) -> None:
+def told(summary: ObservationSummary) -> None:
     """Raise if an observation was not searched."""
     if summary.outcome.state != "done":
         raise AssertionError(f"{summary.outcome.state}: {summary.outcome.reason}: {summary.outcome.message}")
@@ -262,23 +262,23 @@ def same_tables(device: Device, folder: Path, profile: str) -> str:
 
 def measure(device: Device, workloads: list[Workload], scale: Scale, work: Path) -> Iterator[tuple[Step, Measurements]]:
     """Measure the kernel, the views, and whole scans."""
-    from xscan.api import recipe
+    from xscan.api import scan_settings
     from xscan.backends import cpu_backend
     from xscan.backends.cuda.counts import CudaBackend
     from xscan.bench.gpu import flag_kernel, views_after_upload
     from xscan.bench.suite import scans
 
-    settings = recipe(backend="numpy")
+    scanner = scan_settings(backend="numpy").scanner()
     yield measured(f"{scale.n_voxels:.3g} voxels", flag_kernel, device, scale.backend, scale.n_voxels, scale.repeat)
     for held in workloads:
-        observed = (held.name, held.observation, settings.config, scale.repeat)
+        observed = (held.name, held.observation, scanner.settings.config, scale.repeat)
         yield measured(f"{held.name}: views", views_after_upload, device, scale.backend, *observed)
     cuda = CudaBackend(device, cpu_backend())
     cuda.name = scale.backend
     for held in workloads:
         for backend in (cuda, cpu_backend()):
             label = f"{held.name}: files to Parquet, {backend.name}"
-            yield measured(label, scans, held, replace(settings, backend=backend), scale.repeat, work, say)
+            yield measured(label, scans, held, replace(scanner, backend=backend), scale.repeat, work, say)
 
 
 def measured(what: str, take: Callable[..., Measurements], *arguments: object) -> tuple[Step, Measurements]:

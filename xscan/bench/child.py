@@ -10,14 +10,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from xscan.api import recipe
+from xscan.api import scan_settings
 from xscan.bench.clock import Seconds
 from xscan.bench.machine import child_environment
 from xscan.errors import BenchError
 from xscan.pipeline.local import run
-from xscan.pipeline.outcome import Summary
+from xscan.pipeline.outcome import ObservationSummary
 from xscan.pipeline.process import peak_bytes
-from xscan.pipeline.scan import Recipe
+from xscan.pipeline.scan import Scanner
 from xscan.results.writer import ResultsWriter
 
 __all__ = ["fresh_scan", "peak_mib", "scan_and_store"]
@@ -76,7 +76,7 @@ def _run(code: str, arguments: list[str], extra: dict[str, str]) -> tuple[Second
         return Seconds(usage.ru_utime + usage.ru_stime, wall), said.read()
 
 
-def scan_and_store(folder: Path, recipe: Recipe, writer: ResultsWriter) -> None:
+def scan_and_store(folder: Path, scanner: Scanner, writer: ResultsWriter) -> None:
     """Scan an observation and store it, as ``xscan scan`` does.
 
     Raises
@@ -84,9 +84,9 @@ def scan_and_store(folder: Path, recipe: Recipe, writer: ResultsWriter) -> None:
     BenchError
         If nothing in it could be searched.
     """
-    heard: list[Summary] = []
+    heard: list[ObservationSummary] = []
     with writer:
-        run([(None, folder)], recipe, writer, heard.append)
+        run([(None, folder)], scanner, writer, heard.append)
     outcome = heard[0].outcome
     if outcome.state != "done":
         raise BenchError(f"{folder}: not searched, so not measured: {outcome.message}")
@@ -95,8 +95,9 @@ def scan_and_store(folder: Path, recipe: Recipe, writer: ResultsWriter) -> None:
 def report_peak() -> None:
     """Do in the child what :func:`peak_mib` asks for, and print the peak."""
     folder, backend, work, scans = sys.argv[1:]
-    settings = recipe(backend=backend)
+    scanner = scan_settings(backend=backend).scanner()
     for _ in range(int(scans)):
         with tempfile.TemporaryDirectory(dir=work) as out:
-            scan_and_store(Path(folder), settings, ResultsWriter(Path(out), settings.provenance(), settings.settings()))
+            writer = ResultsWriter(Path(out), scanner.provenance(), scanner.settings.by_name())
+            scan_and_store(Path(folder), scanner, writer)
     print(json.dumps((peak_bytes(os.getpid()) or 0) / 2**20))

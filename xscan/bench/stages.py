@@ -134,8 +134,8 @@ class Watched:
 
 
 @contextmanager
-def watching(recipe: scanner.Recipe, stopwatch: Stopwatch) -> Iterator[scanner.Recipe]:
-    """Put timers around the stages of scans that run in this block with the yielded recipe."""
+def watching(opened: scanner.Scanner, stopwatch: Stopwatch) -> Iterator[scanner.Scanner]:
+    """Put timers around the stages of scans that run in this block with the yielded scanner."""
     found: Callable[..., Any] = scanner.search_observation  # type: ignore[attr-defined]
 
     def search_observation(*args: Any) -> Any:
@@ -154,8 +154,8 @@ def watching(recipe: scanner.Recipe, stopwatch: Stopwatch) -> Iterator[scanner.R
     try:
         for owner, name, _, ours in replaced:
             setattr(owner, name, ours)
-        backend: Any = Watched(recipe.backend, stopwatch, BACKEND_HOOKS)
-        yield dataclasses.replace(recipe, backend=backend)
+        backend: Any = Watched(opened.backend, stopwatch, BACKEND_HOOKS)
+        yield dataclasses.replace(opened, backend=backend)
     finally:
         for owner, name, theirs, _ in replaced:
             setattr(owner, name, theirs)

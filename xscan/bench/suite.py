@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from xscan.api import recipe
+from xscan.api import scan_settings
 from xscan.backends import BACKENDS, get_backend
 from xscan.backends.cuda.driver import device_is_there
 from xscan.bench.child import fresh_scan, peak_mib, scan_and_store
@@ -20,7 +20,7 @@ from xscan.bench.stages import Stopwatch, watching
 from xscan.bench.workloads import LIKE_A, LIKE_L, Workload, made, opened
 from xscan.config import View, load_config
 from xscan.errors import BenchError, DeviceError
-from xscan.pipeline.scan import Recipe
+from xscan.pipeline.scan import Scanner
 from xscan.results.writer import ResultsWriter
 
 __all__ = ["bench", "present", "scans"]
@@ -77,7 +77,7 @@ def bench(folder: Path | None, backends: Sequence[str], repeat: int, quick: bool
     taken: list[Measurement] = []
     for workload in workloads:
         for name in names:
-            taken += scans(workload, recipe(backend=name), repeat, work, say)
+            taken += scans(workload, scan_settings(backend=name).scanner(), repeat, work, say)
             taken += _peak(workload, name, work, say)
             if workload is workloads[0]:
                 taken += _starts(workload, name, repeat, work, say)
@@ -104,22 +104,22 @@ def present(asked: Sequence[str], say: Say) -> list[str]:
     return names
 
 
-def scans(workload: Workload, settings: Recipe, repeat: int, work: Path, say: Say) -> list[Measurement]:
+def scans(workload: Workload, scanner: Scanner, repeat: int, work: Path, say: Say) -> list[Measurement]:
     """Measure alternately: inflating, a whole scan by stages, and three bands at 5 s after reading."""
-    backend = settings.backend.name
+    backend = scanner.backend.name
     bands = load_config(views=THREE_BANDS)
 
     def search_bands() -> None:
-        consume(workload.observation, bands, settings.backend)
+        consume(workload.observation, bands, scanner.backend)
 
     say(f"{workload.name}: {backend}, whole scans beside gunzip")
-    _staged(workload, settings, work)  # compiles, and fills the caches
+    _staged(workload, scanner, work)  # compiles, and fills the caches
     search_bands()
     inflated, by_stage, searched = [], [], []
     with inflater(workload.files) as inflate:
         for _ in rounds(repeat, BUDGET_S):
             inflated.append(inflate())
-            by_stage.append(_staged(workload, settings, work))
+            by_stage.append(_staged(workload, scanner, work))
             searched.append(timed(search_bands))
     as_whole, in_pieces = zip(*inflated, strict=True)
     taken = measured("gunzip", workload.name, backend, as_whole)
@@ -131,12 +131,12 @@ def scans(workload: Workload, settings: Recipe, repeat: int, work: Path, say: Sa
     return taken
 
 
-def _staged(workload: Workload, settings: Recipe, work: Path) -> dict[str, Seconds]:
+def _staged(workload: Workload, scanner: Scanner, work: Path) -> dict[str, Seconds]:
     """Scan from files to Parquet; return the time of each stage, which add up to the whole."""
     with tempfile.TemporaryDirectory(dir=work) as out:
-        writer = ResultsWriter(Path(out), settings.provenance(), settings.settings())
+        writer = ResultsWriter(Path(out), scanner.provenance(), scanner.settings.by_name())
         stopwatch = Stopwatch()
-        with watching(settings, stopwatch) as watched:
+        with watching(scanner, stopwatch) as watched:
             scan_and_store(workload.folder, watched, writer)
         return stopwatch.stop()
 

@@ -10,13 +10,26 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xscan import __version__
+from xscan.cli.options import (
+    Archive,
+    Data,
+    ExecutorGroup,
+    LimitedExecutorGroup,
+    LogFormat,
+    Logs,
+    ObslistFile,
+    Out,
+    Plot,
+    RetryFailed,
+    ScanGroup,
+    takes_groups,
+)
 from xscan.errors import ConfigError, XscanError
 from xscan.pipeline.lossy import lossy_stderr
 from xscan.pipeline.process import one_heap
@@ -36,74 +49,6 @@ app = typer.Typer(
     help="Search X-ray event lists for sources that flare for seconds, fade, or are eclipsed.",
 )
 
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
-Profile = Annotated[str, typer.Option(metavar="NAME", help="default, or exod2 for comparison.")]
-Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file that overrides the profile.")]
-Views = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--view",
-        metavar="DT:LO-HI",
-        help="Frame length (s) and band (keV), as 5:0.2-12. Repeat for more. Default: the profile's nine.",
-    ),
-]
-BackendName = Annotated[
-    str,
-    typer.Option(
-        "--backend",
-        metavar="NAME",
-        help="What computes: auto (the fastest that works here), cuda, numba or numpy. See xscan doctor.",
-    ),
-]
-Hot = Annotated[
-    Path | None,
-    typer.Option("--hot-pixels", metavar="DIR", help="Folder of hotpix_PN.csv, hotpix_M1.csv, hotpix_M2.csv."),
-]
-Plot = Annotated[bool, typer.Option("--plot", help="Draw each observation and region: PNGs in DIR/plots.")]
-
-
-ObslistFile = Annotated[Path, typer.Option("--obslist", metavar="FILE", help="One obsid a line; # for comments.")]
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of <obsid>/ folders.")]
-SourceName = Annotated[
-    str | None,
-    typer.Option(
-        "--source",
-        metavar="NAME",
-        help="nxsa (ESA, default), heasarc (NASA), folder:DIR (linked to); nxsa:URL, heasarc:URL (mirrors).",
-    ),
-]
-RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="Search again what failed before, its files unchanged.")
-]
-Workers = Annotated[int | None, typer.Option("--workers", metavar="N", min=1, help="Worker processes on this machine.")]
-Gpus = Annotated[
-    str | None, typer.Option("--gpus", metavar="N|all", help="A worker process for each of N CUDA devices.")
-]
-Scheduler = Annotated[
-    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Use a Dask cluster that exists: tcp://host:8786.")
-]
-TimeLimit = Annotated[
-    float | None,
-    typer.Option("--time-limit", metavar="S", min=1, help="Give up an observation that takes longer. Default 1800."),
-]
-MemoryLimit = Annotated[
-    str | None,
-    typer.Option("--memory-limit", metavar="SIZE", help="For each worker, as 4GB. Default: the machine's, shared."),
-]
-
-
-class LogFormat(StrEnum):
-    """How a run tells of itself."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-Logs = Annotated[
-    LogFormat | None,
-    typer.Option("--log-format", help="text, or json for an object a line. Default: text, on a terminal with a bar."),
-]
-
 
 def _version(asked: bool) -> None:
     if asked:
@@ -121,7 +66,9 @@ def _app(
 
 
 @app.command()
+@takes_groups
 def scan(
+    *,
     paths: Annotated[
         list[Path],
         typer.Argument(metavar="FOLDER|FILE...", help="<obsid>/ or <obsid>/pps/ of event lists, or event lists."),
@@ -131,11 +78,7 @@ def scan(
         Path | None,
         typer.Option("--sources", metavar="FILE", help="Source list (OBSMLI), in place of the folder's."),
     ] = None,
-    profile: Profile = "default",
-    config: Config = None,
-    view: Views = None,
-    backend: BackendName = "auto",
-    hot_pixels: Hot = None,
+    search: ScanGroup,
     plot: Plot = False,
 ) -> None:
     """Search an observation: its folder, or its event lists.
@@ -147,32 +90,25 @@ def scan(
     Exit codes: 0 searched, whether or not anything was found; 1 nothing of it
     could be searched; 2 wrong usage or configuration; 3 no usable device.
     """
-    from xscan.api import order
     from xscan.cli import archive as command
 
-    settings = order(profile, config, view or (), hot_pixels, backend)
+    settings = search.settings()
     raise typer.Exit(command.scan(paths, sources, out, settings, plot))
 
 
 @app.command()
+@takes_groups
 def archive(
+    *,
     obslist: ObslistFile,
     data: Data = Path("data"),
     out: Out = Path("results"),
-    profile: Profile = "default",
-    config: Config = None,
-    view: Views = None,
-    backend: BackendName = "auto",
-    hot_pixels: Hot = None,
+    search: ScanGroup,
     plot: Plot = False,
     retry_failed: RetryFailed = False,
-    workers: Workers = None,
-    gpus: Gpus = None,
-    scheduler: Scheduler = None,
-    time_limit: TimeLimit = None,
-    memory_limit: MemoryLimit = None,
+    executor: LimitedExecutorGroup,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: search what is in --data.")] = False,
-    source: SourceName = None,
+    source: Archive = None,
     cache_limit: Annotated[
         str | None,
         typer.Option(
@@ -199,15 +135,12 @@ def archive(
     imaging mode (xscan status says which, and why); 2 wrong usage or
     configuration; 3 no usable device.
     """
-    from xscan.api import order
     from xscan.archives.supply import Supply
     from xscan.cli import archive as command
-    from xscan.pipeline.executor import Crew
     from xscan.pipeline.obslist import read_obslist
     from xscan.pipeline.sizes import parse_size
 
-    settings = order(profile, config, view or (), hot_pixels, backend)
-    crew = Crew(workers, gpus, scheduler, time_limit, memory_limit)
+    settings = search.settings()
     if offline and (source is not None or cache_limit is not None):
         raise ConfigError("--offline fetches nothing; it does not go together with --source and --cache-limit")
     limit_bytes = None if cache_limit is None else parse_size("--cache-limit", cache_limit)
@@ -215,23 +148,21 @@ def archive(
     listed = read_obslist(obslist)
     reporter = _reporter(len(listed.obsids), log_format)
     with _last_words(reporter):
-        raise typer.Exit(command.archive(listed, data, out, settings, crew, reporter, supply, plot, retry_failed))
+        raise typer.Exit(
+            command.archive(listed, data, out, settings, executor.options(), reporter, supply, plot, retry_failed)
+        )
 
 
 @app.command()
+@takes_groups
 def plan(
+    *,
     obslist: ObslistFile,
     data: Data = Path("data"),
     out: Out = Path("results"),
-    profile: Profile = "default",
-    config: Config = None,
-    view: Views = None,
-    backend: BackendName = "auto",
-    hot_pixels: Hot = None,
+    search: ScanGroup,
     retry_failed: RetryFailed = False,
-    workers: Workers = None,
-    gpus: Gpus = None,
-    scheduler: Scheduler = None,
+    executor: ExecutorGroup,
     sample: Annotated[
         int | None,
         typer.Option(
@@ -248,35 +179,28 @@ def plan(
     Exit codes: 0 said; 2 wrong usage or configuration, or nothing could be
     searched; 3 no usable device.
     """
-    from xscan.api import order
     from xscan.cli import plan as command
-    from xscan.pipeline.executor import Crew
     from xscan.pipeline.obslist import read_obslist
 
-    settings = order(profile, config, view or (), hot_pixels, backend)
-    crew = Crew(workers, gpus, scheduler)
-    raise typer.Exit(command.plan(read_obslist(obslist), data, out, settings, crew, sample, retry_failed, json))
+    settings = search.settings()
+    raise typer.Exit(
+        command.plan(read_obslist(obslist), data, out, settings, executor.options(), sample, retry_failed, json)
+    )
 
 
 @app.command()
+@takes_groups
 def reprocess(
+    *,
     release: Annotated[str, typer.Option("--release", metavar="NAME", help="Of the release to make, as 2026-11.")],
     obslist: ObslistFile,
     data: Data = Path("data"),
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder of all releases; each is a folder of results in it.")
     ] = Path("releases"),
-    profile: Profile = "default",
-    config: Config = None,
-    view: Views = None,
-    backend: BackendName = "auto",
-    hot_pixels: Hot = None,
+    search: ScanGroup,
     retry_failed: RetryFailed = False,
-    workers: Workers = None,
-    gpus: Gpus = None,
-    scheduler: Scheduler = None,
-    time_limit: TimeLimit = None,
-    memory_limit: MemoryLimit = None,
+    executor: LimitedExecutorGroup,
     log_format: Logs = None,
 ) -> None:
     """Search what is new or changed since the last release; carry over the rest.
@@ -289,17 +213,16 @@ def reprocess(
     Exit codes: 0 all that was searched could be; 1 of some observation nothing
     could be searched; 2 wrong usage or configuration; 3 no usable device.
     """
-    from xscan.api import order
     from xscan.cli import releases as command
-    from xscan.pipeline.executor import Crew
     from xscan.pipeline.obslist import read_obslist
 
-    settings = order(profile, config, view or (), hot_pixels, backend)
-    crew = Crew(workers, gpus, scheduler, time_limit, memory_limit)
+    settings = search.settings()
     listed = read_obslist(obslist)
     reporter = _reporter(len(listed.obsids), log_format)
     with _last_words(reporter):
-        raise typer.Exit(command.reprocess(listed, data, out, release, settings, crew, retry_failed, reporter))
+        raise typer.Exit(
+            command.reprocess(listed, data, out, release, settings, executor.options(), retry_failed, reporter)
+        )
 
 
 @app.command(name="releases")
@@ -315,9 +238,9 @@ def show_releases(
 
 @app.command()
 def fetch(
-    obslist: Annotated[Path, typer.Option("--obslist", metavar="FILE", help="One obsid a line; # for comments.")],
+    obslist: ObslistFile,
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Gets <obsid>/ folders.")] = Path("data"),
-    source: SourceName = None,
+    source: Archive = None,
     parallel: Annotated[int, typer.Option("--parallel", metavar="N", min=1, max=8, help="Connections at once.")] = 2,
     rate: Annotated[
         float, typer.Option("--rate", metavar="N", min=0.01, max=1000, help="Requests per second, at most.")
@@ -356,7 +279,7 @@ def status(
     """Say what became of every observation: done, empty, skipped, failed or pending."""
     from xscan.cli import results as command
 
-    command.status(results, obslist, failed, json, hash)
+    raise typer.Exit(command.status(results, obslist, failed, json, hash))
 
 
 @app.command()
@@ -377,7 +300,7 @@ def simulate(
     """Make observations whose truth is known, as messy as real ones (docs/simulator.md)."""
     from xscan.cli import simulate as command
 
-    command.simulate(folder, n, seed, exposure, quiet_sky, background)
+    raise typer.Exit(command.simulate(folder, n, seed, exposure, quiet_sky, background))
 
 
 @app.command()
@@ -388,7 +311,7 @@ def recovered(
     """Hold what was found in simulated observations against what was planted."""
     from xscan.cli import simulate as command
 
-    command.recovered(results, simulated)
+    raise typer.Exit(command.recovered(results, simulated))
 
 
 @app.command()
@@ -404,7 +327,7 @@ def export(
     """Write regions for DS9, and light curves as CSV or FITS."""
     from xscan.cli import results as command
 
-    command.export(results, ds9, lightcurves, format, obsid)
+    raise typer.Exit(command.export(results, ds9, lightcurves, format, obsid))
 
 
 @app.command()
@@ -450,7 +373,7 @@ def bench(
     """
     from xscan.cli import bench as command
 
-    command.measure(observation, backend or [], repeat, quick, work, json)
+    raise typer.Exit(command.measure(observation, backend or [], repeat, quick, work, json))
 
 
 @app.command()

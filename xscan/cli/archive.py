@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from xscan.cli.output import Findings, print_findings
 from xscan.errors import ConfigError, Reason
 from xscan.missions.xmm.files import places
-from xscan.pipeline.executor import Crew, work
+from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.local import Task, unfinished
 from xscan.pipeline.obslist import Obslist
-from xscan.pipeline.outcome import Summary, summarize
+from xscan.pipeline.outcome import ObservationSummary, summarize
 from xscan.pipeline.progress import Reporter
 from xscan.pipeline.release.record import is_release
 from xscan.pipeline.run import run_into
-from xscan.pipeline.scan import Order
-from xscan.pipeline.signals import Interruption
+from xscan.pipeline.scan import ScanSettings
+from xscan.pipeline.signals import StopSignal
 from xscan.results.ledger import Outcome, read_ledger
 from xscan.results.reader import open_results
 from xscan.results.tables import Provenance, failed_tables
@@ -34,18 +34,18 @@ NOT_HERE = (Reason.NO_FOLDER, Reason.NO_EVENT_LISTS, Reason.ARCHIVE_TROUBLE, Rea
 """Reasons for which a failed observation was never on disk: it is requested from the archive again."""
 
 
-def scan(paths: Sequence[Path], sources: Path | None, out: Path, order: Order, plot: bool) -> int:
+def scan(paths: Sequence[Path], sources: Path | None, out: Path, settings: ScanSettings, plot: bool) -> int:
     """Search the observations of which these are folders and event lists; return the exit code."""
     tasks: list[Task] = [(None, place) for place in places(paths, sources)]
-    return _search(tasks, Path(), out, order, Crew(), Reporter(total=len(tasks)), None, plot, False)
+    return _search(tasks, Path(), out, settings, ExecutorOptions(), Reporter(total=len(tasks)), None, plot, False)
 
 
 def archive(
     obslist: Obslist,
     data: Path,
     out: Path,
-    order: Order,
-    crew: Crew,
+    settings: ScanSettings,
+    options: ExecutorOptions,
     reporter: Reporter,
     supply: Supply | None,
     plot: bool,
@@ -65,15 +65,15 @@ def archive(
     )
     data = data.absolute()  # workers may have other working directories
     tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
-    return _search(tasks, data, out, order, crew, reporter, supply, plot, retry_failed)
+    return _search(tasks, data, out, settings, options, reporter, supply, plot, retry_failed)
 
 
 def _search(
     tasks: list[Task],
     data: Path,
     out: Path,
-    order: Order,
-    crew: Crew,
+    settings: ScanSettings,
+    options: ExecutorOptions,
     reporter: Reporter,
     supply: Supply | None,
     plot: bool,
@@ -81,20 +81,20 @@ def _search(
 ) -> int:
     if is_release(out):
         raise ConfigError(f"{out} is a release, which only xscan reprocess writes; choose another --out")
-    equipped = crew.equip(order)
+    executor = options.resolve(settings)
     run = _Run(reporter)
 
-    def search(writer: ResultsWriter, interruption: Interruption) -> None:
+    def search(writer: ResultsWriter, stop_signal: StopSignal) -> None:
         plots = _plots(writer.folder) if plot else None
         again = () if supply is None else NOT_HERE
         todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed, again)
         run.keep(kept)
-        refused = run.refused(writer, equipped.provenance())
+        refused = run.refused(writer, executor.settings.provenance())
         with reporter, _arriving(todo, data, supply, run.done, refused) as arriving:
             if todo:
-                work(arriving, equipped, crew, data, writer, run.heard, plots, reporter.say, interruption)
+                executor.run(arriving, data, writer, run.ended, plots, reporter.say, stop_signal)
 
-    stopped = run_into(out.absolute(), equipped, search)
+    stopped = run_into(out.absolute(), executor.settings, search)
     if stopped is not None:
         reporter.say(
             f"xscan: stopped by {stopped}; what is finished is in {out}, and the same command goes on from there"
@@ -119,9 +119,9 @@ class _Run:
         self.kept += kept
         self.done |= {outcome.obsid for outcome in kept if outcome.state != "failed"}
 
-    def heard(self, summary: Summary) -> None:
+    def ended(self, summary: ObservationSummary) -> None:
         """Add an observation that was searched."""
-        self._reporter.heard(summary)
+        self._reporter.ended(summary)
         self.findings.add(summary)
         if summary.outcome.state != "failed":
             self.done.add(summary.outcome.obsid)
@@ -134,7 +134,7 @@ class _Run:
             reason = fetched.reason or Reason.ERROR
             tables = failed_tables(fetched.obsid, state, reason, fetched.message, provenance, fetched.seconds)
             writer.write(fetched.obsid, tables)
-            self.heard(summarize(tables, fetched.seconds))
+            self.ended(summarize(tables, fetched.seconds))
 
         return refuse
 

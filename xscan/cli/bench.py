@@ -19,8 +19,8 @@ __all__ = ["measure"]
 
 def measure(
     observation: Path | None, backends: list[str], repeat: int, quick: bool, work: Path | None, json: Path | None
-) -> None:
-    """Measure and print tables, with the targets last."""
+) -> int:
+    """Measure and print tables, with the targets last; return the exit code."""
     if json is not None and not (json if json.is_dir() else json.parent).is_dir():
         raise ConfigError(f"{json}: there is no folder {json.parent}; make it first")
     report = bench(
@@ -37,3 +37,4 @@ def measure(
         except OSError as error:
             raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
         typer.echo(f"\nall samples in {target}", err=True)
+    return 0

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from xscan.bayes import power_of_ten
 from xscan.model import CAMERAS
-from xscan.pipeline.outcome import MOST_SIGNIFICANT, Summary, view_label
+from xscan.pipeline.outcome import MOST_SIGNIFICANT, ObservationSummary, view_label
 from xscan.results.ledger import STATES, Outcome
 from xscan.results.tables import distinct_places
 
@@ -34,7 +34,7 @@ class Findings:
         self.outcomes: list[Outcome] = []
         self.n_regions = self.n_views = self.n_unsearched = 0
 
-    def add(self, summary: Summary) -> None:
+    def add(self, summary: ObservationSummary) -> None:
         """Add one observation."""
         self.outcomes.append(summary.outcome)
         self.n_regions += summary.outcome.n_regions

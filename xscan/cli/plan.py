@@ -18,15 +18,15 @@ from xscan.archives import Manners
 from xscan.cli.archive import NOT_HERE
 from xscan.errors import ConfigError
 from xscan.missions.xmm.products import PRODUCTS
-from xscan.pipeline.executor import Crew
+from xscan.pipeline.executor import Executor, ExecutorOptions
 from xscan.pipeline.local import Task, unfinished
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.plan.calibrate import LEAST_S, LIMIT_S, calibrate, sample_size
 from xscan.pipeline.plan.estimate import Measured, estimate
 from xscan.pipeline.plan.forecast import Plan, to_json, to_lines
 from xscan.pipeline.plan.sample import choose, stock
-from xscan.pipeline.scan import Order, Recipe
-from xscan.pipeline.signals import Interrupted, Interruption, interruptible
+from xscan.pipeline.scan import ScanSettings
+from xscan.pipeline.signals import Interrupted, StopSignal, interruptible
 from xscan.results.folder import holds_results
 from xscan.results.ledger import read_ledger
 from xscan.results.reader import open_results
@@ -45,18 +45,18 @@ def plan(
     obslist: Obslist,
     data: Path,
     out: Path,
-    order: Order,
-    crew: Crew,
+    settings: ScanSettings,
+    options: ExecutorOptions,
     sample: int | None,
     retry_failed: bool,
     json: bool,
 ) -> int:
     """Print what a run will take; return the exit code."""
     data, out = data.absolute(), out.absolute()
-    equipped = crew.equip(order)
+    executor = options.resolve(settings)
     tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
     held = {}
-    if holds_results(out, equipped.provenance(), equipped.settings()):
+    if holds_results(out, executor.settings.provenance(), executor.settings.by_name()):
         held = read_ledger(open_results(out))
     todo = [obsid for obsid, _ in unfinished(tasks, held, retry_failed, NOT_HERE)[0] if obsid is not None]
     listed = stock(data, obslist.obsids)
@@ -78,9 +78,9 @@ def plan(
     loading_s = time.process_time()  # a run spends the same time on loading libraries and reading the list
     if todo:
         try:
-            with interruptible() as interruption, _workplace(out) as work:
+            with interruptible() as stop_signal, _workplace(out) as work:
                 begun_s = time.perf_counter()
-                measured = _measure(here or listed, data, work, equipped, crew, sample, interruption)
+                measured = _measure(here or listed, data, work, executor, sample, stop_signal)
         except Interrupted as signal:
             _note(f"xscan: stopped by {signal}")
             return signal.exit_code
@@ -106,10 +106,9 @@ def _measure(
     sizes: dict[str, int],
     data: Path,
     work: Path,
-    equipped: Order | Recipe,
-    crew: Crew,
+    executor: Executor,
     sample: int | None,
-    interruption: Interruption,
+    stop_signal: StopSignal,
 ) -> Measured:
     """Search some observations on disk, or simulated ones if there are none; their results go into ``work``."""
     if not sizes:
@@ -117,8 +116,10 @@ def _measure(
         _note("none of these observations is on disk: some are simulated to measure on")
         _stand_ins(data)
         sizes = stock(data, [path.name for path in data.iterdir() if path.is_dir()])
-    tasks: list[Task] = [(obsid, data / obsid) for obsid in choose(sizes, sample or sample_size(crew.size()))]
-    return calibrate(tasks, sizes, equipped, crew, data, work / "results", LEAST_S, LIMIT_S, _note, interruption)
+    tasks: list[Task] = [
+        (obsid, data / obsid) for obsid in choose(sizes, sample or sample_size(executor.options.n_workers()))
+    ]
+    return calibrate(tasks, sizes, executor, data, work / "results", LEAST_S, LIMIT_S, _note, stop_signal)
 
 
 def _nearest(folder: Path) -> Path:

@@ -10,15 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from xscan.errors import ConfigError
-from xscan.pipeline.executor import Crew, work
+from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.local import Task
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.progress import Reporter
 from xscan.pipeline.release.make import Made, make_release, prepare
 from xscan.pipeline.release.record import releases
 from xscan.pipeline.run import run_into
-from xscan.pipeline.scan import Order
-from xscan.pipeline.signals import Interrupted, Interruption
+from xscan.pipeline.scan import ScanSettings
+from xscan.pipeline.signals import Interrupted, StopSignal
 from xscan.results.ledger import Outcome
 from xscan.results.writer import ResultsWriter
 
@@ -30,8 +30,8 @@ def reprocess(
     data: Path,
     folder: Path,
     name: str,
-    order: Order,
-    crew: Crew,
+    settings: ScanSettings,
+    options: ExecutorOptions,
     retry_failed: bool,
     reporter: Reporter,
 ) -> int:
@@ -39,22 +39,22 @@ def reprocess(
     if not data.is_dir():
         raise ConfigError(f"{data}: no such folder; --data names the folder that holds <obsid>/ folders")
     data, folder = data.absolute(), folder.absolute()  # workers may have other working directories
-    equipped = crew.equip(order)
+    executor = options.resolve(settings)
     release = prepare(folder, name, obslist.obsids)
     against = f"held against {release.previous}" if release.previous else "the first"
     reporter.say(f"release {name}, {against}: {len(obslist.obsids)} observations")
     tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
 
-    def make(writer: ResultsWriter, interruption: Interruption) -> Made:
+    def make(writer: ResultsWriter, stop_signal: StopSignal) -> Made:
         def search(todo: list[Task], kept: list[Outcome]) -> None:
             reporter.keep(kept)
             with reporter:
                 if todo:
-                    work(todo, equipped, crew, data, writer, reporter.heard, None, reporter.say, interruption)
+                    executor.run(todo, data, writer, reporter.ended, None, reporter.say, stop_signal)
 
-        return make_release(folder, release, tasks, writer, equipped.provenance(), search, retry_failed)
+        return make_release(folder, release, tasks, writer, executor.settings.provenance(), search, retry_failed)
 
-    made = run_into(folder / name, equipped, make)
+    made = run_into(folder / name, executor.settings, make)
     if isinstance(made, Interrupted):
         reporter.say(f"xscan: stopped by {made}; the same command goes on from where it was")
         return made.exit_code

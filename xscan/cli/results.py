@@ -16,8 +16,8 @@ from xscan.results.reader import open_results
 __all__ = ["export", "status"]
 
 
-def status(results: Path, obslist: Path | None, failed: bool, json: bool, hash: bool) -> None:
-    """Print the outcome of every observation."""
+def status(results: Path, obslist: Path | None, failed: bool, json: bool, hash: bool) -> int:
+    """Print the outcome of every observation; return the exit code."""
     held = open_results(results)
     ledger = read_ledger(held)
     listed = account(ledger if obslist is None else read_obslist(obslist).obsids, ledger)
@@ -27,10 +27,11 @@ def status(results: Path, obslist: Path | None, failed: bool, json: bool, hash: 
         typer.echo(status_json(listed, shown, content_hash))
     else:
         print_status(listed, shown, content_hash)
+    return 0
 
 
-def export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: str, obsid: str | None) -> None:
-    """Write the files that were requested, and print which."""
+def export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: str, obsid: str | None) -> int:
+    """Write the files that were requested, and print which; return the exit code."""
     if ds9 is None and lightcurves is None:
         raise ConfigError("nothing to export; give --ds9 FILE, --lightcurves FOLDER, or both")
     held = open_results(results)
@@ -49,3 +50,4 @@ def export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: str,
         except OSError as error:
             raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
         typer.echo(f"{count} {what} written to {target}")
+    return 0

@@ -20,8 +20,8 @@ from xscan.simulate.recovery import compare
 __all__ = ["recovered", "simulate"]
 
 
-def simulate(folder: Path, n: int, seed: int, exposure_s: float, quiet: bool, background: float) -> None:
-    """Write simulated observations, and print what was written."""
+def simulate(folder: Path, n: int, seed: int, exposure_s: float, quiet: bool, background: float) -> int:
+    """Write simulated observations, and print what was written; return the exit code."""
     if folder.is_file() or (folder.exists() and any(folder.iterdir())):
         raise ConfigError(f"{folder} is a file or not empty; give a new folder")
     try:
@@ -33,10 +33,11 @@ def simulate(folder: Path, n: int, seed: int, exposure_s: float, quiet: bool, ba
         f"{n} observations with {truth.num_rows} transients in {folder}; next: xscan archive "
         f"--obslist {folder}/observations.txt --data {folder}"
     )
+    return 0
 
 
-def recovered(results: Path, simulated: Path) -> None:
-    """Print the simulated transients, and which of them were found."""
+def recovered(results: Path, simulated: Path) -> int:
+    """Print the simulated transients, and which of them were found; return the exit code."""
     truth = simulated / "truth.parquet"
     if not truth.is_file():
         raise ConfigError(f"{simulated}: no truth.parquet; give the folder that xscan simulate wrote")
@@ -48,3 +49,4 @@ def recovered(results: Path, simulated: Path) -> None:
     if not set(held.observations()) <= set(read_obslist(simulated / "observations.txt").obsids):
         raise ConfigError(f"{results} holds observations that {simulated} does not: they do not belong together")
     print_recovery(compare(planted, held.table("regions")))
+    return 0

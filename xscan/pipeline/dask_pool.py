@@ -24,18 +24,18 @@ from distributed.scheduler import KilledWorker
 from xscan import __version__
 from xscan.backends.cuda.device import DeviceLost
 from xscan.errors import MachineError, Reason, XscanError, first_line
-from xscan.pipeline.dispatch import Landed
+from xscan.pipeline.dispatch import Ended
 from xscan.pipeline.local import Task
-from xscan.pipeline.outcome import Summary
-from xscan.pipeline.worker import Post, Worker, on_post
+from xscan.pipeline.outcome import ObservationSummary
+from xscan.pipeline.worker import Worker, WorkerSetup, start_worker
 from xscan.results.lock import read_lock
 
-__all__ = ["DaskPool", "take_post"]
+__all__ = ["DaskPool", "register"]
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 0.5
-_NOBODY_S = 60.0  # after this time without workers of this machine, the run fails
+_CHECK_S = 0.5
+_NO_WORKERS_S = 60.0  # after this time without workers of this machine, the run fails
 _AWAITED_S = 10.0  # after this time without workers of a cluster, a warning is logged
 _ANSWER_S = 30.0
 _MEMORY_EVENTS = "worker-restart-memory"  # topic under which a nanny reports the worker that it kills
@@ -50,27 +50,29 @@ class DaskPool:
     Parameters
     ----------
     client : distributed.Client
-    post : Post
+    setup : WorkerSetup
         Sent once to each worker, before it gets any observation.
     local : bool
         Whether the workers were started by this process, so that some must exist.
-    look : callable
+    check_signals : callable
         Called several times a second; an exception from it ends the run.
     """
 
-    def __init__(self, client: Client, post: Post, local: bool, look: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, client: Client, setup: WorkerSetup, local: bool, check_signals: Callable[[], None] = lambda: None
+    ) -> None:
         self._client = client
-        self._post = post
+        self._setup = setup
         self._local = local
-        self._look = look
+        self._check_signals = check_signals
         self._name = f"xscan-{uuid4().hex}"
         self._futures: dict[int, tuple[str, Future]] = {}  # by number: its worker and its future
         self._ended: SimpleQueue[tuple[int | None, float]] = SimpleQueue()
-        self._enlisting: dict[str, Future] = {}
+        self._registering: dict[str, Future] = {}
         self._ready: dict[str, str] = {}  # worker: its backend
-        self._told: dict[str, dict[str, int]] = {}  # worker: by topic, events of its address when enlisted
+        self._events_before: dict[str, dict[str, int]] = {}  # worker: by topic, events of its address when registered
         self._refused: set[str] = set()
-        self._looked_s = 0.0
+        self._checked_s = 0.0
         self._seen_s = time.monotonic()
         self._waiting = False
 
@@ -82,26 +84,26 @@ class DaskPool:
 
     def backend(self) -> str:
         """Name of the backend that the workers have."""
-        return next(iter(self._ready.values()), self._post.order.backend)
+        return next(iter(self._ready.values()), self._setup.settings.backend)
 
     def workers(self) -> frozenset[str]:
         """Return the workers that can take observations now."""
-        self._look()  # first: a signal may have ended the workers too, which is then not their fault
+        self._check_signals()  # first: a signal may have ended the workers too, which is then not their fault
         now_s = time.monotonic()
-        if now_s - self._looked_s >= _LOOK_S:
+        if now_s - self._checked_s >= _CHECK_S:
             there = self._there()
-            self._looked_s = now_s
-            for known in (self._enlisting, self._ready):
+            self._checked_s = now_s
+            for known in (self._registering, self._ready):
                 for worker in known.keys() - there:
                     del known[worker]
             self._refused &= there
-            for worker in there - self._enlisting.keys() - self._ready.keys() - self._refused:
-                self._enlist(worker)
-        for worker, future in list(self._enlisting.items()):
+            for worker in there - self._registering.keys() - self._ready.keys() - self._refused:
+                self._register(worker)
+        for worker, future in list(self._registering.items()):
             if future.done():
-                del self._enlisting[worker]
-                self._welcome(worker, future)
-        self._complain(now_s)
+                del self._registering[worker]
+                self._accept(worker, future)
+        self._check_any_left(now_s)
         return frozenset(self._ready)
 
     def _there(self) -> set[str]:
@@ -118,10 +120,10 @@ class DaskPool:
                 f"command again: it goes on from here"
             ) from None
 
-    def _enlist(self, worker: str) -> None:
-        packed = pickle.dumps((self._name, self._post, read_lock(self._post.out)))
+    def _register(self, worker: str) -> None:
+        packed = pickle.dumps((self._name, self._setup, read_lock(self._setup.out)))
         future = self._submit(_by_value(), worker, __version__, packed)
-        self._enlisting[worker] = future
+        self._registering[worker] = future
         future.add_done_callback(lambda _: self._ended.put((None, 0.0)))
 
     def _submit(self, function: Callable[..., Any], worker: str, *arguments: Any) -> Future:
@@ -130,30 +132,30 @@ class DaskPool:
             function, *arguments, key=key, workers=[_address(worker)], allow_other_workers=False, pure=False
         )
 
-    def _welcome(self, worker: str, future: Future) -> None:
+    def _accept(self, worker: str, future: Future) -> None:
         """Accept a worker, or log why it is refused; raise the reason if no other worker is left."""
         try:
             self._ready[worker] = future.result(_ANSWER_S)
-            self._told[worker] = {topic: self._n_told(topic, worker) for topic in _WHY_LOST}
+            self._events_before[worker] = {topic: self._n_events(topic, worker) for topic in _WHY_LOST}
         except (KilledWorker, FutureCancelledError, TimeoutError):  # the worker is gone again
             return
         except Exception as error:
             self._refused.add(worker)
             refused = error if isinstance(error, XscanError) else MachineError(first_line(error))
-            if not self._ready and not self._enlisting:
+            if not self._ready and not self._registering:
                 raise type(refused)(f"worker {_address(worker)}: {refused}") from None
             log.warning("worker %s is not used: %s", _address(worker), refused)
 
-    def _complain(self, now_s: float) -> None:
+    def _check_any_left(self, now_s: float) -> None:
         """Warn once that there are no workers, or raise an error if none of this machine has come up."""
         if self._ready:
             self._seen_s, self._waiting = now_s, False
-        elif self._local and now_s - self._seen_s > _NOBODY_S:
+        elif self._local and now_s - self._seen_s > _NO_WORKERS_S:
             raise MachineError(
-                f"no worker process has come up for {_NOBODY_S:g} s; is there memory for it (--memory-limit), "
+                f"no worker process has come up for {_NO_WORKERS_S:g} s; is there memory for it (--memory-limit), "
                 f"are there open files (ulimit -n)?"
             )
-        elif not self._local and not self._enlisting and not self._waiting and now_s - self._seen_s > _AWAITED_S:
+        elif not self._local and not self._registering and not self._waiting and now_s - self._seen_s > _AWAITED_S:
             log.warning("no worker is there; waiting for one (`dask worker ADDRESS`)")
             self._waiting = True
 
@@ -168,7 +170,7 @@ class DaskPool:
         _, future = self._futures.pop(number)
         future.cancel()
 
-    def wait(self, seconds: float) -> list[Landed]:
+    def wait(self, seconds: float) -> list[Ended]:
         """Wait for assignments to end, at most this long, and return them.
 
         Raises
@@ -183,16 +185,16 @@ class DaskPool:
                 ended.append(self._ended.get_nowait())
         except Empty:
             pass
-        self._look()
+        self._check_signals()
         known = [(number, at_s) for number, at_s in ended if number is not None and number in self._futures]
-        return [Landed(number, at_s, self._result(*self._futures.pop(number))) for number, at_s in known]
+        return [Ended(number, at_s, self._result(*self._futures.pop(number))) for number, at_s in known]
 
-    def _result(self, worker: str, future: Future) -> Summary | None:
+    def _result(self, worker: str, future: Future) -> ObservationSummary | None:
         try:
-            summary: Summary = future.result(_ANSWER_S)
-        except StrangerError:  # the enlisted worker was lost, and another has its address
+            summary: ObservationSummary = future.result(_ANSWER_S)
+        except UnregisteredError:  # the registered worker was lost, and another has its address
             self._ready.pop(worker, None)
-            self._looked_s = 0.0
+            self._checked_s = 0.0
             return None
         except (KilledWorker, FutureCancelledError, TimeoutError):  # lost with its worker
             return None
@@ -211,18 +213,18 @@ class DaskPool:
 
     def why_lost(self, worker: str) -> Reason:
         """Return why a worker was lost: it took too much memory, it lost its GPU, or the cause is unknown."""
-        before = self._told.get(worker, {})  # events of earlier workers at this address
+        before = self._events_before.get(worker, {})  # events of earlier workers at this address
         for topic, reason in _WHY_LOST.items():
-            if self._n_told(topic, worker) > before.get(topic, 0):
+            if self._n_events(topic, worker) > before.get(topic, 0):
                 return reason
         return Reason.WORKER_DIED
 
-    def _n_told(self, topic: str, worker: str) -> int:
+    def _n_events(self, topic: str, worker: str) -> int:
         return sum(event["worker"] == _address(worker) for _, event in self._client.get_events(topic))
 
 
-class StrangerError(Exception):
-    """A worker that was sent an observation has no :class:`Worker`: it is not the process that was enlisted."""
+class UnregisteredError(Exception):
+    """A worker that was sent an observation has no :class:`Worker`: it is not the process that was registered."""
 
 
 def _address(worker: str) -> str:
@@ -232,38 +234,38 @@ def _address(worker: str) -> str:
 def _by_value() -> Callable[[str, bytes], str]:
     """Return a function that is pickled with its code: the worker may have no xscan, or another version."""
 
-    def enlist(version: str, packed: bytes) -> str:
+    def check_and_register(version: str, packed: bytes) -> str:
         try:
             import xscan
         except ImportError as error:
             raise RuntimeError(f"xscan cannot be imported there ({error}); install xscan {version}") from None
         if xscan.__version__ != version:
             raise RuntimeError(f"it has xscan {xscan.__version__}, here is {version}; install the same version")
-        from xscan.pipeline.dask_pool import take_post
+        from xscan.pipeline.dask_pool import register
 
-        return take_post(packed)
+        return register(packed)
 
-    return enlist
+    return check_and_register
 
 
-def take_post(packed: bytes) -> str:
-    """Make this worker ready for observations; return the name of its backend."""
-    name, post, lock = pickle.loads(packed)
+def register(packed: bytes) -> str:
+    """Make the worker that runs this ready for observations; return the name of its backend."""
+    name, setup, lock = pickle.loads(packed)
     dask_worker = get_worker()
     if dask_worker.nanny is None:
         raise MachineError("it has no nanny, so that nothing could end an observation that hangs; leave out --no-nanny")
-    worker = on_post(post, lock)
+    worker = start_worker(setup, lock)
     # later observations find the worker under this name; the attribute goes with the process
     setattr(dask_worker, name, worker)
-    return worker.recipe.backend.name
+    return worker.scanner.backend.name
 
 
-def _scan(name: str, task: Task) -> Summary:
+def _scan(name: str, task: Task) -> ObservationSummary:
     """Search one observation on the worker that runs this; end the process if it has lost its device."""
     dask_worker = get_worker()
     worker: Worker | None = getattr(dask_worker, name, None)
     if worker is None:
-        raise StrangerError
+        raise UnregisteredError
     try:
         return worker.scan(task)
     except DeviceLost as error:

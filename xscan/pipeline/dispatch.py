@@ -17,9 +17,9 @@ from typing import Protocol
 
 from xscan.errors import Reason
 from xscan.pipeline.local import Task, name_of
-from xscan.pipeline.outcome import Summary
+from xscan.pipeline.outcome import ObservationSummary
 
-__all__ = ["GivenUp", "Landed", "Pool", "dispatch"]
+__all__ = ["Abandoned", "Ended", "Pool", "dispatch"]
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +29,16 @@ _POLL_S = 0.5  # between checks of which workers exist; the death of a worker is
 
 
 @dataclass(frozen=True, slots=True)
-class Landed:
+class Ended:
     """The end of one assignment: a summary, or None if the pool knows that it was lost with its worker."""
 
     number: int
     at_s: float  # time.monotonic()
-    summary: Summary | None
+    summary: ObservationSummary | None
 
 
 @dataclass(frozen=True, slots=True)
-class GivenUp:
+class Abandoned:
     """An observation abandoned because it cost its worker twice, the second time as the only one there."""
 
     task: Task
@@ -61,7 +61,7 @@ class Pool(Protocol):
         """Ignore the end of an assignment from now on."""
         ...
 
-    def wait(self, seconds: float) -> list[Landed]:
+    def wait(self, seconds: float) -> list[Ended]:
         """Wait for assignments to end, at most this long, and return them; raise an error that stops the whole run."""
         ...
 
@@ -79,14 +79,14 @@ class Pool(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Flight:
+class _Assignment:
     task: Task
     worker: str
     alone: bool
     since_s: float
 
 
-def dispatch(tasks: Iterable[Task | None], pool: Pool, time_limit_s: float) -> Iterator[Summary | GivenUp]:
+def dispatch(tasks: Iterable[Task | None], pool: Pool, time_limit_s: float) -> Iterator[ObservationSummary | Abandoned]:
     """Search observations on a pool; yield each result when it is there.
 
     Parameters
@@ -99,7 +99,7 @@ def dispatch(tasks: Iterable[Task | None], pool: Pool, time_limit_s: float) -> I
 
     Yields
     ------
-    Summary or GivenUp
+    ObservationSummary or Abandoned
         One for each task, in the order of their ends.
 
     Raises
@@ -112,7 +112,7 @@ def dispatch(tasks: Iterable[Task | None], pool: Pool, time_limit_s: float) -> I
     upcoming = iter(tasks)
     numbers = count()
     doubtful: deque[Task] = deque()
-    flights: dict[int, _Flight] = {}
+    assignments: dict[int, _Assignment] = {}
     latest_s: dict[str, float] = {}  # when each worker last finished an observation
     hung_s: dict[str, float] = {}  # since when each worker hangs
     more = True
@@ -121,17 +121,17 @@ def dispatch(tasks: Iterable[Task | None], pool: Pool, time_limit_s: float) -> I
         there = pool.workers()
         # a process that does not end when killed is treated as lost
         gone = {worker for worker in hung_s if worker not in there or now_s - hung_s[worker] > _TO_DIE_S}
-        for number, flight in list(flights.items()):
-            if flight.worker in gone or flight.worker not in there:
-                if flight.worker in there:
-                    log.warning("%s: its worker does not end when killed; it gets no other", name_of(flight.task))
+        for number, assignment in list(assignments.items()):
+            if assignment.worker in gone or assignment.worker not in there:
+                if assignment.worker in there:
+                    log.warning("%s: its worker does not end when killed; it gets no other", name_of(assignment.task))
                 pool.forget(number)
-                yield from _lost(flights.pop(number), pool, hung_s.keys(), doubtful)
+                yield from _lost(assignments.pop(number), pool, hung_s.keys(), doubtful)
         for worker in hung_s.keys() - there:
             del hung_s[worker]
         while more or doubtful:
-            held = Counter(flight.worker for flight in flights.values())
-            alone = {flight.worker for flight in flights.values() if flight.alone}
+            held = Counter(assignment.worker for assignment in assignments.values())
+            alone = {assignment.worker for assignment in assignments.values() if assignment.alone}
             free = min(there - hung_s.keys() - alone, key=lambda name: (held[name], name), default=None)
             # while some are in doubt, no worker gets a second observation, so that one becomes free for them
             if free is None or held[free] >= (1 if doubtful else _ON_A_WORKER):
@@ -145,28 +145,28 @@ def dispatch(tasks: Iterable[Task | None], pool: Pool, time_limit_s: float) -> I
             if task is None:
                 break
             number = next(numbers)
-            flights[number] = _Flight(task, free, again, time.monotonic())
+            assignments[number] = _Assignment(task, free, again, time.monotonic())
             pool.send(number, task, free)
-        if not flights and not doubtful and not more:
+        if not assignments and not doubtful and not more:
             return
-        for landed in pool.wait(_POLL_S):
-            flight = flights.pop(landed.number)
-            latest_s[flight.worker] = landed.at_s
-            if landed.summary is None:
-                yield from _lost(flight, pool, hung_s.keys(), doubtful)
+        for ended in pool.wait(_POLL_S):
+            assignment = assignments.pop(ended.number)
+            latest_s[assignment.worker] = ended.at_s
+            if ended.summary is None:
+                yield from _lost(assignment, pool, hung_s.keys(), doubtful)
             else:
-                yield landed.summary
-        for flight in flights.values():
-            since_s = max(flight.since_s, latest_s.get(flight.worker, 0.0))
-            if time.monotonic() - since_s > time_limit_s and flight.worker not in hung_s:
-                hung_s[flight.worker] = time.monotonic()
-                pool.restart(flight.worker)
+                yield ended.summary
+        for assignment in assignments.values():
+            since_s = max(assignment.since_s, latest_s.get(assignment.worker, 0.0))
+            if time.monotonic() - since_s > time_limit_s and assignment.worker not in hung_s:
+                hung_s[assignment.worker] = time.monotonic()
+                pool.restart(assignment.worker)
 
 
-def _lost(flight: _Flight, pool: Pool, hung: Collection[str], doubtful: deque[Task]) -> Iterator[GivenUp]:
+def _lost(assignment: _Assignment, pool: Pool, hung: Collection[str], doubtful: deque[Task]) -> Iterator[Abandoned]:
     """Queue an observation of a lost worker to be tried alone, or abandon it if it was already alone there."""
-    if not flight.alone:
-        doubtful.append(flight.task)
+    if not assignment.alone:
+        doubtful.append(assignment.task)
         return
-    reason = Reason.TIME_LIMIT if flight.worker in hung else pool.why_lost(flight.worker)
-    yield GivenUp(flight.task, reason, time.monotonic() - flight.since_s)
+    reason = Reason.TIME_LIMIT if assignment.worker in hung else pool.why_lost(assignment.worker)
+    yield Abandoned(assignment.task, reason, time.monotonic() - assignment.since_s)

@@ -12,11 +12,11 @@ from xscan.backends import cpu_backend
 from xscan.backends.cuda.driver import visible_devices
 from xscan.errors import ConfigError, DeviceError, Reason
 from xscan.pipeline.digests import inputs_digest
-from xscan.pipeline.dispatch import GivenUp, Pool, dispatch
-from xscan.pipeline.local import LOST_REMEDY, Heard, Task, name_of, run
+from xscan.pipeline.dispatch import Abandoned, Pool, dispatch
+from xscan.pipeline.local import LOST_REMEDY, OnEnded, Task, name_of, run
 from xscan.pipeline.outcome import summarize
-from xscan.pipeline.scan import Order, Recipe
-from xscan.pipeline.signals import Interruption
+from xscan.pipeline.scan import Scanner, ScanSettings
+from xscan.pipeline.signals import StopSignal
 from xscan.pipeline.sizes import parse_size
 from xscan.results.tables import failed_tables
 from xscan.results.writer import ResultsWriter
@@ -24,7 +24,7 @@ from xscan.results.writer import ResultsWriter
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["TIME_LIMIT_S", "Crew", "run_on", "work"]
+__all__ = ["TIME_LIMIT_S", "Executor", "ExecutorOptions", "run_on"]
 
 TIME_LIMIT_S = 1800.0
 """Time limit for one observation, s: hundreds of times what the longest one takes."""
@@ -44,7 +44,7 @@ _LOST_MOST = 3  # GPUs lost one after the other: then the observations are not t
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class ExecutorOptions:
     """Where to search. At most one of the first three is given; none of them means this process.
 
     Attributes
@@ -67,11 +67,11 @@ class Crew:
     time_limit_s: float | None = None
     memory_limit: str | None = None
 
-    def alone(self) -> bool:
-        """Whether this process itself does the search."""
+    def in_this_process(self) -> bool:
+        """Return whether this process itself searches."""
         return self.workers is None and self.gpus is None and self.scheduler is None
 
-    def size(self) -> int | None:
+    def n_workers(self) -> int | None:
         """Return the number of processes that search; None for a cluster, whose workers come and go.
 
         Raises
@@ -117,8 +117,8 @@ class Crew:
             raise ConfigError(f"--memory-limit {self.memory_limit}: a worker needs some; leave it out for a fair share")
         return memory
 
-    def equip(self, order: Order) -> Order | Recipe:
-        """Check that the options work here; return the order for workers, or the recipe for this process.
+    def resolve(self, settings: ScanSettings) -> Executor:
+        """Check that the options work here, and return what searches with these settings.
 
         Raises
         ------
@@ -131,84 +131,104 @@ class Crew:
         names = [name for name, value in given.items() if value is not None]
         if len(names) > 1:
             raise ConfigError(f"{' and '.join(names)} cannot go together; give one of them")
-        if self.alone():
+        if self.in_this_process():
             if self.time_limit_s is not None or self.memory_limit is not None:
                 raise ConfigError("--time-limit and --memory-limit need a worker process to end: add --workers 1")
-            return order.recipe()
+            scanner = settings.scanner()
+            return Executor(self, replace(settings, backend=scanner.backend.name), scanner)
         if self.scheduler is not None and self.memory_limit is not None:
             raise ConfigError("--memory-limit is for workers of this machine; give it to `dask worker`")
         self.memory_bytes()
         if self.gpus is not None:
-            if order.backend not in ("auto", "cuda"):
-                raise ConfigError(f"--gpus means --backend cuda, not {order.backend}; use --workers")
+            if settings.backend not in ("auto", "cuda"):
+                raise ConfigError(f"--gpus means --backend cuda, not {settings.backend}; use --workers")
             self.devices()
-            return replace(order, backend="cuda")
-        if self.workers is not None and order.backend == "auto":
-            return replace(order, backend=cpu_backend().name)  # several processes on one device do not help
-        return order
+            settings = replace(settings, backend="cuda")
+        elif self.workers is not None and settings.backend == "auto":
+            settings = replace(settings, backend=cpu_backend().name)  # several processes on one device do not help
+        return Executor(self, settings, None)
 
 
-def work(
-    tasks: Iterable[Task | None],
-    order: Order | Recipe,
-    crew: Crew,
-    data: Path,
-    writer: ResultsWriter,
-    heard: Heard,
-    plots: Path | None,
-    say: Callable[[str], None],
-    interruption: Interruption,
-) -> None:
-    """Search observations in this process or with workers, as ``crew`` asks for, and store the results.
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """Searches observations in this process or with workers; made by :meth:`ExecutorOptions.resolve`.
 
-    Parameters
+    Attributes
     ----------
-    tasks : iterable of Task or None
-        Taken when needed; None if there is none at the moment.
-    order : Order or Recipe
-        As returned by :meth:`Crew.equip`.
-    crew : Crew
-    data : Path
-        The folder that contains the observations, absolute.
-    writer : ResultsWriter
-        Open, for an absolute folder.
-    heard : callable
-        Called with the summary of each observation when it has ended.
-    plots : Path, optional
-    say : callable
-        Called with a line that gives the address of the dashboard.
-    interruption : Interruption
-        Signals are delayed while workers are started and while they work; then the pool polls for them.
+    options : ExecutorOptions
+    settings : ScanSettings
+        With the backend that searches, where it is known.
+    scanner : Scanner, optional
+        Searches in this process; None if workers do.
     """
-    if isinstance(order, Recipe):
-        run(tasks, order, writer, heard, plots)
-        return
-    from xscan.pipeline.dask_pool import DaskPool
-    from xscan.pipeline.worker import Post
 
-    # Dask cannot abort a half-started cluster and swallows exceptions raised in its finalizers. So signals are held,
-    # and the pool polls for them.
-    with interruption.hold(), _hire(crew) as client:
-        post = Post(order, data, writer.folder, plots)
-        pool = DaskPool(client, post, local=crew.scheduler is None, look=interruption.look)
-        if pool.dashboard:
-            say(f"Dask dashboard: {pool.dashboard}")
-        run_on(pool, tasks, order, writer, heard, crew.time_limit_s or TIME_LIMIT_S)
+    options: ExecutorOptions
+    settings: ScanSettings
+    scanner: Scanner | None
 
+    def run(
+        self,
+        tasks: Iterable[Task | None],
+        data: Path,
+        writer: ResultsWriter,
+        on_ended: OnEnded,
+        plots: Path | None,
+        say: Callable[[str], None],
+        stop_signal: StopSignal,
+    ) -> None:
+        """Search observations, and store the results.
 
-def _hire(crew: Crew) -> AbstractContextManager[Client]:
-    from xscan.pipeline.dask_cluster import connected, on_devices, on_processes
+        Parameters
+        ----------
+        tasks : iterable of Task or None
+            Taken when needed; None if there is none at the moment.
+        data : Path
+            The folder that contains the observations, absolute.
+        writer : ResultsWriter
+            Open, for an absolute folder.
+        on_ended : callable
+            Called with the summary of each observation when it has ended.
+        plots : Path, optional
+        say : callable
+            Called with a line that gives the address of the dashboard.
+        stop_signal : StopSignal
+            Signals are delayed while workers are started and while they work; then the pool polls for them.
+        """
+        if self.scanner is not None:
+            run(tasks, self.scanner, writer, on_ended, plots)
+            return
+        from xscan.pipeline.dask_pool import DaskPool
+        from xscan.pipeline.worker import WorkerSetup
 
-    if crew.scheduler is not None:
-        return connected(crew.scheduler)
-    memory = crew.memory_bytes()
-    if crew.gpus is not None:
-        return on_devices(crew.devices(), memory)
-    return on_processes(crew.workers or 1, memory)
+        # Dask cannot abort a half-started cluster and swallows exceptions raised in its finalizers. So signals are
+        # delayed, and the pool polls for them.
+        with stop_signal.defer(), self._cluster() as client:
+            setup = WorkerSetup(self.settings, data, writer.folder, plots)
+            pool = DaskPool(client, setup, local=self.options.scheduler is None, check_signals=stop_signal.check)
+            if pool.dashboard:
+                say(f"Dask dashboard: {pool.dashboard}")
+            run_on(pool, tasks, self.settings, writer, on_ended, self.options.time_limit_s or TIME_LIMIT_S)
+
+    def _cluster(self) -> AbstractContextManager[Client]:
+        """Return a context manager that starts the workers, or connects to them."""
+        from xscan.pipeline.dask_cluster import connected, on_devices, on_processes
+
+        options = self.options
+        if options.scheduler is not None:
+            return connected(options.scheduler)
+        memory = options.memory_bytes()
+        if options.gpus is not None:
+            return on_devices(options.devices(), memory)
+        return on_processes(options.workers or 1, memory)
 
 
 def run_on(
-    pool: Pool, tasks: Iterable[Task | None], order: Order, writer: ResultsWriter, heard: Heard, time_limit_s: float
+    pool: Pool,
+    tasks: Iterable[Task | None],
+    settings: ScanSettings,
+    writer: ResultsWriter,
+    on_ended: OnEnded,
+    time_limit_s: float,
 ) -> None:
     """Search observations on a pool. Workers store what they find; abandoned observations are stored as failed.
 
@@ -216,9 +236,9 @@ def run_on(
     ----------
     pool : Pool
     tasks : iterable of Task
-    order : Order
+    settings : ScanSettings
     writer : ResultsWriter
-    heard : callable
+    on_ended : callable
     time_limit_s : float
 
     Raises
@@ -230,18 +250,18 @@ def run_on(
     """
     n_lost = 0
     for ended in dispatch(tasks, pool, time_limit_s):
-        if isinstance(ended, GivenUp):
+        if isinstance(ended, Abandoned):
             name = name_of(ended.task)
             digest = inputs_digest(ended.task[1])
-            provenance = replace(order.provenance(), backend=pool.backend(), inputs_digest=digest)
+            provenance = replace(settings.provenance(), backend=pool.backend(), inputs_digest=digest)
             message = f"{name}: {_REMEDIES[ended.reason].format(time_limit_s=time_limit_s)}"
             tables = failed_tables(name, "failed", ended.reason, message, provenance, ended.seconds)
             writer.write(name, tables)
-            heard(summarize(tables, ended.seconds))
+            on_ended(summarize(tables, ended.seconds))
             n_lost = n_lost + 1 if ended.reason is Reason.DEVICE_LOST else 0
             if n_lost == _LOST_MOST:
                 raise DeviceError(f"GPUs stop answering whatever they search, as with {name}; {LOST_REMEDY}")
         else:
             n_lost = 0
             writer.took()
-            heard(ended)
+            on_ended(ended)

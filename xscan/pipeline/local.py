@@ -13,8 +13,8 @@ from xscan.backends.cuda.device import DeviceLost
 from xscan.errors import DeviceError, Reason, XscanError
 from xscan.missions.xmm.files import Files, Place
 from xscan.pipeline.digests import inputs_digest, other_files
-from xscan.pipeline.outcome import Summary, summarize
-from xscan.pipeline.scan import Reading, Recipe, failure, read_folder, search_reading
+from xscan.pipeline.outcome import ObservationSummary, summarize
+from xscan.pipeline.scan import Reading, Scanner, failure, read_folder, search_reading
 from xscan.results.ledger import Outcome
 from xscan.results.tables import Tables
 from xscan.results.writer import ResultsWriter
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LOST_REMEDY",
-    "Heard",
+    "OnEnded",
     "Task",
     "files_now",
     "name_of",
@@ -43,7 +43,7 @@ Task = tuple[str | None, Place]
 LOST_REMEDY = "see nvidia-smi and dmesg, then run the same command again"
 """What to do when a GPU stops answering."""
 
-Heard = Callable[[Summary], None]
+OnEnded = Callable[[ObservationSummary], None]
 """Called with the summary of each observation when it has ended."""
 
 
@@ -98,7 +98,7 @@ def unfinished(
 
 
 def run(
-    tasks: Iterable[Task | None], recipe: Recipe, writer: ResultsWriter, heard: Heard, plots: Path | None = None
+    tasks: Iterable[Task | None], scanner: Scanner, writer: ResultsWriter, on_ended: OnEnded, plots: Path | None = None
 ) -> None:
     """Scan observations one after the other in this process, and store each when it is done.
 
@@ -108,9 +108,9 @@ def run(
     ----------
     tasks : iterable of Task or None
         Taken one at a time, when needed; None if there is none at the moment.
-    recipe : Recipe
+    scanner : Scanner
     writer : ResultsWriter
-    heard : callable
+    on_ended : callable
     plots : Path, optional
         Folder for pictures. They are drawn after the results are stored; errors in drawing are only logged.
 
@@ -123,27 +123,29 @@ def run(
     DeviceError
         If the GPU no longer answers.
     """
-    for reading in _read_ahead(tasks, recipe):
+    for reading in _read_ahead(tasks, scanner):
         started = time.perf_counter()
         images = new_images(plots)
         try:
-            tables = search_reading(reading, recipe, images.watch if images is not None else None)
+            tables = search_reading(reading, scanner, images.watch if images is not None else None)
         except DeviceLost as error:
-            _put_on_record(error, reading, writer, heard, started)
+            _put_on_record(error, reading, writer, on_ended, started)
             raise DeviceError(f"{reading.obsid}: the GPU answers no more ({error}); {LOST_REMEDY}") from None
         tables = store(writer.write, reading, tables)
         save_images(plots, reading.obsid, tables, images)
-        heard(summarize(tables, reading.seconds + time.perf_counter() - started))
+        on_ended(summarize(tables, reading.seconds + time.perf_counter() - started))
 
 
-def _put_on_record(error: DeviceLost, reading: Reading, writer: ResultsWriter, heard: Heard, started: float) -> None:
+def _put_on_record(
+    error: DeviceLost, reading: Reading, writer: ResultsWriter, on_ended: OnEnded, started: float
+) -> None:
     """Store the observation as failed, because it may have cost the device: the next run would lose it there again."""
     seconds = time.perf_counter() - started
     tables = store(writer.write, reading, failure(reading, error, seconds))
-    heard(summarize(tables, reading.seconds + seconds))
+    on_ended(summarize(tables, reading.seconds + seconds))
 
 
-def _read_ahead(tasks: Iterable[Task | None], recipe: Recipe) -> Iterator[Reading]:
+def _read_ahead(tasks: Iterable[Task | None], scanner: Scanner) -> Iterator[Reading]:
     """Read each observation while the one before it is being searched."""
     with ThreadPoolExecutor(1, "xscan-read") as reader:
         ahead: Future[Reading] | None = None
@@ -151,7 +153,7 @@ def _read_ahead(tasks: Iterable[Task | None], recipe: Recipe) -> Iterator[Readin
             before, ahead = ahead, None
             if task is not None:
                 obsid, folder = task
-                ahead = reader.submit(read_folder, folder, recipe, obsid)
+                ahead = reader.submit(read_folder, folder, scanner, obsid)
             if before is not None:
                 yield before.result()
         if ahead is not None:

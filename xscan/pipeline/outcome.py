@@ -11,7 +11,7 @@ import pyarrow as pa
 from xscan.results.ledger import Outcome, outcomes
 from xscan.results.tables import Tables, distinct_places
 
-__all__ = ["MOST_SIGNIFICANT", "Summary", "summarize", "view_label"]
+__all__ = ["MOST_SIGNIFICANT", "ObservationSummary", "summarize", "view_label"]
 
 MOST_SIGNIFICANT = 10
 SHARE_REJECTED = 0.01
@@ -28,8 +28,8 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """Summary of one observation that ended, for progress and the table at the end of a run.
+class ObservationSummary:
+    """ObservationSummary of one observation that ended, for progress and the table at the end of a run.
 
     Attributes
     ----------
@@ -54,14 +54,14 @@ class Summary:
     n_bytes: int
 
 
-def summarize(tables: Tables, seconds: float) -> Summary:
+def summarize(tables: Tables, seconds: float) -> ObservationSummary:
     """Summarise one observation's tables; ``seconds`` is the wall time spent on it, s."""
     (outcome,) = outcomes(tables.runs).values()
     rows = tables.runs.select(_OF_RUNS).to_pylist()
     states = [row["state"] for row in rows if row["dt_s"] is not None]  # a failed observation has no view
     inputs = tables.inputs.select(["file", "role", "bytes", "n_rows", "reason", "message"]).to_pylist()
     files = {info["file"]: info for info in inputs}
-    return Summary(
+    return ObservationSummary(
         replace(outcome, seconds=seconds),
         _remarks(rows, inputs) if outcome.state == "done" else (),
         tuple(row | {"target": rows[0]["target"]} for row in _most_significant(tables.regions)),

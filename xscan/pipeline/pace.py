@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from xscan.pipeline.outcome import Summary
+from xscan.pipeline.outcome import ObservationSummary
 from xscan.results.ledger import STATES
 
 __all__ = ["Pace"]
@@ -31,7 +31,7 @@ class Pace:
     n_events: int = 0
     n_bytes: int = 0
 
-    def add(self, summary: Summary) -> None:
+    def add(self, summary: ObservationSummary) -> None:
         """Count one observation."""
         self.states[summary.outcome.state] += 1
         self.n_events += summary.n_events

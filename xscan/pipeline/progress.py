@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from xscan.pipeline.outcome import Summary
+from xscan.pipeline.outcome import ObservationSummary
 from xscan.pipeline.pace import Pace
 from xscan.results.ledger import Outcome
 
@@ -90,7 +90,7 @@ class Reporter:
         if self._progress is not None:
             self._progress.advance(self._task)
 
-    def heard(self, summary: Summary) -> None:
+    def ended(self, summary: ObservationSummary) -> None:
         """Show one observation that ended, in a line and on the bar."""
         outcome = summary.outcome
         what = (

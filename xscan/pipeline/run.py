@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from xscan.pipeline.scan import Order, Recipe
-from xscan.pipeline.signals import Interrupted, Interruption, interruptible
+from xscan.pipeline.scan import ScanSettings
+from xscan.pipeline.signals import Interrupted, StopSignal, interruptible
 from xscan.results.writer import ResultsWriter
 
 __all__ = ["run_into"]
@@ -15,9 +15,7 @@ __all__ = ["run_into"]
 T = TypeVar("T")
 
 
-def run_into(
-    folder: Path, equipped: Order | Recipe, body: Callable[[ResultsWriter, Interruption], T]
-) -> T | Interrupted:
+def run_into(folder: Path, settings: ScanSettings, body: Callable[[ResultsWriter, StopSignal], T]) -> T | Interrupted:
     """Run the body with the folder's writer; return what it returns, or the signal that ended it.
 
     Whatever the body stored before the signal is gathered into parts; a second signal ends that too.
@@ -26,8 +24,8 @@ def run_into(
     ----------
     folder : Path
         Made if it is not there; locked while the body runs.
-    equipped : Order or Recipe
-        Says what makes the results.
+    settings : ScanSettings
+        With which the results are made.
     body : callable
         Takes the writer, and what tells of signals.
 
@@ -38,12 +36,12 @@ def run_into(
     """
     try:
         with (
-            interruptible() as interruption,
-            ResultsWriter(folder, equipped.provenance(), equipped.settings()) as writer,
-            interruption.then_hold(),
+            interruptible() as stop_signal,
+            ResultsWriter(folder, settings.provenance(), settings.by_name()) as writer,
+            stop_signal.shield_exit(),
         ):
             try:
-                return body(writer, interruption)
+                return body(writer, stop_signal)
             except Interrupted as signal:  # what is finished goes into parts
                 return signal
     except Interrupted as signal:  # before or after the body

@@ -20,7 +20,16 @@ from xscan.pipeline.digests import code_digest, inputs_digest
 from xscan.results.tables import Provenance, TableBuilder, Tables, failed_tables
 from xscan.search.observation import SubsetSearch, ViewResult, search_observation
 
-__all__ = ["Order", "Reading", "Recipe", "failure", "read_folder", "scan_folder", "search_reading", "search_to_tables"]
+__all__ = [
+    "Reading",
+    "ScanSettings",
+    "Scanner",
+    "failure",
+    "read_folder",
+    "scan_folder",
+    "search_reading",
+    "search_to_tables",
+]
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +37,7 @@ Watch = Callable[[SubsetSearch, ViewResult], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ScanSettings:
     """All settings of a scan. Picklable: holds no data and no open device."""
 
     config: ScanConfig
@@ -36,9 +45,9 @@ class Order:
     hot_pixels: HotPixels
     backend: str
 
-    def settings(self) -> dict[str, str]:
+    def by_name(self) -> dict[str, str]:
         """Return every setting by name, as text; hot-pixel tables are represented by their digest."""
-        return self.config.settings() | {"--hot-pixels": self.hot_pixels.digest() or "none"}
+        return self.config.by_name() | {"--hot-pixels": self.hot_pixels.digest() or "none"}
 
     def provenance(self) -> Provenance:
         """Return the version, profile, digests and backend that results are labelled with."""
@@ -46,8 +55,8 @@ class Order:
         hot = self.hot_pixels.digest()
         return Provenance(__version__, self.profile, f"{digest}-{hot}" if hot else digest, code_digest(), self.backend)
 
-    def recipe(self) -> Recipe:
-        """Return these settings with an open backend, for this process.
+    def scanner(self) -> Scanner:
+        """Return a scanner: these settings, with a backend that is open in this process.
 
         Raises
         ------
@@ -56,29 +65,19 @@ class Order:
         DeviceError
             If it does not work here.
         """
-        return Recipe(self.config, self.profile, self.hot_pixels, get_backend(self.backend))
+        return Scanner(self, get_backend(self.backend))
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """All settings of a scan, with a backend that is open in this process."""
+class Scanner:
+    """The settings of a scan, and a backend that is open in this process: what ``auto`` has chosen, for example."""
 
-    config: ScanConfig
-    profile: str
-    hot_pixels: HotPixels
+    settings: ScanSettings
     backend: Backend
 
-    def order(self) -> Order:
-        """Return the settings with the name of the backend in place of the backend."""
-        return Order(self.config, self.profile, self.hot_pixels, self.backend.name)
-
-    def settings(self) -> dict[str, str]:
-        """Return every setting by name; as :meth:`Order.settings`."""
-        return self.order().settings()
-
     def provenance(self) -> Provenance:
-        """Return the version, profile, digests and backend that results are labelled with."""
-        return self.order().provenance()
+        """Return what results are labelled with, as :meth:`ScanSettings.provenance`; with the name of this backend."""
+        return replace(self.settings.provenance(), backend=self.backend.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +105,14 @@ class Reading:
     message: str = ""
 
 
-def read_folder(place: Place, recipe: Recipe, obsid: str | None = None) -> Reading:
+def read_folder(place: Place, scanner: Scanner, obsid: str | None = None) -> Reading:
     """Read and clean one observation; errors in it are returned, not raised.
 
     Parameters
     ----------
     place : Path or Files
         ``<obsid>/`` or ``<obsid>/pps/``, or the files themselves.
-    recipe : Recipe
+    scanner : Scanner
     obsid : str, optional
         The caller's name of the observation; default: taken from the files.
 
@@ -123,11 +122,11 @@ def read_folder(place: Place, recipe: Recipe, obsid: str | None = None) -> Readi
         If the machine lacks what any observation needs.
     """
     started = time.perf_counter()
-    provenance = replace(recipe.provenance(), inputs_digest=inputs_digest(place))
+    provenance = replace(scanner.provenance(), inputs_digest=inputs_digest(place))
     name = obsid or place.name or "unnamed"
     try:
         name = obsid or observation_name(place)
-        observation = read(place, recipe.config, recipe.hot_pixels, recipe.backend)
+        observation = read(place, scanner.settings.config, scanner.settings.hot_pixels, scanner.backend)
         if observation.obsid != (obsid or observation.obsid):
             raise DataError(
                 Reason.CONTRADICTORY, f"{place}: holds observation {observation.obsid}; give {obsid} its own folder"
@@ -138,13 +137,13 @@ def read_folder(place: Place, recipe: Recipe, obsid: str | None = None) -> Readi
     return Reading(obsid or observation.obsid, provenance, time.perf_counter() - started, observation)
 
 
-def search_reading(reading: Reading, recipe: Recipe, watch: Watch | None = None) -> Tables:
+def search_reading(reading: Reading, scanner: Scanner, watch: Watch | None = None) -> Tables:
     """Search an observation that was read; errors become a row of ``runs``, not an exception.
 
     Parameters
     ----------
     reading : Reading
-    recipe : Recipe
+    scanner : Scanner
         The one with which it was read.
     watch : callable, optional
         Called with each view's result while its counts are in memory: for pictures.
@@ -159,7 +158,7 @@ def search_reading(reading: Reading, recipe: Recipe, watch: Watch | None = None)
     started = time.perf_counter()
     if reading.observation is not None:
         try:
-            return search_to_tables(reading.observation, recipe, reading.provenance, reading.seconds, watch)
+            return search_to_tables(reading.observation, scanner, reading.provenance, reading.seconds, watch)
         except DeviceLost:
             raise
         except Exception as error:
@@ -170,7 +169,7 @@ def search_reading(reading: Reading, recipe: Recipe, watch: Watch | None = None)
 
 def search_to_tables(
     observation: Observation,
-    recipe: Recipe,
+    scanner: Scanner,
     provenance: Provenance,
     seconds_read: float,
     watch: Watch | None = None,
@@ -180,7 +179,7 @@ def search_to_tables(
     Parameters
     ----------
     observation : Observation
-    recipe : Recipe
+    scanner : Scanner
         The one it was read with.
     provenance : Provenance
     seconds_read : float
@@ -188,7 +187,7 @@ def search_to_tables(
     watch : callable, optional
         Shown each view's result while its counts are in memory: for pictures.
     """
-    searches, skipped = search_observation(observation, recipe.config, recipe.backend)
+    searches, skipped = search_observation(observation, scanner.settings.config, scanner.backend)
     builder = TableBuilder(observation, skipped, provenance, seconds_read)
     started = time.perf_counter()
     for search in searches:
@@ -220,11 +219,11 @@ def failure(reading: Reading, error: Exception, seconds: float) -> Tables:
 
 
 def scan_folder(
-    place: Place, recipe: Recipe, obsid: str | None = None, watch: Watch | None = None
+    place: Place, scanner: Scanner, obsid: str | None = None, watch: Watch | None = None
 ) -> tuple[str, Tables]:
     """Read and search one observation; return its obsid and its tables. Errors as in the two functions above."""
-    reading = read_folder(place, recipe, obsid)
-    return reading.obsid, search_reading(reading, recipe, watch)
+    reading = read_folder(place, scanner, obsid)
+    return reading.obsid, search_reading(reading, scanner, watch)
 
 
 def _why(name: str, error: Exception) -> tuple[Reason, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Interrupted", "Interruption", "interruptible"]
+__all__ = ["Interrupted", "StopSignal", "interruptible"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -21,31 +21,31 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
-class Interruption:
+class StopSignal:
     """Records whether a signal to stop has arrived, and delays it while something must not be interrupted."""
 
     def __init__(self) -> None:
         self._came: int | None = None
-        self._n_holding = 0
+        self._n_deferring = 0
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
+    def defer(self) -> Iterator[None]:
         """Delay SIGINT and SIGTERM until the outermost block ends.
 
         An exception while a signal is pending is replaced by Interrupted: the signal probably caused it.
         """
-        self._n_holding += 1
+        self._n_deferring += 1
         try:
             yield
         except Exception:
-            self.look()
+            self.check()
             raise
         finally:
-            self._n_holding -= 1
+            self._n_deferring -= 1
         self._raise()
 
     @contextmanager
-    def then_hold(self) -> Iterator[None]:
+    def shield_exit(self) -> Iterator[None]:
         """Enter last in a ``with``: once its body has ended, a first signal no longer interrupts the clean-up.
 
         The clean-up is that of the earlier items of the ``with``, which must be closed completely.
@@ -53,9 +53,9 @@ class Interruption:
         try:
             yield
         finally:
-            self._n_holding += 1
+            self._n_deferring += 1
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Raise Interrupted if a signal arrived while signals were delayed.
 
         For code that polls, where a signal at any other point would be swallowed or would leave something half done.
@@ -63,27 +63,27 @@ class Interruption:
         if self._came is not None:
             raise Interrupted(self._came) from None
 
-    def _heard(self, number: int, _frame: FrameType | None) -> None:
+    def _received(self, number: int, _frame: FrameType | None) -> None:
         for each in _SIGNALS:
             signal.signal(each, _end_at_once)
         self._came = number
         self._raise()
 
     def _raise(self) -> None:
-        if not self._n_holding:
-            self.look()
+        if not self._n_deferring:
+            self.check()
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
+def interruptible() -> Iterator[StopSignal]:
     """Raise :class:`Interrupted` at the first SIGINT or SIGTERM; end the process at the second.
 
     Files on disk are complete at every moment, and worker processes end with this one.
     """
-    interruption = Interruption()
-    before = {each: signal.signal(each, interruption._heard) for each in _SIGNALS}
+    stop_signal = StopSignal()
+    before = {each: signal.signal(each, stop_signal._received) for each in _SIGNALS}
     try:
-        yield interruption
+        yield stop_signal
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -12,29 +12,30 @@ from threading import Lock
 
 from xscan.errors import MachineError
 from xscan.pipeline.local import Task, new_images, save_images, store
-from xscan.pipeline.outcome import Summary, summarize
-from xscan.pipeline.scan import Order, read_folder, search_reading
+from xscan.pipeline.outcome import ObservationSummary, summarize
+from xscan.pipeline.scan import ScanSettings, read_folder, search_reading
 from xscan.results.lock import read_lock
 from xscan.results.staging import stage
 
-__all__ = ["Post", "Worker", "dask_setup", "on_post"]
+__all__ = ["Worker", "WorkerSetup", "dask_setup", "start_worker"]
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class WorkerSetup:
     """Everything a worker needs to start: settings and folders, absolute.
 
     Attributes
     ----------
-    order : Order
+    settings : ScanSettings
     data : Path
-        Folder of observations; a worker must see it.
-    Folder of observations; must be visible to the worker.
-        Folder of results, opened by this process; a worker must write there.
-    Folder of results, locked by this process; the worker must be able to write there.
+        Folder of observations, which the worker must see.
+    out : Path
+        Folder of results, locked by the coordinator; the worker must be able to write there.
+    plots : Path, optional
+        Folder for pictures.
     """
 
-    order: Order
+    settings: ScanSettings
     data: Path
     out: Path
     plots: Path | None
@@ -45,7 +46,7 @@ class Worker:
 
     Parameters
     ----------
-    order : Order
+    settings : ScanSettings
         The settings; their backend is opened here.
     out : Path
         Folder of results, locked by the coordinator.
@@ -58,14 +59,14 @@ class Worker:
         If the backend does not work here.
     """
 
-    def __init__(self, order: Order, out: Path, plots: Path | None) -> None:
-        self.recipe = order.recipe()
+    def __init__(self, settings: ScanSettings, out: Path, plots: Path | None) -> None:
+        self.scanner = settings.scanner()
         self._out = out
         self._plots = plots
         self._reading = Lock()
         self._searching = Lock()  # a backend serves one search at a time, and so does matplotlib
 
-    def scan(self, task: Task) -> Summary:
+    def scan(self, task: Task) -> ObservationSummary:
         """Search one observation and store what was found.
 
         Raises
@@ -77,11 +78,11 @@ class Worker:
         """
         obsid, folder = task
         with self._reading:
-            reading = read_folder(folder, self.recipe, obsid)
+            reading = read_folder(folder, self.scanner, obsid)
         images = new_images(self._plots)
         with self._searching:
             started = time.perf_counter()
-            tables = search_reading(reading, self.recipe, images.watch if images is not None else None)
+            tables = search_reading(reading, self.scanner, images.watch if images is not None else None)
             seconds = reading.seconds + time.perf_counter() - started
         tables = store(partial(stage, self._out), reading, tables)
         with self._searching:
@@ -89,12 +90,12 @@ class Worker:
         return summarize(tables, seconds)
 
 
-def on_post(post: Post, lock: str) -> Worker:
+def start_worker(setup: WorkerSetup, lock: str) -> Worker:
     """Return a worker, after checking that this process can do its work.
 
     Parameters
     ----------
-    post : Post
+    setup : WorkerSetup
     lock : str
         Content of the coordinator's lock file. A worker that reads another text sees a different folder under the same
         path.
@@ -106,17 +107,17 @@ def on_post(post: Post, lock: str) -> Worker:
     DeviceError
         If the backend does not work here.
     """
-    if not post.data.is_dir():
-        raise MachineError(f"it does not see {post.data}; --data must be on a file system that all workers share")
+    if not setup.data.is_dir():
+        raise MachineError(f"it does not see {setup.data}; --data must be on a file system that all workers share")
     try:
-        seen = read_lock(post.out) == lock
+        seen = read_lock(setup.out) == lock
         if seen:
-            tempfile.TemporaryFile(dir=post.out / "staging").close()
+            tempfile.TemporaryFile(dir=setup.out / "staging").close()
     except OSError as error:
-        raise MachineError(f"it cannot write to {post.out}: {error.strerror}") from None
+        raise MachineError(f"it cannot write to {setup.out}: {error.strerror}") from None
     if not seen:
-        raise MachineError(f"it does not see {post.out}; --out must be on a file system that all workers share")
-    return Worker(post.order, post.out, post.plots)
+        raise MachineError(f"it does not see {setup.out}; --out must be on a file system that all workers share")
+    return Worker(setup.settings, setup.out, setup.plots)
 
 
 def dask_setup(_dask_worker: object) -> None:

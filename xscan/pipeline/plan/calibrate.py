@@ -11,13 +11,12 @@ from itertools import cycle
 from pathlib import Path
 
 from xscan.errors import MachineError
-from xscan.pipeline.executor import Crew, work
+from xscan.pipeline.executor import Executor, ExecutorOptions
 from xscan.pipeline.local import Task
-from xscan.pipeline.outcome import Summary
+from xscan.pipeline.outcome import ObservationSummary
 from xscan.pipeline.plan.estimate import Measured, Run
 from xscan.pipeline.process import peak_bytes
-from xscan.pipeline.scan import Order, Recipe
-from xscan.pipeline.signals import Interruption
+from xscan.pipeline.signals import StopSignal
 from xscan.results.writer import ResultsWriter
 
 __all__ = ["LEAST_S", "LIMIT_S", "calibrate", "sample_size"]
@@ -27,7 +26,7 @@ LEAST_S, LIMIT_S = 10.0, 60.0
 
 _AT_LEAST, _A_WORKER = 12, 8  # least number of observations in all, and for each worker; repeated ones count
 _MANY = 100  # different observations; more do not improve the estimate
-_IN_FLIGHT = 2  # an observation is searched while the next is read
+_AT_A_TIME = 2  # an observation is searched while the next is read
 
 
 def sample_size(n_workers: int | None) -> int:
@@ -38,16 +37,15 @@ def sample_size(n_workers: int | None) -> int:
 def calibrate(
     sample: Sequence[Task],
     sizes: Mapping[str, int],
-    order: Order | Recipe,
-    crew: Crew,
+    executor: Executor,
     data: Path,
     folder: Path,
     least_s: float,
     limit_s: float,
     say: Callable[[str], None],
-    interruption: Interruption,
+    stop_signal: StopSignal,
 ) -> Measured:
-    """Search a sample with a crew, as a run does, and measure the time.
+    """Search a sample as a run does, and measure the time.
 
     First the observation of median size is searched repeatedly, until every worker has loaded its code
     and libraries. Then the clock starts, and the sample is searched, repeatedly if necessary, until each worker has
@@ -60,9 +58,7 @@ def calibrate(
         At least one, each with its obsid.
     sizes : mapping of str to int
         Bytes of their files, by obsid.
-    order : Order or Recipe
-        As returned by :meth:`~xscan.pipeline.executor.Crew.equip`.
-    crew : Crew
+    executor : Executor
     data : Path
         The folder that contains the observations, absolute.
     folder : Path
@@ -70,20 +66,20 @@ def calibrate(
     least_s : float
         Least time that the clock runs, s.
     limit_s : float
-        After this time from the start of the crew, s, no observation is begun, except one for each worker.
+        After this time from the start, s, no observation is begun, except one for each worker.
     say : callable
         Called with a line that gives the address of the dashboard.
-    interruption : Interruption
+    stop_signal : StopSignal
 
     Raises
     ------
     MachineError
         If no observation of the sample could be searched.
     """
-    stream = _Stream(sample, sizes, crew, least_s, limit_s)
-    writer = ResultsWriter(folder, order.provenance(), order.settings())
+    stream = _Stream(sample, sizes, executor.options, least_s, limit_s)
+    writer = ResultsWriter(folder, executor.settings.provenance(), executor.settings.by_name())
     with writer:
-        work(stream.tasks(), order, crew, data, writer, stream.heard, None, say, interruption)
+        executor.run(stream.tasks(), data, writer, stream.ended, None, say, stop_signal)
         gone_s = time.perf_counter()
     stored_s = time.perf_counter() - gone_s
     stored_bytes = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
@@ -94,16 +90,16 @@ class _Stream:
     """Provides the observations of a calibration one after the other, and records when each ended and how."""
 
     def __init__(
-        self, sample: Sequence[Task], sizes: Mapping[str, int], crew: Crew, least_s: float, limit_s: float
+        self, sample: Sequence[Task], sizes: Mapping[str, int], options: ExecutorOptions, least_s: float, limit_s: float
     ) -> None:
         self._sample = sample
         self._sizes = sizes
-        self._crew = crew
-        self._size = crew.size()
+        self._in_this_process = options.in_this_process()
+        self._known_workers = options.n_workers()
         self._least_s = least_s
         self._limit_s = limit_s
-        self._heard: list[tuple[float, Summary]] = []
-        self._given = self._most_in_flight = 0
+        self._ended: list[tuple[float, ObservationSummary]] = []
+        self._given = self._most_unfinished = 0
         self._begun_s = time.perf_counter()
         self._opened_s = self._closed_s = math.inf
         self._idle: int | None = None
@@ -113,7 +109,7 @@ class _Stream:
         """Yield the observations to be searched."""
         ordered = sorted(self._sample, key=lambda task: self._sizes[task[0] or ""])
         middle = ordered[len(ordered) // 2]
-        while len(self._heard) < self._n_workers() * (1 if self._late() else _IN_FLIGHT):
+        while len(self._ended) < self._n_workers() * (1 if self._late() else _AT_A_TIME):
             yield self._give(middle)
         self._idle = self._memory()
         self._opened_s = time.perf_counter()
@@ -123,15 +119,15 @@ class _Stream:
             yield self._give(task)
         self._closed_s = time.perf_counter()
 
-    def heard(self, summary: Summary) -> None:
+    def ended(self, summary: ObservationSummary) -> None:
         """Record that an observation ended."""
-        self._heard.append((time.perf_counter(), summary))
+        self._ended.append((time.perf_counter(), summary))
         if self._closed_s < math.inf:
             self._peak = self._memory()
 
     def measured(self, gone_s: float, storing_s: float, stored_bytes: int) -> Measured:
-        """Return the measurement; ``gone_s``: when the crew had ended, ``storing_s``: how long storing took."""
-        ends = [(at_s, summary.outcome) for at_s, summary in self._heard]
+        """Return the measurement; ``gone_s``: when the workers had ended, ``storing_s``: how long storing took."""
+        ends = [(at_s, summary.outcome) for at_s, summary in self._ended]
         if all(outcome.state == "failed" for _, outcome in ends):
             raise MachineError(
                 f"nothing of the sample could be searched, so that nothing can be said: {ends[-1][1].message}"
@@ -160,12 +156,12 @@ class _Stream:
 
     def _give(self, task: Task) -> Task:
         self._given += 1
-        self._most_in_flight = max(self._most_in_flight, self._given - len(self._heard))
+        self._most_unfinished = max(self._most_unfinished, self._given - len(self._ended))
         return task
 
     def _n_workers(self) -> int:
-        """Return the number of workers; for a cluster, as many as the observations in flight show."""
-        return self._size or max(1, math.ceil(self._most_in_flight / _IN_FLIGHT))
+        """Return the number of workers; for a cluster, as the observations sent and not yet ended show."""
+        return self._known_workers or max(1, math.ceil(self._most_unfinished / _AT_A_TIME))
 
     def _enough(self, n: int) -> bool:
         """Return whether the clock may stop after ``n`` observations."""
@@ -179,6 +175,6 @@ class _Stream:
 
     def _memory(self) -> int | None:
         """Return the peak memory of the largest searching process; None if it is on another machine or unknown."""
-        here = [os.getpid()] if self._crew.alone() else [child.pid for child in multiprocessing.active_children()]
+        here = [os.getpid()] if self._in_this_process else [child.pid for child in multiprocessing.active_children()]
         peaks = [peak_bytes(pid) for pid in here if pid is not None]
         return max(filter(None, peaks), default=None)

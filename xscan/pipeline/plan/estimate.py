@@ -44,7 +44,7 @@ class Measured:
     warming_s : float
         Duration from before the first worker was started until that period, s.
     ending_s : float
-        From the end of the last observation until the crew had ended, s.
+        From the end of the last observation until the workers had ended, s.
     storing_s : float
         Time for writing the Parquet files, s.
     stored : tuple of int
@@ -95,7 +95,7 @@ class Estimate:
     start_s : float
         Starting workers, loading code, ending workers, s.
     search_s : float
-        Searching with the whole crew, s.
+        Searching with all workers, s.
     result_bytes : int
         Size of the Parquet files.
     worker_memory_bytes : int, optional
@@ -132,8 +132,8 @@ def fit_line(runs: Sequence[Run]) -> Line:
 def estimate(measured: Measured, todo: Sequence[float]) -> Estimate:
     """Estimate what observations of these sizes will need.
 
-    The fitted line is only used to compare observations with each other; the pace is that at which the whole crew
-    searched the sample. So shared cores, disks and memory have the same effect as in the run.
+    The fitted line is only used to compare observations with each other; the pace is that at which all workers
+    together searched the sample. So shared cores, disks and memory have the same effect as in the run.
 
     Parameters
     ----------
@@ -147,8 +147,8 @@ def estimate(measured: Measured, todo: Sequence[float]) -> Estimate:
     work = line.total(todo)
     pace = measured.window_s / line.total(measured.window)
     start_s = max(0.0, measured.warming_s - pace * line.total(measured.warming)) + measured.ending_s
-    n, crew = len(todo), measured.n_workers
-    rounds = math.ceil(n / crew) * crew / n  # in the last round some workers are idle
+    n, n_workers = len(todo), measured.n_workers
+    rounds = math.ceil(n / n_workers) * n_workers / n  # in the last round some workers are idle
     search_s = pace * work * rounds + measured.storing_s * work / line.total(measured.stored)
     result_bytes = round(measured.stored_bytes * math.fsum(todo) / math.fsum(measured.stored))
     return Estimate(start_s, search_s, result_bytes, _memory(measured, max(todo)))
