@@ -13,14 +13,14 @@ import erfa
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["PLANE_TOLERANCE_ARCSEC", "SkyPixels", "TangentPlane", "separation_arcsec"]
+__all__ = ["PLANE_TOLERANCE_ARCSEC", "Position", "SkyPixels", "TangentPlane", "separation_arcsec"]
 
 PLANE_TOLERANCE_ARCSEC = 0.05  # reference points this close are one plane
 
 
 @dataclass(frozen=True, slots=True)
 class SkyPixels:
-    """The square of pixels on the tangent plane in which event lists give places.
+    """The square of pixels on the tangent plane in which event lists give positions.
 
     Attributes
     ----------
@@ -32,6 +32,27 @@ class SkyPixels:
 
     n: int
     side_arcsec: float
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A position on the sky.
+
+    Attributes
+    ----------
+    x_px, y_px : float
+        Sky pixel.
+    ra_deg, dec_deg : float
+        deg, ICRS (FK5 with EXOD2's positions).
+    error_arcsec : float
+        1-sigma error along each axis, arcsec, without the error of the attitude.
+    """
+
+    x_px: float
+    y_px: float
+    ra_deg: float
+    dec_deg: float
+    error_arcsec: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
 from xscan.pointsource.exposure import Holes, beyond
 from xscan.pointsource.fit import HIDDEN_MAX, WIDER, WIDER_SPREAD, Points, Spots, density
 from xscan.pointsource.psf import KING_SLOPE, cores_arcsec
-from xscan.search.position import RADIUS_ARCSEC, Place, fit_place, locate, locate_cells, place_source
+from xscan.search.position import RADIUS_ARCSEC, fit_place, locate, locate_cells, place_source
 from xscan.search.regions import Region
-from xscan.sky import TangentPlane, separation_arcsec
+from xscan.sky import Position, TangentPlane, separation_arcsec
 
 Floats = NDArray[np.float64]
 PLANE = TangentPlane(150.0, 2.0)
@@ -283,7 +283,7 @@ def locate_one(
     pi_range: tuple[int, int],
     expected: Expectation,
     rules: Rules = Rules(),  # noqa: B008 (frozen)
-) -> Place:
+) -> Position:
     cells = locate_cells([found], GRID, PLANE)
     (place,) = locate(
         [found], cells, voxels, photons, pi_range, expected, FRAMES, GRID, PLANE, rules, (), cpu_backend()

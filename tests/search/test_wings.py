@@ -12,9 +12,9 @@ from xscan.missions.xmm.instrument import EPIC
 from xscan.model import Expectation, Voxels
 from xscan.results.tables import distinct_places
 from xscan.search.observation import ViewResult
-from xscan.search.position import Place
 from xscan.search.regions import Region
 from xscan.search.wings import parents
+from xscan.sky import Position
 
 SECONDS = 2000.0
 
@@ -67,7 +67,7 @@ def test_wings_explain_as_many_counts_as_they_have(n: int, parent: int | None) -
     template = np.full((2, 30, 30), 0.01)
     expected = Expectation(template, 0 * template, np.ones(10), np.ones(10), np.zeros(10, np.uint8))
     regions = [Region(k, Box(x, x + 1, 60, 61), 1, x, 60, np.array([k])) for k, x in enumerate((60, 63))]
-    places = [Place(float(grid.to_pixel(x)), float(grid.to_pixel(60)), 0, 0, 1) for x in (60, 63)]
+    places = [Position(float(grid.to_pixel(x)), float(grid.to_pixel(60)), 0, 0, 1) for x in (60, 63)]
     by_camera = np.array([[0, 1, 0], [0, 1, 0]]) * voxels.n[:, None]
     assert parents(regions, places, voxels, by_camera, photons, (200, 2000), expected, grid) == [None, parent]
 

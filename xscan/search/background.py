@@ -318,29 +318,13 @@ def source_disks(sources: Sources | None, plane: TangentPlane, grid: Grid, rules
     steps, radii = zip(*POINT_RADII_ARCSEC, strict=True)
     point_radius = np.array(radii)[np.searchsorted(steps, rate)]
     radius_arcsec = np.where(extent > 0, extent, point_radius)
-    if rules.sky_source_mask:
-        x = (x_px + 0.5) * grid.n_cells / grid.sky.n - 0.5 - grid.box.x0
-        y = (y_px + 0.5) * grid.n_cells / grid.sky.n - 0.5 - grid.box.y0
-        radius = radius_arcsec / grid.cell_arcsec
-        inside = np.isfinite(x) & np.isfinite(y)
-    else:
-        x, y, radius = _exod2_places(x_px, y_px, radius_arcsec, grid)
-        inside = np.isfinite(x) & np.isfinite(y) & (x >= 0) & (y >= 0)
+    if not rules.sky_source_mask:
+        return exod2.source_disks(x_px, y_px, radius_arcsec, grid)
+    x = (x_px + 0.5) * grid.n_cells / grid.sky.n - 0.5 - grid.box.x0
+    y = (y_px + 0.5) * grid.n_cells / grid.sky.n - 0.5 - grid.box.y0
+    radius = radius_arcsec / grid.cell_arcsec
+    inside = np.isfinite(x) & np.isfinite(y)
     column, row = np.arange(nx), np.arange(ny)[:, None]
     for xc, yc, r in zip(x[inside], y[inside], radius[inside], strict=True):
-        distance2 = (column - xc) ** 2 + (row - yc) ** 2
-        mask |= distance2 <= r**2 if rules.sky_source_mask else distance2 < r**2
-    if not rules.sky_source_mask:
-        mask[[0, -1], :] = False
-        mask[:, [0, -1]] = False
+        mask |= (column - xc) ** 2 + (row - yc) ** 2 <= r**2
     return mask
-
-
-def _exod2_places(x_px: Floats, y_px: Floats, radius_arcsec: Floats, grid: Grid) -> tuple[Floats, Floats, Floats]:
-    """EXOD2: places on an image of 80 x 80 pixels, counted from 0, against left edges of cells."""
-    side = grid.sky.n / grid.n_cells
-    # pixel p of the plane (from 1, reference CRPIX) is pixel (p - CRPIX) / 80 + CRPIX / 80 of the image
-    x, y = (p / 80 - 1 for p in (x_px, y_px))
-    x = (80 * x - grid.box.x0 * side) / side
-    y = (80 * y - grid.box.y0 * side) / side
-    return x, y, radius_arcsec / 20.0

@@ -1,7 +1,13 @@
-"""Build the expectation as EXOD2 does: for the profile ``exod2``, and for comparison."""
+"""Do what the profile ``exod2`` does differently: each step in which EXOD2 and the method of this package differ.
+
+Contract: every function here gives what EXOD2 gives, its mistakes included, and is called where one of
+:class:`xscan.config.Rules` says so; docs/parity.md lists the differences. Functions stand in the order of the steps:
+lists, frames, expectation, regions, positions, light curves. No other module of ``search`` is imported here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
@@ -11,17 +17,140 @@ from scipy import ndimage
 
 from xscan.backends import Counts
 from xscan.config import Rules
-from xscan.model import Expectation, Frames
+from xscan.grid import Grid, ticks_of
+from xscan.model import EventList, Expectation, Frames, Voxels
+from xscan.sky import Position, TangentPlane
 
-__all__ = ["expectation", "inpaint", "smooth", "source_mask"]
+__all__ = [
+    "bad_frames",
+    "choose_lists",
+    "expectation",
+    "inpaint",
+    "judged",
+    "labels_of_cells",
+    "position",
+    "smooth",
+    "source_disks",
+    "source_mask",
+    "sum_of_cells",
+]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
+BAD_RATE_PER_LIST = 0.5  # ct/s of 10-12 keV and list
+BAD_BIN_S = 100.0  # longest bin of the curve of 10-12 keV
 BRIGHT_FACTOR = 3.0  # cells above this many times the 75th percentile are masked
 INPAINT_RADIUS = 2  # cells
 KERNEL_SIGMA = 0.5  # cells
 KERNEL_SIZE = 5  # cells
+IMAGE_PIXELS = 80  # sky pixels along a pixel of the image in which EXOD2 works out positions
+CELL_ARCSEC = 20.0  # side of a cell as EXOD2 takes it, whatever its true side
+SHIFT_ARCSEC, SHIFT_ANGLE_DEG = np.sqrt(2) * 10, 315.0  # of every position
+
+
+def choose_lists(group: list[EventList], by_camera: list[list[EventList]]) -> tuple[EventList, ...]:
+    """Choose the lists that are searched together: all of a group, or one per camera if it has more than three.
+
+    Then the list of longest TELAPSE is chosen. ``by_camera`` are the lists of the group, one entry for each camera.
+    """
+    if len(group) <= 3:
+        return tuple(group)
+    return tuple(max(lists, key=lambda events: events.telapse_s) for lists in by_camera)
+
+
+def bad_frames(lists: Sequence[EventList], t1: float, grid: Grid) -> Bools:
+    """Return which frames are bad: one curve of 10-12 keV per view; each run of bad bins lies one bin too early.
+
+    Parameters
+    ----------
+    lists : sequence of EventList
+        Those searched together.
+    t1 : float
+        End of the time searched, s; it begins with the first frame.
+    grid : Grid
+
+    Returns
+    -------
+    bool array, shape (nt,)
+    """
+    bin_s = min(grid.dt_s, BAD_BIN_S)
+    edges = np.arange(grid.t0, t1, bin_s)
+    times = np.concatenate([e.time[(e.pi > 10_000) & (e.pi < 12_000)] for e in lists])
+    bad = np.zeros(grid.nt, bool)
+    if edges.size < 2:
+        return bad
+    counts, _ = np.histogram(times, edges)
+    over = counts / bin_s > BAD_RATE_PER_LIST * len(lists)
+    change = np.flatnonzero(np.diff(np.concatenate([[0], over.astype(np.int8), [0]])))
+    frame_edges = grid.frame_edges()
+    for first, end in zip(change[0::2], change[1::2], strict=True):
+        last = end - 1
+        if over.all():
+            start, stop = edges[0], edges[-1]
+        else:
+            start = edges[max(first - 1, 0)]
+            stop = edges[-1] if last == over.size - 1 else edges[last]
+        end_frame = max(int(np.searchsorted(frame_edges, stop)) - 1, 0)
+        bad[np.searchsorted(frame_edges, start) : end_frame] = True
+    return bad
+
+
+def judged(lists: Sequence[EventList], grid: Grid, bad: Bools) -> tuple[Frames, dict[str, Floats]]:
+    """Return the frames of a view, rejected by their counts, and the live seconds of each camera in each frame.
+
+    No live time is kept: every frame counts as live from end to end.
+    """
+    seconds = {events.camera: np.full(grid.nt, grid.dt_s) for events in lists}
+    return Frames(bad, _rejected(lists, grid, bad), np.ones(grid.nt)), seconds
+
+
+def _rejected(lists: Sequence[EventList], grid: Grid, bad: Bools) -> Bools:
+    """Return which frames are rejected: empty ones of MOS; those of pn with a silent quadrant, and the next."""
+    rejected = np.zeros(grid.nt, bool)
+    for events in lists:
+        frame = ticks_of(events.time, grid.t0) // grid.dt_ms
+        inside = (frame >= 0) & (frame < grid.nt)
+        if events.camera != "pn":
+            rejected |= np.bincount(frame[inside], minlength=grid.nt) == 0
+            continue
+        ccd_counts = np.zeros((13, grid.nt), np.int64)
+        np.add.at(ccd_counts, (np.minimum(events.ccd[inside], 12), frame[inside]), 1)
+        quadrants = ccd_counts[1:].reshape(4, 3, grid.nt)
+        total, median = quadrants.sum(axis=1), np.median(quadrants, axis=1)
+        high, low = median.max(axis=0), median.min(axis=0)
+        with np.errstate(invalid="ignore"):
+            uneven = (high - low) / (high + low) > 0.5  # 0 / 0 counts as even
+        silent = (total == 0).any(axis=0) | (bad & uneven)
+        found = (total == 0).all(axis=0) | ((total.max(axis=0) > 10) & silent)
+        rejected |= found | np.roll(found, 1)
+    return rejected
+
+
+def source_disks(x_px: Floats, y_px: Floats, radius_arcsec: Floats, grid: Grid) -> Bools:
+    """Return the cells whose left edges lie within a source; none at the edges of the box. Shape (ny, nx).
+
+    Parameters
+    ----------
+    x_px, y_px : float64 array, shape (m,)
+        Sources, in sky pixels; not a number where there is none.
+    radius_arcsec : float64 array, shape (m,)
+    grid : Grid
+    """
+    side = grid.sky.n / grid.n_cells
+    # pixel p of the plane (from 1, reference CRPIX) is pixel (p - CRPIX) / 80 + CRPIX / 80 of the image, from 0
+    x, y = (p / IMAGE_PIXELS - 1 for p in (x_px, y_px))
+    x = (IMAGE_PIXELS * x - grid.box.x0 * side) / side
+    y = (IMAGE_PIXELS * y - grid.box.y0 * side) / side
+    radius = radius_arcsec / CELL_ARCSEC
+    inside = np.isfinite(x) & np.isfinite(y) & (x >= 0) & (y >= 0)
+    mask = np.zeros((grid.box.ny, grid.box.nx), bool)
+    column, row = np.arange(grid.box.nx), np.arange(grid.box.ny)[:, None]
+    for xc, yc, r in zip(x[inside], y[inside], radius[inside], strict=True):
+        mask |= (column - xc) ** 2 + (row - yc) ** 2 < r**2
+    mask[[0, -1], :] = False
+    mask[:, [0, -1]] = False
+    return mask
 
 
 def expectation(
@@ -146,3 +275,48 @@ def source_mask(image_good: NDArray[np.integer], disks: Bools) -> Bools:
         return disks
     bright: Bools = image_good > BRIGHT_FACTOR * np.percentile(elsewhere, 75)
     return disks | bright
+
+
+def labels_of_cells(voxels: Voxels, grid: Grid) -> NDArray[np.intp]:
+    """Return a label for each voxel, from 0: that of its group of touching flagged cells (eight neighbours)."""
+    ny, nx, _ = grid.shape
+    flagged = np.zeros((ny, nx), bool)
+    flagged[voxels.y, voxels.x] = True
+    # labels run with x slowest, as in EXOD2, whose arrays are (x, y)
+    labels, _ = ndimage.label(flagged.T, structure=np.ones((3, 3), bool))
+    return np.asarray(labels.T[voxels.y, voxels.x] - 1, np.intp)
+
+
+def position(x: float, y: float, area: int, grid: Grid, plane: TangentPlane) -> Position:
+    """Return the position of a region: left edges of cells, then a shift to the north-west.
+
+    Parameters
+    ----------
+    x, y : float
+        Centroid of the region's cells, in cells of the plane.
+    area : int
+        Number of its cells.
+    grid : Grid
+    plane : TangentPlane
+    """
+    side = grid.cell_arcsec / grid.sky.side_arcsec
+    x_px, y_px = x * side, y * side
+    # the image's pixels are counted from 0, and its reference pixel is CRPIX / 80
+    corner_ra, corner_dec = plane.to_fk5(x_px + IMAGE_PIXELS, y_px + IMAGE_PIXELS)
+    ra, dec = _offset(float(corner_ra), float(corner_dec), SHIFT_ANGLE_DEG, SHIFT_ARCSEC)
+    return Position(x_px, y_px, ra, dec, grid.cell_arcsec / float(np.sqrt(12 * area)))
+
+
+def _offset(ra: float, dec: float, position_angle_deg: float, distance_arcsec: float) -> tuple[float, float]:
+    """Return the point at a distance and position angle from another, along a great circle; deg."""
+    angle, distance = np.radians(position_angle_deg), np.radians(distance_arcsec / 3600)
+    dec0 = np.radians(dec)
+    sin_dec = np.sin(dec0) * np.cos(distance) + np.cos(dec0) * np.sin(distance) * np.cos(angle)
+    east = np.sin(angle) * np.sin(distance) * np.cos(dec0)
+    north = np.cos(distance) - np.sin(dec0) * sin_dec
+    return float((ra + np.degrees(np.arctan2(east, north))) % 360), float(np.degrees(np.arcsin(sin_dec)))
+
+
+def sum_of_cells(mu: Floats) -> Floats:
+    """Return the expected light curve of some cells, shape (nt,), from that of each, (n, nt): summed in float32."""
+    return np.asarray(mu.astype(np.float32).sum(axis=0, dtype=np.float32), np.float64)

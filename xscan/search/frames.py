@@ -12,8 +12,9 @@ from scipy.special import pdtrc
 from xscan.backends import Backend
 from xscan.config import Rules
 from xscan.events.gti import Floats, intersect
-from xscan.grid import Grid, ticks_of
+from xscan.grid import Grid
 from xscan.model import Frames, GoodTime, Photons
+from xscan.search import exod2
 from xscan.search.subsets import Subset, good_intervals
 from xscan.sky import SkyPixels
 
@@ -121,16 +122,12 @@ def judge_frames(
     list of (Frames, dict of str to float64 array, shape (nt,))
         For each grid its frames, and the live seconds of each camera in each of them.
     """
-    bad = [_bad_frames(high, grid) if rules.shared_bad_time else _bad_frames_exod2(subset, grid) for grid in grids]
+    bad = [
+        _bad_frames(high, grid) if rules.shared_bad_time else exod2.bad_frames(subset.lists, subset.t1, grid)
+        for grid in grids
+    ]
     if not rules.live_time_rejection:
-        cameras = list(dict.fromkeys(events.camera for events in subset.lists))
-        return [
-            (
-                Frames(of_grid, _rejected_exod2(subset, grid, of_grid), np.ones(grid.nt)),
-                {camera: np.full(grid.nt, grid.dt_s) for camera in cameras},
-            )
-            for grid, of_grid in zip(grids, bad, strict=True)
-        ]
+        return [exod2.judged(subset.lists, grid, of_grid) for grid, of_grid in zip(grids, bad, strict=True)]
     shares = [_LiveShares.of(grid) for grid in grids]
     # a CCD's live time is worked out once for the frames of all lengths, which have many edges in common
     edges = np.unique(np.concatenate([grid.frame_edges() for grid in grids]))
@@ -270,49 +267,3 @@ def _bad_frames(high: HighBackground, grid: Grid) -> Bools:
     last = np.searchsorted(edges[1:-1], start + grid.dt_ms, side="left")
     n_bad = np.concatenate([[0], np.cumsum(bad_bin)])
     return np.asarray(n_bad[last + 1] > n_bad[first])
-
-
-def _bad_frames_exod2(subset: Subset, grid: Grid) -> Bools:
-    """Return bad frames as EXOD2: one curve per view; each run of bad bins begins and ends one bin too early."""
-    bin_s = min(grid.dt_s, 100.0)
-    edges = np.arange(subset.t0, subset.t1, bin_s)
-    times = np.concatenate([e.time[(e.pi > 10_000) & (e.pi < 12_000)] for e in subset.lists])
-    bad = np.zeros(grid.nt, bool)
-    if edges.size < 2:
-        return bad
-    counts, _ = np.histogram(times, edges)
-    over = counts / bin_s > BAD_RATE_PER_LIST * len(subset.lists)
-    change = np.flatnonzero(np.diff(np.concatenate([[0], over.astype(np.int8), [0]])))
-    frame_edges = grid.frame_edges()
-    for first, end in zip(change[0::2], change[1::2], strict=True):
-        last = end - 1
-        if over.all():
-            start, stop = edges[0], edges[-1]
-        else:
-            start = edges[max(first - 1, 0)]
-            stop = edges[-1] if last == over.size - 1 else edges[last]
-        end_frame = max(int(np.searchsorted(frame_edges, stop)) - 1, 0)
-        bad[np.searchsorted(frame_edges, start) : end_frame] = True
-    return bad
-
-
-def _rejected_exod2(subset: Subset, grid: Grid, bad: Bools) -> Bools:
-    """Return rejected frames as EXOD2: empty MOS frames; pn frames with a silent quadrant, and each frame after one."""
-    rejected = np.zeros(grid.nt, bool)
-    for events in subset.lists:
-        frame = ticks_of(events.time, grid.t0) // grid.dt_ms
-        inside = (frame >= 0) & (frame < grid.nt)
-        if events.camera != "pn":
-            rejected |= np.bincount(frame[inside], minlength=grid.nt) == 0
-            continue
-        ccd_counts = np.zeros((13, grid.nt), np.int64)
-        np.add.at(ccd_counts, (np.minimum(events.ccd[inside], 12), frame[inside]), 1)
-        quadrants = ccd_counts[1:].reshape(4, 3, grid.nt)
-        total, median = quadrants.sum(axis=1), np.median(quadrants, axis=1)
-        high, low = median.max(axis=0), median.min(axis=0)
-        with np.errstate(invalid="ignore"):
-            uneven = (high - low) / (high + low) > 0.5  # 0 / 0 counts as even
-        silent = (total == 0).any(axis=0) | (bad & uneven)
-        found = (total == 0).all(axis=0) | ((total.max(axis=0) > 10) & silent)
-        rejected |= found | np.roll(found, 1)
-    return rejected

@@ -11,6 +11,7 @@ from xscan.backends import Counts
 from xscan.config import Rules
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Frames
+from xscan.search import exod2
 
 __all__ = ["LightCurve", "light_curve"]
 
@@ -50,7 +51,5 @@ def light_curve(
     n[frames.rejected] = 0
     rows = [expected.row(y, inner.x0, inner.x1) for y in range(inner.y0, inner.y1)]
     cells = np.concatenate(rows)
-    if not rules.float64_lightcurves:
-        cells = cells.astype(np.float32)
-    mu = cells.sum(axis=0, dtype=cells.dtype).astype(np.float64)
+    mu = cells.sum(axis=0) if rules.float64_lightcurves else exod2.sum_of_cells(cells)
     return LightCurve(grid.frame_edges()[:-1], n, mu, frames.live, frames.bad, frames.rejected)

@@ -9,7 +9,6 @@ from scipy import ndimage, special
 from xscan.backends import Counts
 from xscan.grid import Grid
 from xscan.model import Expectation, Frames
-from xscan.search.regions import EIGHT_NEIGHBOURS
 
 __all__ = ["FRAMES_MIN", "remark_on_moves"]
 
@@ -136,4 +135,4 @@ def _change(before: Ints, total: Ints, share: Floats) -> Floats:
 def _n_places(changed: NDArray[np.bool_]) -> int:
     if np.count_nonzero(changed) < 2:  # true for most moments; labelling is the slowest step here
         return int(changed.any())
-    return int(ndimage.label(changed, EIGHT_NEIGHBOURS)[1])
+    return int(ndimage.label(changed, np.ones((3, 3), bool))[1])

@@ -28,10 +28,11 @@ from xscan.search.detector import Detector, DetectorFacts
 from xscan.search.frames import HighBackground, LiveTime, bad_intervals, judge_frames, live_time
 from xscan.search.lightcurve import LightCurve, light_curve
 from xscan.search.moves import FRAMES_MIN, remark_on_moves
-from xscan.search.position import Place, locate, locate_cells
+from xscan.search.position import locate, locate_cells
 from xscan.search.regions import Region, regions
 from xscan.search.subsets import Subset, good_intervals, make_subsets
 from xscan.search.wings import parents
+from xscan.sky import Position
 
 __all__ = ["CameraSeconds", "Found", "Search", "SubsetSearch", "ViewResult", "search_observation"]
 
@@ -78,9 +79,9 @@ class Found:
     Attributes
     ----------
     region : Region
-    place : Place
+    place : Position
         Fitted to the photons.
-    cells : Place
+    cells : Position
         Centroid of the cells.
     curve : LightCurve
     by_camera : int array, shape (n_cameras,)
@@ -93,8 +94,8 @@ class Found:
     """
 
     region: Region
-    place: Place
-    cells: Place
+    place: Position
+    cells: Position
     curve: LightCurve
     by_camera: NDArray[np.int64]
     counts: int

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +21,11 @@ from xscan.model import Expectation, Frames, Instrument, Photons, Voxels
 from xscan.pointsource.exposure import CameraMap, Holes, beyond
 from xscan.pointsource.fit import DENSITY_MIN, PHOTONS_MIN, WIDER, WIDER_SPREAD, Fitted, Points, Spots
 from xscan.pointsource.psf import KING_SLOPE
+from xscan.search import exod2
 from xscan.search.regions import Region
-from xscan.sky import TangentPlane
+from xscan.sky import Position, TangentPlane
 
-__all__ = ["RADIUS_ARCSEC", "Place", "fit_place", "locate", "locate_cells", "place_source"]
+__all__ = ["RADIUS_ARCSEC", "fit_place", "locate", "locate_cells", "place_source"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.uint8]
@@ -46,28 +46,7 @@ MIDDLES_ARCSEC = 8.0
 RECENTRED_ARCSEC = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A position on the sky.
-
-    Attributes
-    ----------
-    x_px, y_px : float
-        Sky pixel of 0.05 arcsec.
-    ra_deg, dec_deg : float
-        deg, ICRS (FK5 with EXOD2's positions).
-    error_arcsec : float
-        1-sigma error along each axis, arcsec, without the error of the attitude.
-    """
-
-    x_px: float
-    y_px: float
-    ra_deg: float
-    dec_deg: float
-    error_arcsec: float
-
-
-def locate_cells(regions: Sequence[Region], grid: Grid, plane: TangentPlane) -> list[Place]:
+def locate_cells(regions: Sequence[Region], grid: Grid, plane: TangentPlane) -> list[Position]:
     """Return the position of each region's count-weighted centroid of cells.
 
     Its error is that of rounding an event to the centre of its cell, divided by the square root of the number of cells.
@@ -77,14 +56,14 @@ def locate_cells(regions: Sequence[Region], grid: Grid, plane: TangentPlane) -> 
     return _places(x.tolist(), y.tolist(), errors, plane)
 
 
-def _places(x: Sequence[float], y: Sequence[float], errors: Sequence[float], plane: TangentPlane) -> list[Place]:
+def _places(x: Sequence[float], y: Sequence[float], errors: Sequence[float], plane: TangentPlane) -> list[Position]:
     ra, dec = plane.to_icrs(x, y)
-    return [Place(*values) for values in zip(x, y, ra.tolist(), dec.tolist(), errors, strict=True)]
+    return [Position(*values) for values in zip(x, y, ra.tolist(), dec.tolist(), errors, strict=True)]
 
 
 def locate(
     regions: Sequence[Region],
-    centroids: Sequence[Place],
+    centroids: Sequence[Position],
     voxels: Voxels,
     photons: Photons,
     pi_range: tuple[int, int],
@@ -95,13 +74,13 @@ def locate(
     rules: Rules,
     maps: Sequence[CameraMap],
     backend: Backend,
-) -> list[Place]:
+) -> list[Position]:
     """Return the sky position of each region of a view, fitted to its photons.
 
     Parameters
     ----------
     regions : sequence of Region
-    centroids : sequence of Place
+    centroids : sequence of Position
         From :func:`locate_cells`.
     voxels : Voxels
         All flagged voxels of the view.
@@ -119,11 +98,11 @@ def locate(
 
     Returns
     -------
-    list of Place
+    list of Position
         The centroid of the cells where a fit does not determine the position.
     """
     if not rules.fitted_places:
-        return [_locate_exod2(region, grid, plane) for region in regions]
+        return [exod2.position(region.x, region.y, region.area, grid, plane) for region in regions]
     fits: dict[int, tuple[float, float, float]] = {}
     for i, (region, cell) in enumerate(zip(regions, centroids, strict=True)):
         guess = ((cell.x_px - plane.crpix) * grid.sky.side_arcsec, (cell.y_px - plane.crpix) * grid.sky.side_arcsec)
@@ -336,23 +315,3 @@ def _variances(information: Floats) -> tuple[float, float, float] | None:
     xx, yy, xy = xx - xw * xw / ww, yy - yw * yw / ww, xy - xw * yw / ww
     determinant = xx * yy - xy * xy
     return (yy / determinant, xx / determinant, -xy / determinant) if xx > 0 and determinant > 0 else None
-
-
-def _locate_exod2(region: Region, grid: Grid, plane: TangentPlane) -> Place:
-    """EXOD2: left edges of cells, then a shift of sqrt(2) x 10 arcsec toward position angle 315 deg."""
-    side = grid.cell_arcsec / grid.sky.side_arcsec
-    x, y = region.x * side, region.y * side
-    # EXOD2's image has pixels of 80 x 80 sky pixels, counted from 0, whose reference is CRPIX / 80
-    corner_ra, corner_dec = plane.to_fk5(x + 80, y + 80)
-    ra, dec = _offset(float(corner_ra), float(corner_dec), position_angle_deg=315.0, distance_arcsec=np.sqrt(2) * 10)
-    return Place(x, y, ra, dec, grid.cell_arcsec / float(np.sqrt(12 * region.area)))
-
-
-def _offset(ra: float, dec: float, position_angle_deg: float, distance_arcsec: float) -> tuple[float, float]:
-    """Return the point at a distance and position angle from another, along a great circle; deg."""
-    angle, distance = np.radians(position_angle_deg), np.radians(distance_arcsec / 3600)
-    dec0 = np.radians(dec)
-    sin_dec = np.sin(dec0) * np.cos(distance) + np.cos(dec0) * np.sin(distance) * np.cos(angle)
-    east = np.sin(angle) * np.sin(distance) * np.cos(dec0)
-    north = np.cos(distance) - np.sin(dec0) * sin_dec
-    return float((ra + np.degrees(np.arctan2(east, north))) % 360), float(np.degrees(np.arcsin(sin_dec)))

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from xscan.bayes import poisson_tail
 from xscan.config import Rules
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Frames, Photons, Voxels
+from xscan.search import exod2
 
 __all__ = ["Region", "regions"]
-
-EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 
 ENDED_P = 1e-3
 """Counts are compatible with a hypothesis (the event ended, or it goes on) if their Poisson tail is at least this."""
@@ -98,7 +96,7 @@ def regions(
     if rules.labels_in_time:
         of_voxel = _labels_in_time(voxels, photons, pi_range, expected, frames, grid)
     else:
-        of_voxel = _labels_of_cells(voxels, grid)
+        of_voxel = exod2.labels_of_cells(voxels, grid)
     order = np.argsort(of_voxel, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(of_voxel[order])) + 1)
     return [_region(label, members, voxels, image, grid) for label, members in enumerate(groups)]
@@ -114,16 +112,6 @@ def _region(label: int, members: NDArray[np.intp], voxels: Voxels, image: NDArra
     x_mean = float((x * weight).sum() / weight.sum()) + grid.box.x0
     y_mean = float((y * weight).sum() / weight.sum()) + grid.box.y0
     return Region(label, box, cells.size, x_mean, y_mean, members)
-
-
-def _labels_of_cells(voxels: Voxels, grid: Grid) -> NDArray[np.intp]:
-    """Return a label for each voxel, from 0: that of its group of touching flagged cells (eight neighbours)."""
-    ny, nx, _ = grid.shape
-    flagged = np.zeros((ny, nx), bool)
-    flagged[voxels.y, voxels.x] = True
-    # labels run with x slowest, as in EXOD2, whose arrays are (x, y)
-    labels, _ = ndimage.label(flagged.T, structure=EIGHT_NEIGHBOURS)
-    return np.asarray(labels.T[voxels.y, voxels.x] - 1, np.intp)
 
 
 def _labels_in_time(

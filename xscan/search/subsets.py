@@ -12,6 +12,7 @@ from xscan.config import Rules
 from xscan.errors import Reason
 from xscan.events.gti import Floats, intersect, union
 from xscan.model import EventList, InputFile
+from xscan.search import exod2
 from xscan.sky import PLANE_TOLERANCE_ARCSEC, separation_arcsec
 
 __all__ = ["Subset", "good_intervals", "make_subsets", "time_span"]
@@ -76,7 +77,7 @@ def make_subsets(lists: tuple[EventList, ...], rules: Rules) -> tuple[list[Subse
             for alike in (_same_time_system, _same_plane):
                 group, odd = alike(group)
                 skipped += odd
-            picked = _best(group) if rules.best_exposures else _longest(group)
+            picked = _best(group) if rules.best_exposures else exod2.choose_lists(group, _by_camera(group))
             rest = [events for events in group if events not in picked]
             t0 = max(time_span(events)[0] for events in picked)
             t1 = min(time_span(events)[1] for events in picked)
@@ -186,10 +187,3 @@ def _best(group: list[EventList]) -> tuple[EventList, ...]:
         return _seconds(shared), sum(_seconds(span) for span in spans)
 
     return max(itertools.product(*_by_camera(group)), key=common)
-
-
-def _longest(group: list[EventList]) -> tuple[EventList, ...]:
-    """Choose lists as EXOD2 does: all of a group; if it has more than three, the one of longest TELAPSE per camera."""
-    if len(group) <= 3:
-        return tuple(group)
-    return tuple(max(found, key=lambda events: events.telapse_s) for found in _by_camera(group))

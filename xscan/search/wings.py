@@ -16,8 +16,8 @@ from xscan.bayes import poisson_tail
 from xscan.grid import Grid
 from xscan.model import Expectation, Instrument, Photons, Voxels
 from xscan.pointsource.psf import cores_arcsec, king
-from xscan.search.position import Place
 from xscan.search.regions import Region
+from xscan.sky import Position
 
 __all__ = ["parents"]
 
@@ -44,7 +44,7 @@ class _Source:
     """A region as a point source: counts above (or below) the expectation, scaled to the whole profile, by frame."""
 
     def __init__(
-        self, region: Region, place: Place, voxels: Voxels, signed: Floats, by_camera: NDArray[np.int64], grid: Grid,
+        self, region: Region, place: Position, voxels: Voxels, signed: Floats, by_camera: NDArray[np.int64], grid: Grid,
         instrument: Instrument,
     ) -> None:  # fmt: skip
         self.region, self.frames = region, set(voxels.t[region.members].tolist())
@@ -85,7 +85,7 @@ class _Source:
 
 def parents(
     regions: Sequence[Region],
-    places: Sequence[Place],
+    places: Sequence[Position],
     voxels: Voxels,
     by_camera: NDArray[np.int64],
     photons: Photons,
@@ -106,7 +106,7 @@ def parents(
     Parameters
     ----------
     regions : sequence of Region
-    places : sequence of Place
+    places : sequence of Position
         One for each region.
     voxels : Voxels
         All flagged voxels of the view.
