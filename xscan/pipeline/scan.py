@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from xscan import __version__
@@ -18,13 +17,11 @@ from xscan.missions.xmm.observation import read
 from xscan.model import Observation
 from xscan.pipeline.digests import code_digest, inputs_digest
 from xscan.results.tables import Provenance, TableBuilder, Tables, failed_tables
-from xscan.search.observation import SubsetSearch, ViewResult, search_observation
+from xscan.search.observation import search_observation
 
 __all__ = ["Order", "Reading", "Recipe", "failure", "read_folder", "scan_folder", "search_reading", "search_to_tables"]
 
 log = logging.getLogger(__name__)
-
-Watch = Callable[[SubsetSearch, ViewResult], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +135,7 @@ def read_folder(place: Place, recipe: Recipe, obsid: str | None = None) -> Readi
     return Reading(obsid or observation.obsid, provenance, time.perf_counter() - started, observation)
 
 
-def search_reading(reading: Reading, recipe: Recipe, watch: Watch | None = None) -> Tables:
+def search_reading(reading: Reading, recipe: Recipe) -> Tables:
     """Search an observation that was read; errors become a row of ``runs``, not an exception.
 
     Parameters
@@ -146,8 +143,6 @@ def search_reading(reading: Reading, recipe: Recipe, watch: Watch | None = None)
     reading : Reading
     recipe : Recipe
         The one with which it was read.
-    watch : callable, optional
-        Called with each view's result while its counts are in memory: for pictures.
 
     Raises
     ------
@@ -159,7 +154,7 @@ def search_reading(reading: Reading, recipe: Recipe, watch: Watch | None = None)
     started = time.perf_counter()
     if reading.observation is not None:
         try:
-            return search_to_tables(reading.observation, recipe, reading.provenance, reading.seconds, watch)
+            return search_to_tables(reading.observation, recipe, reading.provenance, reading.seconds)
         except DeviceLost:
             raise
         except Exception as error:
@@ -173,7 +168,6 @@ def search_to_tables(
     recipe: Recipe,
     provenance: Provenance,
     seconds_read: float,
-    watch: Watch | None = None,
 ) -> Tables:
     """Search an observation and make its tables: the loop over subsets and views that everybody takes.
 
@@ -185,8 +179,6 @@ def search_to_tables(
     provenance : Provenance
     seconds_read : float
         Wall time spent on reading, s.
-    watch : callable, optional
-        Shown each view's result while its counts are in memory: for pictures.
     """
     searches, skipped = search_observation(observation, recipe.config, recipe.backend)
     builder = TableBuilder(observation, skipped, provenance, seconds_read)
@@ -194,8 +186,6 @@ def search_to_tables(
     for search in searches:
         for result in search.views:
             spent, started = time.perf_counter() - started, time.perf_counter()
-            if watch is not None:
-                watch(search, result)
             builder.add(search, result, spent)
     return builder.tables()
 
@@ -219,12 +209,10 @@ def failure(reading: Reading, error: Exception, seconds: float) -> Tables:
     return failed_tables(reading.obsid, "failed", reason, message, reading.provenance, reading.seconds + seconds)
 
 
-def scan_folder(
-    place: Place, recipe: Recipe, obsid: str | None = None, watch: Watch | None = None
-) -> tuple[str, Tables]:
+def scan_folder(place: Place, recipe: Recipe, obsid: str | None = None) -> tuple[str, Tables]:
     """Read and search one observation; return its obsid and its tables. Errors as in the two functions above."""
     reading = read_folder(place, recipe, obsid)
-    return reading.obsid, search_reading(reading, recipe, watch)
+    return reading.obsid, search_reading(reading, recipe)
 
 
 def _why(name: str, error: Exception) -> tuple[Reason, str]:

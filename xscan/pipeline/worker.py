@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 from xscan.errors import MachineError
-from xscan.pipeline.local import Task, new_images, save_images, store
+from xscan.pipeline.local import Task, draw_pictures, store
 from xscan.pipeline.outcome import Summary, summarize
 from xscan.pipeline.scan import Order, read_folder, search_reading
 from xscan.results.lock import read_lock
@@ -78,14 +78,13 @@ class Worker:
         obsid, folder = task
         with self._reading:
             reading = read_folder(folder, self.recipe, obsid)
-        images = new_images(self._plots)
         with self._searching:
             started = time.perf_counter()
-            tables = search_reading(reading, self.recipe, images.watch if images is not None else None)
+            tables = search_reading(reading, self.recipe)
             seconds = reading.seconds + time.perf_counter() - started
         tables = store(partial(stage, self._out), reading, tables)
         with self._searching:
-            save_images(self._plots, reading.obsid, tables, images)
+            draw_pictures(self._plots, reading.obsid, tables)
         return summarize(tables, seconds)
 
 
