@@ -58,7 +58,7 @@ def fill(folder: Path, n: int, regions: int, frames: int) -> float:
     """Write the observations in random order; give the wall time, s."""
     rng = np.random.default_rng(1)
     rows = {"runs": N_VIEWS, "inputs": N_FILES, "regions": regions * N_VIEWS, "lightcurves": regions * N_VIEWS}
-    rows["voxels"] = regions * N_VIEWS * VOXELS_PER_REGION
+    rows |= {"voxels": regions * N_VIEWS * VOXELS_PER_REGION, "images": 1}
     started = time.perf_counter()
     with ResultsWriter(folder, Provenance("0", "made up", "0", "0", "none"), {}) as writer:
         for number in rng.permutation(n):

@@ -123,7 +123,7 @@ def scan(
     Returns
     -------
     Tables
-        ``runs``, ``inputs``, ``regions``, ``voxels`` and ``lightcurves``, pyarrow tables with unit and
+        ``runs``, ``inputs``, ``regions``, ``voxels``, ``lightcurves`` and ``images``, pyarrow tables with unit and
         description on every column. ``runs`` has one column more than in a folder of results: ``inputs``,
         the files of each row.
 
@@ -171,8 +171,8 @@ def open_results(folder: Path | str) -> Results:
     Returns
     -------
     Results
-        ``.table("regions")`` returns a :class:`pyarrow.Table`; likewise ``runs``, ``inputs``, ``voxels`` and
-        ``lightcurves``, and ``.table("regions", obsid="0001730201")`` those of one observation.
+        ``.table("regions")`` returns a :class:`pyarrow.Table`; likewise ``runs``, ``inputs``, ``voxels``,
+        ``lightcurves`` and ``images``, and ``.table("regions", obsid="0001730201")`` those of one observation.
         ``.observations()`` lists the obsids.
 
     Raises

@@ -13,6 +13,7 @@ from xscan.model import CAMERAS
 __all__ = [
     "CIRCUMSTANCES",
     "CUTS",
+    "IMAGES",
     "INPUTS",
     "LIGHTCURVES",
     "REGIONS",
@@ -23,7 +24,7 @@ __all__ = [
     "column",
 ]
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 CUTS = {
     "time": "TIME not a finite number, or days from all others",
@@ -288,10 +289,39 @@ LIGHTCURVES = pa.schema(
 """The Bayes factors of a frame are not stored, because they follow from its counts and expectation
 (:func:`xscan.bayes.log10_bayes`). :func:`xscan.report.export.write_lightcurves` writes them too."""
 
+IMAGES = pa.schema(
+    [
+        *_ID,
+        *(field for field in _VIEW if field.name != "dt_s"),
+        column("t_start_s", pa.float64(), "s", f"start of the time in which the counts were taken, {_NOTE}"),
+        column("t_stop_s", pa.float64(), "s", f"end of that time, {_NOTE}"),
+        column("ra_ref_deg", pa.float64(), "deg", "right ascension, FK5, of the reference point of the tangent plane"),
+        column("dec_ref_deg", pa.float64(), "deg", "declination, FK5, of the reference point of the tangent plane"),
+        column("xy_ref", pa.float64(), "sky pixel", "X and Y of the reference point"),
+        column("sky_n", pa.int32(), "sky pixel", "sky pixels along a side of the plane"),
+        column("sky_arcsec", pa.float64(), "arcsec", "side of a sky pixel"),
+        column("n_cells", pa.int32(), "cell", "cells along a side of the plane"),
+        column("x0", pa.int32(), "cell", "first cell of the image along X, of the whole plane"),
+        column("y0", pa.int32(), "cell", "first cell of the image along Y, of the whole plane"),
+        column("nx", pa.int32(), "cell", "cells along X"),
+        column("ny", pa.int32(), "cell", "cells along Y"),
+        _list("counts", pa.int32(), "count", "counts of each cell in all searched frames, X fastest"),
+        _list("mask", pa.bool_(), "", "cell in the source mask: bright cells and listed sources"),
+    ]
+)
+"""One image of each subset, in the widest band searched: what pictures need beside the other tables."""
+
 CIRCUMSTANCES = {"xscan_version", "backend", "seconds_read", "seconds_spent", "finished_utc"}
 """Columns that may differ between two runs of the same search."""
 
-SCHEMAS = {"runs": RUNS, "inputs": INPUTS, "regions": REGIONS, "voxels": VOXELS, "lightcurves": LIGHTCURVES}
+SCHEMAS = {
+    "runs": RUNS,
+    "inputs": INPUTS,
+    "regions": REGIONS,
+    "voxels": VOXELS,
+    "lightcurves": LIGHTCURVES,
+    "images": IMAGES,
+}
 
 
 def markdown() -> str:

@@ -37,6 +37,10 @@ from xscan.missions.xmm.observation import read
 from xscan.model import Photons
 from xscan.pipeline.outcome import summarize
 from xscan.pipeline.scan import scan_folder
+from xscan.report.plots import draw
+from xscan.results.tables import Tables
+from xscan.results.writer import ResultsWriter
+from xscan.schema import SCHEMAS
 from xscan.search.observation import search_observation
 from xscan.sky import separation_arcsec
 
@@ -123,7 +127,7 @@ def test_order_of_events_and_lists_is_irrelevant(
     shuffled = [fake.take(rng.permutation(len(fake.time))) for fake in busy]
     second = xscan.scan(observation(tmp_path / "b", shuffled[::-1]), views=VIEWS)
     assert first.regions.num_rows > 0
-    for name in ("regions", "voxels", "lightcurves"):
+    for name in ("regions", "voxels", "lightcurves", "images"):
         assert first.table(name).equals(second.table(name)), name
     assert rows(first.runs, *CLOCK) == rows(second.runs, *CLOCK)
 
@@ -138,7 +142,7 @@ def test_shifting_all_times_changes_only_times(tmp_path: Path, busy: list[FakeLi
     first = xscan.scan(observation(tmp_path / "a", busy), views=VIEWS, profile=profile)
     second = xscan.scan(observation(tmp_path / "b", [f.shifted(shift) for f in busy]), views=VIEWS, profile=profile)
     assert first.regions.num_rows > 0
-    for name in ("runs", "regions", "voxels", "lightcurves"):
+    for name in ("runs", "regions", "voxels", "lightcurves", "images"):
         for a, b in zip(rows(first.table(name), *CLOCK), rows(second.table(name), *CLOCK), strict=True):
             for key, value in a.items():
                 if key == "time_s":
@@ -226,9 +230,37 @@ def test_columns_of_the_tables(tmp_path: Path, busy: list[FakeList]) -> None:
             assert curve["n"][voxel["t_index"]] >= voxel["n"]
 
 
-def test_every_column_has_a_unit_and_a_description() -> None:
-    from xscan.schema import SCHEMAS
+def test_the_image_of_a_subset_is_of_its_widest_band(tmp_path: Path, busy: list[FakeList]) -> None:
+    views = ["50:0.2-2", "50:0.2-12", "5:2-12"]
+    tables = xscan.scan(observation(tmp_path, busy), views=views)
+    (image,) = tables.images.to_pylist()
+    assert (image["band_lo_kev"], image["band_hi_kev"]) == (0.2, 12.0)
+    (run,) = [row for row in tables.runs.to_pylist() if (row["dt_s"], row["band_lo_kev"]) == (50.0, 0.2)][1:]
+    assert (image["t_start_s"], image["t_stop_s"]) == (run["t_start_s"], run["t_stop_s"])
+    counts, mask = (np.array(image[name]).reshape(image["ny"], image["nx"]) for name in ("counts", "mask"))
+    assert counts.size == run["n_cells"]
+    assert counts.sum() == run["n_events"] - run["n_events_rejected"]
+    assert np.count_nonzero(mask) == run["n_cells_masked"]
+    found = [row for row in tables.regions.to_pylist() if (row["dt_s"], row["band_hi_kev"]) == (50.0, 12.0)]
+    assert found
+    for row in found:
+        mine = {(v["y"], v["x"]) for v in tables.voxels.to_pylist() if v["det_id"] == row["det_id"]}
+        assert sum(counts[y - image["y0"], x - image["x0"]] for y, x in mine) == row["counts_total"]
 
+
+def test_pictures_are_drawn_from_stored_results(tmp_path: Path, busy: list[FakeList]) -> None:
+    scanner = api.scan_settings(views=["50:0.2-12"]).scanner()
+    with ResultsWriter(tmp_path / "out", scanner.provenance(), scanner.settings.by_name()) as writer:
+        obsid, tables = scan_folder(observation(tmp_path, busy), scanner)
+        writer.write(obsid, tables)
+    held = xscan.open_results(tmp_path / "out")
+    stored = Tables(*(held.table(name, obsid) for name in SCHEMAS))
+    now, later = (draw(tmp_path / name, obsid, each) for name, each in (("now", tables), ("later", stored)))
+    assert len(now) == 1 + tables.regions.num_rows > 1
+    assert [path.read_bytes() for path in now] == [path.read_bytes() for path in later]
+
+
+def test_every_column_has_a_unit_and_a_description() -> None:
     for schema in SCHEMAS.values():
         for field in schema:
             assert set(field.metadata) == {b"unit", b"description"}, field.name
@@ -415,7 +447,7 @@ def test_the_last_moment_of_the_range_counts(tmp_path: Path, rng: np.random.Gene
 def assert_backends_agree(folder: Path, **options: object) -> None:
     """Every table the same, but the clock and the backend's name."""
     one, other = (xscan.scan(folder, backend=name, **options) for name in ("numpy", "numba"))
-    for name in ("regions", "voxels", "lightcurves"):
+    for name in ("regions", "voxels", "lightcurves", "images"):
         assert one.table(name).equals(other.table(name)), name
     assert rows(one.runs, *CLOCK, "backend") == rows(other.runs, *CLOCK, "backend")
 

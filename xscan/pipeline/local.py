@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xscan.backends.cuda.device import DeviceLost
 from xscan.errors import DeviceError, Reason, XscanError
@@ -19,18 +18,14 @@ from xscan.results.ledger import Outcome
 from xscan.results.tables import Tables
 from xscan.results.writer import ResultsWriter
 
-if TYPE_CHECKING:
-    from xscan.report.plots import Images
-
 __all__ = [
     "LOST_REMEDY",
     "OnEnded",
     "Task",
+    "draw_pictures",
     "files_now",
     "name_of",
-    "new_images",
     "run",
-    "save_images",
     "store",
     "unfinished",
 ]
@@ -125,14 +120,13 @@ def run(
     """
     for reading in _read_ahead(tasks, scanner):
         started = time.perf_counter()
-        images = new_images(plots)
         try:
-            tables = search_reading(reading, scanner, images.watch if images is not None else None)
+            tables = search_reading(reading, scanner)
         except DeviceLost as error:
             _put_on_record(error, reading, writer, on_ended, started)
             raise DeviceError(f"{reading.obsid}: the GPU answers no more ({error}); {LOST_REMEDY}") from None
         tables = store(writer.write, reading, tables)
-        save_images(plots, reading.obsid, tables, images)
+        draw_pictures(plots, reading.obsid, tables)
         on_ended(summarize(tables, reading.seconds + time.perf_counter() - started))
 
 
@@ -193,22 +187,13 @@ def store(write: Callable[[str, Tables], None], reading: Reading, tables: Tables
     return tables
 
 
-def new_images(plots: Path | None) -> Images | None:
-    """Return a new collector for the images of one observation's views; None without ``plots``."""
+def draw_pictures(plots: Path | None, obsid: str, tables: Tables) -> None:
+    """Draw an observation into its folder below ``plots``, if that is given; errors are only logged."""
     if plots is None:
-        return None
-    from xscan.report.plots import Images
-
-    return Images()
-
-
-def save_images(plots: Path | None, obsid: str, tables: Tables, images: Images | None) -> None:
-    """Draw an observation into its folder below ``plots``; errors are only logged."""
-    if plots is None or images is None:
         return
-    from xscan.report.plots import draw
+    from xscan.report.plots import draw  # loads matplotlib
 
     try:
-        draw(plots / obsid, obsid, tables, images)
+        draw(plots / obsid, obsid, tables)
     except Exception as error:  # the results are stored: a missing picture must not end the run
         log.warning("%s: no pictures in %s: %s: %s", obsid, plots / obsid, type(error).__name__, error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from xscan import __version__
@@ -18,7 +17,7 @@ from xscan.missions.xmm.observation import read
 from xscan.model import Observation
 from xscan.pipeline.digests import code_digest, inputs_digest
 from xscan.results.tables import Provenance, TableBuilder, Tables, failed_tables
-from xscan.search.observation import SubsetSearch, ViewResult, search_observation
+from xscan.search.observation import search_observation
 
 __all__ = [
     "Reading",
@@ -32,8 +31,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-Watch = Callable[[SubsetSearch, ViewResult], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +134,7 @@ def read_folder(place: Place, scanner: Scanner, obsid: str | None = None) -> Rea
     return Reading(obsid or observation.obsid, provenance, time.perf_counter() - started, observation)
 
 
-def search_reading(reading: Reading, scanner: Scanner, watch: Watch | None = None) -> Tables:
+def search_reading(reading: Reading, scanner: Scanner) -> Tables:
     """Search an observation that was read; errors become a row of ``runs``, not an exception.
 
     Parameters
@@ -145,8 +142,6 @@ def search_reading(reading: Reading, scanner: Scanner, watch: Watch | None = Non
     reading : Reading
     scanner : Scanner
         The one with which it was read.
-    watch : callable, optional
-        Called with each view's result while its counts are in memory: for pictures.
 
     Raises
     ------
@@ -158,7 +153,7 @@ def search_reading(reading: Reading, scanner: Scanner, watch: Watch | None = Non
     started = time.perf_counter()
     if reading.observation is not None:
         try:
-            return search_to_tables(reading.observation, scanner, reading.provenance, reading.seconds, watch)
+            return search_to_tables(reading.observation, scanner, reading.provenance, reading.seconds)
         except DeviceLost:
             raise
         except Exception as error:
@@ -172,7 +167,6 @@ def search_to_tables(
     scanner: Scanner,
     provenance: Provenance,
     seconds_read: float,
-    watch: Watch | None = None,
 ) -> Tables:
     """Search an observation and make its tables: the loop over subsets and views that everybody takes.
 
@@ -184,8 +178,6 @@ def search_to_tables(
     provenance : Provenance
     seconds_read : float
         Wall time spent on reading, s.
-    watch : callable, optional
-        Shown each view's result while its counts are in memory: for pictures.
     """
     searches, skipped = search_observation(observation, scanner.settings.config, scanner.backend)
     builder = TableBuilder(observation, skipped, provenance, seconds_read)
@@ -193,8 +185,6 @@ def search_to_tables(
     for search in searches:
         for result in search.views:
             spent, started = time.perf_counter() - started, time.perf_counter()
-            if watch is not None:
-                watch(search, result)
             builder.add(search, result, spent)
     return builder.tables()
 
@@ -218,12 +208,10 @@ def failure(reading: Reading, error: Exception, seconds: float) -> Tables:
     return failed_tables(reading.obsid, "failed", reason, message, reading.provenance, reading.seconds + seconds)
 
 
-def scan_folder(
-    place: Place, scanner: Scanner, obsid: str | None = None, watch: Watch | None = None
-) -> tuple[str, Tables]:
+def scan_folder(place: Place, scanner: Scanner, obsid: str | None = None) -> tuple[str, Tables]:
     """Read and search one observation; return its obsid and its tables. Errors as in the two functions above."""
     reading = read_folder(place, scanner, obsid)
-    return reading.obsid, search_reading(reading, scanner, watch)
+    return reading.obsid, search_reading(reading, scanner)
 
 
 def _why(name: str, error: Exception) -> tuple[Reason, str]:

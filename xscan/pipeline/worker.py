@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 from xscan.errors import MachineError
-from xscan.pipeline.local import Task, new_images, save_images, store
+from xscan.pipeline.local import Task, draw_pictures, store
 from xscan.pipeline.outcome import ObservationSummary, summarize
 from xscan.pipeline.scan import ScanSettings, read_folder, search_reading
 from xscan.results.lock import read_lock
@@ -79,14 +79,13 @@ class Worker:
         obsid, folder = task
         with self._reading:
             reading = read_folder(folder, self.scanner, obsid)
-        images = new_images(self._plots)
         with self._searching:
             started = time.perf_counter()
-            tables = search_reading(reading, self.scanner, images.watch if images is not None else None)
+            tables = search_reading(reading, self.scanner)
             seconds = reading.seconds + time.perf_counter() - started
         tables = store(partial(stage, self._out), reading, tables)
         with self._searching:
-            save_images(self._plots, reading.obsid, tables, images)
+            draw_pictures(self._plots, reading.obsid, tables)
         return summarize(tables, seconds)
 
 

@@ -14,18 +14,17 @@ from numpy.typing import NDArray
 from scipy import special
 
 from xscan.bayes import power_of_ten, thresholds
-from xscan.grid import Grid
+from xscan.grid import Box, Grid
 from xscan.missiontime import utc_text
 from xscan.model import CAMERAS
 from xscan.results.tables import Tables, distinct_places
-from xscan.search.observation import SubsetSearch, ViewResult
-from xscan.sky import TangentPlane
+from xscan.sky import SkyPixels, TangentPlane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Image", "Images", "counts_band", "draw", "draw_image", "draw_lightcurve"]
+__all__ = ["Image", "counts_band", "draw", "draw_image", "draw_lightcurve"]
 
 COLOUR = {"peak": "#D55E00", "eclipse": "#56B4E9", "both": "#CC79A7"}
 MASK = "#009E73"
@@ -44,7 +43,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """Counts of a subset in all frames, shape (ny, nx), with their grid and tangent plane."""
+    """Counts of a subset in all searched frames, shape (ny, nx), with their grid and tangent plane."""
 
     counts: NDArray[np.int64]
     mask: NDArray[np.bool_]
@@ -52,47 +51,47 @@ class Image:
     plane: TangentPlane
     band_kev: tuple[float, float]
 
-
-class Images:
-    """Collects the image of each subset while an observation is searched."""
-
-    def __init__(self) -> None:
-        self.by_subset: dict[int, Image] = {}
-
-    def watch(self, search: SubsetSearch, result: ViewResult) -> None:
-        """Store the image of a subset in its widest band."""
-        number, found = search.subset.number, result.search
-        if found is None:
-            return
-        band = (result.view.lo_kev, result.view.hi_kev)
-        held = self.by_subset.get(number)
-        if held is None or band[1] - band[0] > held.band_kev[1] - held.band_kev[0]:
-            counts = found.counts.images(np.zeros(found.grid.nt, np.int8))[0]
-            plane = search.subset.lists[0].plane
-            self.by_subset[number] = Image(counts, found.mask, found.grid, plane, band)
+    @classmethod
+    def of(cls, row: Row) -> Image:
+        """Return the image of a row of the table ``images``."""
+        box = Box(row["x0"], row["x0"] + row["nx"], row["y0"], row["y0"] + row["ny"])
+        duration_ms = round((row["t_stop_s"] - row["t_start_s"]) * 1000)  # an image is one long frame
+        sky = SkyPixels(row["sky_n"], row["sky_arcsec"])
+        grid = Grid(row["t_start_s"], duration_ms, 1, row["n_cells"], box, sky)
+        plane = TangentPlane(row["ra_ref_deg"], row["dec_ref_deg"], row["xy_ref"], row["sky_arcsec"] / 3600)
+        counts, mask = (np.array(row[name]).reshape(box.ny, box.nx) for name in ("counts", "mask"))
+        return cls(counts, mask, grid, plane, (row["band_lo_kev"], row["band_hi_kev"]))
 
 
-def draw(folder: Path, obsid: str, tables: Tables, images: Images) -> list[Path]:
+def draw(folder: Path, obsid: str, tables: Tables) -> list[Path]:
     """Write ``<obsid>_<subset>_image.png`` and ``<det_id>.png`` into a folder; return their paths.
 
     Pictures of an earlier scan of the observation are removed, because its regions may have changed.
+
+    Parameters
+    ----------
+    folder : Path
+    obsid : str
+    tables : Tables
+        Those of this observation.
     """
     for old in folder.glob(f"{obsid}_*.png"):
         old.unlink()
     regions, runs, inputs = (table.to_pylist() for table in (tables.regions, tables.runs, tables.inputs))
     curves = {row["det_id"]: row for row in tables.lightcurves.to_pylist()}
+    images = {row["subset"]: Image.of(row) for row in tables.images.to_pylist()}
     flagged: dict[str, list[Row]] = {det_id: [] for det_id in curves}
     for row in tables.voxels.select(["det_id", "t_index", "kind", "p"]).to_pylist():
         flagged[row["det_id"]].append(row)
-    titles = {number: _title(number, runs, inputs) for number in images.by_subset}
+    titles = {number: _title(number, runs, inputs) for number in images}
     paths = []
-    for number, image in images.by_subset.items():
+    for number, image in images.items():
         mine = [row for row in regions if row["subset"] == number]
         with _figure(folder / f"{obsid}_{number}_image.png", (7.4, 7.6)) as figure:
             draw_image(figure, image, mine, "\n".join(titles[number]))
         paths.append(folder / f"{obsid}_{number}_image.png")
     for row in regions:
-        image, title = images.by_subset[row["subset"]], ", ".join(titles[row["subset"]])
+        image, title = images[row["subset"]], ", ".join(titles[row["subset"]])
         with _figure(folder / f"{row['det_id']}.png", (9.0, 6.4)) as figure:
             draw_lightcurve(figure, row, curves[row["det_id"]], flagged[row["det_id"]], title, image)
         paths.append(folder / f"{row['det_id']}.png")
@@ -189,7 +188,7 @@ def draw_image(figure: Figure, image: Image, regions: list[Row], title: str) -> 
     figure.legend(handles=handles, loc="outside lower left", ncol=2, columnspacing=1.2, title=title_of_legend)
     band = f"{image.band_kev[0]:g}-{image.band_kev[1]:g} keV"
     cell = f'cells of {image.grid.cell_arcsec:.1f}"'
-    axes.set_title(f"{title}\n{int(image.counts.sum()):,} events, {band}, {cell}")
+    axes.set_title(f"{title}\n{int(image.counts.sum()):,} events in searched frames, {band}, {cell}")
     ra, dec = image.plane.to_icrs(image.plane.crpix, image.plane.crpix)
     axes.set_xlabel(f"offset from RA {float(ra):.4f} deg (arcmin; east is left)")
     axes.set_ylabel(f"offset from Dec {float(dec):+.4f} deg (arcmin)")
@@ -409,7 +408,7 @@ def _chart(axes: Axes, region: Row, image: Image) -> None:
     axes.set_xlim(reach, -reach)
     axes.set_ylim(-reach, reach)
     axes.set_aspect("equal")
-    axes.set_title("counts of all frames; box,\n90 % error circle, mask (green)", fontsize=8.5)
+    axes.set_title("counts of the searched frames; box,\n90 % error circle, mask (green)", fontsize=8.5)
     axes.set_xlabel("offset in RA (arcsec)")
     axes.set_ylabel("offset in Dec (arcsec)")
 

@@ -17,9 +17,9 @@ from xscan.config import View
 from xscan.errors import DataError, Reason
 from xscan.missiontime import mjd_utc, utc_text
 from xscan.model import CAMERAS, InputFile, Observation, Voxels
-from xscan.schema import CUTS, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, SCHEMAS, VOXELS
+from xscan.schema import CUTS, IMAGES, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, SCHEMAS, VOXELS
 from xscan.search.observation import Found, Search, SubsetSearch, ViewResult
-from xscan.sky import separation_arcsec
+from xscan.sky import TangentPlane, separation_arcsec
 
 __all__ = ["Provenance", "TableBuilder", "Tables", "distinct_places", "failed_tables"]
 
@@ -57,7 +57,7 @@ class Tables:
 
     Attributes
     ----------
-    runs, inputs, regions, voxels, lightcurves : pyarrow.Table
+    runs, inputs, regions, voxels, lightcurves, images : pyarrow.Table
         Columns, units and meanings as in :mod:`xscan.schema`. Directly after a scan, ``runs`` has one more column,
         ``inputs``: a list of each row's files. :meth:`table` returns it without this column, as it is stored; the
         files are rows of the table ``inputs``.
@@ -68,6 +68,7 @@ class Tables:
     regions: pa.Table
     voxels: pa.Table
     lightcurves: pa.Table
+    images: pa.Table
 
     def table(self, name: str) -> pa.Table:
         """Return a table by name, with the columns of its schema: without the list column ``inputs`` of ``runs``."""
@@ -116,6 +117,7 @@ class TableBuilder:
         self._regions: list[Row] = []
         self._voxels: list[pa.Table] = [VOXELS.empty_table()]
         self._curves: list[pa.Table] = [LIGHTCURVES.empty_table()]
+        self._images: dict[int, Row] = {}  # of each subset
 
     def add(self, search: SubsetSearch, result: ViewResult, seconds: float) -> None:
         """Add one view of a subset.
@@ -133,7 +135,10 @@ class TableBuilder:
         clock = search.subset.lists[0].time_system, search.subset.lists[0].barycentred
         row = self._always | {"subset": number, "inputs": self._subsets[number] + self._common}
         self._runs.append(row | _run(result, clock) | {"seconds_spent": seconds})
-        if result.search is None or not result.found:
+        if result.search is None:
+            return
+        self._add_image(search, result.view, result.search)
+        if not result.found:
             return
         in_view = f"{self._obsid}_{number}_{result.view.label}"
         of_view = _View(self._obsid, number, in_view, result.view, result.search, result.found)
@@ -141,6 +146,14 @@ class TableBuilder:
         self._regions += _regions(of_view, weighed, clock)
         self._voxels.append(_voxels(of_view, weighed))
         self._curves.append(_curves(of_view))
+
+    def _add_image(self, subset: SubsetSearch, view: View, search: Search) -> None:
+        """Keep the image of a view if its band is the widest so far of its subset."""
+        number = subset.subset.number
+        held = self._images.get(number)
+        if held is None or view.hi_kev - view.lo_kev > held["band_hi_kev"] - held["band_lo_kev"]:
+            row = {"obsid": self._obsid, "subset": number, "band_lo_kev": view.lo_kev, "band_hi_kev": view.hi_kev}
+            self._images[number] = row | _image(search, subset.subset.lists[0].plane)
 
     def tables(self) -> Tables:
         """Return the tables of all that was added; an observation without any view has a row of ``runs`` too."""
@@ -153,6 +166,7 @@ class TableBuilder:
             pa.Table.from_pylist(self._regions, REGIONS),
             pa.concat_tables(self._voxels),
             pa.concat_tables(self._curves),
+            pa.Table.from_pylist(list(self._images.values()), IMAGES),
         )
 
 
@@ -288,6 +302,27 @@ def _run(result: ViewResult, clock: Clock) -> Row:
 @lru_cache(maxsize=64)  # views of one frame length have the same times
 def _utc(start_s: float, stop_s: float, time_system: str, barycentred: bool) -> list[str | None]:
     return utc_text([start_s, stop_s], time_system, barycentred)
+
+
+def _image(search: Search, plane: TangentPlane) -> Row:
+    grid, box = search.grid, search.grid.box
+    edges = grid.frame_edges()
+    return {
+        "t_start_s": float(edges[0]),
+        "t_stop_s": float(edges[-1]),
+        "ra_ref_deg": plane.ra_deg,
+        "dec_ref_deg": plane.dec_deg,
+        "xy_ref": plane.crpix,
+        "sky_n": grid.sky.n,
+        "sky_arcsec": grid.sky.side_arcsec,
+        "n_cells": grid.n_cells,
+        "x0": box.x0,
+        "y0": box.y0,
+        "nx": box.nx,
+        "ny": box.ny,
+        "counts": search.images.sum(axis=0).ravel(),
+        "mask": search.mask.ravel(),
+    }
 
 
 @dataclass(frozen=True, slots=True)
