@@ -112,6 +112,54 @@ def test_the_fit_is_the_maximum_of_the_likelihood(rng: np.random.Generator) -> N
     assert fit[:2] == pytest.approx(best.x[:2], abs=0.02)
 
 
+class Pulled(NumpyBackend):
+    """What was asked of the backend on the way to the error, and the scatter that it gave."""
+
+    def pulls(self, points: Points, fitted: Floats, strength: Floats, *absorbed: object) -> tuple[float, Floats]:
+        self.settled = np.array([*fitted[:2], np.log(fitted[2]), *np.log(strength)])
+        self.told = absorbed[-1]
+        self.scatter, near = super().pulls(points, fitted, strength, *absorbed)
+        return self.scatter, near
+
+
+def test_the_error_is_of_the_curvature_of_the_likelihood(rng: np.random.Generator) -> None:
+    """Held against differences of the likelihood itself, and of each photon's part: its whole matrix, inverted."""
+    spots = draw(rng, 400, 20, 3.0, -4.0).within(0.0, 0.0, RADIUS_ARCSEC)
+    gap = np.arange(-40.0, 41.0, 2.0)  # a strip that no camera sees
+    x, y = (axis.ravel() for axis in np.meshgrid(np.arange(7.0, 17.0, 2.0), gap))
+    spots = spots.chosen((spots.x < 6) | (spots.x > 16))
+    strip = [Holes(x, y, np.full(x.size, 4.0), np.full(x.size, camera, np.uint8)) for camera in range(3)]
+    holes = Holes.joined([*strip, *(beyond(0.0, 0.0, RADIUS_ARCSEC, camera) for camera in range(3))])
+    backend = Pulled()
+    assert fit_place(spots, holes, (0.0, 0.0), backend) is not None
+    mean2 = np.array([np.mean(spots.core[spots.camera == camera] ** 2) for camera in range(3)])[holes.camera]
+
+    def log_likelihood(p: Floats) -> Floats:
+        """One of each photon, and last what is expected of all."""
+        width, strength = np.exp(p[2]), np.exp(p[3:])
+        f = [
+            density((at.x - p[0]) ** 2 + (at.y - p[1]) ** 2, width**2 * core2)
+            for at, core2 in ((spots, spots.core**2), (holes, mean2))
+        ]
+        seen = strength.sum() - (strength[holes.camera] * f[1] * holes.area).sum()
+        prior = ((width / WIDER) + (WIDER / width)) / 2 / WIDER_SPREAD**2
+        return np.append(np.log(strength[spots.camera] * f[0] + spots.background), -float(seen + prior))
+
+    steps = 1e-3 * np.eye(6)
+    best = backend.settled
+    gradient = np.array([log_likelihood(best + h) - log_likelihood(best - h) for h in steps]) / 2e-3
+    curvature = -np.array([
+        [sum(a * b * log_likelihood(best + a * h + b * g).sum() for a in (-1, 1) for b in (-1, 1)) for h in steps]
+        for g in steps
+    ]) / 4e-6  # fmt: skip
+    covariance = np.linalg.inv(curvature)
+    np.testing.assert_allclose(
+        backend.told, [covariance[0, 0], covariance[1, 1], covariance[0, 1]], rtol=0.02, atol=1e-4
+    )
+    moves = (covariance @ gradient[:, :-1])[:2]  # how far each photon moves the place
+    assert backend.scatter == pytest.approx(float((moves**2).sum()), rel=0.02)
+
+
 def with_gap(rng: np.random.Generator, counts: int) -> tuple[Spots, Holes]:
     spots = draw(rng, counts, 10).within(0.0, 0.0, RADIUS_ARCSEC)
     strip = np.arange(-30.0, 30.0, 2.0)

@@ -334,7 +334,7 @@ def near(path: str) -> list[str]:
     module = Path(path).relative_to("xscan").with_suffix("")
     named = sorted(test.relative_to(ROOT).as_posix() for test in (ROOT / "tests").rglob(f"test_{module.name}.py"))
     room = f"tests/{module.parts[0]}"
-    return [*(name for name in named if name not in NOT_RUN), *([room] if room in SUITE else [])]
+    return [*(name for name in named if name not in NOT_RUN), *([room] if room in SUITE else [])] or [SUITE[0]]
 
 
 def suite_for(path: str) -> list[str]:
