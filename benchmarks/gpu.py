@@ -166,7 +166,7 @@ def same_by_a_worker(on_cpu: bool, folder: Path, work: Path) -> str:
                 ResultsWriter(out, executor.settings.provenance(), executor.settings.by_name()) as writer,
             ):
                 executor.run([(None, folder)], folder.parent, writer, told, None, say, stop_signal)
-            hashes.append(open_results(out).content_hash())
+            hashes.append(open_results(out).content_digest())
     if hashes[0] != hashes[1]:
         raise AssertionError(f"a worker finds other than a loop with {cpu}")
     return f"finds the same as a loop with {cpu}"

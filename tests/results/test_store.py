@@ -309,7 +309,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 from xscan.results.writer import ResultsWriter
-from xscan.results.content_hash import _feed, hash_by_observation
+from xscan.results.content_digest import _feed, digest_by_observation
 from xscan.results.tables import Provenance
 writer = ResultsWriter(Path({str(tmp_path)!r}), {PROVENANCE!r}, {{}})
 writer.__enter__()
@@ -427,8 +427,8 @@ def test_the_content_hash_is_of_what_was_found(tmp_path: Path, tables: Tables, s
             for obsid in order:
                 out.write(obsid, results(obsid))
             if not compacted:
-                return xscan.open_results(tmp_path / folder).content_hash()
-        return xscan.open_results(tmp_path / folder).content_hash()
+                return xscan.open_results(tmp_path / folder).content_digest()
+        return xscan.open_results(tmp_path / folder).content_digest()
 
     def same(obsid: str) -> Tables:
         return renamed(tables, obsid)

@@ -26,7 +26,7 @@ from xscan.results.writer import ResultsWriter
 
 if TYPE_CHECKING:
     from xscan.archives import Fetched
-    from xscan.archives.supply import Supply
+    from xscan.archives.prefetch import Prefetch
 
 __all__ = ["NOT_HERE", "archive", "scan"]
 
@@ -47,13 +47,13 @@ def archive(
     settings: ScanSettings,
     options: ExecutorOptions,
     reporter: Reporter,
-    supply: Supply | None,
+    prefetch: Prefetch | None,
     plot: bool,
     retry_failed: bool,
 ) -> int:
-    """Search the observations of a list; with a supply, fetch those that are not here; return the exit code."""
+    """Search the observations of a list; with a prefetch, fetch those that are not here; return the exit code."""
     if not data.is_dir():
-        if supply is None:
+        if prefetch is None:
             raise ConfigError(f"{data}: no such folder; --data names the folder that holds <obsid>/ folders")
         try:
             data.mkdir(parents=True)
@@ -65,7 +65,7 @@ def archive(
     )
     data = data.absolute()  # workers may have other working directories
     tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
-    return _search(tasks, data, out, settings, options, reporter, supply, plot, retry_failed)
+    return _search(tasks, data, out, settings, options, reporter, prefetch, plot, retry_failed)
 
 
 def _search(
@@ -75,7 +75,7 @@ def _search(
     settings: ScanSettings,
     options: ExecutorOptions,
     reporter: Reporter,
-    supply: Supply | None,
+    prefetch: Prefetch | None,
     plot: bool,
     retry_failed: bool,
 ) -> int:
@@ -86,11 +86,11 @@ def _search(
 
     def search(writer: ResultsWriter, stop_signal: StopSignal) -> None:
         plots = _plots(writer.folder) if plot else None
-        again = () if supply is None else NOT_HERE
+        again = () if prefetch is None else NOT_HERE
         todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed, again)
         run.keep(kept)
         refused = run.refused(writer, executor.settings.provenance())
-        with reporter, _arriving(todo, data, supply, run.done, refused) as arriving:
+        with reporter, _arriving(todo, data, prefetch, run.done, refused) as arriving:
             if todo:
                 executor.run(arriving, data, writer, run.ended, plots, reporter.say, stop_signal)
 
@@ -150,13 +150,13 @@ def _plots(folder: Path) -> Path:
 
 @contextmanager
 def _arriving(
-    todo: list[Task], data: Path, supply: Supply | None, done: Set[str], refused: Callable[[Fetched], None]
+    todo: list[Task], data: Path, prefetch: Prefetch | None, done: Set[str], refused: Callable[[Fetched], None]
 ) -> Iterator[Iterable[Task | None]]:
     """Yield the observations to be searched as their files become available."""
-    if supply is None:
+    if prefetch is None:
         yield todo
         return
-    from xscan.archives.supply import supplied
+    from xscan.archives.prefetch import prefetched
 
-    with supplied([str(obsid) for obsid, _ in todo], data, supply, done, refused) as arriving:
+    with prefetched([str(obsid) for obsid, _ in todo], data, prefetch, done, refused) as arriving:
         yield arriving

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import typer
 
-from xscan.archives import Manners
+from xscan.archives import RequestLimits
 from xscan.cli.archive import NOT_HERE
 from xscan.errors import ConfigError
 from xscan.missions.xmm.products import PRODUCTS
@@ -72,7 +72,7 @@ def plan(
         fetch_bytes=n_missing * mean_bytes,
         mean_bytes=mean_bytes,
         mean_is_known=bool(listed),
-        fetch_s_min=n_missing * len(PRODUCTS) / Manners().requests_per_s,
+        fetch_s_min=n_missing * len(PRODUCTS) / RequestLimits().requests_per_s,
         free_bytes=shutil.disk_usage(_nearest(out)).free,
     )
     loading_s = time.process_time()  # a run spends the same time on loading libraries and reading the list
