@@ -27,9 +27,10 @@ from xscan.archives.prefetch import Prefetch, _between, prefetched
 from xscan.cli.archive import archive as run_archive
 from xscan.errors import ArchiveError, Reason
 from xscan.pipeline.executor import ExecutorOptions
-from xscan.pipeline.local import Task, run
+from xscan.pipeline.local import run
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.progress import Reporter
+from xscan.pipeline.task import Task
 from xscan.results.writer import ResultsWriter
 
 # Dask leaves a socket now and then to the garbage collector
@@ -380,7 +381,7 @@ def test_what_is_read_is_searched_though_nothing_else_has_come(products: Path, t
     def halting() -> Iterator[Task | None]:
         for k, obsid in enumerate(FOUND[:3]):
             yield None
-            yield obsid, products / obsid
+            yield Task(obsid, products / obsid)
             while len(heard) <= k:
                 asked.append(obsid)
                 assert asked.count(obsid) < 5

@@ -42,6 +42,7 @@ from xscan.pipeline.dask_pool import DaskPool
 from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.process import ARROW, HEAP
 from xscan.pipeline.signals import Interrupted
+from xscan.pipeline.task import Task
 from xscan.pipeline.worker import WorkerSetup
 from xscan.results.writer import ResultsWriter
 
@@ -224,13 +225,13 @@ def test_a_worker_that_took_the_address_of_another_is_registered_anew(setup: Wor
         event = {"worker": worker.partition(" ")[0]}
         client.log_event("worker-restart-memory", event)  # of one before
         pool._ready[worker] = "numpy"  # as if it had been registered; it knows only the other
-        pool.send(7, (OBSIDS[0], setup.data / OBSIDS[0]), worker)
+        pool.send(7, Task(OBSIDS[0], setup.data / OBSIDS[0]), worker)
         while not (ended := pool.wait(1.0)):
             pass
         assert [(one.number, one.summary) for one in ended] == [(7, None)]
         assert pool.workers() == frozenset()
         assert first_look(pool) == {worker}
-        pool.send(8, (OBSIDS[0], setup.data / OBSIDS[0]), worker)
+        pool.send(8, Task(OBSIDS[0], setup.data / OBSIDS[0]), worker)
         while not (ended := pool.wait(1.0)):
             pass
         assert ended[0].summary is not None

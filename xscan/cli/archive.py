@@ -11,7 +11,6 @@ from xscan.cli.output import Findings, print_findings
 from xscan.errors import ConfigError, Reason
 from xscan.missions.xmm.files import places
 from xscan.pipeline.executor import ExecutorOptions
-from xscan.pipeline.local import Task, unfinished
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.outcome import ObservationSummary, summarize
 from xscan.pipeline.progress import Reporter
@@ -19,6 +18,7 @@ from xscan.pipeline.release.record import is_release
 from xscan.pipeline.run import run_into
 from xscan.pipeline.scan import ScanSettings
 from xscan.pipeline.signals import StopSignal
+from xscan.pipeline.task import Task, unfinished
 from xscan.results.ledger import Outcome, read_ledger
 from xscan.results.reader import open_results
 from xscan.results.tables import Provenance, failed_tables
@@ -36,7 +36,7 @@ NOT_HERE = (Reason.NO_FOLDER, Reason.NO_EVENT_LISTS, Reason.ARCHIVE_TROUBLE, Rea
 
 def scan(paths: Sequence[Path], sources: Path | None, out: Path, settings: ScanSettings, plot: bool) -> int:
     """Search the observations of which these are folders and event lists; return the exit code."""
-    tasks: list[Task] = [(None, place) for place in places(paths, sources)]
+    tasks = [Task(None, place) for place in places(paths, sources)]
     return _search(tasks, Path(), out, settings, ExecutorOptions(), Reporter(total=len(tasks)), None, plot, False)
 
 
@@ -64,7 +64,7 @@ def archive(
         f"({obslist.duplicates} duplicates, {obslist.comments} comments, {obslist.blank} blank lines left out)"
     )
     data = data.absolute()  # workers may have other working directories
-    tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
+    tasks = [Task(obsid, data / obsid) for obsid in obslist.obsids]
     return _search(tasks, data, out, settings, options, reporter, prefetch, plot, retry_failed)
 
 
@@ -158,5 +158,5 @@ def _arriving(
         return
     from xscan.archives.prefetch import prefetched
 
-    with prefetched([str(obsid) for obsid, _ in todo], data, prefetch, done, refused) as arriving:
-        yield arriving
+    with prefetched([task.name for task in todo], data, prefetch, done, refused) as arriving:
+        yield (None if here is None else Task(*here) for here in arriving)
