@@ -27,7 +27,7 @@ from helpers.fetching import (
 )
 from helpers.products import OBSID, fits_bytes, mos, observation, pn, product, sources
 
-from xscan.archives import Fetcher, Manners, open_source, open_web
+from xscan.archives import Fetcher, RequestLimits, open_archive, open_web
 from xscan.archives import fetch as fetch_module
 from xscan.archives.fetch import JOURNAL, WORK
 from xscan.archives.marker import read_marker
@@ -237,15 +237,15 @@ def test_tables_that_do_not_answer_are_no_fact(fetch_nxsa: Fetch, archive: BadAr
 
 def test_another_process_that_was_faster(archive: BadArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with make_fetch("nxsa", archive, tmp_path, FakeClock().clock()) as fetch:
-        claimed = fetch_module._claimed
+        locked = fetch_module._locked
 
         def late(work: Path, obsid: str) -> object:
             monkeypatch.undo()
             fetch(obsid)
             work.mkdir()
-            return claimed(work, obsid)
+            return locked(work, obsid)
 
-        monkeypatch.setattr(fetch_module, "_claimed", late)
+        monkeypatch.setattr(fetch_module, "_locked", late)
         assert fetch(OBSID).state == "present"
     assert len(archive.asked) == 4
     assert list((tmp_path / WORK).iterdir()) == []
@@ -281,7 +281,7 @@ def test_a_mirror_on_disk(archive: BadArchive, tmp_path: Path, monkeypatch: pyte
     (mirror / "INDEX.HTM").touch()
     monkeypatch.chdir(tmp_path)
     with open_web(IMPATIENT) as web:
-        fetch = Fetcher(open_source("folder:mirror", web), tmp_path / "data").fetch
+        fetch = Fetcher(open_archive("folder:mirror", web), tmp_path / "data").fetch
         outcome = fetch(OBSID)
         assert_intact(outcome, archive.files[OBSID])
         assert (outcome.folder / pn()).is_symlink()
@@ -293,13 +293,13 @@ def test_a_mirror_on_disk(archive: BadArchive, tmp_path: Path, monkeypatch: pyte
         (tmp_path / "mirror" / "0000000003" / pn("0000000003")).write_bytes(product(1)[:-9])
         assert pn("0000000003") in refused(fetch("0000000003"), Reason.BAD_PRODUCT)
         with pytest.raises(ConfigError, match="no such folder"):
-            Fetcher(open_source("folder:elsewhere", web), tmp_path / "data").fetch("0999999999")
+            Fetcher(open_archive("folder:elsewhere", web), tmp_path / "data").fetch("0999999999")
 
 
 @pytest.mark.parametrize("text", ["esa", "folder", "folder:", "nxsa:ftp://somewhere", ""])
 def test_a_source_that_is_none(text: str) -> None:
     with open_web(IMPATIENT) as web, pytest.raises(ConfigError):
-        open_source(text, web)
+        open_archive(text, web)
 
 
 def test_a_full_disk_ends_it_in_one_line(
@@ -334,7 +334,7 @@ def test_two_at_once_do_not_meet(archive: BadArchive, tmp_path: Path) -> None:
 
     def run() -> None:
         with make_fetch(
-            "nxsa", archive, tmp_path, FakeClock().clock(), Manners(requests_per_s=1e6, read_s=50)
+            "nxsa", archive, tmp_path, FakeClock().clock(), RequestLimits(requests_per_s=1e6, read_s=50)
         ) as fetch:
             outcomes.append(fetch(OBSID))
 

@@ -19,7 +19,7 @@ from helpers.archive_server import BadArchive, Reply, changed, serving, status
 from helpers.command import run as command
 from helpers.products import huge, mos, observation, pn
 
-from xscan.archives import Fetched, Fetcher, Manners, fetch_ahead, open_source, open_web
+from xscan.archives import Fetched, Fetcher, RequestLimits, fetch_ahead, open_archive, open_web
 from xscan.archives.cache import make_room, size_on_disk
 from xscan.archives.fetch import JOURNAL, WORK
 from xscan.archives.marker import MARKER, Marker, read_marker, write_marker
@@ -101,8 +101,8 @@ def test_ahead_is_cancelled_in_the_middle_of_a_file(archive: BadArchive, tmp_pat
     archive.files[OBSIDS[1]] = observation(OBSIDS[1], 90_000)
     archive.misbehave(OBSIDS[1], changed(trickle=500))
     before = threading.active_count()
-    with open_web(Manners(requests_per_s=1e6)) as web:
-        fetcher = Fetcher(open_source(f"nxsa:{archive.url}", web), tmp_path)
+    with open_web(RequestLimits(requests_per_s=1e6)) as web:
+        fetcher = Fetcher(open_archive(f"nxsa:{archive.url}", web), tmp_path)
         given = fetch_ahead(OBSIDS, fetcher.fetch, web.stop, threads=1, ahead=2)
         assert next(given).obsid == OBSIDS[0]
         part = tmp_path / WORK / OBSIDS[1] / f"{pn(OBSIDS[1])}.part"
@@ -113,16 +113,16 @@ def test_ahead_is_cancelled_in_the_middle_of_a_file(archive: BadArchive, tmp_pat
     assert not (tmp_path / OBSIDS[1]).exists()
     archive.released.set()
     size = part.stat().st_size
-    with open_web(Manners(requests_per_s=1e6)) as web:
-        fetcher = Fetcher(open_source(f"nxsa:{archive.url}", web), tmp_path)
+    with open_web(RequestLimits(requests_per_s=1e6)) as web:
+        fetcher = Fetcher(open_archive(f"nxsa:{archive.url}", web), tmp_path)
         assert fetcher.fetch(OBSIDS[1]).state == "fetched"
     assert archive.asked[-4][1]["Range"] == f"bytes={size}-"
 
 
 def test_a_wait_is_cancelled_at_once(archive: BadArchive, tmp_path: Path) -> None:
     archive.misbehave("PIEVLI", status(503, Retry_After="500"))
-    with open_web(Manners(requests_per_s=1e6)) as web:
-        fetcher = Fetcher(open_source(f"nxsa:{archive.url}", web), tmp_path)
+    with open_web(RequestLimits(requests_per_s=1e6)) as web:
+        fetcher = Fetcher(open_archive(f"nxsa:{archive.url}", web), tmp_path)
         given = fetch_ahead(OBSIDS, fetcher.fetch, web.stop, threads=1)
         closing = threading.Timer(0.2, web.stop.set)
         closing.start()
@@ -177,8 +177,8 @@ def test_a_mirror_is_not_emptied(archive: BadArchive, tmp_path: Path) -> None:
     mirror.mkdir(parents=True)
     for name, data in archive.files[OBSIDS[0]].items():
         (mirror / name).write_bytes(data)
-    with open_web(Manners()) as web:
-        Fetcher(open_source(f"folder:{tmp_path / 'mirror'}", web), tmp_path / "data").fetch(OBSIDS[0])
+    with open_web(RequestLimits()) as web:
+        Fetcher(open_archive(f"folder:{tmp_path / 'mirror'}", web), tmp_path / "data").fetch(OBSIDS[0])
     assert make_room(tmp_path / "data", 0, {OBSIDS[0]}) == [OBSIDS[0]]
     assert len(list(mirror.iterdir())) == 4
 
@@ -224,7 +224,7 @@ def test_the_command_accounts_for_every_observation(archive: BadArchive, tmp_pat
     obslist = tmp_path / "list.txt"
     obslist.write_text("\n".join([*OBSIDS[:4], "0999999999"]))
     data = tmp_path / "data"
-    done = xscan_fetch("--obslist", obslist, "--data", data, "--source", f"nxsa:{archive.url}", "--rate", 1000)
+    done = xscan_fetch("--obslist", obslist, "--data", data, "--from", f"nxsa:{archive.url}", "--rate", 1000)
     assert done.returncode == 1, done.stderr
     assert done.stdout == f"5 observations: 2 fetched, 2 absent, 1 failed; 0.0 MB fetched; data in {data}\n"
     lines = {line[:10]: line for line in done.stderr.splitlines()}
@@ -238,7 +238,7 @@ def test_the_command_accounts_for_every_observation(archive: BadArchive, tmp_pat
     journal = [json.loads(line) for line in (data / JOURNAL).read_text().splitlines()]
     assert sorted(line["obsid"] for line in journal) == sorted(lines)
     obslist.write_text("\n".join(OBSIDS[:3]))
-    again = xscan_fetch("--obslist", obslist, "--data", data, "--source", f"nxsa:{archive.url}", "--rate", 1000)
+    again = xscan_fetch("--obslist", obslist, "--data", data, "--from", f"nxsa:{archive.url}", "--rate", 1000)
     assert again.returncode == 0, again.stderr
     assert "2 present, 1 absent" in again.stdout
 
@@ -246,7 +246,7 @@ def test_the_command_accounts_for_every_observation(archive: BadArchive, tmp_pat
 def test_the_command_says_what_is_wrong_with_its_use(tmp_path: Path) -> None:
     obslist = tmp_path / "list.txt"
     obslist.write_text(OBSIDS[0])
-    done = xscan_fetch("--obslist", obslist, "--data", tmp_path, "--source", "esa")
+    done = xscan_fetch("--obslist", obslist, "--data", tmp_path, "--from", "esa")
     assert done.returncode == 2
     assert "known: nxsa, heasarc, folder:DIR" in done.stderr
 
@@ -256,7 +256,7 @@ def test_interrupted_in_the_middle(archive: BadArchive, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("\n".join(OBSIDS))
     # a shell in the background passes on that interrupts are ignored
     code = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); from xscan.cli.app import main; main()"
-    where = ["--obslist", tmp_path / "list.txt", "--data", tmp_path / "data", "--source", f"nxsa:{archive.url}"]
+    where = ["--obslist", tmp_path / "list.txt", "--data", tmp_path / "data", "--from", f"nxsa:{archive.url}"]
     command = [sys.executable, "-c", code, "fetch", *map(str, where), "--rate", "1000", "--parallel", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr.readline().startswith(OBSIDS[0])
@@ -273,7 +273,7 @@ def test_a_disk_that_does_not_take_it_is_one_line(archive: BadArchive, tmp_path:
     obslist = tmp_path / "list.txt"
     obslist.write_text("\n".join(OBSIDS))
     (tmp_path / "file").touch()
-    done = xscan_fetch("--obslist", obslist, "--data", tmp_path / "file", "--source", f"nxsa:{archive.url}")
+    done = xscan_fetch("--obslist", obslist, "--data", tmp_path / "file", "--from", f"nxsa:{archive.url}")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "cannot be written" in done.stderr
@@ -294,7 +294,7 @@ try:
 finally:
     print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0])
 """
-    where = ["--obslist", tmp_path / "list.txt", "--data", tmp_path / "data", "--source", f"nxsa:{archive.url}"]
+    where = ["--obslist", tmp_path / "list.txt", "--data", tmp_path / "data", "--from", f"nxsa:{archive.url}"]
     command = [sys.executable, "-c", code, "fetch", *map(str, where), "--rate", "1000"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -306,7 +306,7 @@ finally:
 CHILD = """
 import os, random, signal, sys
 from pathlib import Path
-from xscan.archives import Fetcher, Manners, fetch_ahead, open_source, open_web
+from xscan.archives import Fetcher, RequestLimits, fetch_ahead, open_archive, open_web
 url, data, obsids = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
 GOOD = ("fetched", "present")
 
@@ -323,8 +323,8 @@ for line in sys.stdin:  # a number of changes to the disk after which to die; 0 
         left = [int(line)]
         for name in ("replace", "rename", "unlink", "fsync", "mkdir", "open"):
             setattr(os, name, mortal(getattr(os, name), left))
-        with open_web(Manners(requests_per_s=1e6, first_wait_s=0.001, read_s=5)) as web:
-            fetcher = Fetcher(open_source(url, web), data)
+        with open_web(RequestLimits(requests_per_s=1e6, first_wait_s=0.001, read_s=5)) as web:
+            fetcher = Fetcher(open_archive(url, web), data)
             bad = [done for done in fetch_ahead(obsids, fetcher.fetch, web.stop) if done.state not in GOOD]
         for done in bad:
             print(done, file=sys.stderr, flush=True)

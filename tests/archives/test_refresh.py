@@ -9,7 +9,7 @@ from helpers.archive_server import BadArchive, changed, status
 from helpers.fetching import IMPATIENT, FakeClock, archive
 from helpers.products import OBSID, mos, pn, product, sources
 
-from xscan.archives import Fetched, Fetcher, open_source, open_web
+from xscan.archives import Fetched, Fetcher, open_archive, open_web
 from xscan.archives.fetch import WORK
 from xscan.archives.marker import MARKER, read_marker
 
@@ -23,7 +23,7 @@ def source(request: pytest.FixtureRequest) -> str:
 
 def fetch(archive: BadArchive, source: str, data: Path, refresh: bool = True) -> Fetched:
     with open_web(IMPATIENT, FakeClock().clock()) as web:
-        return Fetcher(open_source(source.format(archive.url), web), data, refresh).fetch(OBSID)
+        return Fetcher(open_archive(source.format(archive.url), web), data, refresh).fetch(OBSID)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -145,13 +145,13 @@ def test_status_accounts_for_every_observation(archive: Path, tmp_path: Path) ->
     assert f"xscan {xscan.__version__} numba  unreadable: " in lines[2]
     assert lines[5:] == [
         "5 observations: 1 done, 1 skipped, 2 failed, 1 pending",
-        f"content hash {xscan.open_results(out).content_hash()}",
+        f"content hash {xscan.open_results(out).content_digest()}",
     ]
     lines = run("status", out, "--failed").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["0000000002", "0000000009", "4"]
     held = json.loads(run("status", out, "--json", "--hash", "--obslist", tmp_path / "longer.txt").stdout)
     assert held["totals"] == {"done": 1, "empty": 0, "skipped": 1, "failed": 2, "pending": 1}
-    assert held["content_hash"] == xscan.open_results(out).content_hash()
+    assert held["content_hash"] == xscan.open_results(out).content_digest()
     by_obsid = {row["obsid"]: row for row in held["observations"]}
     assert by_obsid["0000000001"]["n_regions"] == xscan.open_results(out).table("regions").num_rows > 0
     assert by_obsid["0000000001"]["seconds"] > 0

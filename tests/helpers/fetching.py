@@ -11,13 +11,13 @@ import pytest
 
 from helpers.archive_server import BadArchive, serving
 from helpers.products import OBSID, observation
-from xscan.archives import Fetched, Fetcher, Manners, open_source, open_web
+from xscan.archives import Fetched, Fetcher, RequestLimits, open_archive, open_web
 from xscan.archives.fetch import WORK
-from xscan.archives.manners import Clock
 from xscan.archives.marker import MARKER, read_marker
+from xscan.archives.request_limits import Clock
 from xscan.errors import Reason
 
-IMPATIENT = Manners(requests_per_s=1e6, tries=4, connect_s=2.0, read_s=0.3, stall_s=0.2, stall_bytes=10_000)
+IMPATIENT = RequestLimits(requests_per_s=1e6, tries=4, connect_s=2.0, read_s=0.3, stall_s=0.2, stall_bytes=10_000)
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
@@ -66,13 +66,15 @@ def fetch_nxsa(archive: BadArchive, tmp_path: Path, clock: FakeClock) -> Iterato
 class make_fetch:  # noqa: N801
     """An open connection, as a context; calling what it gives fetches."""
 
-    def __init__(self, name: str, archive: BadArchive, data: Path, clock: Clock | None, manners: Manners = IMPATIENT):
-        self._web = open_web(manners, clock)
+    def __init__(
+        self, name: str, archive: BadArchive, data: Path, clock: Clock | None, limits: RequestLimits = IMPATIENT
+    ):
+        self._web = open_web(limits, clock)
         self._source = f"{name}:{archive.url}" + ("/tree" if name == "heasarc" else "")
         self._data = data
 
     def __enter__(self) -> Callable[[str], Fetched]:
-        return Fetcher(open_source(self._source, self._web.__enter__()), self._data).fetch
+        return Fetcher(open_archive(self._source, self._web.__enter__()), self._data).fetch
 
     def __exit__(self, *error: object) -> None:
         self._web.__exit__(*error)

@@ -114,7 +114,7 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     code, said = archive(data, out)
     assert (code, "Dask" in said) == (1, False)
     assert states(out) == dict.fromkeys(OBSIDS, "done") | {MISSING: "no_folder", BROKEN: "unreadable"}
-    return xscan.open_results(out).content_hash()
+    return xscan.open_results(out).content_digest()
 
 
 def wait_until(true: Callable[[], bool]) -> None:

@@ -43,6 +43,7 @@ from xscan.pipeline.dask_pool import DaskPool
 from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.process import ARROW, HEAP
 from xscan.pipeline.signals import Interrupted
+from xscan.pipeline.task import Task
 from xscan.pipeline.worker import WorkerSetup
 from xscan.results.writer import ResultsWriter
 
@@ -59,7 +60,7 @@ def test_workers_find_the_same_in_any_order(data: Path, tmp_path: Path, undistur
     assert code == 1
     assert said.count("Dask dashboard: http://127.0.0.1:") == 1
     assert f"{MISSING}: failed (no_folder" in said
-    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+    assert xscan.open_results(tmp_path / "out").content_digest() == undisturbed
     assert {path.name for path in (tmp_path / "out" / "plots").iterdir()} >= set(OBSIDS) - {MISSING, BROKEN}
 
 
@@ -79,7 +80,7 @@ def test_a_poisoned_observation_costs_itself(data: Path, tmp_path: Path, undistu
     assert f"{OBSIDS[2]}: the GPU answers no more (cudaErrorIllegalAddress): this worker process ends" in said
     assert "distributed" not in said  # Dask's own account of it
     code, said = archive(data, tmp_path / "out", "--workers", 1, "--retry-failed")
-    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+    assert xscan.open_results(tmp_path / "out").content_digest() == undisturbed
 
 
 def test_a_gpu_that_is_lost_stops_a_loop_that_goes_on_after_it(data: Path, tmp_path: Path, undisturbed: str) -> None:
@@ -95,7 +96,7 @@ def test_a_gpu_that_is_lost_stops_a_loop_that_goes_on_after_it(data: Path, tmp_p
     others = dict.fromkeys(OBSIDS, "done") | {MISSING: "no_folder", BROKEN: "unreadable"}
     assert states(tmp_path / "out") == others | lost
     archive(data, tmp_path / "out", "--retry-failed")
-    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+    assert xscan.open_results(tmp_path / "out").content_digest() == undisturbed
 
 
 def test_gpus_that_are_lost_whatever_they_search_stop_the_workers(data: Path, tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_a_cluster_started_by_hand(data: Path, tmp_path: Path, undisturbed: str)
     with by_hand(2, tmp_path) as address:
         code, _ = archive(data, tmp_path / "out", "--scheduler", address)
         assert code == 1
-        assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+        assert xscan.open_results(tmp_path / "out").content_digest() == undisturbed
 
 
 @pytest.mark.parametrize(
@@ -231,13 +232,13 @@ def test_a_worker_that_took_the_address_of_another_is_registered_anew(setup: Wor
         event = {"worker": worker.partition(" ")[0]}
         client.log_event("worker-restart-memory", event)  # of one before
         pool._ready[worker] = "numpy"  # as if it had been registered; it knows only the other
-        pool.send(7, (OBSIDS[0], setup.data / OBSIDS[0]), worker)
+        pool.send(7, Task(OBSIDS[0], setup.data / OBSIDS[0]), worker)
         while not (ended := pool.wait(1.0)):
             pass
         assert [(one.number, one.summary) for one in ended] == [(7, None)]
         assert pool.workers() == frozenset()
         assert first_look(pool) == {worker}
-        pool.send(8, (OBSIDS[0], setup.data / OBSIDS[0]), worker)
+        pool.send(8, Task(OBSIDS[0], setup.data / OBSIDS[0]), worker)
         while not (ended := pool.wait(1.0)):
             pass
         assert ended[0].summary is not None

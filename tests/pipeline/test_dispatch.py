@@ -10,13 +10,13 @@ import pytest
 
 from xscan.errors import ArchiveError, Reason
 from xscan.pipeline.dispatch import Abandoned, Ended, dispatch
-from xscan.pipeline.local import Task
 from xscan.pipeline.outcome import ObservationSummary
+from xscan.pipeline.task import Task
 from xscan.results.ledger import Outcome
 
 
 def tasks(*names: str) -> list[Task]:
-    return [(name, Path(name)) for name in names]
+    return [Task(name, Path(name)) for name in names]
 
 
 class FakePool:
@@ -43,8 +43,8 @@ class FakePool:
         beside = [name for _, name in self.held[worker]]
         assert not any(sum(name == sent for sent, _ in self.sent) > 1 for name in beside)  # alone it stays
         self.under_way.add(number)
-        self.sent.append((task[0] or "", tuple(name for _, name in self.held[worker])))
-        self.held[worker].append((number, task[0] or ""))
+        self.sent.append((task.name, tuple(name for _, name in self.held[worker])))
+        self.held[worker].append((number, task.name))
         self.most = max(self.most, len(self.held[worker]))
 
     def forget(self, number: int) -> None:
@@ -92,7 +92,7 @@ def ended(pool: FakePool, todo: list[Task], time_limit_s: float = 60.0) -> dict[
     """How each ended, and each just once."""
     found: dict[str, Reason | None] = {}
     for end in dispatch(todo, pool, time_limit_s):
-        name, reason = (end.task[0] or "", end.reason) if isinstance(end, Abandoned) else (end.outcome.obsid, None)
+        name, reason = (end.task.name, end.reason) if isinstance(end, Abandoned) else (end.outcome.obsid, None)
         assert name not in found
         found[name] = reason
     assert not pool.under_way
@@ -203,11 +203,11 @@ def test_nothing_there_at_the_moment(n_workers: int) -> None:
             if name == "c":
                 while "b" not in heard:
                     yield None
-            yield (name, Path(name))
+            yield Task(name, Path(name))
         yield None
 
     for end in dispatch(halting(), pool, 60.0):
-        heard.append((end.task[0] or "") if isinstance(end, Abandoned) else end.outcome.obsid)
+        heard.append((end.task.name) if isinstance(end, Abandoned) else end.outcome.obsid)
     assert sorted(heard) == ["a", "b", "c", "k1"]
 
 

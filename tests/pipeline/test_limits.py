@@ -40,7 +40,7 @@ def test_a_full_disk_stops_a_run_that_goes_on_later(data: Path, tmp_path: Path, 
     (line,) = [line for line in said.splitlines() if line.startswith("xscan: ")]
     assert "cannot write results here: No space left on device; mend that and run the same command again" in line
     archive(data, tmp_path / "out", "--workers", 1)
-    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+    assert xscan.open_results(tmp_path / "out").content_digest() == undisturbed
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(data: Path, tmp_path: Path, undisturbed: str) -> None:
@@ -58,7 +58,7 @@ def test_a_log_that_cannot_be_written_stops_nothing(data: Path, tmp_path: Path, 
         # as most have it: a buffer keeps what could not be written
         code, said = archive(data, out, *options, preexec_fn=log, env={"PYTHONUNBUFFERED": ""})
         assert (code, said) == (1, "")
-        assert xscan.open_results(out).content_hash() == undisturbed
+        assert xscan.open_results(out).content_digest() == undisturbed
 
 
 def test_open_files_run_out(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,14 +4,14 @@ import pyarrow as pa
 import pytest
 from helpers.stored import failed
 
-from xscan.pipeline.outcome import MOST_SIGNIFICANT, Summary, summarize
+from xscan.pipeline.outcome import MOST_SIGNIFICANT, ObservationSummary, summarize
 from xscan.results.tables import Tables
 from xscan.schema import INPUTS, RUNS_WITH_INPUTS
 
 OBSID = "0000000001"
 
 
-def summary(*views: dict[str, object], inputs: tuple[dict[str, object], ...] = ()) -> Summary:
+def summary(*views: dict[str, object], inputs: tuple[dict[str, object], ...] = ()) -> ObservationSummary:
     """Of an observation with these views, rows of ``runs``; what is not told is as for a view that was searched."""
     made = failed(OBSID)
     (row,) = made.runs.to_pylist()
@@ -19,7 +19,7 @@ def summary(*views: dict[str, object], inputs: tuple[dict[str, object], ...] = (
                       "band_hi_kev": 12.0, "n_events": 1000, "source_list": "used"}  # fmt: skip
     runs = pa.Table.from_pylist([searched | view for view in views], RUNS_WITH_INPUTS)
     files = pa.Table.from_pylist([{"obsid": OBSID} | info for info in inputs], INPUTS)
-    return summarize(Tables(runs, files, made.regions, made.voxels, made.lightcurves), 1.5)
+    return summarize(Tables(runs, files, made.regions, made.voxels, made.lightcurves, made.images), 1.5)
 
 
 def test_views_that_were_not_searched_are_counted() -> None:

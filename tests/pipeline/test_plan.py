@@ -23,7 +23,6 @@ from xscan.api import scan_settings
 from xscan.cli import plan as command
 from xscan.errors import ConfigError, MachineError
 from xscan.pipeline.executor import ExecutorOptions
-from xscan.pipeline.local import Task
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.outcome import ObservationSummary
 from xscan.pipeline.plan import calibrate as calibration
@@ -33,6 +32,7 @@ from xscan.pipeline.plan.forecast import Plan, to_lines
 from xscan.pipeline.plan.sample import choose, stock
 from xscan.pipeline.process import peak_bytes
 from xscan.pipeline.signals import StopSignal
+from xscan.pipeline.task import Task
 from xscan.results.ledger import Outcome
 
 QUICK = ("--view", "50:0.2-12", "--backend", "numpy")
@@ -170,7 +170,7 @@ def drive(
             task = next(upcoming, None)
             if task is None:
                 break
-            held[worker].append(str(task[0]))
+            held[worker].append(task.name)
             if len(held[worker]) == 1:
                 begin(worker)
         if not ends:
@@ -192,14 +192,14 @@ def test_workers_take_as_long_as_was_said(n: int, seed: int, known: bool, monkey
     clock = Clock()
     monkeypatch.setattr(calibration, "time", clock)
     options = ExecutorOptions(workers=n) if known else ExecutorOptions(scheduler="tcp://somewhere:8786")
-    sample: list[Task] = [(obsid, Path(obsid)) for obsid in choose(of, 100)]
+    sample = [Task(obsid, Path(obsid)) for obsid in choose(of, 100)]
     stream = calibration._Stream(sample, of, options, 0.0, 60.0)
     drive(stream.tasks(), stream.ended, clock, n, work)
     measured = stream.measured(clock.now_s + 1.0, 0.0, 1000)
     assert measured.n_workers == n
     assert len(measured.stored) < 100 if n < 5 else len(measured.stored) <= 100
     found = estimate(measured, list(of.values()))
-    took_s = drive([(obsid, Path(obsid)) for obsid in of], lambda _: None, Clock(), n, work) + 1.0
+    took_s = drive([Task(obsid, Path(obsid)) for obsid in of], lambda _: None, Clock(), n, work) + 1.0
     assert found.start_s + found.search_s == pytest.approx(took_s, rel=0.15)
     assert found.start_s == pytest.approx(3.7, abs=1.0)
 
@@ -208,7 +208,7 @@ def test_slow_observations_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a minute only those that are needed: two to warm up, one to measure, one in flight beside each."""
     clock = Clock()
     monkeypatch.setattr(calibration, "time", clock)
-    stream = calibration._Stream([("a", Path("a"))], {"a": 10}, ExecutorOptions(), 10.0, 60.0)
+    stream = calibration._Stream([Task("a", Path("a"))], {"a": 10}, ExecutorOptions(), 10.0, 60.0)
     heard: list[ObservationSummary] = []
     drive(stream.tasks(), lambda s: (heard.append(s), stream.ended(s))[0], clock, 1, {"a": 100.0}, 0.0, 0.0)
     assert len(heard) <= 4
@@ -219,7 +219,7 @@ def test_a_sample_is_searched_until_the_clock_has_run_long_enough(monkeypatch: p
     clock = Clock()
     monkeypatch.setattr(calibration, "time", clock)
     stream = calibration._Stream(
-        [("a", Path("a")), ("b", Path("b"))], {"a": 10, "b": 20}, ExecutorOptions(), 10.0, 60.0
+        [Task("a", Path("a")), Task("b", Path("b"))], {"a": 10, "b": 20}, ExecutorOptions(), 10.0, 60.0
     )
     drive(stream.tasks(), stream.ended, clock, 1, {"a": 0.1, "b": 0.2})
     assert stream.measured(clock.now_s, 0.0, 1).window_s == pytest.approx(10.0, abs=0.5)
@@ -261,7 +261,7 @@ def planned(capsys: pytest.CaptureFixture[str], *arguments: object) -> Plan:
 def test_a_sample_is_searched_as_a_run_does(data: Path, tmp_path: Path) -> None:
     executor = ExecutorOptions().resolve(scan_settings(views=["50:0.2-12"], backend="numpy"))
     here = stock(data, listed(1, 2, 3).obsids)
-    tasks: list[Task] = [(obsid, data / obsid) for obsid in here]
+    tasks = [Task(obsid, data / obsid) for obsid in here]
     folder = tmp_path / "work"
     found = calibrate(tasks, here, executor, data, folder, 0.0, 60.0, lambda _: None, StopSignal())
     assert found.stored == tuple(here.values())

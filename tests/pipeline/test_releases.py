@@ -109,7 +109,7 @@ class Releases:
         return [(row["obsid"], row["change"], row["reason"]) for row in table.to_pylist()]
 
     def hash(self, name: str) -> str:
-        return open_results(self.folder / name).content_hash()
+        return open_results(self.folder / name).content_digest()
 
 
 @pytest.fixture

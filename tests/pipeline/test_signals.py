@@ -38,7 +38,7 @@ def test_a_signal_stops_a_run_that_goes_on_later(
     assert "Traceback" not in said
     assert not list((out / "staging").iterdir())  # compacted
     archive(data, out)
-    assert xscan.open_results(out).content_hash() == undisturbed
+    assert xscan.open_results(out).content_digest() == undisturbed
 
 
 def test_a_signal_that_comes_while_dask_lets_go_of_something(data: Path, tmp_path: Path, undisturbed: str) -> None:
@@ -59,7 +59,7 @@ Future.release = signalled
     assert "Traceback" not in said
     assert "stopped by SIGTERM" in said
     archive(data, tmp_path / "out")
-    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+    assert xscan.open_results(tmp_path / "out").content_digest() == undisturbed
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -80,7 +80,7 @@ cluster.LocalCluster = start
     assert "Traceback" not in said
     assert not left(process)
     archive(data, tmp_path / "out")
-    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+    assert xscan.open_results(tmp_path / "out").content_digest() == undisturbed
 
 
 def test_a_second_interrupt_ends_a_run_whose_workers_do_not_start(data: Path, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ writer.compact = compact
     assert process.returncode == 1  # some observations failed: nothing was left to stop
     assert "stopped" not in said
     assert not list((tmp_path / "out" / "staging").iterdir())
-    assert xscan.open_results(tmp_path / "out").content_hash() == undisturbed
+    assert xscan.open_results(tmp_path / "out").content_digest() == undisturbed
 
 
 def test_nothing_outlives_a_coordinator_that_was_killed(data: Path, tmp_path: Path, undisturbed: str) -> None:
@@ -131,4 +131,4 @@ def test_nothing_outlives_a_coordinator_that_was_killed(data: Path, tmp_path: Pa
     assert not left(process)
     process.communicate()
     archive(data, out)
-    assert xscan.open_results(out).content_hash() == undisturbed
+    assert xscan.open_results(out).content_digest() == undisturbed

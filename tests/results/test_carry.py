@@ -38,7 +38,7 @@ def carried(source: Path, target: Path, observations: list[str]) -> None:
 def test_everything_is_shared(source: Path, tmp_path: Path) -> None:
     carried(source, tmp_path / "target", OBSIDS)
     assert files(source) == files(tmp_path / "target")
-    assert open_results(source).content_hash() == open_results(tmp_path / "target").content_hash()
+    assert open_results(source).content_digest() == open_results(tmp_path / "target").content_digest()
     for part in parts(source):
         for file in part["files"].values():
             assert (source / file).samefile(tmp_path / "target" / file)
@@ -50,7 +50,7 @@ def test_files_are_copied_where_links_cannot_be(source: Path, tmp_path: Path, mo
 
     monkeypatch.setattr(os, "link", link)
     carried(source, tmp_path / "target", OBSIDS)
-    assert open_results(source).content_hash() == open_results(tmp_path / "target").content_hash()
+    assert open_results(source).content_digest() == open_results(tmp_path / "target").content_digest()
     assert not any((source / file).samefile(tmp_path / "target" / file) for file in files(source))
 
 
@@ -62,7 +62,7 @@ def test_only_what_is_asked_for(source: Path, tmp_path: Path) -> None:
     with open_writer(tmp_path / "scratch") as out:
         for obsid in OBSIDS[:5]:
             out.write(obsid, failed(obsid))
-    assert held.content_hash() == open_results(tmp_path / "scratch").content_hash()
+    assert held.content_digest() == open_results(tmp_path / "scratch").content_digest()
     listed = {name for part in parts(tmp_path / "target") for name in part["files"].values()}
     assert files(tmp_path / "target") == {"_xscan.json", "_manifest.json", *listed}
     assert open_results(source).observations() == OBSIDS
@@ -95,20 +95,20 @@ def test_a_spoilt_file_is_named_and_not_shared(source: Path, tmp_path: Path, tro
 def test_neither_folder_changes_the_other(source: Path, tmp_path: Path) -> None:
     """Files are shared: whatever either does later, the other reads what it read."""
     carried(source, tmp_path / "target", OBSIDS)
-    before = open_results(source).content_hash()
+    before = open_results(source).content_digest()
     with open_writer(tmp_path / "target") as out:
         out.drop({OBSIDS[0]})
         out.write(OBSIDS[1], failed(OBSIDS[1], "another message"))
         out.write("1111111111", failed("1111111111"))
-    assert open_results(source).content_hash() == before
-    after = open_results(tmp_path / "target").content_hash()
+    assert open_results(source).content_digest() == before
+    after = open_results(tmp_path / "target").content_digest()
     assert after != before
     with open_writer(source) as out:
         for obsid in OBSIDS:
             out.write(obsid, failed(obsid, "a third message"))
-    assert open_results(tmp_path / "target").content_hash() == after
+    assert open_results(tmp_path / "target").content_digest() == after
     shutil.rmtree(source)
-    assert open_results(tmp_path / "target").content_hash() == after
+    assert open_results(tmp_path / "target").content_digest() == after
 
 
 @pytest.mark.parametrize("gone", [[], ["9999999999"], OBSIDS[:1], OBSIDS[2:7], OBSIDS])
@@ -120,7 +120,7 @@ def test_observations_are_dropped(source: Path, tmp_path: Path, gone: list[str])
     listed = {name for part in parts(source) for name in part["files"].values()}
     assert files(source) == {"_xscan.json", "_manifest.json", *listed}
     carried(source, tmp_path / "target", OBSIDS)
-    assert open_results(source).content_hash() == open_results(tmp_path / "target").content_hash()
+    assert open_results(source).content_digest() == open_results(tmp_path / "target").content_digest()
 
 
 def test_a_folder_whose_run_was_stopped_is_refused(source: Path, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_stopped_at_any_change_it_begins_again(source: Path, tmp_path: Path, mon
                 finished = False
         carried(source, target, some)
         assert files(target) == files(tmp_path / "whole")
-        assert open_results(target).content_hash() == open_results(tmp_path / "whole").content_hash()
+        assert open_results(target).content_digest() == open_results(tmp_path / "whole").content_digest()
         if finished:
             break
         stops += 1

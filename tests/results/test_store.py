@@ -436,8 +436,8 @@ def test_the_content_hash_is_of_what_was_found(tmp_path: Path, tables: Tables, s
             for obsid in order:
                 out.write(obsid, results(obsid))
             if not compacted:
-                return xscan.open_results(tmp_path / folder).content_hash()
-        return xscan.open_results(tmp_path / folder).content_hash()
+                return xscan.open_results(tmp_path / folder).content_digest()
+        return xscan.open_results(tmp_path / folder).content_digest()
 
     def same(obsid: str) -> Tables:
         return renamed(tables, obsid)

@@ -278,7 +278,7 @@ def check_account(data: Path, expected: dict[str, tuple[str, str]], work: Path) 
         found = search.ledger()
         wrong = {obsid: (found.get(obsid), what) for obsid, what in expected.items() if found.get(obsid) != what}
         assert not wrong, f"found and expected: {wrong}"
-        hashes.add(open_results(search.out).content_hash())
+        hashes.add(open_results(search.out).content_digest())
     assert len(hashes) == 1, "another order, another hash"
     reasons = Counter(f"{state} {reason}".strip() for state, reason in expected.values())
     print(f"{len(expected)} observations: {', '.join(f'{n} {what}' for what, n in reasons.items())}")
@@ -294,7 +294,7 @@ def check_kills(data: Path, obsids: list[str], kills: int, work: Path, rng: rand
         started = time.perf_counter()
         steps[workers] = Search(data, obsids, work, f"undisturbed{len(workers)}", *workers).to_the_end()
         seconds[workers] = time.perf_counter() - started
-    expected = open_results(work / "undisturbed0").content_hash()
+    expected = open_results(work / "undisturbed0").content_digest()
     whom = ("loop at a change to the disk", "loop at any moment", "coordinator", "workers", "both")
     died = dict.fromkeys(whom, 0)
     rounds = 0
@@ -313,7 +313,7 @@ def check_kills(data: Path, obsids: list[str], kills: int, work: Path, rng: rand
             search.check()
         search.to_the_end("--retry-failed")  # an observation whose worker was killed twice is given up until then
         search.check()
-        found = open_results(search.out).content_hash()
+        found = open_results(search.out).content_digest()
         assert found == expected, f"{search.out}: content hash {found}, not {expected}"
         assert not list(search.out.rglob(".tmp-*")) + list((search.out / "staging").iterdir()), (
             f"{search.out}: left over"
@@ -330,7 +330,7 @@ def check_limits(data: Path, obsids: list[str], work: Path, expected: str) -> No
         search.check()
         search.to_the_end("--retry-failed")
         search.check()
-        assert open_results(search.out).content_hash() == expected, f"{name}: another content hash"
+        assert open_results(search.out).content_digest() == expected, f"{name}: another content hash"
         print(f"{name}: {said or 'observations are on record as failed'}", flush=True)
     check_disk(data, obsids, work, expected)
 
@@ -357,7 +357,7 @@ def check_disk(data: Path, obsids: list[str], work: Path, expected: str) -> None
             mount("remount", "rw", "size=50m")
             search.to_the_end()
             search.check()
-            assert open_results(search.out).content_hash() == expected, f"{name}: another content hash"
+            assert open_results(search.out).content_digest() == expected, f"{name}: another content hash"
         finally:
             subprocess.run(["umount", str(mounted)], check=True)
         assert "No space left" in full, full

@@ -117,7 +117,7 @@ class Fetch:
         obslist = work / f"{name}.txt"
         obslist.write_text("\n".join(obsids))
         self.archive, self.data = archive, work / name
-        where = ["--obslist", str(obslist), "--data", str(self.data), "--source", f"nxsa:{archive.url}"]
+        where = ["--obslist", str(obslist), "--data", str(self.data), "--from", f"nxsa:{archive.url}"]
         run = ["-c", "from xscan.cli.app import main; main()", "fetch", *where, "--rate", "1000", "--parallel", "2"]
         self._command = [sys.executable, *run]
 

@@ -152,6 +152,7 @@ def same_by_a_worker(on_cpu: bool, folder: Path, work: Path) -> str:
     from xscan.backends import cpu_backend
     from xscan.pipeline.executor import ExecutorOptions
     from xscan.pipeline.signals import interruptible
+    from xscan.pipeline.task import Task
     from xscan.results.writer import ResultsWriter
 
     cpu = cpu_backend().name
@@ -165,8 +166,8 @@ def same_by_a_worker(on_cpu: bool, folder: Path, work: Path) -> str:
                 interruptible() as stop_signal,
                 ResultsWriter(out, executor.settings.provenance(), executor.settings.by_name()) as writer,
             ):
-                executor.run([(None, folder)], folder.parent, writer, told, None, say, stop_signal)
-            hashes.append(open_results(out).content_hash())
+                executor.run([Task(None, folder)], folder.parent, writer, told, None, say, stop_signal)
+            hashes.append(open_results(out).content_digest())
     if hashes[0] != hashes[1]:
         raise AssertionError(f"a worker finds other than a loop with {cpu}")
     return f"finds the same as a loop with {cpu}"

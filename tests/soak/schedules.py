@@ -151,7 +151,7 @@ def check_slurm(work: Path, data: Path) -> bool:
     if done.returncode:
         return report("Slurm, played", done.stderr[-800:])
     hashes = {
-        open_results(path.parent).content_hash()
+        open_results(path.parent).content_digest()
         for where in ("alone", "releases")
         for path in (work / where).glob("*/_release.json")
     }

@@ -1,13 +1,14 @@
 """Fetch observations from archives: from an obsid to verified files on disk, or to a reason why there are none.
 
 Contract: an observation's folder is complete or absent; a record of what was fetched is in it; nothing is requested
-twice. :class:`Fetcher` ensures this for all archives, so that a source (one module each) only lists what it offers
+twice. :class:`Fetcher` ensures this for all archives, so that an archive (one module each) only lists what it offers
 and delivers it. All requests go through one :class:`Web`, which limits their rate. ``pipeline`` and ``cli`` may
 import this package.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -16,25 +17,26 @@ from xscan.archives.answer import CancelledError
 from xscan.archives.fetch import Fetched, Fetcher
 from xscan.archives.folder import Folder
 from xscan.archives.heasarc import HEASARC_URL, Heasarc
-from xscan.archives.manners import Manners
 from xscan.archives.nxsa import NXSA_URL, Nxsa
+from xscan.archives.request_limits import RequestLimits
 from xscan.archives.web import Web, open_web
 from xscan.errors import ConfigError, Reason
 from xscan.missions.xmm.products import Delivery, Offer, SavedFile
 
 __all__ = [
+    "ARCHIVES",
+    "Archive",
     "CancelledError",
     "Fetched",
     "Fetcher",
-    "Manners",
-    "Source",
+    "RequestLimits",
     "fetch_ahead",
-    "open_source",
+    "open_archive",
     "open_web",
 ]
 
 
-class Source(Protocol):
+class Archive(Protocol):
     """An archive from which observations are fetched.
 
     Attributes
@@ -71,8 +73,15 @@ class Source(Protocol):
         ...
 
 
-def open_source(text: str, web: Web) -> Source:
-    """Return the source with the name that the user gives.
+ARCHIVES: dict[str, tuple[Callable[[Web, str], Archive], str]] = {
+    "nxsa": (Nxsa, NXSA_URL),
+    "heasarc": (Heasarc, HEASARC_URL),
+}
+"""Archives on the web by name: what opens each, and its address. A folder on disk is one too: ``folder:DIR``."""
+
+
+def open_archive(text: str, web: Web) -> Archive:
+    """Return the archive with the name that the user gives.
 
     Parameters
     ----------
@@ -83,15 +92,15 @@ def open_source(text: str, web: Web) -> Source:
     Raises
     ------
     ConfigError
-        If no source has this name.
+        If no archive has this name.
     """
     name, _, where = text.partition(":")
     if name == "folder" and where:
         return Folder(where)
     if where and not where.startswith(("http://", "https://")):
-        raise ConfigError(f"--source {text}: {where!r} is no address; it begins with https:// or http://")
-    if name == "nxsa":
-        return Nxsa(web, where or NXSA_URL)
-    if name == "heasarc":
-        return Heasarc(web, where or HEASARC_URL)
-    raise ConfigError(f"unknown source {text!r}; known: nxsa, heasarc, folder:DIR, nxsa:URL, heasarc:URL")
+        raise ConfigError(f"--from {text}: {where!r} is no address; it begins with https:// or http://")
+    if name not in ARCHIVES:
+        known = [*ARCHIVES, "folder:DIR", *(f"{name}:URL" for name in ARCHIVES)]
+        raise ConfigError(f"unknown archive {text!r}; known: {', '.join(known)}")
+    make, address = ARCHIVES[name]
+    return make(web, where or address)

@@ -8,7 +8,7 @@ import threading
 import requests
 import urllib3
 
-from xscan.archives.manners import Clock, Manners
+from xscan.archives.request_limits import Clock, RequestLimits
 from xscan.errors import Reason
 
 __all__ = ["NETWORK", "Answer", "AttemptError", "CancelledError", "MissingError", "in_words"]
@@ -54,10 +54,10 @@ class CancelledError(Exception):
 class Answer:
     """The answer to a request: status, headers, and a body that is read piece by piece."""
 
-    def __init__(self, response: requests.Response, manners: Manners, clock: Clock, stop: threading.Event) -> None:
+    def __init__(self, response: requests.Response, limits: RequestLimits, clock: Clock, stop: threading.Event) -> None:
         self.status = response.status_code
         self._response = response
-        self._manners = manners
+        self._limits = limits
         self._clock = clock
         self._stop = stop
         self._since_s = clock.now()
@@ -114,8 +114,8 @@ class Answer:
             raise AttemptError(f"the connection broke: {in_words(error)}") from None
         self._bytes += len(piece)
         elapsed_s = self._clock.now() - self._since_s
-        if piece and elapsed_s >= self._manners.stall_s:
-            if self._bytes < self._manners.stall_bytes:
+        if piece and elapsed_s >= self._limits.stall_s:
+            if self._bytes < self._limits.stall_bytes:
                 raise AttemptError(f"stalled: {self._bytes} bytes in {elapsed_s:.0f} s")
             self._since_s, self._bytes = self._clock.now(), 0
         return piece

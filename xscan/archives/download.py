@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from xscan.archives.answer import Answer, AttemptError, MissingError
-from xscan.archives.part import Part, find_part
+from xscan.archives.partial import PartialFile, find_partial
 from xscan.archives.tar import BLOCK, Member, TarError, looks_like_tar, members
 from xscan.archives.verify import check_fits
 from xscan.archives.web import UNCHANGED, Web
@@ -81,17 +81,17 @@ def _is_same(web: Web, offer: Offer, file: SavedFile) -> bool:
 
 
 def _attempt(web: Web, offer: Offer, into: Path) -> Delivery:
-    part = find_part(into, offer.place)
+    partial = find_partial(into, offer.place)
     try:
-        with web.get(offer.place, part.range() if part else {}) as answer:
+        with web.get(offer.place, partial.range() if partial else {}) as answer:
             if answer.status == 200:
                 return _receive(answer, offer, into)
-            if part is None or not part.is_continued_by(answer):
-                if part is not None:
-                    part.remove()
+            if partial is None or not partial.is_continued_by(answer):
+                if partial is not None:
+                    partial.remove()
                 raise AttemptError(f"the archive answers with another range than asked for ({answer.status})")
-            _write(part.path, answer.read, "ab")
-            return Delivery((_finish(part),))
+            _write(partial.path, answer.read, "ab")
+            return Delivery((_finish(partial),))
     except MissingError:
         return Delivery()
 
@@ -113,10 +113,10 @@ def _receive(answer: Answer, offer: Offer, into: Path) -> Delivery:
         raise AttemptError(f"the archive sends {name!r}, which was not asked for", Reason.BAD_PRODUCT, again=False)
     if (answer.length or 0) > _MOST_BYTES:
         raise AttemptError(f"{name}: {answer.length} bytes, no product is so large", Reason.BAD_PRODUCT, again=False)
-    part = Part(into, offer.place, name, answer.length, answer.header("ETag"), answer.header("Last-Modified"))
-    part.begin()
-    _write(part.path, stream.read, "wb")
-    return Delivery((_finish(part),))
+    partial = PartialFile(into, offer.place, name, answer.length, answer.header("ETag"), answer.header("Last-Modified"))
+    partial.begin()
+    _write(partial.path, stream.read, "wb")
+    return Delivery((_finish(partial),))
 
 
 class _Stream:
@@ -171,17 +171,17 @@ def _write(path: Path, read: Callable[[int], bytes], mode: str) -> None:
         os.fsync(stream.fileno())
 
 
-def _finish(part: Part) -> SavedFile:
-    """Verify an arrived part, and rename it to its final name; raise AttemptError if it is not a complete file."""
+def _finish(partial: PartialFile) -> SavedFile:
+    """Verify a file that has arrived, and give it its name; raise AttemptError if it is not a complete file."""
     try:
-        check_fits(part.path)
+        check_fits(partial.path)
     except DataError as error:
-        part.remove()
+        partial.remove()
         raise AttemptError(str(error), Reason.BAD_PRODUCT) from None
-    size = part.path.stat().st_size
-    os.replace(part.path, part.folder / part.name)
-    part.note.unlink(missing_ok=True)
-    return SavedFile(part.name, size, part.etag, part.last_modified)
+    size = partial.path.stat().st_size
+    os.replace(partial.path, partial.folder / partial.name)
+    partial.note.unlink(missing_ok=True)
+    return SavedFile(partial.name, size, partial.etag, partial.last_modified)
 
 
 def _unpack(read: Callable[[int], bytes], offer: Offer, into: Path) -> Delivery:
@@ -201,10 +201,10 @@ def _unpack(read: Callable[[int], bytes], offer: Offer, into: Path) -> Delivery:
             if odd:
                 remarks.append(f"{offer.key}: left out of the tar: {member.name!r} {odd}")
             elif member.kind == "file" and offer.wants(name):
-                part = Part(into, offer.place, name, member.size, "", "")
-                part.begin()
-                _write(part.path, member.read, "wb")
-                saved[name] = _finish(part)
+                partial = PartialFile(into, offer.place, name, member.size, "", "")
+                partial.begin()
+                _write(partial.path, member.read, "wb")
+                saved[name] = _finish(partial)
     except TarError as error:
         raise AttemptError(f"the tar is damaged: {error}", Reason.BAD_PRODUCT) from None
     return Delivery(tuple(saved.values()), tuple(remarks))

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from xscan.archives.answer import CancelledError
 from xscan.archives.marker import MARKER, Marker, are_in, read_marker, write_marker
-from xscan.archives.part import is_part
+from xscan.archives.partial import is_partial
 from xscan.errors import ArchiveError, ConfigError, Reason, is_shortage
 from xscan.io.atomic import remove_temporaries, sync_folder
 from xscan.missions.xmm.products import PRODUCTS, Offer, SavedFile, product_of
 
 if TYPE_CHECKING:
-    from xscan.archives import Source
+    from xscan.archives import Archive
 
 __all__ = ["JOURNAL", "WORK", "Fetched", "Fetcher"]
 
@@ -78,18 +78,18 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Fetches observations from one source into one folder; threads may share it.
+    """Fetches observations from one archive into one folder; threads may share it.
 
     Attributes
     ----------
-    source : Source
+    archive : Archive
     data : Path
         Folder in which each observation gets a folder.
     refresh : bool
-        Ask for observations that were fetched before whether the source has changed them.
+        Ask for observations that were fetched before whether the archive has changed them.
     """
 
-    source: Source
+    archive: Archive
     data: Path
     refresh: bool = False
 
@@ -115,7 +115,7 @@ class Fetcher:
         ArchiveError
             ``disk``: nothing more can be written.
         ConfigError
-            If the source cannot be used at all.
+            If the archive cannot be used at all.
         CancelledError
             If the run was asked to stop.
         """
@@ -190,7 +190,7 @@ class Fetcher:
     def _bring(self, obsid: str) -> Fetched:
         work = self.data / WORK / obsid
         work.mkdir(parents=True, exist_ok=True)
-        with _claimed(work, obsid):
+        with _locked(work, obsid):
             here = self._present(obsid)
             if here and not self.refresh:  # fetched by another process a moment ago
                 shutil.rmtree(work)
@@ -202,10 +202,10 @@ class Fetcher:
                 return here
             if any(product.key not in marker.absent for product in PRODUCTS if product.is_event_list):
                 return self._publish(work, marker)
-            reason = self.source.why_nothing(obsid)
+            reason = self.archive.why_nothing(obsid)
             shutil.rmtree(work)
         state, what = _NOTHING[reason]
-        return Fetched(obsid, state, None, reason, f"{obsid}: the archive {self.source.where} {what}")
+        return Fetched(obsid, state, None, reason, f"{obsid}: the archive {self.archive.where} {what}")
 
     def _take_all(self, obsid: str, work: Path) -> tuple[Marker, bool]:
         """Take the offered files that are not on disk yet; record each in the marker when it has been taken.
@@ -213,19 +213,19 @@ class Fetcher:
         Return the marker, and whether any file is not in the observation's folder yet.
         """
         anything = False
-        marker = Marker(obsid, self.source.name, self.source.where)
+        marker = Marker(obsid, self.archive.name, self.archive.where)
         before = self._noted(work) or marker
         published = self._noted(self.data / obsid) or marker
         marker = replace(marker, remarks=before.remarks)
         have = set()
-        for offer in self.source.offers(obsid):
+        for offer in self.archive.offers(obsid):
             files = before.taken.get(offer.key, ())
             if files and are_in(work, files):
                 anything = True  # from an earlier attempt
             else:
                 files = self._still(offer, published.taken.get(offer.key, ()), work)
             if not files:
-                delivery = self.source.take(offer, work)
+                delivery = self.archive.take(offer, work)
                 files = delivery.files
                 anything |= bool(files)
                 marker = replace(marker, remarks=tuple(dict.fromkeys((*marker.remarks, *delivery.remarks))))
@@ -235,14 +235,14 @@ class Fetcher:
         return replace(marker, absent=tuple(product.key for product in PRODUCTS if product.key not in have)), anything
 
     def _noted(self, folder: Path) -> Marker | None:
-        """Read the marker in a folder; None if it is of another source."""
+        """Read the marker in a folder; None if it is of another archive."""
         marker = read_marker(folder)
-        return marker if marker and (marker.source, marker.where) == (self.source.name, self.source.where) else None
+        return marker if marker and (marker.archive, marker.where) == (self.archive.name, self.archive.where) else None
 
     def _still(self, offer: Offer, files: tuple[SavedFile, ...], work: Path) -> tuple[SavedFile, ...]:
-        """Link files from the observation's folder if the source still offers the same; return the files linked."""
+        """Link files from the observation's folder if the archive still offers the same; return the files linked."""
         folder = self.data / offer.obsid
-        if not files or not are_in(folder, files) or not self.source.unchanged(offer, files):
+        if not files or not are_in(folder, files) or not self.archive.unchanged(offer, files):
             return ()
         for file in files:
             (work / file.name).unlink(missing_ok=True)
@@ -255,7 +255,7 @@ class Fetcher:
         names = {file.name for file in marker.files}
         for path in work.iterdir():
             superseded = product_of(path.name, marker.obsid) and path.name not in names
-            if superseded or is_part(path):  # files that the archive has renamed since
+            if superseded or is_partial(path):  # files that the archive has renamed since
                 path.unlink()
         remove_temporaries(work)
         folder = self.data / marker.obsid
@@ -263,7 +263,7 @@ class Fetcher:
         if read_marker(folder):  # fetched by xscan, with a file missing or changed
             os.rename(folder, replaced)
         if old := read_marker(replaced):  # it may remain from a crash
-            _move_strangers(replaced, work, old)
+            _move_other_files(replaced, work, old)
         write_marker(work, marker)
         sync_folder(work)
         os.rename(work, folder)
@@ -279,7 +279,7 @@ class Fetcher:
             "state": outcome.state,
             "reason": outcome.reason,
             "message": outcome.message,
-            "source": self.source.name,
+            "source": self.archive.name,
             "files": outcome.n_files,
             "bytes": outcome.n_bytes,
             "seconds": round(outcome.seconds, 3),
@@ -304,7 +304,7 @@ def _behind_link(folder: Path, obsid: str) -> Fetched:
     return Fetched(obsid, "failed", None, Reason.NO_FOLDER, f"{folder}: {what}")
 
 
-def _move_strangers(folder: Path, to: Path, marker: Marker) -> None:
+def _move_other_files(folder: Path, to: Path, marker: Marker) -> None:
     """Move files that were not fetched by xscan to another folder."""
     ours = {MARKER, *(file.name for file in marker.files)}
     for path in folder.iterdir():
@@ -313,7 +313,7 @@ def _move_strangers(folder: Path, to: Path, marker: Marker) -> None:
 
 
 @contextmanager
-def _claimed(work: Path, obsid: str) -> Iterator[None]:
+def _locked(work: Path, obsid: str) -> Iterator[None]:
     """Lock a folder for this thread; the operating system releases the locks of a process that dies."""
     busy = ArchiveError(
         Reason.BUSY, f"{obsid}: another xscan is fetching it; run the same command again when that is done"

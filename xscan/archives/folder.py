@@ -34,7 +34,7 @@ class Folder:
         """
         root = Path(self.where)
         if not root.is_dir():
-            raise ConfigError(f"{root}: no such folder; --source folder:DIR names one that holds <obsid>/ folders")
+            raise ConfigError(f"{root}: no such folder; --from folder:DIR names one that holds <obsid>/ folders")
         places = [root / obsid, *(root / obsid / name for name in ("pps", "PPS"))]
         paths = {path.name: path for place in places if place.is_dir() for path in sorted(place.iterdir())}
         return tuple(

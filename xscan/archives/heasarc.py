@@ -20,7 +20,7 @@ _MOST_LISTING_BYTES = 8 << 20
 
 
 class Heasarc:
-    """Source of products in a tree of folders.
+    """Fetches products from a tree of folders.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ class Marker:
     Attributes
     ----------
     obsid : str
-    source, where : str
+    archive, where : str
         Name of the archive, and its address.
     date_utc : str
         When it was written, ISO 8601.
@@ -41,7 +41,7 @@ class Marker:
     """
 
     obsid: str
-    source: str
+    archive: str
     where: str
     date_utc: str = ""
     complete: bool = False
@@ -76,7 +76,9 @@ def is_whole(folder: Path) -> bool:
 
 def write_marker(folder: Path, marker: Marker) -> None:
     """Write the marker of a folder, completely or not at all."""
-    write_whole(folder / MARKER, json.dumps({"format": _FORMAT, **asdict(marker)}, indent=1).encode())
+    facts = asdict(marker)
+    facts = {"format": _FORMAT, "obsid": facts.pop("obsid"), "source": facts.pop("archive"), **facts}
+    write_whole(folder / MARKER, json.dumps(facts, indent=1).encode())
 
 
 def read_marker(folder: Path) -> Marker | None:
@@ -87,6 +89,6 @@ def read_marker(folder: Path) -> Marker | None:
             return None
         taken = {key: tuple(SavedFile(**file) for file in files) for key, files in held.pop("taken").items()}
         absent, remarks = tuple(held.pop("absent")), tuple(held.pop("remarks"))
-        return Marker(taken=taken, absent=absent, remarks=remarks, **held)
+        return Marker(archive=held.pop("source"), taken=taken, absent=absent, remarks=remarks, **held)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

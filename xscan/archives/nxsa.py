@@ -24,7 +24,7 @@ _MOST_ROWS_BYTES = 1 << 20
 
 
 class Nxsa:
-    """Source of products from the servlet.
+    """Fetches products from the servlet.
 
     Parameters
     ----------

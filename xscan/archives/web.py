@@ -14,7 +14,7 @@ import requests
 
 from xscan import __version__
 from xscan.archives.answer import NETWORK, Answer, AttemptError, CancelledError, MissingError, in_words
-from xscan.archives.manners import Clock, Manners, real_clock
+from xscan.archives.request_limits import Clock, RequestLimits, real_clock
 from xscan.errors import ArchiveError, Reason
 
 __all__ = ["UNCHANGED", "Web", "open_web"]
@@ -36,17 +36,17 @@ class Web:
     ----------
     session : requests.Session
         With the headers of every request.
-    manners : Manners
+    limits : RequestLimits
     clock : Clock
     stop : threading.Event
         When set, any request in progress ends with :class:`CancelledError`.
     """
 
-    def __init__(self, session: requests.Session, manners: Manners, clock: Clock, stop: threading.Event) -> None:
+    def __init__(self, session: requests.Session, limits: RequestLimits, clock: Clock, stop: threading.Event) -> None:
         self._clock = clock
         self.stop = stop
         self._session = session
-        self._manners = manners
+        self._limits = limits
         self._lock = threading.Lock()
         self._free_s = 0.0  # time at which the next request may be made
 
@@ -63,14 +63,14 @@ class Web:
         CancelledError
         """
         self._await_turn()
-        timeout = (self._manners.connect_s, self._manners.read_s)
+        timeout = (self._limits.connect_s, self._limits.read_s)
         try:
             response = self._session.get(url, headers=dict(headers), stream=True, timeout=timeout)
         except (requests.RequestException, *NETWORK) as error:
             raise AttemptError(f"no answer: {in_words(error)}") from None
         with closing(response):
             self._judge(response)
-            yield Answer(response, self._manners, self._clock, self.stop)
+            yield Answer(response, self._limits, self._clock, self.stop)
 
     def persist(self, what: object, attempt: Callable[[], T]) -> T:
         """Call ``attempt`` until it succeeds, with growing waits in between.
@@ -87,19 +87,19 @@ class Web:
             If no attempt succeeds, or further attempts are pointless.
         CancelledError
         """
-        manners = self._manners
-        wait_s = manners.first_wait_s
-        for tried in range(1, manners.tries + 1):
+        limits = self._limits
+        wait_s = limits.first_wait_s
+        for tried in range(1, limits.tries + 1):
             try:
                 return attempt()
             except AttemptError as trouble:
                 last = trouble
-            if not last.again or last.retry_after_s > manners.longest_retry_after_s:
+            if not last.again or last.retry_after_s > limits.longest_retry_after_s:
                 break
-            if tried < manners.tries:
+            if tried < limits.tries:
                 self._hold(last.retry_after_s)
                 self._sleep(max(last.retry_after_s, self._clock.random() * wait_s))
-                wait_s = min(2 * wait_s, manners.longest_wait_s)
+                wait_s = min(2 * wait_s, limits.longest_wait_s)
         later = f"; asks to be left alone for {last.retry_after_s:.0f} s" if last.retry_after_s else ""
         times = f" (tried {tried} times{later})" if tried > 1 or later else ""
         raise ArchiveError(last.reason, f"{what}: {last}{times}") from None
@@ -107,7 +107,7 @@ class Web:
     def _await_turn(self) -> None:
         with self._lock:
             mine_s = max(self._free_s, self._clock.now())
-            self._free_s = mine_s + 1 / self._manners.requests_per_s
+            self._free_s = mine_s + 1 / self._limits.requests_per_s
         self._sleep(mine_s - self._clock.now())
 
     def _hold(self, seconds: float) -> None:
@@ -146,10 +146,10 @@ class Web:
 
 
 @contextmanager
-def open_web(manners: Manners, clock: Clock | None = None) -> Iterator[Web]:
+def open_web(limits: RequestLimits, clock: Clock | None = None) -> Iterator[Web]:
     """Open a session whose connections are opened as needed, and close it at the end."""
     stop = threading.Event()
     with requests.Session() as session:
         session.headers["User-Agent"] = f"xscan/{__version__}"
         session.headers["Accept-Encoding"] = "identity"  # files are compressed; lengths and ranges count their bytes
-        yield Web(session, manners, clock or real_clock(stop), stop)
+        yield Web(session, limits, clock or real_clock(stop), stop)

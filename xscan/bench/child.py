@@ -18,6 +18,7 @@ from xscan.pipeline.local import run
 from xscan.pipeline.outcome import ObservationSummary
 from xscan.pipeline.process import peak_bytes
 from xscan.pipeline.scan import Scanner
+from xscan.pipeline.task import Task
 from xscan.results.writer import ResultsWriter
 
 __all__ = ["fresh_scan", "peak_mib", "scan_and_store"]
@@ -86,7 +87,7 @@ def scan_and_store(folder: Path, scanner: Scanner, writer: ResultsWriter) -> Non
     """
     heard: list[ObservationSummary] = []
     with writer:
-        run([(None, folder)], scanner, writer, heard.append)
+        run([Task(None, folder)], scanner, writer, heard.append)
     outcome = heard[0].outcome
     if outcome.state != "done":
         raise BenchError(f"{folder}: not searched, so not measured: {outcome.message}")

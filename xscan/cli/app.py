@@ -17,9 +17,9 @@ import typer
 
 from xscan import __version__
 from xscan.cli.options import (
-    Archive,
     Data,
     ExecutorGroup,
+    FromArchive,
     LimitedExecutorGroup,
     LogFormat,
     Logs,
@@ -108,7 +108,7 @@ def archive(
     retry_failed: RetryFailed = False,
     executor: LimitedExecutorGroup,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing: search what is in --data.")] = False,
-    source: Archive = None,
+    archive_name: FromArchive = None,
     cache_limit: Annotated[
         str | None,
         typer.Option(
@@ -135,21 +135,21 @@ def archive(
     imaging mode (xscan status says which, and why); 2 wrong usage or
     configuration; 3 no usable device.
     """
-    from xscan.archives.supply import Supply
+    from xscan.archives.prefetch import Prefetch
     from xscan.cli import archive as command
     from xscan.pipeline.obslist import read_obslist
     from xscan.pipeline.sizes import parse_size
 
     settings = search.settings()
-    if offline and (source is not None or cache_limit is not None):
-        raise ConfigError("--offline fetches nothing; it does not go together with --source and --cache-limit")
+    if offline and (archive_name is not None or cache_limit is not None):
+        raise ConfigError("--offline fetches nothing; it does not go together with --from and --cache-limit")
     limit_bytes = None if cache_limit is None else parse_size("--cache-limit", cache_limit)
-    supply = None if offline else Supply(source or "nxsa", cache_limit_bytes=limit_bytes)
+    prefetch = None if offline else Prefetch(archive_name or "nxsa", cache_limit_bytes=limit_bytes)
     listed = read_obslist(obslist)
     reporter = _reporter(len(listed.obsids), log_format)
     with _last_words(reporter):
         raise typer.Exit(
-            command.archive(listed, data, out, settings, executor.options(), reporter, supply, plot, retry_failed)
+            command.archive(listed, data, out, settings, executor.options(), reporter, prefetch, plot, retry_failed)
         )
 
 
@@ -240,7 +240,7 @@ def show_releases(
 def fetch(
     obslist: ObslistFile,
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Gets <obsid>/ folders.")] = Path("data"),
-    source: Archive = None,
+    archive_name: FromArchive = None,
     parallel: Annotated[int, typer.Option("--parallel", metavar="N", min=1, max=8, help="Connections at once.")] = 2,
     rate: Annotated[
         float, typer.Option("--rate", metavar="N", min=0.01, max=1000, help="Requests per second, at most.")
@@ -261,7 +261,7 @@ def fetch(
     from xscan.cli import fetch as command
     from xscan.pipeline.obslist import read_obslist
 
-    raise typer.Exit(command.fetch(read_obslist(obslist), data, source or "nxsa", parallel, rate, refresh))
+    raise typer.Exit(command.fetch(read_obslist(obslist), data, archive_name or "nxsa", parallel, rate, refresh))
 
 
 @app.command()
@@ -273,7 +273,7 @@ def status(
     failed: Annotated[bool, typer.Option("--failed", help="Show only what failed.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     hash: Annotated[
-        bool, typer.Option("--hash", help="Hash all results but times: equal if the same was found.")
+        bool, typer.Option("--hash", help="Digest of all results but times: equal if the same was found.")
     ] = False,
 ) -> None:
     """Say what became of every observation: done, empty, skipped, failed or pending."""

@@ -11,7 +11,6 @@ from xscan.cli.output import Findings, print_findings
 from xscan.errors import ConfigError, Reason
 from xscan.missions.xmm.files import places
 from xscan.pipeline.executor import ExecutorOptions
-from xscan.pipeline.local import Task, unfinished
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.outcome import ObservationSummary, summarize
 from xscan.pipeline.progress import Reporter
@@ -19,6 +18,7 @@ from xscan.pipeline.release.record import is_release
 from xscan.pipeline.run import run_into
 from xscan.pipeline.scan import ScanSettings
 from xscan.pipeline.signals import StopSignal
+from xscan.pipeline.task import Task, unfinished
 from xscan.results.ledger import Outcome, read_ledger
 from xscan.results.reader import open_results
 from xscan.results.tables import Provenance, failed_tables
@@ -26,7 +26,7 @@ from xscan.results.writer import ResultsWriter
 
 if TYPE_CHECKING:
     from xscan.archives import Fetched
-    from xscan.archives.supply import Supply
+    from xscan.archives.prefetch import Prefetch
 
 __all__ = ["NOT_HERE", "archive", "scan"]
 
@@ -36,7 +36,7 @@ NOT_HERE = (Reason.NO_FOLDER, Reason.NO_EVENT_LISTS, Reason.ARCHIVE_TROUBLE, Rea
 
 def scan(paths: Sequence[Path], sources: Path | None, out: Path, settings: ScanSettings, plot: bool) -> int:
     """Search the observations of which these are folders and event lists; return the exit code."""
-    tasks: list[Task] = [(None, place) for place in places(paths, sources)]
+    tasks = [Task(None, place) for place in places(paths, sources)]
     return _search(tasks, Path(), out, settings, ExecutorOptions(), Reporter(total=len(tasks)), None, plot, False)
 
 
@@ -47,13 +47,13 @@ def archive(
     settings: ScanSettings,
     options: ExecutorOptions,
     reporter: Reporter,
-    supply: Supply | None,
+    prefetch: Prefetch | None,
     plot: bool,
     retry_failed: bool,
 ) -> int:
-    """Search the observations of a list; with a supply, fetch those that are not here; return the exit code."""
+    """Search the observations of a list; with a prefetch, fetch those that are not here; return the exit code."""
     if not data.is_dir():
-        if supply is None:
+        if prefetch is None:
             raise ConfigError(f"{data}: no such folder; --data names the folder that holds <obsid>/ folders")
         try:
             data.mkdir(parents=True)
@@ -64,8 +64,8 @@ def archive(
         f"({obslist.duplicates} duplicates, {obslist.comments} comments, {obslist.blank} blank lines left out)"
     )
     data = data.absolute()  # workers may have other working directories
-    tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
-    return _search(tasks, data, out, settings, options, reporter, supply, plot, retry_failed)
+    tasks = [Task(obsid, data / obsid) for obsid in obslist.obsids]
+    return _search(tasks, data, out, settings, options, reporter, prefetch, plot, retry_failed)
 
 
 def _search(
@@ -75,7 +75,7 @@ def _search(
     settings: ScanSettings,
     options: ExecutorOptions,
     reporter: Reporter,
-    supply: Supply | None,
+    prefetch: Prefetch | None,
     plot: bool,
     retry_failed: bool,
 ) -> int:
@@ -86,11 +86,11 @@ def _search(
 
     def search(writer: ResultsWriter, stop_signal: StopSignal) -> None:
         plots = _plots(writer.folder) if plot else None
-        again = () if supply is None else NOT_HERE
+        again = () if prefetch is None else NOT_HERE
         todo, kept = unfinished(tasks, read_ledger(open_results(out)), retry_failed, again)
         run.keep(kept)
         refused = run.refused(writer, executor.settings.provenance())
-        with reporter, _arriving(todo, data, supply, run.done, refused) as arriving:
+        with reporter, _arriving(todo, data, prefetch, run.done, refused) as arriving:
             if todo:
                 executor.run(arriving, data, writer, run.ended, plots, reporter.say, stop_signal)
 
@@ -150,13 +150,13 @@ def _plots(folder: Path) -> Path:
 
 @contextmanager
 def _arriving(
-    todo: list[Task], data: Path, supply: Supply | None, done: Set[str], refused: Callable[[Fetched], None]
+    todo: list[Task], data: Path, prefetch: Prefetch | None, done: Set[str], refused: Callable[[Fetched], None]
 ) -> Iterator[Iterable[Task | None]]:
     """Yield the observations to be searched as their files become available."""
-    if supply is None:
+    if prefetch is None:
         yield todo
         return
-    from xscan.archives.supply import supplied
+    from xscan.archives.prefetch import prefetched
 
-    with supplied([str(obsid) for obsid, _ in todo], data, supply, done, refused) as arriving:
-        yield arriving
+    with prefetched([task.name for task in todo], data, prefetch, done, refused) as arriving:
+        yield (None if here is None else Task(*here) for here in arriving)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from xscan.archives import Fetched, Fetcher, Manners, fetch_ahead, open_source, open_web
+from xscan.archives import Fetched, Fetcher, RequestLimits, fetch_ahead, open_archive, open_web
 from xscan.archives.account import line, summary
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.progress import Reporter
@@ -15,12 +15,12 @@ from xscan.pipeline.progress import Reporter
 __all__ = ["fetch"]
 
 
-def fetch(obslist: Obslist, data: Path, source: str, parallel: int, rate: float, refresh: bool) -> int:
+def fetch(obslist: Obslist, data: Path, archive: str, parallel: int, rate: float, refresh: bool) -> int:
     """Fetch the observations of a list; return the exit code."""
     outcomes: list[Fetched] = []
     reporter = Reporter(total=len(obslist.obsids), what="fetching")
-    with open_web(Manners(requests_per_s=rate)) as web:
-        fetcher = Fetcher(open_source(source, web), data, refresh)
+    with open_web(RequestLimits(requests_per_s=rate)) as web:
+        fetcher = Fetcher(open_archive(archive, web), data, refresh)
         fetching = fetch_ahead(obslist.obsids, fetcher.fetch, web.stop, parallel)
         try:
             with reporter, closing(fetching):

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from xscan.pipeline.scan import ScanSettings
 
 __all__ = [
-    "Archive",
     "Data",
     "ExecutorGroup",
+    "FromArchive",
     "LimitedExecutorGroup",
     "LogFormat",
     "Logs",
@@ -40,10 +40,10 @@ Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the 
 Plot = Annotated[bool, typer.Option("--plot", help="Draw each observation and region: PNGs in DIR/plots.")]
 ObslistFile = Annotated[Path, typer.Option("--obslist", metavar="FILE", help="One obsid a line; # for comments.")]
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of <obsid>/ folders.")]
-Archive = Annotated[
+FromArchive = Annotated[
     str | None,
     typer.Option(
-        "--source",
+        "--from",
         metavar="NAME",
         help="nxsa (ESA, default), heasarc (NASA), folder:DIR (linked to); nxsa:URL, heasarc:URL (mirrors).",
     ),

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import typer
 
-from xscan.archives import Manners
+from xscan.archives import RequestLimits
 from xscan.cli.archive import NOT_HERE
 from xscan.errors import ConfigError
 from xscan.missions.xmm.products import PRODUCTS
 from xscan.pipeline.executor import Executor, ExecutorOptions
-from xscan.pipeline.local import Task, unfinished
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.plan.calibrate import LEAST_S, LIMIT_S, calibrate, sample_size
 from xscan.pipeline.plan.estimate import Measured, estimate
@@ -27,6 +26,7 @@ from xscan.pipeline.plan.forecast import Plan, to_json, to_lines
 from xscan.pipeline.plan.sample import choose, stock
 from xscan.pipeline.scan import ScanSettings
 from xscan.pipeline.signals import Interrupted, StopSignal, interruptible
+from xscan.pipeline.task import Task, unfinished
 from xscan.results.folder import holds_results
 from xscan.results.ledger import read_ledger
 from xscan.results.reader import open_results
@@ -54,11 +54,11 @@ def plan(
     """Print what a run will take; return the exit code."""
     data, out = data.absolute(), out.absolute()
     executor = options.resolve(settings)
-    tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
+    tasks = [Task(obsid, data / obsid) for obsid in obslist.obsids]
     held = {}
     if holds_results(out, executor.settings.provenance(), executor.settings.by_name()):
         held = read_ledger(open_results(out))
-    todo = [obsid for obsid, _ in unfinished(tasks, held, retry_failed, NOT_HERE)[0] if obsid is not None]
+    todo = [task.name for task in unfinished(tasks, held, retry_failed, NOT_HERE)[0]]
     listed = stock(data, obslist.obsids)
     here = {obsid: listed[obsid] for obsid in todo if obsid in listed}
     n_missing = len(todo) - len(here)
@@ -72,7 +72,7 @@ def plan(
         fetch_bytes=n_missing * mean_bytes,
         mean_bytes=mean_bytes,
         mean_is_known=bool(listed),
-        fetch_s_min=n_missing * len(PRODUCTS) / Manners().requests_per_s,
+        fetch_s_min=n_missing * len(PRODUCTS) / RequestLimits().requests_per_s,
         free_bytes=shutil.disk_usage(_nearest(out)).free,
     )
     loading_s = time.process_time()  # a run spends the same time on loading libraries and reading the list
@@ -116,9 +116,7 @@ def _measure(
         _note("none of these observations is on disk: some are simulated to measure on")
         _stand_ins(data)
         sizes = stock(data, [path.name for path in data.iterdir() if path.is_dir()])
-    tasks: list[Task] = [
-        (obsid, data / obsid) for obsid in choose(sizes, sample or sample_size(executor.options.n_workers()))
-    ]
+    tasks = [Task(obsid, data / obsid) for obsid in choose(sizes, sample or sample_size(executor.options.n_workers()))]
     return calibrate(tasks, sizes, executor, data, work / "results", LEAST_S, LIMIT_S, _note, stop_signal)
 
 

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from xscan.errors import ConfigError
 from xscan.pipeline.executor import ExecutorOptions
-from xscan.pipeline.local import Task
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.progress import Reporter
 from xscan.pipeline.release.make import Made, make_release, prepare
@@ -19,6 +18,7 @@ from xscan.pipeline.release.record import releases
 from xscan.pipeline.run import run_into
 from xscan.pipeline.scan import ScanSettings
 from xscan.pipeline.signals import Interrupted, StopSignal
+from xscan.pipeline.task import Task
 from xscan.results.ledger import Outcome
 from xscan.results.writer import ResultsWriter
 
@@ -43,7 +43,7 @@ def reprocess(
     release = prepare(folder, name, obslist.obsids)
     against = f"held against {release.previous}" if release.previous else "the first"
     reporter.say(f"release {name}, {against}: {len(obslist.obsids)} observations")
-    tasks: list[Task] = [(obsid, data / obsid) for obsid in obslist.obsids]
+    tasks = [Task(obsid, data / obsid) for obsid in obslist.obsids]
 
     def make(writer: ResultsWriter, stop_signal: StopSignal) -> Made:
         def search(todo: list[Task], kept: list[Outcome]) -> None:

@@ -22,7 +22,7 @@ def status(results: Path, obslist: Path | None, failed: bool, json: bool, hash: 
     ledger = read_ledger(held)
     listed = account(ledger if obslist is None else read_obslist(obslist).obsids, ledger)
     shown = [outcome for outcome in listed if outcome.state == "failed"] if failed else listed
-    content_hash = held.content_hash() if hash else None
+    content_hash = held.content_digest() if hash else None
     if json:
         typer.echo(status_json(listed, shown, content_hash))
     else:

@@ -25,8 +25,8 @@ from xscan import __version__
 from xscan.backends.cuda.device import DeviceLost
 from xscan.errors import MachineError, Reason, XscanError, first_line
 from xscan.pipeline.dispatch import Ended
-from xscan.pipeline.local import Task
 from xscan.pipeline.outcome import ObservationSummary
+from xscan.pipeline.task import Task
 from xscan.pipeline.worker import Worker, WorkerSetup, start_worker
 from xscan.results.lock import read_lock
 
@@ -269,7 +269,7 @@ def _scan(name: str, task: Task) -> ObservationSummary:
     try:
         return worker.scan(task)
     except DeviceLost as error:
-        log.error("%s: the GPU answers no more (%s): this worker process ends", task[0], error)
+        log.error("%s: the GPU answers no more (%s): this worker process ends", task.obsid, error)
         dask_worker.log_event(_DEVICE_EVENTS, {"worker": dask_worker.address})
         time.sleep(_TO_TELL_S)
         os._exit(1)  # its nanny starts another; each of its observations is tried again alone

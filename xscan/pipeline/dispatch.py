@@ -16,8 +16,8 @@ from itertools import count
 from typing import Protocol
 
 from xscan.errors import Reason
-from xscan.pipeline.local import Task, name_of
 from xscan.pipeline.outcome import ObservationSummary
+from xscan.pipeline.task import Task
 
 __all__ = ["Abandoned", "Ended", "Pool", "dispatch"]
 
@@ -124,7 +124,7 @@ def dispatch(tasks: Iterable[Task | None], pool: Pool, time_limit_s: float) -> I
         for number, assignment in list(assignments.items()):
             if assignment.worker in gone or assignment.worker not in there:
                 if assignment.worker in there:
-                    log.warning("%s: its worker does not end when killed; it gets no other", name_of(assignment.task))
+                    log.warning("%s: its worker does not end when killed; it gets no other", assignment.task.name)
                 pool.forget(number)
                 yield from _lost(assignments.pop(number), pool, hung_s.keys(), doubtful)
         for worker in hung_s.keys() - there:

@@ -13,11 +13,12 @@ from xscan.backends.cuda.driver import visible_devices
 from xscan.errors import ConfigError, DeviceError, Reason
 from xscan.pipeline.digests import inputs_digest
 from xscan.pipeline.dispatch import Abandoned, Pool, dispatch
-from xscan.pipeline.local import LOST_REMEDY, OnEnded, Task, name_of, run
+from xscan.pipeline.local import LOST_REMEDY, OnEnded, run
 from xscan.pipeline.outcome import summarize
 from xscan.pipeline.scan import Scanner, ScanSettings
 from xscan.pipeline.signals import StopSignal
 from xscan.pipeline.sizes import parse_size
+from xscan.pipeline.task import Task
 from xscan.results.tables import failed_tables
 from xscan.results.writer import ResultsWriter
 
@@ -251,8 +252,8 @@ def run_on(
     n_lost = 0
     for ended in dispatch(tasks, pool, time_limit_s):
         if isinstance(ended, Abandoned):
-            name = name_of(ended.task)
-            digest = inputs_digest(ended.task[1])
+            name = ended.task.name
+            digest = inputs_digest(ended.task.place)
             provenance = replace(settings.provenance(), backend=pool.backend(), inputs_digest=digest)
             message = f"{name}: {_REMEDIES[ended.reason].format(time_limit_s=time_limit_s)}"
             tables = failed_tables(name, "failed", ended.reason, message, provenance, ended.seconds)

@@ -11,9 +11,10 @@ from pathlib import Path
 from threading import Lock
 
 from xscan.errors import MachineError
-from xscan.pipeline.local import Task, draw_pictures, store
+from xscan.pipeline.local import draw_pictures, store
 from xscan.pipeline.outcome import ObservationSummary, summarize
 from xscan.pipeline.scan import ScanSettings, read_folder, search_reading
+from xscan.pipeline.task import Task
 from xscan.results.lock import read_lock
 from xscan.results.staging import stage
 
@@ -76,9 +77,8 @@ class Worker:
         MachineError
             If the machine lacks what any observation needs.
         """
-        obsid, folder = task
         with self._reading:
-            reading = read_folder(folder, self.scanner, obsid)
+            reading = read_folder(task.place, self.scanner, task.obsid)
         with self._searching:
             started = time.perf_counter()
             tables = search_reading(reading, self.scanner)

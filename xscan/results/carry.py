@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xscan.errors import StoreError
 from xscan.io.atomic import named_trouble, sync_folder
-from xscan.results.manifest import Part, read_manifest, write_manifest
+from xscan.results.manifest import ParquetPart, read_manifest, write_manifest
 from xscan.results.parquet import check_files, without
 from xscan.results.staging import staged
 from xscan.schema import SCHEMAS
@@ -50,10 +50,10 @@ def carry(source: Path, target: Path, observations: Set[str]) -> None:
         write_manifest(target, [*held, *(part for part in parts if part.observations)])
 
 
-def _taken(source: Path, target: Path, part: Part, observations: Set[str]) -> Part:
+def _taken(source: Path, target: Path, part: ParquetPart, observations: Set[str]) -> ParquetPart:
     left = set(part.observations) - observations
     if len(left) == len(part.observations):
-        return Part((), {})
+        return ParquetPart((), {})
     if left:
         return without(source, part, left, target)
     check_files(source, [part], f"restore it, or remove {source} and all that is in it")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from xscan.errors import StoreError
 from xscan.io.atomic import remove_temporaries, sync_folder
-from xscan.results.manifest import Part, read_manifest, write_manifest
+from xscan.results.manifest import ParquetPart, read_manifest, write_manifest
 from xscan.results.parquet import by_obsid, read_files, without, write_part
 from xscan.results.staging import read_staged, staged
 from xscan.results.tables import Tables
@@ -43,8 +43,8 @@ def compact(folder: Path, known: Mapping[str, Tables] = MappingProxyType({})) ->
 
 def _compact(folder: Path, waiting: dict[str, Path], known: Mapping[str, Tables]) -> None:
     fresh = _read(waiting, known)
-    kept: list[Part] = []
-    small: list[Part] = []  # to be written anew
+    kept: list[ParquetPart] = []
+    small: list[ParquetPart] = []  # to be written anew
     for part in read_manifest(folder):
         replaced = fresh.keys() & set(part.observations)
         left = len(part.observations) - len(replaced)
@@ -100,6 +100,6 @@ def _read(waiting: dict[str, Path], known: Mapping[str, Tables]) -> dict[str, Ta
     return tables
 
 
-def _together(folder: Path, name: str, parts: list[Part], fresh: dict[str, Tables]) -> pa.Table:
+def _together(folder: Path, name: str, parts: list[ParquetPart], fresh: dict[str, Tables]) -> pa.Table:
     rows = pa.concat_tables([read_files(folder, name, parts), *(tables.table(name) for tables in fresh.values())])
     return by_obsid(rows) if parts else rows  # the staged ones are in order already

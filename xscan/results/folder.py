@@ -12,7 +12,7 @@ from xscan.results.manifest import begin_manifest, read_json
 from xscan.results.tables import Provenance
 from xscan.schema import FORMAT_VERSION
 
-__all__ = ["check_format", "claim", "holds_results", "read_about"]
+__all__ = ["check_format", "claim_folder", "holds_results", "read_about"]
 
 _NAME = "_xscan.json"
 _RESULTS = ("*/part-*.parquet", "staging/*.arrow")
@@ -20,7 +20,7 @@ _RESULTS = ("*/part-*.parquet", "staging/*.arrow")
 About = dict[str, Any]
 
 
-def claim(folder: Path, provenance: Provenance, settings: dict[str, str]) -> None:
+def claim_folder(folder: Path, provenance: Provenance, settings: dict[str, str]) -> None:
     """Record the configuration in a new folder, or check that an existing folder has the same one.
 
     Parameters
@@ -56,7 +56,7 @@ def claim(folder: Path, provenance: Provenance, settings: dict[str, str]) -> Non
 
 
 def holds_results(folder: Path, provenance: Provenance, settings: dict[str, str]) -> bool:
-    """Return whether a folder holds results, of this configuration; parameters as of :func:`claim`.
+    """Return whether a folder holds results, of this configuration; parameters as of :func:`claim_folder`.
 
     Raises
     ------

@@ -10,13 +10,13 @@ from typing import Any
 from xscan.errors import StoreError
 from xscan.io.atomic import sync_folder, write_whole
 
-__all__ = ["Part", "begin_manifest", "read_json", "read_manifest", "write_manifest"]
+__all__ = ["ParquetPart", "begin_manifest", "read_json", "read_manifest", "write_manifest"]
 
 _NAME = "_manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ParquetPart:
     """One part: some hundred observations, in one Parquet file for each table.
 
     Attributes
@@ -31,7 +31,7 @@ class Part:
     files: dict[str, str]
 
 
-def read_manifest(folder: Path) -> tuple[Part, ...]:
+def read_manifest(folder: Path) -> tuple[ParquetPart, ...]:
     """Return the valid parts; none before the first was made.
 
     Raises
@@ -49,7 +49,7 @@ def read_manifest(folder: Path) -> tuple[Part, ...]:
         )
     held = read_json(path)
     try:
-        return tuple(Part(tuple(part["observations"]), dict(part["files"])) for part in held["parts"])
+        return tuple(ParquetPart(tuple(part["observations"]), dict(part["files"])) for part in held["parts"])
     except (KeyError, TypeError, ValueError):
         raise StoreError(f"{path}: not a manifest of xscan; restore it, or scan into another folder") from None
 
@@ -60,7 +60,7 @@ def begin_manifest(folder: Path) -> None:
         write_manifest(folder, [])
 
 
-def write_manifest(folder: Path, parts: list[Part]) -> None:
+def write_manifest(folder: Path, parts: list[ParquetPart]) -> None:
     """Replace the manifest; when this returns, the change survives a loss of power."""
     text = json.dumps({"parts": [asdict(part) for part in parts]}, indent=1)
     write_whole(folder / _NAME, f"{text}\n".encode())

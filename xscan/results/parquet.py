@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from xscan.errors import StoreError, first_line
 from xscan.io.atomic import write_whole
-from xscan.results.manifest import Part
+from xscan.results.manifest import ParquetPart
 from xscan.results.tables import Tables
 from xscan.schema import SCHEMAS
 
@@ -32,7 +32,7 @@ _ROWS_IN_GROUP = {"runs": 2000, "inputs": 2000, "regions": 2000, "voxels": 20_00
 """Reading one observation means reading the row groups that may hold it; a light curve or an image is a long row."""
 
 
-def write_part(folder: Path, observations: Sequence[str], tables: Tables) -> Part:
+def write_part(folder: Path, observations: Sequence[str], tables: Tables) -> ParquetPart:
     """Write the rows of some observations, a file per table.
 
     Parameters
@@ -50,10 +50,10 @@ def write_part(folder: Path, observations: Sequence[str], tables: Tables) -> Par
         obsid = table["obsid"].to_numpy().astype(np.str_)
         start, stop = np.searchsorted(obsid, first), np.searchsorted(obsid, last, side="right")
         files[name] = _write(folder, name, table.slice(start, stop - start))
-    return Part(tuple(observations), files)
+    return ParquetPart(tuple(observations), files)
 
 
-def without(folder: Path, part: Part, observations: Set[str], target: Path | None = None) -> Part:
+def without(folder: Path, part: ParquetPart, observations: Set[str], target: Path | None = None) -> ParquetPart:
     """Return the part without some of its observations, with new files in this folder or in another.
 
     A file of this folder without rows of these observations is kept.
@@ -64,11 +64,15 @@ def without(folder: Path, part: Part, observations: Set[str], target: Path | Non
         kept = rows_without(table, observations)
         if kept.num_rows < table.num_rows or target is not None:
             files[name] = _write(target or folder, name, kept)
-    return Part(tuple(obsid for obsid in part.observations if obsid not in observations), files)
+    return ParquetPart(tuple(obsid for obsid in part.observations if obsid not in observations), files)
 
 
 def read_files(
-    folder: Path, name: str, parts: Sequence[Part], obsid: str | None = None, columns: Sequence[str] | None = None
+    folder: Path,
+    name: str,
+    parts: Sequence[ParquetPart],
+    obsid: str | None = None,
+    columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """Read one table of some parts, in the order of the parts.
 
@@ -76,7 +80,7 @@ def read_files(
     ----------
     folder : Path
     name : str
-    parts : sequence of Part
+    parts : sequence of ParquetPart
     obsid : str, optional
         Only the rows of this observation.
     columns : sequence of str, optional
@@ -104,13 +108,13 @@ def read_files(
         raise StoreError(f"{folder}: a file of {name} is damaged ({first_line(error)}); {REMEDY}") from None
 
 
-def check_files(folder: Path, parts: Iterable[Part], remedy: str) -> None:
+def check_files(folder: Path, parts: Iterable[ParquetPart], remedy: str) -> None:
     """Check that the files of parts exist, and were not cut short.
 
     Parameters
     ----------
     folder : Path
-    parts : iterable of Part
+    parts : iterable of ParquetPart
     remedy : str
         What to do if not.
 

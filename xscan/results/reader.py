@@ -11,9 +11,9 @@ from typing import TypeVar
 import pyarrow as pa
 
 from xscan.errors import StoreError
-from xscan.results.content_hash import hash_by_observation
+from xscan.results.content_digest import digest_by_observation
 from xscan.results.folder import check_format, read_about
-from xscan.results.manifest import Part, read_manifest
+from xscan.results.manifest import ParquetPart, read_manifest
 from xscan.results.parquet import REMEDY, by_obsid, read_files, rows_without
 from xscan.results.staging import read_staged, staged
 from xscan.results.tables import Tables
@@ -70,7 +70,7 @@ class Results:
             raise KeyError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
         return self._undisturbed(lambda: self._table(name, obsid, columns or SCHEMAS[name].names))
 
-    def content_hash(self) -> str:
+    def content_digest(self) -> str:
         """Return a digest of the content: equal for equal results, whatever their order, their parts and the run time.
 
         Returns
@@ -78,16 +78,16 @@ class Results:
         str
             64 hexadecimal digits.
         """
-        return self._undisturbed(self._content_hash)
+        return self._undisturbed(self._content_digest)
 
-    def _content_hash(self) -> str:
+    def _content_digest(self) -> str:
         fresh = {obsid: read_staged(path) for obsid, path in staged(self.folder).items()}
         found: dict[str, str] = {}
         for part in read_manifest(self.folder):  # one part at a time: light curves are large
             rows = (rows_without(read_files(self.folder, name, [part]), fresh.keys()) for name in SCHEMAS)
-            found |= hash_by_observation(Tables(*rows))
+            found |= digest_by_observation(Tables(*rows))
         for tables in fresh.values():
-            found |= hash_by_observation(tables)
+            found |= digest_by_observation(tables)
         return hashlib.sha256("".join(f"{obsid} {found[obsid]}\n" for obsid in sorted(found)).encode()).hexdigest()
 
     def _table(self, name: str, obsid: str | None, columns: Sequence[str]) -> pa.Table:
@@ -121,5 +121,5 @@ def open_results(folder: Path | str) -> Results:
     return Results(Path(folder))
 
 
-def _in_order(parts: Sequence[Part]) -> bool:
+def _in_order(parts: Sequence[ParquetPart]) -> bool:
     return all(before.observations[-1] < after.observations[0] for before, after in pairwise(parts))

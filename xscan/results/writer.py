@@ -12,7 +12,7 @@ from xscan.errors import StoreError
 from xscan.io.atomic import named_trouble, remove_temporaries
 from xscan.results.carry import carry
 from xscan.results.compaction import FULL, compact, drop, sweep
-from xscan.results.folder import claim
+from xscan.results.folder import claim_folder
 from xscan.results.lock import locked
 from xscan.results.manifest import read_manifest
 from xscan.results.parquet import check_files
@@ -62,7 +62,7 @@ class ResultsWriter:
                 raise StoreError(f"{self.folder}: {what}; choose another --out")
             self.folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(self.folder))
-            claim(self.folder, self._provenance, self._settings)
+            claim_folder(self.folder, self._provenance, self._settings)
             for name in (STAGING, *SCHEMAS):
                 (self.folder / name).mkdir(exist_ok=True)
             check_files(self.folder, read_manifest(self.folder), _REMEDY)

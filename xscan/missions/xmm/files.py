@@ -1,8 +1,8 @@
 """Find the event lists and the source list of an observation, by name or else by header.
 
-A name of the pipeline (PPS) is sufficient: ``P0001730201M1S002MIEVLI0000.FTZ`` contains observation, camera,
-exposure, content and number. If a folder has no list with such a name, and for files that are given one by one, the
-header is read: an EVENTS extension whose INSTRUME is EPN, EMOS1 or EMOS2, with EXPIDSTR and OBS_ID.
+A name of the pipeline (PPS) is sufficient (:mod:`xscan.missions.xmm.products`). If a folder has no list with such a
+name, and for files that are given one by one, the header is read: an EVENTS extension whose INSTRUME is EPN, EMOS1 or
+EMOS2, with EXPIDSTR and OBS_ID.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from xscan.errors import DataError, Reason, first_line, is_shortage
 from xscan.io.fits import Header, Table, stream_tables
+from xscan.missions.xmm.products import TIMING, ProductName, parse_name
 from xscan.missions.xmm.times import INSTRUMENTS, check_telescope
 
 __all__ = ["SOURCE_COLUMNS", "Files", "Found", "ListFile", "Place", "files_of", "find", "observation_name", "places"]
@@ -22,9 +23,6 @@ __all__ = ["SOURCE_COLUMNS", "Files", "Found", "ListFile", "Place", "files_of", 
 SOURCE_COLUMNS = ("RA", "DEC", "EP_DET_ML", "EP_EXTENT", "EP_TOT")
 """The columns of an EPIC source list that are read."""
 
-_ENDING = r"\.(FTZ|FITS?(\.GZ)?)"
-_EVENTS = re.compile(rf"P(\d{{10}})(PN|M1|M2)([SUX]\d{{3}})(PI|MI|TI)EVLI(\d{{4}})?{_ENDING}", re.I)
-_SOURCES = re.compile(rf"P(\d{{10}})EP.{{4}}OBSMLI.*{_ENDING}", re.I)
 _OBSID = re.compile(r"\d{10}")
 _LOOK_BYTES = 1 << 23  # bytes of a file searched for its EVENTS table, which comes first in real files
 
@@ -120,7 +118,7 @@ def find(place: Place) -> Found:
             f"{place}: holds files of {', '.join(obsids)}; give each observation a folder of its own name",
         )
     mine = [one for one in lists if (one.obsid or called) == obsid]
-    sources = [path for path in paths if (match := _SOURCES.fullmatch(path.name)) and match[1] == obsid]
+    sources = [path for path in paths if (name := _source_list(path)) is not None and name.obsid == obsid]
     return Found(obsid, _in_order(mine), sources[0] if sources else None)
 
 
@@ -171,13 +169,13 @@ def files_of(place: Place) -> list[Path]:
     if isinstance(place, Files):
         return [*place.paths, *([place.sources] if place.sources is not None else [])]
     named = [path for path in _entries(place) if path.is_file() or not path.exists()]
-    by_name = [path for path in named if _EVENTS.fullmatch(path.name)]
+    by_name = [path for path in named if _named(path) is not None]
     # as in reading: if only links to missing files have PPS names, the other files are judged by their headers
     if any(path.exists() for path in by_name):
         lists = by_name
     else:
         lists = [path for path in named if not path.exists() or _by_header(path) is not None]
-    return sorted([*lists, *(path for path in named if _SOURCES.fullmatch(path.name))]) if lists else []
+    return sorted([*lists, *(path for path in named if _source_list(path) is not None)]) if lists else []
 
 
 def _entries(folder: Path) -> Iterator[Path]:
@@ -199,11 +197,18 @@ def _in_order(lists: Iterable[ListFile]) -> tuple[ListFile, ...]:
 
 def _named(path: Path) -> ListFile | None:
     """Return the list that a PPS name stands for; None for any other name."""
-    match = _EVENTS.fullmatch(path.name)
-    if match is None:
+    name = parse_name(path.name)
+    if name is None or not name.product.is_event_list:
         return None
-    camera, exposure, kind = match[2].lower(), match[3].upper(), match[4].upper()
-    return ListFile(path, match[1], camera, exposure, (camera, exposure, "TIMING" if kind == "TI" else "IMAGING"))
+    camera = name.product.instrument.lower()
+    mode = "TIMING" if name.product in TIMING else "IMAGING"
+    return ListFile(path, name.obsid, camera, name.exposure, (camera, name.exposure, mode))
+
+
+def _source_list(path: Path) -> ProductName | None:
+    """Return what the PPS name of a source list says; None for any other name."""
+    name = parse_name(path.name)
+    return None if name is None or name.product.is_event_list else name
 
 
 def _by_header(path: Path) -> ListFile | None:
@@ -233,8 +238,8 @@ def _looked_at(path: Path) -> ListFile:
         raise DataError(Reason.OTHER_TELESCOPE, f"{path.name}: no INSTRUME says which camera took this list")
     exposure = text("EXPIDSTR").upper()
     which = exposure or text("EXP_ID") or text("DATE-OBS") or path.name
-    kind = "TIMING" if text("DATAMODE").upper() == "TIMING" else "IMAGING"
-    return ListFile(path, text("OBS_ID"), camera, exposure, (camera, which, kind), events.rows)
+    mode = "TIMING" if text("DATAMODE").upper() == "TIMING" else "IMAGING"
+    return ListFile(path, text("OBS_ID"), camera, exposure, (camera, which, mode), events.rows)
 
 
 def _headers(path: Path) -> tuple[Header, Table]:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from xscan.errors import MachineError
 from xscan.pipeline.executor import Executor, ExecutorOptions
-from xscan.pipeline.local import Task
 from xscan.pipeline.outcome import ObservationSummary
 from xscan.pipeline.plan.estimate import Measured, Run
 from xscan.pipeline.process import peak_bytes
 from xscan.pipeline.signals import StopSignal
+from xscan.pipeline.task import Task
 from xscan.results.writer import ResultsWriter
 
 __all__ = ["LEAST_S", "LIMIT_S", "calibrate", "sample_size"]
@@ -107,7 +107,7 @@ class _Stream:
 
     def tasks(self) -> Iterator[Task]:
         """Yield the observations to be searched."""
-        ordered = sorted(self._sample, key=lambda task: self._sizes[task[0] or ""])
+        ordered = sorted(self._sample, key=lambda task: self._sizes[task.name])
         middle = ordered[len(ordered) // 2]
         while len(self._ended) < self._n_workers() * (1 if self._late() else _AT_A_TIME):
             yield self._give(middle)

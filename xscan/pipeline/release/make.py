@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from xscan.errors import ConfigError, StoreError
 from xscan.io.atomic import named_trouble, write_whole
-from xscan.pipeline.local import Task, files_now, unfinished
 from xscan.pipeline.release.changes import Change, changes, reasons_for
 from xscan.pipeline.release.difference import compare_regions
 from xscan.pipeline.release.record import Release, list_digest, read_release, releases, write_release
+from xscan.pipeline.task import Task, files_now, unfinished
 from xscan.results.ledger import Outcome, read_ledger
 from xscan.results.reader import open_results
 from xscan.results.tables import Provenance
@@ -136,8 +136,8 @@ def make_release(
     _refuse_finished(folder, read_release(target))  # perhaps another process finished it before this one had the lock
     source = folder / release.previous if release.previous else None
     before = {} if source is None else read_ledger(open_results(source))
-    obsids = [str(obsid) for obsid, _ in tasks]
-    inputs = {obsid: files_now(path) for obsid, path in zip(obsids, (path for _, path in tasks), strict=True)}
+    obsids = [task.name for task in tasks]
+    inputs = {task.name: files_now(task.place) for task in tasks}
     making = provenance.config_digest, provenance.code_digest
     why = changes(obsids, inputs, before, making, retry_failed)
     held = read_ledger(open_results(target))

@@ -23,9 +23,9 @@ from helpers.fetching import (
 )
 from helpers.products import OBSID, pn, product
 
-from xscan.archives import Manners, open_web
+from xscan.archives import RequestLimits, open_web
 from xscan.archives.answer import MissingError
-from xscan.archives.manners import Clock
+from xscan.archives.request_limits import Clock
 from xscan.errors import Reason
 
 __all__ = ["archive", "clock", "fetch", "fetch_nxsa"]  # fixtures
@@ -75,8 +75,8 @@ def test_trouble_that_passes(archive: BadArchive, tmp_path: Path, fault: str) ->
     name = pn()
     archive.files[OBSID] = {name: product(5, 60_000)}
     archive.misbehave(f"PPS/{name}", PASSING[fault])
-    manners = replace(IMPATIENT, first_wait_s=0.01, stall_s=1.0)
-    with make_fetch("heasarc", archive, tmp_path / "data", clock, manners) as fetch:
+    limits = replace(IMPATIENT, first_wait_s=0.01, stall_s=1.0)
+    with make_fetch("heasarc", archive, tmp_path / "data", clock, limits) as fetch:
         assert_intact(fetch(OBSID), archive.files[OBSID])
     assert archive.count(name) == (3 if fault == "longer than it is" else 2)  # asks for bytes past its end first
 
@@ -114,8 +114,8 @@ def test_waits_grow_and_are_drawn(fetch_nxsa: Fetch, archive: BadArchive, clock:
 
 def test_waits_grow_to_a_limit(archive: BadArchive, tmp_path: Path, clock: FakeClock) -> None:
     archive.misbehave("PIEVLI", *[status(503)] * 4)
-    manners = Manners(requests_per_s=1e6, tries=5, first_wait_s=2.0, longest_wait_s=6.0)
-    with make_fetch("nxsa", archive, tmp_path, clock.clock(), manners) as fetch:
+    limits = RequestLimits(requests_per_s=1e6, tries=5, first_wait_s=2.0, longest_wait_s=6.0)
+    with make_fetch("nxsa", archive, tmp_path, clock.clock(), limits) as fetch:
         assert fetch(OBSID).state == "fetched"
     assert [seconds for seconds in clock.slept if seconds > 0.1] == [1.0, 2.0, 3.0, 3.0]
 
@@ -151,6 +151,6 @@ def test_an_archive_that_asks_for_an_hour_gets_it(fetch_nxsa: Fetch, archive: Ba
 
 
 def test_requests_are_spread_over_time_by_all_threads(archive: BadArchive, tmp_path: Path, clock: FakeClock) -> None:
-    with make_fetch("nxsa", archive, tmp_path, clock.clock(), Manners(requests_per_s=0.25)) as fetch:
+    with make_fetch("nxsa", archive, tmp_path, clock.clock(), RequestLimits(requests_per_s=0.25)) as fetch:
         fetch(OBSID)
     assert clock.slept == [4.0] * 3

@@ -10,14 +10,14 @@ from pathlib import Path
 from xscan.archives.answer import Answer
 from xscan.io.atomic import write_whole
 
-__all__ = ["Part", "find_part", "is_part"]
+__all__ = ["PartialFile", "find_partial", "is_partial"]
 
 _PART = ".part"
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartialFile:
     """The beginning of a file, stored under another name, with a note that identifies the file.
 
     Attributes
@@ -71,7 +71,7 @@ class Part:
         return {"Range": f"bytes={self.path.stat().st_size}-", "If-Range": self.validator}
 
     def is_continued_by(self, answer: Answer) -> bool:
-        """Return whether an answer continues exactly where the part ends, with the same file."""
+        """Return whether an answer continues exactly where this beginning ends, with the same file."""
         match = _RANGE.fullmatch(answer.header("Content-Range").strip())
         if match is None or int(match[1]) != self.path.stat().st_size:
             return False
@@ -80,18 +80,18 @@ class Part:
         return same_total and to_the_end and answer.header("ETag") in ("", self.etag)
 
 
-def find_part(folder: Path, url: str) -> Part | None:
+def find_partial(folder: Path, url: str) -> PartialFile | None:
     """Return the stored beginning of the file at a URL; None if there is none."""
     for note in folder.glob(f"*{_PART}.json"):
         try:
-            part = Part(folder, **json.loads(note.read_bytes()))
+            partial = PartialFile(folder, **json.loads(note.read_bytes()))
         except (ValueError, TypeError):
             continue
-        if part.url == url and part.note == note and part.path.is_file() and part.path.stat().st_size:
-            return part
+        if partial.url == url and partial.note == note and partial.path.is_file() and partial.path.stat().st_size:
+            return partial
     return None
 
 
-def is_part(path: Path) -> bool:
+def is_partial(path: Path) -> bool:
     """Return whether a file is the beginning of another, or a note about it."""
     return path.name.endswith((_PART, f"{_PART}.json"))

@@ -9,23 +9,23 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from xscan.archives import Fetched, Fetcher, Manners, fetch_ahead, open_source, open_web
+from xscan.archives import Fetched, Fetcher, RequestLimits, fetch_ahead, open_archive, open_web
 from xscan.archives.cache import make_room, size_on_disk
 from xscan.errors import ArchiveError, Reason
 
-__all__ = ["Supply", "supplied"]
+__all__ = ["Prefetch", "prefetched"]
 
 _WAIT_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Supply:
+class Prefetch:
     """From where missing files are fetched, and how many may stay on disk.
 
     Attributes
     ----------
-    source : str
-        As for :func:`xscan.archives.open_source`.
+    archive : str
+        As for :func:`xscan.archives.open_archive`.
     parallel : int
         Connections at once.
     requests_per_s : float
@@ -33,15 +33,15 @@ class Supply:
         Size below which the folder of data is kept; by default nothing is deleted.
     """
 
-    source: str
+    archive: str
     parallel: int = 2
     requests_per_s: float = 2.0
     cache_limit_bytes: int | None = None
 
 
 @contextmanager
-def supplied(
-    obsids: Sequence[str], data: Path, supply: Supply, done: Set[str], refused: Callable[[Fetched], None]
+def prefetched(
+    obsids: Sequence[str], data: Path, prefetch: Prefetch, done: Set[str], refused: Callable[[Fetched], None]
 ) -> Iterator[Iterator[tuple[str, Path] | None]]:
     """Fetch observations that are not on disk, in the background, a few ahead of their use.
 
@@ -50,7 +50,7 @@ def supplied(
     obsids : sequence of str
     data : Path
         Folder of observations, absolute.
-    supply : Supply
+    prefetch : Prefetch
     done : set of str
         Observations whose files are no longer needed; grows during the run. Only these are deleted, the
         oldest first, whenever the folder exceeds ``cache_limit_bytes``, and once more at the end.
@@ -65,20 +65,20 @@ def supplied(
     Raises
     ------
     ConfigError
-        If the source does not exist.
+        If the archive does not exist.
     ArchiveError
         From the iterator, and at the end, if files cannot be written or deleted.
     """
-    limit = supply.cache_limit_bytes
-    with open_web(Manners(requests_per_s=supply.requests_per_s)) as web:
-        fetcher = Fetcher(open_source(supply.source, web), data)
+    limit = prefetch.cache_limit_bytes
+    with open_web(RequestLimits(requests_per_s=prefetch.requests_per_s)) as web:
+        fetcher = Fetcher(open_archive(prefetch.archive, web), data)
         there: list[str] = []
         missing: list[str] = []
         for obsid in obsids:
             (there if (data / obsid).is_dir() else missing).append(obsid)
         doubtful: list[str] = []
-        fetching = fetch_ahead(missing, fetcher.fetch, web.stop, supply.parallel, wait_s=0)
-        mending = fetch_ahead(doubtful, fetcher.fetch, web.stop, supply.parallel, wait_s=0)
+        fetching = fetch_ahead(missing, fetcher.fetch, web.stop, prefetch.parallel, wait_s=0)
+        mending = fetch_ahead(doubtful, fetcher.fetch, web.stop, prefetch.parallel, wait_s=0)
         with closing(fetching), closing(mending):
             whole = _whole(there, fetcher, doubtful)
             # the doubtful ones are all known when the others have been yielded

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from helpers.stored import tables
 
-from xscan.results.content_hash import _feed, hash_by_observation
+from xscan.results.content_digest import _feed, digest_by_observation
 from xscan.results.tables import Tables
 from xscan.schema import CIRCUMSTANCES, LIGHTCURVES, SCHEMAS
 
@@ -21,12 +21,12 @@ __all__ = ["tables"]  # fixtures
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_every_column_but_the_times_is_in_the_hash(tables: Tables, name: str) -> None:
-    expected = hash_by_observation(tables)
+    expected = digest_by_observation(tables)
     for column, kind in zip(SCHEMAS[name].names, SCHEMAS[name].types, strict=True):
         rows = tables.table(name).to_pylist()
         rows[-1][column] = different(rows[-1][column], kind)
         changed = replace(tables, **{name: pa.Table.from_pylist(rows, SCHEMAS[name])})
-        assert (hash_by_observation(changed) == expected) == (column in CIRCUMSTANCES), column
+        assert (digest_by_observation(changed) == expected) == (column in CIRCUMSTANCES), column
 
 
 def different(value: Any, kind: pa.DataType) -> Any:
@@ -47,9 +47,9 @@ def different(value: Any, kind: pa.DataType) -> Any:
 def test_null_is_not_zero(tables: Tables) -> None:
     rows = tables.lightcurves.to_pylist()
     rows[0]["mu"][3] = 0.0
-    zero = hash_by_observation(replace(tables, lightcurves=pa.Table.from_pylist(rows, LIGHTCURVES)))
+    zero = digest_by_observation(replace(tables, lightcurves=pa.Table.from_pylist(rows, LIGHTCURVES)))
     rows[0]["mu"][3] = None
-    null = hash_by_observation(replace(tables, lightcurves=pa.Table.from_pylist(rows, LIGHTCURVES)))
+    null = digest_by_observation(replace(tables, lightcurves=pa.Table.from_pylist(rows, LIGHTCURVES)))
     hidden = pa.array([5.0] * len(rows[0]["mu"]), mask=np.arange(len(rows[0]["mu"])) == 3)  # 5.0 under the null
     shown = pa.array([5.0] * 3 + [None] + [5.0] * (len(hidden) - 4))
     assert zero != null

@@ -21,15 +21,16 @@ from helpers.lists import CENTRE, quiet_list, with_burst, write_list
 
 import xscan
 from xscan import api
-from xscan.archives import Fetched, Fetcher, Manners, open_source, open_web
+from xscan.archives import Fetched, Fetcher, RequestLimits, open_archive, open_web
 from xscan.archives.cache import size_on_disk
-from xscan.archives.supply import Supply, _between, supplied
+from xscan.archives.prefetch import Prefetch, _between, prefetched
 from xscan.cli.archive import archive as run_archive
 from xscan.errors import ArchiveError, Reason
 from xscan.pipeline.executor import ExecutorOptions
-from xscan.pipeline.local import Task, run
+from xscan.pipeline.local import run
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.progress import Reporter
+from xscan.pipeline.task import Task
 from xscan.results.writer import ResultsWriter
 
 # Dask leaves a socket now and then to the garbage collector
@@ -83,7 +84,7 @@ def data(products: Path, tmp_path: Path) -> Path:
 def search(
     data: Path,
     out: Path,
-    supply: Supply | None,
+    prefetch: Prefetch | None,
     obsids: list[str],
     options: ExecutorOptions = EXECUTORS[0],
     retry_failed: bool = False,
@@ -92,12 +93,12 @@ def search(
     settings = api.scan_settings(views=VIEWS, backend="numpy")
     reporter = Reporter(len(obsids))
     return run_archive(
-        Obslist(tuple(obsids), 0, 0, 0), data, out, settings, options, reporter, supply, False, retry_failed
+        Obslist(tuple(obsids), 0, 0, 0), data, out, settings, options, reporter, prefetch, False, retry_failed
     )
 
 
-def from_archive(archive: BadArchive, limit: int | None = None) -> Supply:
-    return Supply(f"nxsa:{archive.url}", requests_per_s=1000.0, cache_limit_bytes=limit)
+def from_archive(archive: BadArchive, limit: int | None = None) -> Prefetch:
+    return Prefetch(f"nxsa:{archive.url}", requests_per_s=1000.0, cache_limit_bytes=limit)
 
 
 def states(out: Path) -> dict[str, str]:
@@ -130,13 +131,13 @@ def test_every_observation_is_accounted_for(
     without = tmp_path / "without"
     assert search(data, without, from_archive(archive), FOUND) == 0  # all present by now
     assert len(archive.asked) == asked
-    expected_hash = xscan.open_results(offline).content_hash()
-    assert xscan.open_results(without).content_hash() == expected_hash
+    expected_hash = xscan.open_results(offline).content_digest()
+    assert xscan.open_results(without).content_digest() == expected_hash
 
 
 def test_fetched_while_searching_gives_the_same(archive: BadArchive, data: Path, tmp_path: Path, offline: Path) -> None:
     assert search(data, tmp_path / "out", from_archive(archive), FOUND[::-1]) == 0
-    assert xscan.open_results(tmp_path / "out").content_hash() == xscan.open_results(offline).content_hash()
+    assert xscan.open_results(tmp_path / "out").content_digest() == xscan.open_results(offline).content_digest()
 
 
 @pytest.mark.parametrize("options", EXECUTORS)
@@ -146,7 +147,7 @@ def test_what_is_done_makes_room(
     out = tmp_path / "out"
     limit = size_on_disk(data) + 1000  # for none of what is fetched
     assert search(data, out, from_archive(archive, limit), FOUND, options) == 0
-    assert xscan.open_results(out).content_hash() == xscan.open_results(offline).content_hash()
+    assert xscan.open_results(out).content_digest() == xscan.open_results(offline).content_digest()
     assert size_on_disk(data) <= limit
     assert {path.name for path in data.iterdir()} >= set(HERE)
     asked, when = len(archive.asked), finished(out)
@@ -165,7 +166,7 @@ def test_trouble_is_tried_again_by_the_next_run(archive: BadArchive, data: Path,
     when = finished(out)
     assert search(data, out, from_archive(archive), FOUND) == 0
     assert {obsid for obsid in FOUND if finished(out)[obsid] != when[obsid]} == set(THERE[:2])
-    assert xscan.open_results(out).content_hash() == xscan.open_results(offline).content_hash()
+    assert xscan.open_results(out).content_digest() == xscan.open_results(offline).content_digest()
 
 
 def test_a_limit_holds_where_nothing_is_left_to_do(archive: BadArchive, data: Path, tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def test_room_is_made_as_it_goes(archive: BadArchive, tmp_path: Path) -> None:
     def held() -> set[str]:
         return {obsid for obsid in THERE if (tmp_path / obsid).exists()}
 
-    with supplied(THERE, tmp_path, from_archive(archive, 0), done, lambda fetched: None) as arriving:
+    with prefetched(THERE, tmp_path, from_archive(archive, 0), done, lambda fetched: None) as arriving:
         for task in arriving:
             if task is not None:
                 assert not held() & done
@@ -208,7 +209,7 @@ def test_room_that_cannot_be_made_is_one_line(
     def refuse(data: Path, limit: int, done: set[str]) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(data / THERE[0]))
 
-    monkeypatch.setattr("xscan.archives.supply.make_room", refuse)
+    monkeypatch.setattr("xscan.archives.prefetch.make_room", refuse)
     with pytest.raises(
         ArchiveError, match=rf"{THERE[0]}: cannot be deleted for --cache-limit: Permission denied; mend"
     ):
@@ -239,37 +240,37 @@ def test_a_disk_that_takes_no_more_ends_the_run_and_not_what_is_finished(
             search(data, out, from_archive(archive), FOUND, options)
     assert set(states(out).values()) <= {"done"}
     assert search(data, out, from_archive(archive), FOUND) == 0
-    assert xscan.open_results(out).content_hash() == xscan.open_results(offline).content_hash()
+    assert xscan.open_results(out).content_digest() == xscan.open_results(offline).content_digest()
 
 
-@pytest.mark.parametrize("supply", [True, False], ids=["fetching", "offline"])
-def test_results_stay_when_files_go(archive: BadArchive, data: Path, tmp_path: Path, supply: bool) -> None:
+@pytest.mark.parametrize("prefetch", [True, False], ids=["fetching", "offline"])
+def test_results_stay_when_files_go(archive: BadArchive, data: Path, tmp_path: Path, prefetch: bool) -> None:
     """A cache that is emptied says nothing, nor does what is half there."""
     second = write_list(tmp_path, quiet_list(np.random.default_rng(2), "m2", 300.0), THERE[0])
     archive.files[THERE[0]][second.name] = second.read_bytes()
     out = tmp_path / "out"
     assert search(data, out, from_archive(archive), FOUND) == 0
-    before, when = xscan.open_results(out).content_hash(), finished(out)
+    before, when = xscan.open_results(out).content_digest(), finished(out)
     for path in data.glob("0*/P*"):
         if THERE[0] not in path.name or path.name == second.name:
             path.unlink()
     for obsid in THERE:
         archive.misbehave(obsid, *[status(404)] * 50)
-    assert search(data, out, from_archive(archive) if supply else None, FOUND, retry_failed=True) == 0
-    assert xscan.open_results(out).content_hash() == before
+    assert search(data, out, from_archive(archive) if prefetch else None, FOUND, retry_failed=True) == 0
+    assert xscan.open_results(out).content_digest() == before
     assert finished(out) == when
 
 
 KINDS = ["file", "nowhere", "itself", "empty", "half", "work"]
 
 
-@pytest.mark.parametrize("supply", [True, False], ids=["fetching", "offline"])
+@pytest.mark.parametrize("prefetch", [True, False], ids=["fetching", "offline"])
 @pytest.mark.parametrize(
     ("kind", "options"),
     [*((kind, EXECUTORS[0]) for kind in KINDS), *((kind, EXECUTORS[1]) for kind in ("nowhere", "half"))],
 )
 def test_what_is_in_the_way_costs_one_observation(
-    archive: BadArchive, data: Path, tmp_path: Path, offline: Path, options: ExecutorOptions, kind: str, supply: bool
+    archive: BadArchive, data: Path, tmp_path: Path, offline: Path, options: ExecutorOptions, kind: str, prefetch: bool
 ) -> None:
     place, elsewhere = data / THERE[0], tmp_path / "elsewhere"
     if kind == "half":  # all that was fetched is gone but a file of one's own
@@ -288,12 +289,12 @@ def test_what_is_in_the_way_costs_one_observation(
         place.symlink_to({"itself": place, "nowhere": data / "nowhere"}.get(kind, elsewhere))
     out = tmp_path / "out"
     listed = [THERE[0], *HERE]
-    assert search(data, out, from_archive(archive) if supply else None, listed, options) == 1
-    lists = not supply and kind in ("empty", "half")
+    assert search(data, out, from_archive(archive) if prefetch else None, listed, options) == 1
+    lists = not prefetch and kind in ("empty", "half")
     assert states(out) == dict.fromkeys(HERE, "done") | {THERE[0]: "no_event_lists" if lists else "no_folder"}
     place.unlink()
     assert search(data, out, from_archive(archive), FOUND) == 0
-    assert xscan.open_results(out).content_hash() == xscan.open_results(offline).content_hash()
+    assert xscan.open_results(out).content_digest() == xscan.open_results(offline).content_digest()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
@@ -306,8 +307,8 @@ def test_a_folder_that_cannot_be_read_costs_one_observation(archive: BadArchive,
 
 def test_trouble_with_one_folder_is_told_from_the_disks(data: Path, archive: BadArchive) -> None:
     own, work = str(data / THERE[0] / "file"), str(data / "_fetching" / THERE[0])
-    with open_web(Manners()) as web:
-        fetcher = Fetcher(open_source(f"nxsa:{archive.url}", web), data)
+    with open_web(RequestLimits()) as web:
+        fetcher = Fetcher(open_archive(f"nxsa:{archive.url}", web), data)
         told = fetcher._in_the_way(THERE[0], PermissionError(errno.EACCES, "Permission denied", own))
         assert (told.state, told.reason) == ("failed", Reason.NO_FOLDER)
         for number, where in ((errno.EACCES, work), (errno.ENOSPC, own), (errno.EMFILE, own), (errno.EIO, None)):
@@ -329,7 +330,7 @@ def test_nobody_waits_for_a_folder_that_is_not_whole(
 
     monkeypatch.setattr(Fetcher, "_bring", slow)
     given = []
-    with supplied([THERE[0], *HERE], data, from_archive(archive), set(), pytest.fail) as arriving:
+    with prefetched([THERE[0], *HERE], data, from_archive(archive), set(), pytest.fail) as arriving:
         for task in arriving:
             given += [] if task is None else [task[0]]
             if given == HERE:
@@ -355,7 +356,7 @@ def test_interrupted_in_the_middle(
     for obsid in THERE[:2]:
         archive.misbehave(f"obsno={obsid}&level=PPS&instname=M1", changed(hang_at=1000))
     (tmp_path / "list.txt").write_text("\n".join([*THERE, *HERE]))
-    where = ["--obslist", tmp_path / "list.txt", "--data", data, "--out", out, "--source", f"nxsa:{archive.url}"]
+    where = ["--obslist", tmp_path / "list.txt", "--data", data, "--out", out, "--from", f"nxsa:{archive.url}"]
     view = ["--view", VIEWS[0], "--backend", "numpy"]
     # a shell in the background passes on that interrupts are ignored
     code = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); from xscan.cli.app import main; main()"
@@ -370,7 +371,7 @@ def test_interrupted_in_the_middle(
     assert "Traceback" not in said
     assert states(out) == dict.fromkeys(HERE, "done")
     assert search(data, out, from_archive(archive), FOUND) == 0
-    assert xscan.open_results(out).content_hash() == xscan.open_results(offline).content_hash()
+    assert xscan.open_results(out).content_digest() == xscan.open_results(offline).content_digest()
 
 
 def test_what_is_read_is_searched_though_nothing_else_has_come(products: Path, tmp_path: Path) -> None:
@@ -380,7 +381,7 @@ def test_what_is_read_is_searched_though_nothing_else_has_come(products: Path, t
     def halting() -> Iterator[Task | None]:
         for k, obsid in enumerate(FOUND[:3]):
             yield None
-            yield obsid, products / obsid
+            yield Task(obsid, products / obsid)
             while len(heard) <= k:
                 asked.append(obsid)
                 assert asked.count(obsid) < 5

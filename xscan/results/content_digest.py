@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from xscan.results.tables import Tables
 from xscan.schema import CIRCUMSTANCES, SCHEMAS
 
-__all__ = ["hash_by_observation"]
+__all__ = ["digest_by_observation"]
 
 
-def hash_by_observation(tables: Tables) -> dict[str, str]:
+def digest_by_observation(tables: Tables) -> dict[str, str]:
     """Return a digest of the rows of each observation.
 
     It covers all columns except :data:`xscan.schema.CIRCUMSTANCES`, and the order of rows within an

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-__all__ = ["Clock", "Manners", "real_clock"]
+__all__ = ["Clock", "RequestLimits", "real_clock"]
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class RequestLimits:
     """Limits on the requests to an archive.
 
     Attributes
