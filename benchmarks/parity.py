@@ -237,7 +237,7 @@ def compare_observation(golden: Path, runs: list[Path], hotpix: HotPixels, backe
         keys[int(subset), View(float(dt), float(lo), float(hi))] = run
     config = load_config("exod2", views=tuple(dict.fromkeys(view for _, view in keys)))
     chosen = get_backend(backend)
-    searches, _ = search_observation(read(folder, config, hotpix, chosen), config, chosen)
+    searches, _ = search_observation(read(folder, config, hotpix, chosen.events), config, chosen)
     for search in searches:
         for result in search.views:
             run = keys.pop((search.subset.number, result.view), None)

@@ -156,7 +156,7 @@ def measure(
         x0, y0, spots = draw(rng, counts, "gap" if where == "blind" else where, names, fields, cores)
         cell = (x0 + rng.uniform(-10, 10), y0 + rng.uniform(-10, 10))
         bounds = tuple(middle + side * BELIEVED_ARCSEC for middle in cell for side in (-1, 1))
-        fit = place_source(spots, cell, bounds, known, cpu_backend())
+        fit = place_source(spots, cell, bounds, known, cpu_backend().pointsource)
         if fit is None:
             lost += 1
         else:

@@ -74,7 +74,7 @@ def results(folder: Path, profile: str = "default") -> Iterator[tuple[str, ViewR
     """Search every observation of a folder."""
     settings = recipe(profile)
     for path in sorted(folder.glob("0*/")):
-        observation = read(path, settings.config, settings.hot_pixels, settings.backend)
+        observation = read(path, settings.config, settings.hot_pixels, settings.backend.events)
         searches, _ = search_observation(observation, settings.config, settings.backend)
         for search in searches:
             for result in search.views:

@@ -135,7 +135,7 @@ def test_every_backend_finds_the_same(name: str) -> None:
 def test_lists_are_merged_alike() -> None:
     gates = [Gate.everything()] * 7
     given = observation().lists, gates, T0, T0 + SECONDS, 327
-    (slow, _), (fast, _) = (get_backend(name).merge(*given) for name in ("numpy", "numba"))
+    (slow, _), (fast, _) = (get_backend(name).events.merge(*given) for name in ("numpy", "numba"))
     assert slow.pi.max() > 24_000
     assert np.unique(slow.camera).tolist() == list(range(7))
     for column in ("offsets", "tick", "x_px", "y_px", "pi", "camera", "pixel"):

@@ -45,7 +45,7 @@ def draw(
 
 def place(spots: Spots, guess: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float, float] | None:
     bounds = (guess[0] - 30, guess[0] + 30, guess[1] - 30, guess[1] + 30)
-    return place_source(spots, guess, bounds, (), cpu_backend())
+    return place_source(spots, guess, bounds, (), cpu_backend().pointsource)
 
 
 @pytest.mark.parametrize("counts", [10, 20, 60, 400, 2700])
@@ -111,7 +111,7 @@ def test_the_fit_is_the_maximum_of_the_likelihood(rng: np.random.Generator) -> N
     best = optimize.minimize(
         minus_log_likelihood, start, method="Nelder-Mead", options={"maxiter": 9000, "xatol": 1e-5}
     )
-    fit = fit_place(spots, holes, (0.0, 0.0), get_backend("numpy"))
+    fit = fit_place(spots, holes, (0.0, 0.0), get_backend("numpy").pointsource)
     assert fit is not None
     assert fit[:2] == pytest.approx(best.x[:2], abs=0.02)
 
@@ -137,26 +137,26 @@ def same(one: object, other: object) -> None:
 
 @pytest.mark.parametrize("counts", [3, 20, 400, 5000])
 def test_every_backend_fits_the_same_place(backend: Backend, rng: np.random.Generator, counts: int) -> None:
-    numpy = get_backend("numpy")
+    numpy, loops = get_backend("numpy").pointsource, backend.pointsource
     for _ in range(5):
         spots, holes = with_gap(rng, counts)
         points = Points.of(spots, holes)
         seen = np.bincount(spots.camera, minlength=3) / 2
         places = rng.uniform(-20, 20, (30, 2))
         some = Points.of(spots.every(1 + len(spots.x) // 300), holes)
-        assert numpy.likeliest(some, seen, places) == backend.likeliest(some, seen, places)
-        one, other = numpy.settle(points, (2.0, 3.0)), backend.settle(points, (2.0, 3.0))
+        assert numpy.likeliest(some, seen, places) == loops.likeliest(some, seen, places)
+        one, other = numpy.settle(points, (2.0, 3.0)), loops.settle(points, (2.0, 3.0))
         assert (one is None) == (other is None)
         if one is None:
             continue
         same(one, other)
         fitted, strength = one[:3], one[3]
-        same(numpy.curvature(points, fitted, strength), backend.curvature(points, fitted, strength))
+        same(numpy.curvature(points, fitted, strength), loops.curvature(points, fitted, strength))
         freed, by_width, told = rng.uniform(-1, 1, (3, 3)), (0.1, -0.2), (1.5, 1.7, -0.3)
-        assert fit_place(spots, holes, (2.0, 3.0), numpy) == fit_place(spots, holes, (2.0, 3.0), backend)
+        assert fit_place(spots, holes, (2.0, 3.0), numpy) == fit_place(spots, holes, (2.0, 3.0), loops)
         same(
             numpy.pulls(points, fitted, strength, freed, by_width, told),
-            backend.pulls(points, fitted, strength, freed, by_width, told),
+            loops.pulls(points, fitted, strength, freed, by_width, told),
         )
 
 
@@ -170,8 +170,9 @@ def test_thousands_of_factors_do_not_underflow(backend: Backend, rng: np.random.
         for x, y in places
     ]  # fmt: skip
     nothing = Points.of(spots, Holes(*(np.empty(0) for _ in range(3)), np.empty(0, np.uint8)))
-    assert backend.likeliest(nothing, strength, places) == np.argmax(log_likelihoods)
-    assert backend.likeliest(points, strength, places) == get_backend("numpy").likeliest(points, strength, places)
+    loops, numpy = backend.pointsource, get_backend("numpy").pointsource
+    assert loops.likeliest(nothing, strength, places) == np.argmax(log_likelihoods)
+    assert loops.likeliest(points, strength, places) == numpy.likeliest(points, strength, places)
 
 
 def test_the_likeliest_place_has_the_largest_likelihood(backend: Backend, rng: np.random.Generator) -> None:
@@ -185,7 +186,7 @@ def test_the_likeliest_place_has_the_largest_likelihood(backend: Backend, rng: n
         missed = np.array([(f * points.area)[points.group == camera + 3].sum() for camera in range(3)])
         sent = strength / np.maximum(1 - missed, 1 / (1 + HIDDEN_MAX))
         log_likelihoods.append(np.log(sent[spots.camera] * f[:n] + spots.background).sum())
-    assert backend.likeliest(points, strength, places) == np.argmax(log_likelihoods)
+    assert backend.pointsource.likeliest(points, strength, places) == np.argmax(log_likelihoods)
 
 
 def test_every_backend_gathers_the_same_events(backend: Backend, rng: np.random.Generator) -> None:
@@ -203,7 +204,7 @@ def test_every_backend_gathers_the_same_events(backend: Backend, rng: np.random.
     for box in (Box(57, 70, 58, 66), Box(50, 80, 50, 80), Box(50, 53, 50, 53)):
         for cells in (None, hidden):
             given = (photons, box, (200, 7000), expected, chosen, GRID, 25_921.0, 14.0, cells)
-            one, other = get_backend("numpy").spots_near(*given), backend.spots_near(*given)
+            one, other = get_backend("numpy").pointsource.spots_near(*given), backend.pointsource.spots_near(*given)
             assert (len(one.x) > 0) == (box.x1 > 53)
             same(one, other)
 
@@ -243,7 +244,7 @@ def locate_one(
 ) -> Position:
     cells = locate_cells([found], GRID, PLANE)
     (place,) = locate(
-        [found], cells, voxels, photons, pi_range, expected, FRAMES, GRID, PLANE, rules, (), cpu_backend()
+        [found], cells, voxels, photons, pi_range, expected, FRAMES, GRID, PLANE, rules, (), cpu_backend().pointsource
     )  # fmt: skip
     return place
 

@@ -127,7 +127,7 @@ def read_folder(place: Place, recipe: Recipe, obsid: str | None = None) -> Readi
     name = obsid or place.name or "unnamed"
     try:
         name = obsid or observation_name(place)
-        observation = read(place, recipe.config, recipe.hot_pixels, recipe.backend)
+        observation = read(place, recipe.config, recipe.hot_pixels, recipe.backend.events)
         if observation.obsid != (obsid or observation.obsid):
             raise DataError(
                 Reason.CONTRADICTORY, f"{place}: holds observation {observation.obsid}; give {obsid} its own folder"

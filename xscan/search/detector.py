@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.backends import Backend
+from xscan.backends import EventLoops
 from xscan.config import Rules
 from xscan.grid import Grid
 from xscan.model import Camera, EventList, Photons, PixelMask, Voxels
@@ -61,8 +61,8 @@ class DetectorFacts:
 class Detector:
     """The detector of a subset: its read-outs and the live time of its CCDs."""
 
-    def __init__(self, subset: Subset, live: LiveTime, rules: Rules, backend: Backend) -> None:
-        self._subset, self._live, self._rules, self._backend = subset, live, rules, backend
+    def __init__(self, subset: Subset, live: LiveTime, rules: Rules, loops: EventLoops) -> None:
+        self._subset, self._live, self._rules, self._loops = subset, live, rules, loops
         self._cameras = subset.lists[0].instrument.cameras
         self._readouts: dict[tuple[int, int], Floats] = {}  # when each began, by camera and CCD
 
@@ -243,7 +243,7 @@ class Detector:
         seconds = np.zeros(edges.size // 2)
         for place, events in enumerate(self._subset.lists):
             if events.camera == camera and (place, ccd) in self._live:
-                until = self._backend.livetime_until(edges, self._live[place, ccd].good)
+                until = self._loops.livetime_until(edges, self._live[place, ccd].good)
                 seconds += until[1::2] - until[::2]
         return seconds
 

@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.backends import Backend, Counts, Loaded
+from xscan.backends import Backend, Counts, EventLoops, Loaded
 from xscan.bayes import thresholds
 from xscan.config import SIGMA_MIN, ScanConfig, View
 from xscan.errors import DataError, Reason
@@ -164,13 +164,13 @@ def search_observation(
 
 
 def _search_subset(subset: Subset, observation: Observation, config: ScanConfig, backend: Backend) -> SubsetSearch:
-    live = live_time(subset, backend) if config.rules.live_time_rejection else {}
-    photons, files = _photons(subset, live, config, backend)
-    high = bad_intervals(subset, photons, backend)
+    live = live_time(subset, backend.events) if config.rules.live_time_rejection else {}
+    photons, files = _photons(subset, live, config, backend.events)
+    high = bad_intervals(subset, photons, backend.events)
     box = photons.box if config.rules.one_box else None
     loaded = backend.load(photons)
     maps = cache(lambda: _camera_maps(subset, config))
-    detector = Detector(subset, live, config.rules, backend)
+    detector = Detector(subset, live, config.rules, backend.events)
     shared = _Shared(subset, photons, high, live, detector, loaded, observation.sources, box, maps, config, backend)
     return SubsetSearch(subset, files, _search_views(shared))
 
@@ -182,7 +182,7 @@ def _camera_maps(subset: Subset, config: ScanConfig) -> tuple[CameraMap, ...]:
 
 
 def _photons(
-    subset: Subset, live: LiveTime, config: ScanConfig, backend: Backend
+    subset: Subset, live: LiveTime, config: ScanConfig, loops: EventLoops
 ) -> tuple[Photons, tuple[InputFile, ...]]:
     """Merge the lists of a subset on the integer grid.
 
@@ -196,7 +196,7 @@ def _photons(
         gates = [Gate.of(events.good_time, ccds) for events, ccds in zip(subset.lists, working, strict=True)]
         applied = CUT_BY
     n_cells = cells_across(config.cell_arcsec, subset.lists[0].instrument.sky)
-    photons, removed = backend.merge(subset.lists, gates, subset.t0, subset.t1, n_cells)
+    photons, removed = loops.merge(subset.lists, gates, subset.t0, subset.t1, n_cells)
     files = []
     for events, counts in zip(subset.lists, removed.tolist(), strict=True):
         cuts = {name: n for name, n in zip(CUT_BY, counts, strict=True) if name in applied}
@@ -333,7 +333,7 @@ def _judge(grids: Sequence[Grid], shared: _Shared) -> dict[int, tuple[Frames, di
     found = {}
     for grid, (frames, seconds) in zip(
         of_lengths,
-        judge_frames(subset, shared.high, shared.live, of_lengths, shared.config.rules, shared.backend),
+        judge_frames(subset, shared.high, shared.live, of_lengths, shared.config.rules, shared.backend.events),
         strict=True,
     ):
         spent = {
@@ -377,7 +377,7 @@ def _describe(search: Search, pi_range: tuple[int, int], shared: _Shared) -> tup
         plane,
         rules,
         shared.maps(),
-        shared.backend,
+        shared.backend.pointsource,
     )
     parent = parents(gathered, places, voxels, by_camera, photons, pi_range, expected, grid)
     facts = shared.detector.facts(gathered, voxels, photons, pi_range, grid)

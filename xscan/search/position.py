@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.backends import Backend
+from xscan.backends import PointSourceLoops
 from xscan.config import Rules
 from xscan.grid import Box, Grid
 from xscan.model import Expectation, Frames, Instrument, Photons, Voxels
@@ -73,7 +73,7 @@ def locate(
     plane: TangentPlane,
     rules: Rules,
     maps: Sequence[CameraMap],
-    backend: Backend,
+    loops: PointSourceLoops,
 ) -> list[Position]:
     """Return the sky position of each region of a view, fitted to its photons.
 
@@ -94,7 +94,7 @@ def locate(
     rules : Rules
     maps : sequence of CameraMap
         Where each camera sees nothing; a camera without a map is taken to have no blind spots.
-    backend : Backend
+    loops : PointSourceLoops
 
     Returns
     -------
@@ -107,8 +107,8 @@ def locate(
     for i, (region, cell) in enumerate(zip(regions, centroids, strict=True)):
         guess = ((cell.x_px - plane.crpix) * grid.sky.side_arcsec, (cell.y_px - plane.crpix) * grid.sky.side_arcsec)
         eclipse = bool(voxels.eclipse[region.members].all())
-        spots = _spots(region, eclipse, guess, voxels, photons, pi_range, expected, frames, grid, plane, backend)
-        fit = place_source(spots, guess, _believed(region.box, grid, plane), maps, backend)
+        spots = _spots(region, eclipse, guess, voxels, photons, pi_range, expected, frames, grid, plane, loops)
+        fit = place_source(spots, guess, _believed(region.box, grid, plane), maps, loops)
         if fit is not None:
             fits[i] = (*fit[:2], math.hypot(fit[2], HIDDEN_ERROR_ARCSEC) if eclipse else fit[2])
     if not fits:
@@ -137,7 +137,7 @@ def _spots(
     frames: Frames,
     grid: Grid,
     plane: TangentPlane,
-    backend: Backend,
+    loops: PointSourceLoops,
 ) -> Spots:
     """Return the events near a region: those of its flagged frames or, for an eclipse, of all other searched frames."""
     flagged = np.zeros(grid.nt, bool)
@@ -153,7 +153,7 @@ def _spots(
         min(box.y1 + margin, whole.y1),
     )
     off_axis_arcmin = math.hypot(*middle) / 60  # REF?CRVL is RA_PNT, DEC_PNT in the archive's lists
-    return backend.spots_near(
+    return loops.spots_near(
         photons, around, pi_range, expected, chosen, grid, plane.crpix, off_axis_arcmin, hidden
     )  # fmt: skip
 
@@ -163,7 +163,7 @@ def place_source(
     guess: tuple[float, float],
     believed: Bounds,
     maps: Sequence[CameraMap],
-    backend: Backend,
+    loops: PointSourceLoops,
 ) -> tuple[float, float, float] | None:
     """Find the most likely position of a source among events: choose a start, then fit (:func:`fit_place`).
 
@@ -175,7 +175,7 @@ def place_source(
     believed : (float, float, float, float)
         Smallest and largest x, smallest and largest y of an acceptable position, arcsec.
     maps : sequence of CameraMap
-    backend : Backend
+    loops : PointSourceLoops
 
     Returns
     -------
@@ -185,13 +185,13 @@ def place_source(
     if len(spots.x) < PHOTONS_MIN:
         return None
     middle = _rounded(guess)  # views that find the same source then ask for the same holes
-    holes = _holes_around(middle, spots, maps, backend)
-    start = _likeliest(spots, holes, guess, believed, backend)
+    holes = _holes_around(middle, spots, maps, loops)
+    start = _likeliest(spots, holes, guess, believed, loops)
     if (start[0] - middle[0]) ** 2 + (start[1] - middle[1]) ** 2 > RECENTRED_ARCSEC**2:
         middle = _rounded(start)
-        holes = _holes_around(middle, spots, maps, backend)
+        holes = _holes_around(middle, spots, maps, loops)
     near = spots.within(*middle, RADIUS_ARCSEC)
-    fit = fit_place(near, holes, start, backend)
+    fit = fit_place(near, holes, start, loops)
     return fit if fit is not None and _inside(*fit[:2], believed) else None
 
 
@@ -203,19 +203,21 @@ def _inside(x: float, y: float, bounds: Bounds) -> bool:
     return bounds[0] <= x <= bounds[1] and bounds[2] <= y <= bounds[3]
 
 
-def _holes_around(middle: tuple[float, float], spots: Spots, maps: Sequence[CameraMap], backend: Backend) -> Holes:
+def _holes_around(
+    middle: tuple[float, float], spots: Spots, maps: Sequence[CameraMap], loops: PointSourceLoops
+) -> Holes:
     """Return where the cameras that recorded the spots have no events.
 
     These are the holes within the circle of :data:`RADIUS_ARCSEC`, and everything beyond the circle.
     """
     cameras = np.flatnonzero(np.bincount(spots.camera)).tolist()
     parts = [beyond(*middle, RADIUS_ARCSEC, number) for number in cameras]
-    parts += [one.holes(*middle, RADIUS_ARCSEC, backend.dark) for one in maps if one.number in cameras]
+    parts += [one.holes(*middle, RADIUS_ARCSEC, loops.dark) for one in maps if one.number in cameras]
     return Holes.joined(parts)
 
 
 def _likeliest(
-    spots: Spots, holes: Holes, guess: tuple[float, float], believed: Bounds, backend: Backend
+    spots: Spots, holes: Holes, guess: tuple[float, float], believed: Bounds, loops: PointSourceLoops
 ) -> tuple[float, float]:
     """Return the most likely of the guess and, within bounds, a grid around it and the positions of some events."""
     x0, x1, y0, y1 = believed
@@ -228,12 +230,12 @@ def _likeliest(
         spots.every(1 + len(spots.x) // GUESSED_WITH), holes.every(1 + len(holes.x) // GUESSED_WITH)
     )  # fmt: skip
     strength = np.bincount(spots.camera, minlength=points.n_cameras) / 2
-    best = places[backend.likeliest(points, strength, places)]
+    best = places[loops.likeliest(points, strength, places)]
     return float(best[0]), float(best[1])
 
 
 def fit_place(
-    spots: Spots, holes: Holes, start: tuple[float, float], backend: Backend
+    spots: Spots, holes: Holes, start: tuple[float, float], loops: PointSourceLoops
 ) -> tuple[float, float, float] | None:
     """Fit the position of a point source to photons.
 
@@ -244,7 +246,7 @@ def fit_place(
         Where no event could be recorded, including everything beyond the circle of the events.
     start : (float, float)
         A first guess, arcsec.
-    backend : Backend
+    loops : PointSourceLoops
 
     Returns
     -------
@@ -263,17 +265,19 @@ def fit_place(
     if len(spots.x) < PHOTONS_MIN:
         return None
     points = Points.of(spots, holes)
-    settled = backend.settle(points, start)
+    settled = loops.settle(points, start)
     if settled is None:
         return None
     px, py, width, strength = settled
-    error = _error(points, (px, py, width), strength, spots.instrument, backend)
+    error = _error(points, (px, py, width), strength, spots.instrument, loops)
     return None if error is None else (px, py, error)
 
 
-def _error(points: Points, fitted: Fitted, strength: Floats, instrument: Instrument, backend: Backend) -> float | None:
+def _error(
+    points: Points, fitted: Fitted, strength: Floats, instrument: Instrument, loops: PointSourceLoops
+) -> float | None:
     """Return the error along each axis from the information on x, y, log width and the log strengths."""
-    sums, width = backend.curvature(points, fitted, strength), fitted[2]
+    sums, width = loops.curvature(points, fitted, strength), fitted[2]
     observed, expected = sums.observed.copy(), sums.expected.copy()
     at_place = 2 * KING_SLOPE * (KING_SLOPE - 1) / (KING_SLOPE + 1) / (width * width)
     whole = at_place * float((strength * sums.at_place / np.maximum(sums.live, DENSITY_MIN)).sum())
@@ -294,7 +298,7 @@ def _error(points: Points, fitted: Fitted, strength: Floats, instrument: Instrum
     freed = np.zeros_like(sums.cross)
     freed[:, present] = sums.cross[:, present] / sums.own[present]
     by_width = float(observed[0, 2] / observed[2, 2]), float(observed[1, 2] / observed[2, 2])
-    scatter, in_holes = backend.pulls(points, fitted, strength, freed, by_width, told)
+    scatter, in_holes = loops.pulls(points, fitted, strength, freed, by_width, told)
     xx, yy, _ = told
     n = float(sums.live.sum())
     misfit = (n * scatter / (xx + yy) + MISFIT_PHOTONS) / (n + MISFIT_PHOTONS)
