@@ -5,23 +5,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.lists import binned, joined
+from helpers.views import PLANE, view_data
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from xscan.backends import Backend, cpu_backend, get_backend
-from xscan.config import Rules
 from xscan.grid import Box, Grid
 from xscan.missions.xmm.instrument import EPIC
-from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
+from xscan.model import CAMERAS, Expectation, Photons, Voxels
 from xscan.pointsource.exposure import Holes, beyond
 from xscan.pointsource.fit import HIDDEN_MAX, WIDER, WIDER_SPREAD, Points, Spots, density
 from xscan.pointsource.psf import KING_SLOPE, cores_arcsec
-from xscan.search.position import RADIUS_ARCSEC, fit_place, locate, locate_cells, place_source
+from xscan.search import exod2
+from xscan.search.position import RADIUS_ARCSEC, find_source, fit_point_source, region_centroids, region_positions
 from xscan.search.regions import Region
-from xscan.sky import Position, TangentPlane, separation_arcsec
+from xscan.sky import Position, separation_arcsec
 
 Floats = NDArray[np.float64]
-PLANE = TangentPlane(150.0, 2.0)
 GRID = Grid(0.0, 5000, 10, 129, Box(50, 80, 50, 80), EPIC.sky)
 SHARE = np.array([0.58, 0.21, 0.21])
 HALF = 60.0
@@ -45,7 +45,7 @@ def draw(
 
 def place(spots: Spots, guess: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float, float] | None:
     bounds = (guess[0] - 30, guess[0] + 30, guess[1] - 30, guess[1] + 30)
-    return place_source(spots, guess, bounds, (), cpu_backend().pointsource)
+    return find_source(spots, guess, bounds, (), cpu_backend().pointsource)
 
 
 @pytest.mark.parametrize("counts", [10, 20, 60, 400, 2700])
@@ -111,7 +111,7 @@ def test_the_fit_is_the_maximum_of_the_likelihood(rng: np.random.Generator) -> N
     best = optimize.minimize(
         minus_log_likelihood, start, method="Nelder-Mead", options={"maxiter": 9000, "xatol": 1e-5}
     )
-    fit = fit_place(spots, holes, (0.0, 0.0), get_backend("numpy").pointsource)
+    fit = fit_point_source(spots, holes, (0.0, 0.0), get_backend("numpy").pointsource)
     assert fit is not None
     assert fit[:2] == pytest.approx(best.x[:2], abs=0.02)
 
@@ -153,7 +153,7 @@ def test_every_backend_fits_the_same_place(backend: Backend, rng: np.random.Gene
         fitted, strength = one[:3], one[3]
         same(numpy.curvature(points, fitted, strength), loops.curvature(points, fitted, strength))
         freed, by_width, told = rng.uniform(-1, 1, (3, 3)), (0.1, -0.2), (1.5, 1.7, -0.3)
-        assert fit_place(spots, holes, (2.0, 3.0), numpy) == fit_place(spots, holes, (2.0, 3.0), loops)
+        assert fit_point_source(spots, holes, (2.0, 3.0), numpy) == fit_point_source(spots, holes, (2.0, 3.0), loops)
         same(
             numpy.pulls(points, fitted, strength, freed, by_width, told),
             loops.pulls(points, fitted, strength, freed, by_width, told),
@@ -231,22 +231,13 @@ def flat(mu: float, source: float = 0.0, cell: tuple[int, int] = (14, 14)) -> Ex
     return Expectation(template, constant, np.ones(10), np.ones(10), np.zeros(10, np.uint8))
 
 
-FRAMES = Frames(np.zeros(10, bool), np.zeros(10, bool), np.ones(10))
-
-
 def locate_one(
-    found: Region,
-    voxels: Voxels,
-    photons: Photons,
-    pi_range: tuple[int, int],
-    expected: Expectation,
-    rules: Rules = Rules(),  # noqa: B008 (frozen)
+    found: Region, voxels: Voxels, photons: Photons, pi_range: tuple[int, int], expected: Expectation
 ) -> Position:
-    cells = locate_cells([found], GRID, PLANE)
-    (place,) = locate(
-        [found], cells, voxels, photons, pi_range, expected, FRAMES, GRID, PLANE, rules, (), cpu_backend().pointsource
-    )  # fmt: skip
-    return place
+    data = view_data(voxels, photons, expected, GRID, pi_range)
+    centroids = region_centroids([found], GRID, PLANE)
+    (position,) = region_positions([found], centroids, data, (), cpu_backend().pointsource)
+    return position
 
 
 def region(cells: list[tuple[int, int]], t: int, eclipse: bool = False) -> tuple[Region, Voxels]:
@@ -291,7 +282,7 @@ def test_other_frames_and_bands_take_no_part(rng: np.random.Generator) -> None:
     beside = locate_one(found, voxels, both, (200, 2000), flat(0.01))
     assert alone == beside
     nothing = locate_one(found, voxels, photons, (600, 2000), flat(0.01))
-    assert nothing == locate_cells([found], GRID, PLANE)[0]
+    assert nothing == region_centroids([found], GRID, PLANE)[0]
 
 
 def test_an_eclipse_lies_where_the_source_shines_otherwise(rng: np.random.Generator) -> None:
@@ -323,20 +314,19 @@ def test_an_eclipse_is_not_placed_on_a_neighbour(rng: np.random.Generator, neigh
 
 def test_the_centroid_of_cells() -> None:
     found, _ = region([(14, 14)], t=3)
-    place = locate_cells([found], GRID, PLANE)[0]
+    place = region_centroids([found], GRID, PLANE)[0]
     assert (place.x_px, place.y_px) == (GRID.to_pixel(64), GRID.to_pixel(64))
     # gnomonic, small angles: 0.05 arcsec a pixel
     assert (place.dec_deg - 2.0) * 3600 == pytest.approx((place.y_px - 25_921) * 0.05, abs=0.5)
     assert place.error_arcsec == pytest.approx(20.093 / np.sqrt(12), abs=1e-3)
     two, _ = region([(14, 14), (15, 14)], t=3)
-    assert locate_cells([two], GRID, PLANE)[0].error_arcsec < place.error_arcsec
+    assert region_centroids([two], GRID, PLANE)[0].error_arcsec < place.error_arcsec
 
 
 def test_exod2s_place_lies_north_west_of_the_corner() -> None:
-    found, voxels = region([(14, 14)], t=3)
-    ours = locate_cells([found], GRID, PLANE)[0]
-    nothing = binned([0], 0, 0)
-    theirs = locate_one(found, voxels, nothing, (200, 900), flat(1.0), rules=Rules(fitted_places=False))
+    found, _ = region([(14, 14)], t=3)
+    ours = region_centroids([found], GRID, PLANE)[0]
+    theirs = exod2.position(found.x, found.y, found.area, GRID, PLANE)
     # EXOD2's bias: the corner lies 10.05 arcsec south and east of the centre, its pixels count one of 4
     # arcsec too many, the shift goes 10 arcsec north and west: 5.6 arcsec north-west in all
     apart = float(separation_arcsec(ours.ra_deg, ours.dec_deg, theirs.ra_deg, theirs.dec_deg))

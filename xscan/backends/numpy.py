@@ -75,7 +75,7 @@ class NumpyLoaded:
         y, x = p.cells()
         frame = p.tick // grid.dt_ms
         inside = (p.pi >= pi_from) & (p.pi < pi_to) & (frame >= 0) & (frame < grid.nt)
-        inside &= (x >= box.x0) & (x < box.x1) & (y >= box.y0) & (y < box.y1)
+        inside &= box.contains(y, x)
         voxel = ((y[inside] - box.y0) * box.nx + x[inside] - box.x0) * grid.nt + frame[inside]
         return NumpyCounts(grid, voxel, p.camera[inside], len(p.instrument.cameras))
 

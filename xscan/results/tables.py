@@ -18,7 +18,8 @@ from xscan.errors import DataError, Reason
 from xscan.missiontime import mjd_utc, utc_text
 from xscan.model import CAMERAS, InputFile, Observation, Voxels
 from xscan.schema import CUTS, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, SCHEMAS, VOXELS
-from xscan.search.observation import Found, Search, SubsetSearch, ViewResult
+from xscan.search.observation import Found, SubsetSearch, ViewResult
+from xscan.search.view import ViewData
 from xscan.sky import separation_arcsec
 
 __all__ = ["Provenance", "TableBuilder", "Tables", "distinct_places", "failed_tables"]
@@ -302,7 +303,7 @@ class _View:
     subset: int
     name: str
     view: View
-    search: Search
+    search: ViewData
     found: tuple[Found, ...]
 
     def det_ids(self) -> list[str]:
@@ -354,7 +355,7 @@ def _regions(of_view: _View, weighed: _Weighed, clock: Clock) -> list[Row]:
 
 def _region(of_view: _View, found: Found, weighed: _Weighed) -> Row:
     view, search = of_view.view, of_view.search
-    region, place, detector = found.region, found.place, found.detector
+    region, position, detector = found.region, found.position, found.detector
     members = region.members
     n, mu = search.voxels.n[members], search.voxels.mu[members]
     log10_b = weighed.log10_b[members]
@@ -369,13 +370,13 @@ def _region(of_view: _View, found: Found, weighed: _Weighed) -> Row:
         "band_lo_kev": view.lo_kev,
         "band_hi_kev": view.hi_kev,
         "label": region.label,
-        "ra_deg": place.ra_deg,
-        "dec_deg": place.dec_deg,
-        "pos_err_arcsec": place.error_arcsec,
-        "ra_cells_deg": found.cells.ra_deg,
-        "dec_cells_deg": found.cells.dec_deg,
-        "x_sky": place.x_px,
-        "y_sky": place.y_px,
+        "ra_deg": position.ra_deg,
+        "dec_deg": position.dec_deg,
+        "pos_err_arcsec": position.error_arcsec,
+        "ra_cells_deg": found.centroid.ra_deg,
+        "dec_cells_deg": found.centroid.dec_deg,
+        "x_sky": position.x_px,
+        "y_sky": position.y_px,
         "bbox_x0": region.box.x0,
         "bbox_x1": region.box.x1,
         "bbox_y0": region.box.y0,

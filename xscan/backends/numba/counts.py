@@ -91,8 +91,7 @@ def _cells(outer: Box, inner: Box) -> NDArray[np.int64]:
     """Return the numbers that the cells of one box have in another, shape (ny * nx,); -1 outside it."""
     y, x = np.divmod(np.arange(inner.ny * inner.nx), inner.nx)
     y, x = y + inner.y0, x + inner.x0
-    inside = (y >= outer.y0) & (y < outer.y1) & (x >= outer.x0) & (x < outer.x1)
-    return np.where(inside, (y - outer.y0) * outer.nx + x - outer.x0, -1)
+    return np.where(outer.contains(y, x), (y - outer.y0) * outer.nx + x - outer.x0, -1)
 
 
 class NumbaCounts(Counts):
