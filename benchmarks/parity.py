@@ -167,7 +167,9 @@ def compare_regions(result: ViewResult, golden: dict[str, np.ndarray], folder: P
     if ours != theirs:
         raise DifferenceError(f"regions: {ours[:3]}..., EXOD2 {theirs[:3]}...")
     for found, row in zip(result.found, rows):
-        apart = separation_arcsec(found.place.ra_deg, found.place.dec_deg, float(row["ra_deg"]), float(row["dec_deg"]))
+        apart = separation_arcsec(
+            found.position.ra_deg, found.position.dec_deg, float(row["ra_deg"]), float(row["dec_deg"])
+        )
         if apart > POSITION_TOLERANCE_ARCSEC:
             raise DifferenceError(f"region {found.region.label}: position {apart:.4f} arcsec apart")
 
@@ -237,7 +239,7 @@ def compare_observation(golden: Path, runs: list[Path], hotpix: HotPixels, backe
         keys[int(subset), View(float(dt), float(lo), float(hi))] = run
     config = load_config("exod2", views=tuple(dict.fromkeys(view for _, view in keys)))
     chosen = get_backend(backend)
-    searches, _ = search_observation(read(folder, config, hotpix, chosen), config, chosen)
+    searches, _ = search_observation(read(folder, config, hotpix, chosen.events), config, chosen)
     for search in searches:
         for result in search.views:
             run = keys.pop((search.subset.number, result.view), None)

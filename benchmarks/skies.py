@@ -75,7 +75,7 @@ def results(folder: Path, profile: str = "default") -> Iterator[tuple[str, ViewR
     scanner = scan_settings(profile).scanner()
     config = scanner.settings.config
     for path in sorted(folder.glob("0*/")):
-        observation = read(path, config, scanner.settings.hot_pixels, scanner.backend)
+        observation = read(path, config, scanner.settings.hot_pixels, scanner.backend.events)
         searches, _ = search_observation(observation, config, scanner.backend)
         for search in searches:
             for result in search.views:

@@ -81,3 +81,15 @@ def test_behind_the_plane_there_is_no_pixel() -> None:
 
 def test_separation() -> None:
     assert float(separation_arcsec(359.9999, 0, 0.0001, 0)) == pytest.approx(0.72)
+
+
+def test_boxes_meet_grow_and_are_counted_from_a_corner() -> None:
+    box, other = Box(3, 9, 5, 7), Box(0, 5, 6, 20)
+    assert box.intersect(other) == other.intersect(box) == Box(3, 5, 6, 7)
+    assert box.intersect(Box(20, 30, 0, 9)).nx < 0
+    assert box.grown(2) == Box(1, 11, 3, 9)
+    assert box.relative_to(Box(1, 50, 2, 50)) == Box(2, 8, 3, 5)
+    y, x = np.divmod(np.arange(400), 20)
+    inside = box.contains(y, x)
+    assert inside.sum() == box.nx * box.ny
+    assert Box.around(x[inside], y[inside]) == box

@@ -87,10 +87,10 @@ def the_burst(result: ViewResult) -> list[Found]:
     found = []
     for one in result.found:
         apart = np.hypot(
-            (one.place.x_px - CENTRE) * SIDE_ARCSEC - BURST_ARCSEC[0],
-            (one.place.y_px - CENTRE) * SIDE_ARCSEC - BURST_ARCSEC[1],
+            (one.position.x_px - CENTRE) * SIDE_ARCSEC - BURST_ARCSEC[0],
+            (one.position.y_px - CENTRE) * SIDE_ARCSEC - BURST_ARCSEC[1],
         )
-        if apart < 4 * max(one.place.error_arcsec, 0.5):
+        if apart < 4 * max(one.position.error_arcsec, 0.5):
             found.append(one)
     return found
 
@@ -102,7 +102,7 @@ def test_a_burst_of_seven_cameras_at_20_kev_is_found_at_its_place() -> None:
         (burst,) = the_burst(result)
         assert (burst.by_camera >= PER_CAMERA - 2).all()
         assert burst.by_camera.shape == (7,)
-        assert 0 < burst.place.error_arcsec < 3
+        assert 0 < burst.position.error_arcsec < 3
         assert burst.detector.live.keys() == set(SEVEN.names)
         assert burst.detector.n_ccds == 7
         frames = hard.search.grid if hard.search else None
@@ -128,14 +128,14 @@ def test_every_backend_finds_the_same(name: str) -> None:
         assert by_camera[0].shape == (len(one.search.voxels), 7)
         np.testing.assert_array_equal(*by_camera)
         np.testing.assert_array_equal(by_camera[0].sum(axis=1), one.search.voxels.n)
-        assert [found.place for found in one.found] == [found.place for found in other.found]
+        assert [found.position for found in one.found] == [found.position for found in other.found]
         assert [found.detector for found in one.found] == [found.detector for found in other.found]
 
 
 def test_lists_are_merged_alike() -> None:
     gates = [Gate.everything()] * 7
     given = observation().lists, gates, T0, T0 + SECONDS, 327
-    (slow, _), (fast, _) = (get_backend(name).merge(*given) for name in ("numpy", "numba"))
+    (slow, _), (fast, _) = (get_backend(name).events.merge(*given) for name in ("numpy", "numba"))
     assert slow.pi.max() > 24_000
     assert np.unique(slow.camera).tolist() == list(range(7))
     for column in ("offsets", "tick", "x_px", "y_px", "pi", "camera", "pixel"):

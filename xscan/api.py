@@ -77,7 +77,7 @@ def read(
     """
     settings = scan_settings(profile, config, hot_pixels=hot_pixels)
     place = _one_place(folder, sources)
-    return xmm.read(place, settings.config, settings.hot_pixels, cpu_backend())  # only the CPU reads files
+    return xmm.read(place, settings.config, settings.hot_pixels, cpu_backend().events)  # only the CPU reads files
 
 
 def _one_place(paths: Paths, sources: Path | str | None) -> Place:
@@ -146,7 +146,7 @@ def scan(
     started = time.perf_counter()
     if not isinstance(observation, Observation):
         place = _one_place(observation, sources)
-        observation = xmm.read(place, settings.config, settings.hot_pixels, scanner.backend)
+        observation = xmm.read(place, settings.config, settings.hot_pixels, scanner.backend.events)
     elif sources is not None:
         raise ConfigError(f"{observation.obsid} was read already; give sources to read()")
     elif observation.settings != xmm.reading_digest(settings.config, settings.hot_pixels):

@@ -71,6 +71,22 @@ class Box:
         """Number of cells along y."""
         return self.y1 - self.y0
 
+    def intersect(self, other: Box) -> Box:
+        """Return the cells that lie in both boxes; without any, ``nx`` or ``ny`` is not positive."""
+        return Box(max(self.x0, other.x0), min(self.x1, other.x1), max(self.y0, other.y0), min(self.y1, other.y1))
+
+    def grown(self, margin: int) -> Box:
+        """Return the box with so many cells more on each side."""
+        return Box(self.x0 - margin, self.x1 + margin, self.y0 - margin, self.y1 + margin)
+
+    def relative_to(self, other: Box) -> Box:
+        """Return the same cells, counted from the corner of another box."""
+        return Box(self.x0 - other.x0, self.x1 - other.x0, self.y0 - other.y0, self.y1 - other.y0)
+
+    def contains(self, y: NDArray[np.integer], x: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Return which cells of the plane lie in the box."""
+        return np.asarray((y >= self.y0) & (y < self.y1) & (x >= self.x0) & (x < self.x1))
+
     @classmethod
     def around(cls, x: NDArray[np.integer], y: NDArray[np.integer]) -> Box:
         """Return the smallest box that contains the cells x, y (at least one)."""

@@ -454,9 +454,8 @@ class Photons:
 
     def within(self, box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Return index and cell (y, x) of the events in a box of cells of the plane, in order, shape (k,) each."""
-        mine = self.box
-        x = np.arange(max(box.x0, mine.x0), min(box.x1, mine.x1))
-        y = np.arange(max(box.y0, mine.y0), min(box.y1, mine.y1))
+        both = box.intersect(self.box)
+        x, y = np.arange(both.x0, both.x1), np.arange(both.y0, both.y1)
         index, number = self.of_cells(np.repeat(y, x.size), np.tile(x, y.size))
         return index, y[number // max(x.size, 1)], x[number % max(x.size, 1)]
 

@@ -284,7 +284,7 @@ def test_a_device_that_works(machine: Machine, caplog: pytest.LogCaptureFixture)
     for name in ("cuda", "auto"):
         backend = get_backend(name)
         assert backend.name == "cuda"
-        assert backend.merge is get_backend("numba").merge
+        assert backend.events.merge is get_backend("numba").events.merge
     assert not caplog.records
 
 

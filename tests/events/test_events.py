@@ -74,9 +74,9 @@ def cleaned(
         RawEvents(*(getattr(raw, f.name)[first:last] for f in fields(RawEvents)))
         for first, last in ((0, split), (split, n))
     ]
-    selection = clean.gather(parts, n, cuts, backend.select)
+    selection = clean.gather(parts, n, cuts, backend.events.select)
     selected = [column[: selection.n].copy() for column in selection.kept.columns()]
-    dropped = backend.drop(selection.kept, selection.n, own)
+    dropped = backend.events.drop(selection.kept, selection.n, own)
     return selection, dropped, [*selected, *(column[: dropped[0]] for column in selection.kept.columns())]
 
 
@@ -180,7 +180,7 @@ def test_lists_are_merged_alike(seed: int, sizes: list[int], n_cells: int) -> No
     lists = [event_list(rng, CAMERAS[i % 3], n, span, places) for i, n in enumerate(sizes)]
     gates = [Gate.everything() if rng.random() < 0.3 else some_gate(rng, span) for _ in lists]
     slow, slow_cuts = merging.merge(lists, gates, T0, T0 + span, n_cells)
-    fast, fast_cuts = get_backend("numba").merge(lists, gates, T0, T0 + span, n_cells)
+    fast, fast_cuts = get_backend("numba").events.merge(lists, gates, T0, T0 + span, n_cells)
     assert_same_photons(slow, fast)
     np.testing.assert_array_equal(slow_cuts, fast_cuts)
     assert slow.tick.size + slow_cuts.sum() == sum(sizes)
@@ -201,12 +201,12 @@ def test_records_hold_cameras_and_energies_of_other_missions(rng: np.random.Gene
     lists = [replace(made, pi=rng.choice(energies, 300)) for made in lists]
     gates = [Gate.everything()] * len(lists)
     slow, _ = merging.merge(lists, gates, T0, T0 + 100, 129)
-    fast, _ = get_backend("numba").merge(lists, gates, T0, T0 + 100, 129)
+    fast, _ = get_backend("numba").events.merge(lists, gates, T0, T0 + 100, 129)
     assert np.unique(slow.camera).tolist() == list(range(7))
     assert np.unique(slow.pi).tolist() == energies.tolist()
     assert_same_photons(slow, fast)
     with pytest.raises(ConfigError, match="2592 x 2592 cells are too many for 7 cameras"):
-        get_backend("numba").merge(lists, gates, T0, T0 + 100, 2592)
+        get_backend("numba").events.merge(lists, gates, T0, T0 + 100, 2592)
 
 
 @pytest.mark.parametrize("n_cells", [86, 129, 130, 517, 2592])
@@ -219,7 +219,7 @@ def test_every_pixel_finds_its_cell(n_cells: int) -> None:
         (300 * ones).astype(np.uint16), ones.astype(np.uint8), ones.astype(np.uint32), (T0, T0 + 1), {}, EPIC,
     )  # fmt: skip
     slow, _ = merging.merge([made], [Gate.everything()], T0, T0 + 1, n_cells)
-    fast, _ = get_backend("numba").merge([made], [Gate.everything()], T0, T0 + 1, n_cells)
+    fast, _ = get_backend("numba").events.merge([made], [Gate.everything()], T0, T0 + 1, n_cells)
     assert_same_photons(slow, fast)
 
 
@@ -236,7 +236,7 @@ def test_curves_of_a_band_are_counted_alike(seed: int, n: int, band: tuple[int, 
         bin_ms = 100_000
     tick = rng.choice([-1, 0, 6, 7, 999, 1000, 5499, 5500, 99_999, 100_000, 2**31 - 2, 2**31 - 1], n)
     p = binned(tick.astype(np.int32), 0, 0, rng.choice([200, 201, 500, 10_000, 10_001, 11_999, 12_000], n))
-    slow, fast = (get_backend(name).band_curve(p, band, bin_ms, end_ms) for name in ("numpy", "numba"))
+    slow, fast = (get_backend(name).events.band_curve(p, band, bin_ms, end_ms) for name in ("numpy", "numba"))
     np.testing.assert_array_equal(slow, fast)
     assert slow.dtype == fast.dtype
     assert slow.sum() == np.count_nonzero((p.pi >= band[0]) & (p.pi < band[1]) & (p.tick >= 0) & (p.tick < end_ms))
@@ -251,7 +251,7 @@ def test_no_tick_lies_beyond_the_last() -> None:
     ccd, pixel = one.astype(np.uint8), one.astype(np.uint32)
     made = EventList(info, TangentPlane(1, 1), 1, 0.0, time, one, one, one * 300, ccd, pixel, (t0, t1), {}, EPIC)
     slow, _ = merging.merge([made], [Gate.everything()], t0, t1, 129)
-    fast, _ = get_backend("numba").merge([made], [Gate.everything()], t0, t1, 129)
+    fast, _ = get_backend("numba").events.merge([made], [Gate.everything()], t0, t1, 129)
     assert slow.tick.tolist() == [0, 2047]
     assert_same_photons(slow, fast)
 
@@ -278,7 +278,7 @@ def test_a_crowded_cell_is_sorted_too(rng: np.random.Generator, order: str) -> N
     )  # fmt: skip
     gates = [Gate.everything()]
     slow, _ = merging.merge([made], gates, T0, T0 + 40_000, 129)
-    fast, _ = get_backend("numba").merge([made], gates, T0, T0 + 40_000, 129)
+    fast, _ = get_backend("numba").events.merge([made], gates, T0, T0 + 40_000, 129)
     assert_same_photons(slow, fast)
 
 
@@ -338,7 +338,7 @@ def test_silences_are_found_alike(seed: int, per_second: int, n_ccds: int, silen
         )  # one bright cell
         lists.append(replace(made, time=time[keep], x=x[keep], y=y[keep], pi=made.pi[keep], ccd=ccd[keep]))
     slow = dropouts.silences(lists, T0, T0 + 300)
-    fast = get_backend("numba").silences(lists, T0, T0 + 300)
+    fast = get_backend("numba").events.silences(lists, T0, T0 + 300)
     assert slow.keys() == fast.keys()
     for key, one in slow.items():
         np.testing.assert_array_equal(one.intervals, fast[key].intervals)

@@ -63,14 +63,16 @@ def test_live_time_is_the_same_to_the_last_bit(
     time, timedel, fracexp = np.array(sorted(rows) if ordered else rows, float).reshape(-1, 3).T
     intervals = union(*np.array(made, float).reshape(-1, 2).T)
     edges = np.arange(-3, 62, dt)
-    curves = [get_backend(name).live_curve(time, timedel, fracexp) for name in ("numpy", "numba")]
+    curves = [get_backend(name).events.live_curve(time, timedel, fracexp) for name in ("numpy", "numba")]
     assert (curves[0] is None) == (curves[1] is None)
     if curves[0] is not None:
         np.testing.assert_array_equal(*curves)
-    until = [get_backend(name).livetime_until(edges, GoodTime(intervals, curves[0])) for name in ("numpy", "numba")]
+    until = [
+        get_backend(name).events.livetime_until(edges, GoodTime(intervals, curves[0])) for name in ("numpy", "numba")
+    ]
     np.testing.assert_array_equal(*until)
     for name in ("numpy", "numba"):  # whatever other times are asked for
-        few = get_backend(name).livetime_until(edges[::3], GoodTime(intervals, curves[0]))
+        few = get_backend(name).events.livetime_until(edges[::3], GoodTime(intervals, curves[0]))
         np.testing.assert_array_equal(few, until[0][::3])
 
 

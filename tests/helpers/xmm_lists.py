@@ -19,10 +19,10 @@ TIMES = T0 + np.arange(6.0)
 
 
 def read(folder: Path, config: ScanConfig) -> Observation:
-    return xmm.read(folder, config, HotPixels(), get_backend("auto"))
+    return xmm.read(folder, config, HotPixels(), get_backend("auto").events)
 
 
 def read_one(folder: Path, fake: FakeList, config: ScanConfig = DEFAULT, hot: HotPixels | None = None) -> EventList:
     path = write_list(folder, fake)
     info = InputFile(path.name, 1, camera=fake.camera, exposure=fake.exposure)
-    return read_event_list(path, info, OBSID, config, hot or HotPixels(), get_backend("auto"))[0]
+    return read_event_list(path, info, OBSID, config, hot or HotPixels(), get_backend("auto").events)[0]

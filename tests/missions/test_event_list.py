@@ -227,7 +227,7 @@ def test_null_of_a_scaled_column(tmp_path: Path) -> None:
     path = tmp_path / f"P{OBSID}M1S001MIEVLI0000.FTZ"
     path.write_bytes(fits_bytes(made))
     events, _ = read_event_list(
-        path, InputFile(path.name, 1, camera="m1"), OBSID, DEFAULT, HotPixels(), get_backend("auto")
+        path, InputFile(path.name, 1, camera="m1"), OBSID, DEFAULT, HotPixels(), get_backend("auto").events
     )
     assert events.x.tolist() == [25_000, 26_000, 30_000, 51_840]
     assert events.info.cuts["null_xy"] == 2
@@ -368,7 +368,7 @@ def test_a_missing_number_that_no_column_holds(tmp_path: Path) -> None:
     path = tmp_path / f"P{OBSID}M1S001MIEVLI0000.FTZ"
     path.write_bytes(fits_bytes(made))
     info = InputFile(path.name, 1, camera="m1")
-    events, _ = read_event_list(path, info, OBSID, DEFAULT, HotPixels(), get_backend("auto"))
+    events, _ = read_event_list(path, info, OBSID, DEFAULT, HotPixels(), get_backend("auto").events)
     assert events.time.size == TIMES.size
 
 
@@ -378,7 +378,9 @@ def test_a_scale_that_no_number_bears(tmp_path: Path) -> None:
     path = tmp_path / f"P{OBSID}M1S001MIEVLI0000.FTZ"
     path.write_bytes(fits_bytes(made))
     with pytest.raises(DataError, match="TZERO 1e\\+300"):
-        read_event_list(path, InputFile(path.name, 1, camera="m1"), OBSID, DEFAULT, HotPixels(), get_backend("auto"))
+        read_event_list(
+            path, InputFile(path.name, 1, camera="m1"), OBSID, DEFAULT, HotPixels(), get_backend("auto").events
+        )
 
 
 def test_what_is_known_of_a_list_that_ends_behind_its_events(tmp_path: Path) -> None:

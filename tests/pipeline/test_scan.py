@@ -376,7 +376,7 @@ def test_a_constant_source_is_expected_by_live_time(tmp_path: Path, rng: np.rand
     """In frames of 80 s the gap leaves 60 of 80 s: the source is expected to send three quarters."""
     config = load_config(views=(View(80.0, 0.2, 12.0),))
     backend = get_backend()
-    made = read(observation(tmp_path, [half_live(rng)]), config, HotPixels(), backend)
+    made = read(observation(tmp_path, [half_live(rng)]), config, HotPixels(), backend.events)
     searches, _ = search_observation(made, config, backend)
     (result,) = next(searches).views
     search = result.search

@@ -83,7 +83,7 @@ def test_every_backend_finds_the_same_dark_places(
     x, y = rng.uniform(-900, 900, (2, 20_000))
     one = dark(detector, x, y)
     assert 0.05 < one.mean() < 0.95
-    np.testing.assert_array_equal(backend.dark(detector, x, y), one)
+    np.testing.assert_array_equal(backend.pointsource.dark(detector, x, y), one)
 
 
 @pytest.mark.parametrize("beside", [True, False])

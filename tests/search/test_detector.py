@@ -160,7 +160,7 @@ def test_regions_of_one_view_do_not_mix() -> None:
     other = event_list("m2", [scattered(rng, "m2", 1.0), ray], SECONDS)
     (result,) = search([one, other], "50:0.2-12")
     found = {
-        name: min(result.found, key=lambda one: np.hypot(one.place.x_px - place[0], one.place.y_px - place[1]))
+        name: min(result.found, key=lambda one: np.hypot(one.position.x_px - place[0], one.position.y_px - place[1]))
         for name, place in places.items()
     }
     assert len({one.region.label for one in found.values()}) == 3
@@ -169,4 +169,4 @@ def test_regions_of_one_view_do_not_mix() -> None:
     assert (rays.n_pixels, rays.n_ccds, rays.n_readouts, rays.edge_px) == (14, 1, 1, 199)
     assert (hidden.n_pixels, hidden.n_ccds, hidden.edge_px) == (None, None, None)
     for name, place in places.items():  # and each at its own place
-        assert np.hypot(found[name].place.x_px - place[0], found[name].place.y_px - place[1]) * 0.05 < 5
+        assert np.hypot(found[name].position.x_px - place[0], found[name].position.y_px - place[1]) * 0.05 < 5

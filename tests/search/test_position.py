@@ -3,25 +3,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers.lists import binned, joined
+from helpers.views import PLANE, view_data
 from numpy.typing import NDArray
 from scipy import optimize, stats
 from soak import positions
 
 from xscan.backends import Backend, cpu_backend, get_backend
-from xscan.backends.numpy import NumpyBackend
-from xscan.config import Rules
+from xscan.backends.numpy import NumpyPointSourceLoops
 from xscan.grid import Box, Grid
 from xscan.missions.xmm.instrument import EPIC
-from xscan.model import CAMERAS, Expectation, Frames, Photons, Voxels
+from xscan.model import CAMERAS, Expectation, Photons, Voxels
 from xscan.pointsource.exposure import Holes, beyond
 from xscan.pointsource.fit import HIDDEN_MAX, WIDER, WIDER_SPREAD, Points, Spots, density
 from xscan.pointsource.psf import KING_SLOPE, cores_arcsec
-from xscan.search.position import RADIUS_ARCSEC, fit_place, locate, locate_cells, place_source
+from xscan.search import exod2
+from xscan.search.position import RADIUS_ARCSEC, find_source, fit_point_source, region_centroids, region_positions
 from xscan.search.regions import Region
-from xscan.sky import Position, TangentPlane, separation_arcsec
+from xscan.sky import Position, separation_arcsec
 
 Floats = NDArray[np.float64]
-PLANE = TangentPlane(150.0, 2.0)
 GRID = Grid(0.0, 5000, 10, 129, Box(50, 80, 50, 80), EPIC.sky)
 SHARE = np.array([0.58, 0.21, 0.21])
 HALF = 60.0
@@ -44,7 +44,7 @@ def draw(
 
 def place(spots: Spots, guess: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float, float] | None:
     bounds = (guess[0] - 30, guess[0] + 30, guess[1] - 30, guess[1] + 30)
-    return place_source(spots, guess, bounds, (), cpu_backend())
+    return find_source(spots, guess, bounds, (), cpu_backend().pointsource)
 
 
 @pytest.mark.parametrize("counts", [10, 20, 60, 400, 2700])
@@ -107,12 +107,12 @@ def test_the_fit_is_the_maximum_of_the_likelihood(rng: np.random.Generator) -> N
     best = optimize.minimize(
         minus_log_likelihood, start, method="Nelder-Mead", options={"maxiter": 9000, "xatol": 1e-5}
     )
-    fit = fit_place(spots, holes, (0.0, 0.0), get_backend("numpy"))
+    fit = fit_point_source(spots, holes, (0.0, 0.0), get_backend("numpy").pointsource)
     assert fit is not None
     assert fit[:2] == pytest.approx(best.x[:2], abs=0.02)
 
 
-class Pulled(NumpyBackend):
+class Pulled(NumpyPointSourceLoops):
     """What was asked of the backend on the way to the error, and the scatter that it gave."""
 
     def pulls(self, points: Points, fitted: Floats, strength: Floats, *absorbed: object) -> tuple[float, Floats]:
@@ -131,7 +131,7 @@ def test_the_error_is_of_the_curvature_of_the_likelihood(rng: np.random.Generato
     strip = [Holes(x, y, np.full(x.size, 4.0), np.full(x.size, camera, np.uint8)) for camera in range(3)]
     holes = Holes.joined([*strip, *(beyond(0.0, 0.0, RADIUS_ARCSEC, camera) for camera in range(3))])
     backend = Pulled()
-    assert fit_place(spots, holes, (0.0, 0.0), backend) is not None
+    assert fit_point_source(spots, holes, (0.0, 0.0), backend) is not None
     mean2 = np.array([np.mean(spots.core[spots.camera == camera] ** 2) for camera in range(3)])[holes.camera]
 
     def log_likelihood(p: Floats) -> Floats:
@@ -181,26 +181,26 @@ def same(one: object, other: object) -> None:
 
 @pytest.mark.parametrize("counts", [3, 20, 400, 5000])
 def test_every_backend_fits_the_same_place(backend: Backend, rng: np.random.Generator, counts: int) -> None:
-    numpy = get_backend("numpy")
+    numpy, loops = get_backend("numpy").pointsource, backend.pointsource
     for _ in range(5):
         spots, holes = with_gap(rng, counts)
         points = Points.of(spots, holes)
         seen = np.bincount(spots.camera, minlength=3) / 2
         places = rng.uniform(-20, 20, (30, 2))
         some = Points.of(spots.every(1 + len(spots.x) // 300), holes)
-        assert numpy.likeliest(some, seen, places) == backend.likeliest(some, seen, places)
-        one, other = numpy.settle(points, (2.0, 3.0)), backend.settle(points, (2.0, 3.0))
+        assert numpy.likeliest(some, seen, places) == loops.likeliest(some, seen, places)
+        one, other = numpy.settle(points, (2.0, 3.0)), loops.settle(points, (2.0, 3.0))
         assert (one is None) == (other is None)
         if one is None:
             continue
         same(one, other)
         fitted, strength = one[:3], one[3]
-        same(numpy.curvature(points, fitted, strength), backend.curvature(points, fitted, strength))
+        same(numpy.curvature(points, fitted, strength), loops.curvature(points, fitted, strength))
         freed, by_width, told = rng.uniform(-1, 1, (3, 3)), (0.1, -0.2), (1.5, 1.7, -0.3)
-        assert fit_place(spots, holes, (2.0, 3.0), numpy) == fit_place(spots, holes, (2.0, 3.0), backend)
+        assert fit_point_source(spots, holes, (2.0, 3.0), numpy) == fit_point_source(spots, holes, (2.0, 3.0), loops)
         same(
             numpy.pulls(points, fitted, strength, freed, by_width, told),
-            backend.pulls(points, fitted, strength, freed, by_width, told),
+            loops.pulls(points, fitted, strength, freed, by_width, told),
         )
 
 
@@ -214,8 +214,9 @@ def test_thousands_of_factors_do_not_underflow(backend: Backend, rng: np.random.
         for x, y in places
     ]  # fmt: skip
     nothing = Points.of(spots, Holes(*(np.empty(0) for _ in range(3)), np.empty(0, np.uint8)))
-    assert backend.likeliest(nothing, strength, places) == np.argmax(log_likelihoods)
-    assert backend.likeliest(points, strength, places) == get_backend("numpy").likeliest(points, strength, places)
+    loops, numpy = backend.pointsource, get_backend("numpy").pointsource
+    assert loops.likeliest(nothing, strength, places) == np.argmax(log_likelihoods)
+    assert loops.likeliest(points, strength, places) == numpy.likeliest(points, strength, places)
 
 
 def test_the_likeliest_place_has_the_largest_likelihood(backend: Backend, rng: np.random.Generator) -> None:
@@ -229,7 +230,7 @@ def test_the_likeliest_place_has_the_largest_likelihood(backend: Backend, rng: n
         missed = np.array([(f * points.area)[points.group == camera + 3].sum() for camera in range(3)])
         sent = strength / np.maximum(1 - missed, 1 / (1 + HIDDEN_MAX))
         log_likelihoods.append(np.log(sent[spots.camera] * f[:n] + spots.background).sum())
-    assert backend.likeliest(points, strength, places) == np.argmax(log_likelihoods)
+    assert backend.pointsource.likeliest(points, strength, places) == np.argmax(log_likelihoods)
 
 
 def test_every_backend_gathers_the_same_events(backend: Backend, rng: np.random.Generator) -> None:
@@ -247,7 +248,7 @@ def test_every_backend_gathers_the_same_events(backend: Backend, rng: np.random.
     for box in (Box(57, 70, 58, 66), Box(50, 80, 50, 80), Box(50, 53, 50, 53)):
         for cells in (None, hidden):
             given = (photons, box, (200, 7000), expected, chosen, GRID, 25_921.0, 14.0, cells)
-            one, other = get_backend("numpy").spots_near(*given), backend.spots_near(*given)
+            one, other = get_backend("numpy").pointsource.spots_near(*given), backend.pointsource.spots_near(*given)
             assert (len(one.x) > 0) == (box.x1 > 53)
             same(one, other)
 
@@ -265,14 +266,14 @@ def test_three_photons_have_a_place(n: int, is_placed: bool) -> None:
     x, y = np.array([0.0, 2.0, 1.0])[:n], np.array([0.0, 0.0, 2.0])[:n]
     spots = Spots(x, y, np.zeros(n, np.uint8), np.full(n, 6.0), np.full(n, 1e-6), EPIC)
     holes = beyond(0.0, 0.0, RADIUS_ARCSEC, 0)
-    for fit in (place(spots), fit_place(spots, holes, (0.0, 0.0), cpu_backend())):
+    for fit in (place(spots), fit_point_source(spots, holes, (0.0, 0.0), cpu_backend().pointsource)):
         assert (fit is not None) is is_placed
         if fit is not None:
             assert fit[:2] == pytest.approx((1.0, 2 / 3), abs=0.1)
             assert 2 < fit[2] < 10
 
 
-class Asked(NumpyBackend):
+class Asked(NumpyPointSourceLoops):
     """What was asked of the backend: how many events, how many holes, and the places to begin at."""
 
     def __init__(self) -> None:
@@ -294,7 +295,7 @@ def test_the_fit_begins_at_the_guess_around_it_or_at_an_event(n: int, starts: in
         np.cos(angle), np.sin(angle), np.zeros(n, np.uint8), np.full(n, 6.0), np.full(n, 1e-6), EPIC
     )  # fmt: skip
     backend = Asked()
-    assert place_source(spots, (1.0, 2.0), (-16.0, 31.0, -30.0, 19.0), (), backend) is not None
+    assert find_source(spots, (1.0, 2.0), (-16.0, 31.0, -30.0, 19.0), (), backend) is not None
     ((n_weighed, _, places),) = backend.asked
     assert n_weighed == weighed
     # of the 5 by 5 places 8 arcsec apart those within the bounds: x from -15 to 17, y from -14 to 18
@@ -321,22 +322,13 @@ def flat(mu: float, source: float = 0.0, cell: tuple[int, int] = (14, 14)) -> Ex
     return Expectation(template, constant, np.ones(10), np.ones(10), np.zeros(10, np.uint8))
 
 
-FRAMES = Frames(np.zeros(10, bool), np.zeros(10, bool), np.ones(10))
-
-
 def locate_one(
-    found: Region,
-    voxels: Voxels,
-    photons: Photons,
-    pi_range: tuple[int, int],
-    expected: Expectation,
-    rules: Rules = Rules(),  # noqa: B008 (frozen)
+    found: Region, voxels: Voxels, photons: Photons, pi_range: tuple[int, int], expected: Expectation
 ) -> Position:
-    cells = locate_cells([found], GRID, PLANE)
-    (place,) = locate(
-        [found], cells, voxels, photons, pi_range, expected, FRAMES, GRID, PLANE, rules, (), cpu_backend()
-    )  # fmt: skip
-    return place
+    data = view_data(voxels, photons, expected, GRID, pi_range)
+    centroids = region_centroids([found], GRID, PLANE)
+    (position,) = region_positions([found], centroids, data, (), cpu_backend().pointsource)
+    return position
 
 
 def region(cells: list[tuple[int, int]], t: int, eclipse: bool = False) -> tuple[Region, Voxels]:
@@ -381,7 +373,7 @@ def test_other_frames_and_bands_take_no_part(rng: np.random.Generator) -> None:
     beside = locate_one(found, voxels, both, (200, 2000), flat(0.01))
     assert alone == beside
     nothing = locate_one(found, voxels, photons, (600, 2000), flat(0.01))
-    assert nothing == locate_cells([found], GRID, PLANE)[0]
+    assert nothing == region_centroids([found], GRID, PLANE)[0]
 
 
 def test_an_eclipse_lies_where_the_source_shines_otherwise(rng: np.random.Generator) -> None:
@@ -413,20 +405,19 @@ def test_an_eclipse_is_not_placed_on_a_neighbour(rng: np.random.Generator, neigh
 
 def test_the_centroid_of_cells() -> None:
     found, _ = region([(14, 14)], t=3)
-    place = locate_cells([found], GRID, PLANE)[0]
+    place = region_centroids([found], GRID, PLANE)[0]
     assert (place.x_px, place.y_px) == (GRID.to_pixel(64), GRID.to_pixel(64))
     # gnomonic, small angles: 0.05 arcsec a pixel
     assert (place.dec_deg - 2.0) * 3600 == pytest.approx((place.y_px - 25_921) * 0.05, abs=0.5)
     assert place.error_arcsec == pytest.approx(20.093 / np.sqrt(12), abs=1e-3)
     two, _ = region([(14, 14), (15, 14)], t=3)
-    assert locate_cells([two], GRID, PLANE)[0].error_arcsec < place.error_arcsec
+    assert region_centroids([two], GRID, PLANE)[0].error_arcsec < place.error_arcsec
 
 
 def test_exod2s_place_lies_north_west_of_the_corner() -> None:
-    found, voxels = region([(14, 14)], t=3)
-    ours = locate_cells([found], GRID, PLANE)[0]
-    nothing = binned([0], 0, 0)
-    theirs = locate_one(found, voxels, nothing, (200, 900), flat(1.0), rules=Rules(fitted_places=False))
+    found, _ = region([(14, 14)], t=3)
+    ours = region_centroids([found], GRID, PLANE)[0]
+    theirs = exod2.position(found.x, found.y, found.area, GRID, PLANE)
     # EXOD2's bias: the corner lies 10.05 arcsec south and east of the centre, its pixels count one of 4
     # arcsec too many, the shift goes 10 arcsec north and west: 5.6 arcsec north-west in all
     apart = float(separation_arcsec(ours.ra_deg, ours.dec_deg, theirs.ra_deg, theirs.dec_deg))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers.held import search, three_cameras
 from helpers.lists import CENTRE, binned
+from helpers.views import view_data
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -52,7 +53,8 @@ def gathered(
     y, x, t, n = np.array(sent).reshape(-1, 4).T
     photons = binned(*(np.repeat(values, n) for values in (t * 5000, x + 20, y + 40)), pi=500)
     image = np.ones((10, 12), np.int64) if image is None else image
-    return regions(found, image, photons, (200, 2000), expected, frames, grid, rules or Rules())
+    data = view_data(found, photons, expected, grid, frames=frames, image=image)
+    return regions(data, (rules or Rules()).labels_in_time)
 
 
 CELLS = st.sets(st.tuples(st.integers(0, 9), st.integers(0, 11), st.integers(0, 9)), min_size=1, max_size=40)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.held import search, three_cameras
 from helpers.lists import CENTRE, binned
+from helpers.views import view_data
 
 from xscan.grid import Box, Grid
 from xscan.missions.xmm.instrument import EPIC
@@ -48,7 +49,7 @@ def test_a_second_transient_beside_a_bright_one_stands_for_itself(seed: int) -> 
     beside = place[0] + 90 / 0.05, place[1]
     bursts = [(1200.0, place, 700.0, 2.0), (26.0, beside, 700.0, 2.0)]
     (result,) = search(three_cameras(rng, SECONDS, bursts), "5:0.2-12")
-    places = [found.place for found in result.found if found.parent is None]
+    places = [found.position for found in result.found if found.parent is None]
     assert len(places) == 2
     near = min(np.hypot(place.x_px - beside[0], place.y_px - beside[1]) * 0.05 for place in places)
     assert near < 6
@@ -67,9 +68,9 @@ def test_wings_explain_as_many_counts_as_they_have(n: int, parent: int | None) -
     template = np.full((2, 30, 30), 0.01)
     expected = Expectation(template, 0 * template, np.ones(10), np.ones(10), np.zeros(10, np.uint8))
     regions = [Region(k, Box(x, x + 1, 60, 61), 1, x, 60, np.array([k])) for k, x in enumerate((60, 63))]
-    places = [Position(float(grid.to_pixel(x)), float(grid.to_pixel(60)), 0, 0, 1) for x in (60, 63)]
+    positions = [Position(float(grid.to_pixel(x)), float(grid.to_pixel(60)), 0, 0, 1) for x in (60, 63)]
     by_camera = np.array([[0, 1, 0], [0, 1, 0]]) * voxels.n[:, None]
-    assert parents(regions, places, voxels, by_camera, photons, (200, 2000), expected, grid) == [None, parent]
+    assert parents(regions, positions, view_data(voxels, photons, expected, grid), by_camera) == [None, parent]
 
 
 def test_a_transient_at_another_time_stands_for_itself(rng: np.random.Generator) -> None:

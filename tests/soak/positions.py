@@ -24,7 +24,7 @@ from xscan.model import CAMERAS, EventList, InputFile, PixelMask, pixel_number
 from xscan.pointsource.exposure import CameraMap
 from xscan.pointsource.fit import Spots
 from xscan.pointsource.psf import cores_arcsec
-from xscan.search.position import place_source
+from xscan.search.position import find_source
 from xscan.simulate.detector import CAMERA, Camera
 from xscan.sky import TangentPlane
 
@@ -36,7 +36,7 @@ HALF_ARCSEC = 80.0
 POSITION_ANGLE_DEG = 37.0
 SLOPES = (1.4, 1.6)
 SENT = 8  # photons sent for each that should be detected: holes take the rest
-BELIEVED_ARCSEC = 30.0  # a cell and its neighbours, as xscan.search.position.locate
+BELIEVED_ARCSEC = 30.0  # a cell and its neighbours, as xscan.search.position.region_positions
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def measure(
         x0, y0, spots = draw(rng, counts, "gap" if where == "blind" else where, names, fields, cores)
         cell = (x0 + rng.uniform(-10, 10), y0 + rng.uniform(-10, 10))
         bounds = tuple(middle + side * BELIEVED_ARCSEC for middle in cell for side in (-1, 1))
-        fit = place_source(spots, cell, bounds, known, cpu_backend())
+        fit = find_source(spots, cell, bounds, known, cpu_backend().pointsource)
         if fit is None:
             lost += 1
         else:

@@ -1,5 +1,8 @@
 """Do the heavy loops: every loop over events, read-out frames or voxels is a method of a backend.
 
+A :class:`Backend` has three parts: the loops over events, those around a point source, and the search of voxels,
+``load`` -> ``bin`` -> :class:`Counts`.
+
 Contract: all backends return identical results, bit for bit. Events are selected and counted in integers, mu is
 float64 from two products and a sum that are each rounded, and thresholds come from one table made on the host. The
 NumPy backend is the definition; tests compare the others with it. ``search``, ``missions`` and the packages
@@ -9,6 +12,7 @@ above them may import this package; a backend is passed as an argument, never lo
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from typing import Protocol
@@ -27,67 +31,42 @@ from xscan.model import EventList, Expectation, GoodTime, Photons, PixelMask, Vo
 from xscan.pointsource.exposure import CameraMap
 from xscan.pointsource.fit import Curvature, Fitted, Points, Settled, Spots
 
-__all__ = ["BACKENDS", "Backend", "Counts", "Loaded", "cpu_backend", "get_backend"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Counts",
+    "EventLoops",
+    "Loaded",
+    "PointSourceLoops",
+    "cpu_backend",
+    "get_backend",
+]
 
 log = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "numpy", "numba", "cuda")
 
 
-class Counts(Protocol):
-    """The binned events of one view; how they are stored is up to the backend."""
+class EventLoops(Protocol):
+    """Loops over events and read-out frames: what reading an event list and preparing a subset need.
 
-    def n_events(self) -> int:
-        """Number of events in the voxels of the grid."""
-        ...
-
-    def n_max(self) -> int:
-        """Largest count of a voxel."""
-        ...
-
-    def images(self, kind: NDArray[np.int8]) -> NDArray[np.int64]:
-        """Counts summed over the frames of kind 0, and of kind 1 (int8, shape (nt,)); shape (2, ny, nx)."""
-        ...
-
-    def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Counts summed over the chosen cells (bool, shape (ny, nx)); shape (nt,)."""
-        ...
-
-    def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:
-        """Voxels with too many or too few counts.
-
-        ``limits`` reach at least to ``n_max()``; fewer than two counts are never too many by them.
-        """
-        ...
-
-    def box(self, box: Box) -> NDArray[np.int64]:
-        """Light curve of a rectangle, in cells counted from the grid's corner; shape (nt,)."""
-        ...
-
-    def by_camera(self, voxels: Voxels) -> NDArray[np.int64]:
-        """Counts of each camera of the instrument in the given voxels, shape (k, n_cameras)."""
-        ...
-
-
-class Loaded(Protocol):
-    """A subset's photons, prepared once for all its views."""
-
-    def bin(self, grid: Grid, pi_from: int, pi_to: int) -> Counts:
-        """Count the photons with ``pi_from <= PI < pi_to`` (eV, from 0 to 65,535) in the voxels of a grid."""
-        ...
-
-
-class Backend(Protocol):
-    """A set of loops, in NumPy, compiled or on a device."""
-
-    name: str
+    Each method gives what the function that it names gives.
+    """
 
     def select(self, raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArray[np.int64], Span]:
-        """Take the events that count from a part of a list; as :func:`xscan.events.cuts.select`."""
+        """Select the events of a part of a list; as :func:`xscan.events.cuts.select`."""
         ...
 
     def drop(self, kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
         """Remove the events of bad pixels and those without a position; as :func:`xscan.events.cuts.drop`."""
+        ...
+
+    def live_curve(self, time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> NDArray[np.float64] | None:
+        """Return the cumulative live time from read-out frames; as :func:`xscan.events.gti.live_curve`."""
+        ...
+
+    def livetime_until(self, time: NDArray[np.float64], good: GoodTime) -> NDArray[np.float64]:
+        """Return the live time of one CCD until each of some times; as :func:`xscan.events.gti.livetime_until`."""
         ...
 
     def silences(self, lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], CcdSilences]:
@@ -104,13 +83,12 @@ class Backend(Protocol):
         """Count the photons of a band in bins of time; as :func:`xscan.events.merge.band_curve`."""
         ...
 
-    def live_curve(self, time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> NDArray[np.float64] | None:
-        """Return the cumulative live time from read-out frames; as :func:`xscan.events.gti.live_curve`."""
-        ...
 
-    def livetime_until(self, time: NDArray[np.float64], good: GoodTime) -> NDArray[np.float64]:
-        """Return the live time of one CCD until each of some times; as :func:`xscan.events.gti.livetime_until`."""
-        ...
+class PointSourceLoops(Protocol):
+    """Loops over the photons and holes around a point source: what fitting its position needs.
+
+    Each method gives what the function that it names gives.
+    """
 
     def spots_near(
         self,
@@ -131,7 +109,7 @@ class Backend(Protocol):
         """Return where a camera sees nothing; as :func:`xscan.pointsource.exposure.dark`."""
         ...
 
-    def likeliest(self, points: Points, strength: NDArray[np.float64], places: NDArray[np.float64]) -> int:
+    def likeliest(self, points: Points, strength: NDArray[np.float64], positions: NDArray[np.float64]) -> int:
         """Return the index of the most likely position of a source; as :func:`xscan.pointsource.fit.likeliest`."""
         ...
 
@@ -155,8 +133,70 @@ class Backend(Protocol):
         """Return the scatter of the events' contributions to a position; as :func:`xscan.pointsource.fit.pulls`."""
         ...
 
+
+class Counts(Protocol):
+    """The binned events of one view; how they are stored is up to the backend.
+
+    Backends derive their class from this one, whose docstrings hold for all of them.
+    """
+
+    grid: Grid
+
+    @abstractmethod
+    def n_events(self) -> int:
+        """Return the number of events in the voxels of the grid."""
+
+    @abstractmethod
+    def n_max(self) -> int:
+        """Return the largest count of a voxel."""
+
+    @abstractmethod
+    def images(self, kind: NDArray[np.int8]) -> NDArray[np.int64]:
+        """Return counts summed over the frames of kind 0, and of kind 1 (int8, shape (nt,)); shape (2, ny, nx)."""
+
+    @abstractmethod
+    def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return counts summed over the chosen cells (bool, shape (ny, nx)); shape (nt,)."""
+
+    @abstractmethod
+    def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:
+        """Return the voxels with too many or too few counts.
+
+        ``limits`` reach at least to ``n_max()``; fewer than two counts are never too many by them.
+        """
+
+    @abstractmethod
+    def by_camera(self, voxels: Voxels) -> NDArray[np.int64]:
+        """Return the counts of each camera of the instrument in the given voxels, shape (k, n_cameras)."""
+
+    @abstractmethod
+    def dense_row(self, y: int) -> NDArray[np.int32]:
+        """Return the counts of one row of cells, shape (nx, nt): to compare backends, not for the search."""
+
+    def box(self, box: Box) -> NDArray[np.int64]:
+        """Return the light curve of a rectangle, in cells counted from the grid's corner; shape (nt,)."""
+        cells = np.zeros((self.grid.box.ny, self.grid.box.nx), bool)
+        cells[box.y0 : box.y1, box.x0 : box.x1] = True
+        return self.rate(cells)
+
+
+class Loaded(Protocol):
+    """A subset's photons, prepared once for all its views."""
+
+    def bin(self, grid: Grid, pi_from: int, pi_to: int) -> Counts:
+        """Count the photons with ``pi_from <= PI < pi_to`` (eV, from 0 to 65,535) in the voxels of a grid."""
+        ...
+
+
+class Backend(Protocol):
+    """The loops of xscan in NumPy, compiled or on a device; hand on the narrowest part that is needed."""
+
+    name: str
+    events: EventLoops
+    pointsource: PointSourceLoops
+
     def load(self, photons: Photons) -> Loaded:
-        """Prepare photons for binning."""
+        """Prepare the photons of a subset for binning."""
         ...
 
 

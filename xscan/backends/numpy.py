@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xscan.backends import Counts, EventLoops, PointSourceLoops
 from xscan.bayes import Thresholds
 from xscan.events.cuts import drop, select
 from xscan.events.dropouts import silences
 from xscan.events.gti import live_curve, livetime_until
 from xscan.events.merge import band_curve, merge
-from xscan.grid import Box, Grid
+from xscan.grid import Grid
 from xscan.model import Expectation, Photons, Voxels
 from xscan.pointsource.exposure import dark
 from xscan.pointsource.fit import curvature, likeliest, pulls, settle, spots_near
@@ -27,23 +28,35 @@ MU_MIN = 1e-7
 """Nothing is flagged where fewer counts than this are expected."""
 
 
-class NumpyBackend:
-    """Clean, bin and search with NumPy."""
+class NumpyEventLoops:
+    """The functions of :mod:`xscan.events`."""
 
-    name = "numpy"
     select = staticmethod(select)
     drop = staticmethod(drop)
+    live_curve = staticmethod(live_curve)
+    livetime_until = staticmethod(livetime_until)
     silences = staticmethod(silences)
     merge = staticmethod(merge)
     band_curve = staticmethod(band_curve)
-    live_curve = staticmethod(live_curve)
-    livetime_until = staticmethod(livetime_until)
+
+
+class NumpyPointSourceLoops:
+    """The functions of :mod:`xscan.pointsource`."""
+
     spots_near = staticmethod(spots_near)
     dark = staticmethod(dark)
     likeliest = staticmethod(likeliest)
     settle = staticmethod(settle)
     curvature = staticmethod(curvature)
     pulls = staticmethod(pulls)
+
+
+class NumpyBackend:
+    """Clean, bin and search with NumPy."""
+
+    name: str = "numpy"
+    events: EventLoops = NumpyEventLoops()
+    pointsource: PointSourceLoops = NumpyPointSourceLoops()
 
     def load(self, photons: Photons) -> NumpyLoaded:
         """Return the photons, which need no preparation for binning."""
@@ -62,32 +75,29 @@ class NumpyLoaded:
         y, x = p.cells()
         frame = p.tick // grid.dt_ms
         inside = (p.pi >= pi_from) & (p.pi < pi_to) & (frame >= 0) & (frame < grid.nt)
-        inside &= (x >= box.x0) & (x < box.x1) & (y >= box.y0) & (y < box.y1)
+        inside &= box.contains(y, x)
         voxel = ((y[inside] - box.y0) * box.nx + x[inside] - box.x0) * grid.nt + frame[inside]
         return NumpyCounts(grid, voxel, p.camera[inside], len(p.instrument.cameras))
 
 
-class NumpyCounts:
+class NumpyCounts(Counts):
     """Counts as a list of occupied voxels, ordered by (y, x, t)."""
 
     def __init__(self, grid: Grid, event_voxel: NDArray[np.int64], camera: NDArray[np.uint8], n_cameras: int) -> None:
-        self._grid, self._n_cameras = grid, n_cameras
+        self.grid, self._n_cameras = grid, n_cameras
         self._event_voxel, self._camera = event_voxel, camera
         self._voxel, n = np.unique(event_voxel, return_counts=True)
         self._n = n.astype(np.int32)
         self._cell, self._frame = np.divmod(self._voxel, grid.nt)
 
     def n_events(self) -> int:
-        """Number of events in the voxels of the grid."""
         return len(self._event_voxel)
 
     def n_max(self) -> int:
-        """Largest count of a voxel."""
         return int(self._n.max(initial=0))
 
     def images(self, kind: NDArray[np.int8]) -> NDArray[np.int64]:
-        """Counts summed over the frames of kind 0, and of kind 1 (int8, shape (nt,)); shape (2, ny, nx)."""
-        ny, nx, _ = self._grid.shape
+        ny, nx, _ = self.grid.shape
         images = np.zeros((2, ny * nx), np.int64)
         for k, image in enumerate(images):
             chosen = kind[self._frame] == k
@@ -95,24 +105,21 @@ class NumpyCounts:
         return images.reshape(2, ny, nx)
 
     def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Counts summed over the chosen cells (bool, shape (ny, nx)); shape (nt,)."""
         chosen = cells.ravel()[self._cell]
-        rate = np.zeros(self._grid.nt, np.int64)
+        rate = np.zeros(self.grid.nt, np.int64)
         np.add.at(rate, self._frame[chosen], self._n[chosen])
         return rate
 
     def dense_row(self, y: int) -> NDArray[np.int32]:
-        """Counts of one row of cells, shape (nx, nt)."""
-        _, nx, nt = self._grid.shape
+        _, nx, nt = self.grid.shape
         first, end = np.searchsorted(self._cell, [y * nx, (y + 1) * nx])
         row = np.zeros((nx, nt), np.int32)
         row[self._cell[first:end] - y * nx, self._frame[first:end]] = self._n[first:end]
         return row
 
     def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:
-        """Voxels with too many or too few counts; ``limits`` reach at least to ``n_max()``."""
         found: list[tuple[NDArray[Any], ...]] = []
-        for y in range(self._grid.box.ny):
+        for y in range(self.grid.box.ny):
             n, mu = self.dense_row(y), expected.row(y)
             peak = mu < limits.mu_peak[n]
             eclipse = mu > limits.mu_eclipse[n]
@@ -122,15 +129,8 @@ class NumpyCounts:
         y_, x_, t_ = y_.astype(np.int32), x_.astype(np.int32), t_.astype(np.int32)
         return Voxels(x_, y_, t_, n_.astype(np.int32), expected.at(y_, x_, t_), low.astype(bool))
 
-    def box(self, box: Box) -> NDArray[np.int64]:
-        """Light curve of a rectangle, in cells counted from the grid's corner; shape (nt,)."""
-        cells = np.zeros((self._grid.box.ny, self._grid.box.nx), bool)
-        cells[box.y0 : box.y1, box.x0 : box.x1] = True
-        return self.rate(cells)
-
     def by_camera(self, voxels: Voxels) -> NDArray[np.int64]:
-        """Counts of each camera in the given voxels, shape (k, n_cameras)."""
-        _, nx, nt = self._grid.shape
+        _, nx, nt = self.grid.shape
         wanted = (voxels.y.astype(np.int64) * nx + voxels.x) * nt + voxels.t
         out = np.zeros((len(voxels), self._n_cameras), np.int64)
         if len(voxels) == 0:

@@ -33,11 +33,13 @@ STAGES = {
 
 REST = "rest"
 
-Hooks = Mapping[str, tuple[str, Any]]
+Hooks = Mapping[str, tuple[str | None, Any]]
 
 COUNTS_HOOKS: Hooks = {"flag": ("flag", {}), "n_events": ("bin", {}), "images": ("bin", {}), "rate": ("bin", {})}
-BACKEND_HOOKS: Hooks = {"merge": ("merge", {}), "load": ("load", {"bin": ("bin", COUNTS_HOOKS)})}
-"""Method of a backend: its stage, and the hooks of the object it returns."""
+EVENTS_HOOKS: Hooks = {"merge": ("merge", {})}
+BACKEND_HOOKS: Hooks = {"events": (None, EVENTS_HOOKS), "load": ("load", {"bin": ("bin", COUNTS_HOOKS)})}
+"""Method of a backend: its stage, and the hooks of the object it returns. A part of a backend has no stage, but the
+hooks of its methods."""
 
 FUNCTIONS: tuple[tuple[ModuleType | type, str, str], ...] = (
     (scanner, "read", "read"),
@@ -127,6 +129,8 @@ class Watched:
         if name not in self._hooks:
             return value
         stage, inside = self._hooks[name]
+        if stage is None:
+            return Watched(value, self._stopwatch, inside)
         call = self._stopwatch.wrap(stage, value)
         if not inside:
             return call

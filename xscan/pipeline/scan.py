@@ -123,7 +123,7 @@ def read_folder(place: Place, scanner: Scanner, obsid: str | None = None) -> Rea
     name = obsid or place.name or "unnamed"
     try:
         name = obsid or observation_name(place)
-        observation = read(place, scanner.settings.config, scanner.settings.hot_pixels, scanner.backend)
+        observation = read(place, scanner.settings.config, scanner.settings.hot_pixels, scanner.backend.events)
         if observation.obsid != (obsid or observation.obsid):
             raise DataError(
                 Reason.CONTRADICTORY, f"{place}: holds observation {observation.obsid}; give {obsid} its own folder"

@@ -18,8 +18,9 @@ from xscan.errors import DataError, Reason
 from xscan.missiontime import mjd_utc, utc_text
 from xscan.model import CAMERAS, InputFile, Observation, Voxels
 from xscan.schema import CUTS, IMAGES, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, SCHEMAS, VOXELS
-from xscan.search.observation import Found, Search, SubsetSearch, ViewResult
-from xscan.sky import TangentPlane, separation_arcsec
+from xscan.search.observation import Found, SubsetSearch, ViewResult
+from xscan.search.view import ViewData
+from xscan.sky import separation_arcsec
 
 __all__ = ["Provenance", "TableBuilder", "Tables", "distinct_places", "failed_tables"]
 
@@ -137,7 +138,7 @@ class TableBuilder:
         self._runs.append(row | _run(result, clock) | {"seconds_spent": seconds})
         if result.search is None:
             return
-        self._add_image(search, result.view, result.search)
+        self._add_image(number, result.view, result.search)
         if not result.found:
             return
         in_view = f"{self._obsid}_{number}_{result.view.label}"
@@ -147,13 +148,12 @@ class TableBuilder:
         self._voxels.append(_voxels(of_view, weighed))
         self._curves.append(_curves(of_view))
 
-    def _add_image(self, subset: SubsetSearch, view: View, search: Search) -> None:
+    def _add_image(self, number: int, view: View, data: ViewData) -> None:
         """Keep the image of a view if its band is the widest so far of its subset."""
-        number = subset.subset.number
         held = self._images.get(number)
         if held is None or view.hi_kev - view.lo_kev > held["band_hi_kev"] - held["band_lo_kev"]:
             row = {"obsid": self._obsid, "subset": number, "band_lo_kev": view.lo_kev, "band_hi_kev": view.hi_kev}
-            self._images[number] = row | _image(search, subset.subset.lists[0].plane)
+            self._images[number] = row | _image(data)
 
     def tables(self) -> Tables:
         """Return the tables of all that was added; an observation without any view has a row of ``runs`` too."""
@@ -304,8 +304,8 @@ def _utc(start_s: float, stop_s: float, time_system: str, barycentred: bool) -> 
     return utc_text([start_s, stop_s], time_system, barycentred)
 
 
-def _image(search: Search, plane: TangentPlane) -> Row:
-    grid, box = search.grid, search.grid.box
+def _image(data: ViewData) -> Row:
+    grid, box, plane = data.grid, data.grid.box, data.plane
     edges = grid.frame_edges()
     return {
         "t_start_s": float(edges[0]),
@@ -320,8 +320,8 @@ def _image(search: Search, plane: TangentPlane) -> Row:
         "y0": box.y0,
         "nx": box.nx,
         "ny": box.ny,
-        "counts": search.images.sum(axis=0).ravel(),
-        "mask": search.mask.ravel(),
+        "counts": data.image.ravel(),
+        "mask": data.mask.ravel(),
     }
 
 
@@ -337,7 +337,7 @@ class _View:
     subset: int
     name: str
     view: View
-    search: Search
+    search: ViewData
     found: tuple[Found, ...]
 
     def det_ids(self) -> list[str]:
@@ -389,7 +389,7 @@ def _regions(of_view: _View, weighed: _Weighed, clock: Clock) -> list[Row]:
 
 def _region(of_view: _View, found: Found, weighed: _Weighed) -> Row:
     view, search = of_view.view, of_view.search
-    region, place, detector = found.region, found.place, found.detector
+    region, position, detector = found.region, found.position, found.detector
     members = region.members
     n, mu = search.voxels.n[members], search.voxels.mu[members]
     log10_b = weighed.log10_b[members]
@@ -404,13 +404,13 @@ def _region(of_view: _View, found: Found, weighed: _Weighed) -> Row:
         "band_lo_kev": view.lo_kev,
         "band_hi_kev": view.hi_kev,
         "label": region.label,
-        "ra_deg": place.ra_deg,
-        "dec_deg": place.dec_deg,
-        "pos_err_arcsec": place.error_arcsec,
-        "ra_cells_deg": found.cells.ra_deg,
-        "dec_cells_deg": found.cells.dec_deg,
-        "x_sky": place.x_px,
-        "y_sky": place.y_px,
+        "ra_deg": position.ra_deg,
+        "dec_deg": position.dec_deg,
+        "pos_err_arcsec": position.error_arcsec,
+        "ra_cells_deg": found.centroid.ra_deg,
+        "dec_cells_deg": found.centroid.dec_deg,
+        "x_sky": position.x_px,
+        "y_sky": position.y_px,
         "bbox_x0": region.box.x0,
         "bbox_x1": region.box.x1,
         "bbox_y0": region.box.y0,

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.backends import Backend
+from xscan.backends import EventLoops
 from xscan.config import Rules
-from xscan.grid import Grid
-from xscan.model import Camera, EventList, Photons, PixelMask, Voxels
+from xscan.model import Camera, EventList, PixelMask
 from xscan.search.frames import LiveTime
 from xscan.search.regions import Region
 from xscan.search.subsets import Subset
+from xscan.search.view import ViewData
 
 __all__ = ["Detector", "DetectorFacts"]
 
@@ -61,53 +61,45 @@ class DetectorFacts:
 class Detector:
     """The detector of a subset: its read-outs and the live time of its CCDs."""
 
-    def __init__(self, subset: Subset, live: LiveTime, rules: Rules, backend: Backend) -> None:
-        self._subset, self._live, self._rules, self._backend = subset, live, rules, backend
+    def __init__(self, subset: Subset, live: LiveTime, rules: Rules, loops: EventLoops) -> None:
+        self._subset, self._live, self._rules, self._loops = subset, live, rules, loops
         self._cameras = subset.lists[0].instrument.cameras
         self._readouts: dict[tuple[int, int], Floats] = {}  # when each began, by camera and CCD
 
-    def facts(
-        self, regions: Sequence[Region], voxels: Voxels, photons: Photons, pi_range: tuple[int, int], grid: Grid
-    ) -> list[DetectorFacts]:
+    def facts(self, regions: Sequence[Region], data: ViewData) -> list[DetectorFacts]:
         """Return the detector facts of each region of a view.
 
         Parameters
         ----------
         regions : sequence of Region
             All of the view.
-        voxels : Voxels
-            All flagged voxels of the view.
-        photons : Photons
-        pi_range : (int, int)
-            The view's band, eV, the second exclusive.
-        grid : Grid
+        data : ViewData
         """
-        cell = voxels.y.astype(np.int64) * grid.box.nx + voxels.x
+        voxels, nt = data.voxels, data.grid.nt
         region_of = np.empty(len(voxels), np.int64)
         for number, region in enumerate(regions):
             region_of[region.members] = number
-        # in order of cell
+        cell = data.cell_numbers()  # rising: voxels are in order of cell
         cells = cell[np.append(True, np.diff(cell) > 0)]
-        y, x = np.divmod(cells, grid.box.nx)
-        index, place = photons.of_cells(y + grid.box.y0, x + grid.box.x0)
-        live = self._live_fractions(region_of, np.searchsorted(cells, cell), voxels.t, photons, index, place, grid)
-        tick, pi = photons.tick[index], photons.pi[index]
-        inside = (tick >= 0) & (tick < grid.nt * grid.dt_ms) & (pi >= pi_range[0]) & (pi < pi_range[1])
-        index, key = index[inside], cells[place[inside]] * grid.nt + tick[inside] // grid.dt_ms
+        index, which, frame = data.photons_of_cells(cells)
+        live = self._live_fractions(region_of, np.searchsorted(cells, cell), index, which, data)
+        inside = frame >= 0
+        index, key = index[inside], cells[which[inside]] * nt + frame[inside]
         peak = np.flatnonzero(~voxels.eclipse)
-        flagged = np.append(cell[peak] * grid.nt + voxels.t[peak], -1)
+        flagged = np.append(cell[peak] * nt + voxels.t[peak], -1)
         voxel = np.searchsorted(flagged[:-1], key)
         mine = flagged[voxel] == key
-        return self._of_photons(region_of[peak[voxel[mine]]], photons, index[mine], grid, live)
+        return self._of_photons(region_of[peak[voxel[mine]]], index[mine], live, data)
 
     def _of_photons(
-        self, region: Ints, photons: Photons, index: Ints, grid: Grid, live: list[dict[str, float]]
+        self, region: Ints, index: Ints, live: list[dict[str, float]], data: ViewData
     ) -> list[DetectorFacts]:
         """Build the facts of each region; ``region`` is the number of the region in which each photon lies."""
+        photons = data.photons
         camera, pixel = photons.camera[index].astype(np.int64), photons.pixel[index].astype(np.int64)
         pixels, in_pixel = np.unique((region << _CAMERA | camera) << _PIXEL | pixel, return_counts=True)
         ccds, in_ccd = np.unique((region << _CAMERA | camera) << _PIXEL | _ccd(pixel), return_counts=True)
-        readouts, in_readout = self._in_readouts(region, camera, photons, index, grid)
+        readouts, in_readout = self._in_readouts(region, camera, index, data)
         whole = _CAMERA + _PIXEL
         n_pixels, n_ccds, n_readouts, n = (
             np.bincount(of, minlength=len(live)).tolist() for of in (pixels >> whole, ccds >> whole, readouts, region)
@@ -138,10 +130,10 @@ class Detector:
             )
         return facts
 
-    def _in_readouts(self, region: Ints, camera: Ints, photons: Photons, index: Ints, grid: Grid) -> tuple[Ints, Ints]:
+    def _in_readouts(self, region: Ints, camera: Ints, index: Ints, data: ViewData) -> tuple[Ints, Ints]:
         """Count photons by region, camera and read-out; return the region and the count of each such read-out."""
-        time = grid.t0 + (photons.tick[index] + 0.5) / 1000
-        ccd = _ccd(photons.pixel[index].astype(np.int64))
+        time = data.grid.t0 + (data.photons.tick[index] + 0.5) / 1000
+        ccd = _ccd(data.photons.pixel[index].astype(np.int64))
         frame_s = {number: self._frame_s(number) for number in np.unique(camera).tolist()}
         known, begun = np.ones(time.size, bool), time.copy()
         for number in np.unique(camera << 4 | ccd).tolist():
@@ -194,24 +186,18 @@ class Detector:
         return self._readouts[camera, ccd]
 
     def _live_fractions(
-        self,
-        region: Ints,
-        cell: Ints,
-        frame: NDArray[np.int32],
-        photons: Photons,
-        index: Ints,
-        place: Ints,
-        grid: Grid,
+        self, region: Ints, cell: Ints, index: Ints, which: Ints, data: ViewData
     ) -> list[dict[str, float]]:
         """Return each camera's live fraction in each region's frames, on the CCD that saw most photons of its cells.
 
-        ``region``, ``cell`` (from 0) and ``frame`` are those of each voxel; ``index`` selects the photons of all these
-        cells, and ``place`` is the cell of each.
+        ``region`` and ``cell`` (from 0) are those of each voxel; ``index`` selects the photons of all these cells, and
+        ``which`` is the cell of each.
         """
+        photons, grid = data.photons, data.grid
         n_regions, n_cells = int(region.max()) + 1, int(cell.max()) + 1
         n_cameras, n_ccds = len(self._cameras), PixelMask.CCDS
         # few and narrow passes: these may be all photons of a bright source
-        ccd = place * (n_cameras * n_ccds)
+        ccd = which * (n_cameras * n_ccds)
         ccd += photons.camera[index] * np.uint16(n_ccds)
         ccd += photons.pixel[index] // np.uint32(PixelMask.SIZE**2)
         seen = np.bincount(ccd, minlength=n_cells * n_cameras * n_ccds).reshape(n_cells, n_cameras, n_ccds)
@@ -219,7 +205,7 @@ class Detector:
         by_ccd = np.zeros((n_regions, n_cameras, n_ccds), np.int64)
         np.add.at(by_ccd, of, seen[its_cell])
         most = by_ccd.argmax(axis=2)
-        frames, number = np.unique(frame, return_inverse=True)
+        frames, number = np.unique(data.voxels.t, return_inverse=True)
         of, its_frame = np.divmod(np.unique(region * frames.size + number), frames.size)
         edges = np.asarray(grid.t0 + np.column_stack([frames, frames + 1]).ravel() * grid.dt_s, np.float64)
         live: list[dict[str, float]] = [{} for _ in range(n_regions)]
@@ -241,9 +227,9 @@ class Detector:
         if not self._rules.live_time_rejection:  # no live time is kept
             return edges[1::2] - edges[::2]
         seconds = np.zeros(edges.size // 2)
-        for place, events in enumerate(self._subset.lists):
-            if events.camera == camera and (place, ccd) in self._live:
-                until = self._backend.livetime_until(edges, self._live[place, ccd].good)
+        for number, events in enumerate(self._subset.lists):
+            if events.camera == camera and (number, ccd) in self._live:
+                until = self._loops.livetime_until(edges, self._live[number, ccd].good)
                 seconds += until[1::2] - until[::2]
         return seconds
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import pdtrc
 
-from xscan.backends import Backend
+from xscan.backends import EventLoops
 from xscan.config import Rules
 from xscan.events.gti import Floats, intersect
 from xscan.grid import Grid
@@ -61,13 +61,13 @@ HighBackground = tuple[NDArray[np.int64], Bools]
 """Edges of bins, milliseconds since t0, and whether each bin has high background, from :func:`bad_intervals`."""
 
 
-def live_time(subset: Subset, backend: Backend) -> LiveTime:
+def live_time(subset: Subset, loops: EventLoops) -> LiveTime:
     """Find when each CCD was taking data: the good time stated by the list, minus silences that it does not state.
 
     A CCD without events, or live for less than half as long as the best one of its camera (dead time within read-out
     frames counts as not live), is not working and is left out: judged by it, most frames would be rejected.
     """
-    quiet = backend.silences(subset.lists, subset.t0, subset.t1)
+    quiet = loops.silences(subset.lists, subset.t0, subset.t1)
     live: dict[tuple[int, int], LiveCcd] = {}
     span = np.array([subset.t0, subset.t1])
     for i, events in enumerate(subset.lists):
@@ -75,7 +75,7 @@ def live_time(subset: Subset, backend: Backend) -> LiveTime:
         for ccd in sorted(ccd for place, ccd in quiet if place == i):
             good = events.good_time.get(ccd) or GoodTime(good_intervals(events))
             intervals = intersect(good.intervals, _outside(quiet[i, ccd].intervals, span))
-            start, stop = backend.livetime_until(span, GoodTime(intervals, good.exposures)).tolist()
+            start, stop = loops.livetime_until(span, GoodTime(intervals, good.exposures)).tolist()
             total = stop - start
             if total > SOME_S:
                 usual = total / float(np.diff(intervals).sum())
@@ -97,7 +97,7 @@ def judge_frames(
     live: LiveTime,
     grids: Sequence[Grid],
     rules: Rules,
-    backend: Backend,
+    loops: EventLoops,
 ) -> list[tuple[Frames, dict[str, Floats]]]:
     """Judge the frames of several frame lengths; they are the same for all bands.
 
@@ -115,7 +115,7 @@ def judge_frames(
     grids : sequence of Grid
         One for each frame length.
     rules : Rules
-    backend : Backend
+    loops : EventLoops
 
     Returns
     -------
@@ -138,7 +138,7 @@ def judge_frames(
     for i, (events, weight) in enumerate(zip(subset.lists, weights.tolist(), strict=True)):
         ccds = [ccd for (place, _), ccd in live.items() if place == i]
         for ccd in ccds:
-            until = backend.livetime_until(edges, ccd.good)
+            until = loops.livetime_until(edges, ccd.good)
             for share, place in zip(shares, places, strict=True):
                 share.add_ccd(np.diff(until[place]), ccd.usual_fraction)
         for share in shares:
@@ -195,7 +195,7 @@ class _LiveShares:
         return np.asarray((self.most < BEST_MIN) | (self.least < LIVE_MIN * self.most))
 
 
-def bad_intervals(subset: Subset, photons: Photons, backend: Backend) -> HighBackground:
+def bad_intervals(subset: Subset, photons: Photons, loops: EventLoops) -> HighBackground:
     """Find when the particle background was high, from the 10-12 keV curve of a subset in bins of 100 s.
 
     The remainder that fills no bin is added to the last one. A background flare covers the whole field. Where the
@@ -210,7 +210,7 @@ def bad_intervals(subset: Subset, photons: Photons, backend: Backend) -> HighBac
         True where the rate exceeds 0.5 ct/s per list.
     """
     total = int((subset.t1 - subset.t0) * 1000)
-    counts = backend.band_curve(photons, HARD, BAD_BIN_MS, total)
+    counts = loops.band_curve(photons, HARD, BAD_BIN_MS, total)
     edges = np.append(np.arange(counts.size) * BAD_BIN_MS, total)
     limit = BAD_RATE_PER_LIST * len(subset.lists) * np.diff(edges) / 1000
     bad = counts > limit

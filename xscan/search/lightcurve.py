@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.backends import Counts
-from xscan.config import Rules
-from xscan.grid import Box, Grid
-from xscan.model import Expectation, Frames
+from xscan.grid import Box
 from xscan.search import exod2
+from xscan.search.view import ViewData
 
 __all__ = ["LightCurve", "light_curve"]
 
@@ -42,14 +40,20 @@ class LightCurve:
     rejected: NDArray[np.bool_]
 
 
-def light_curve(
-    box: Box, counts: Counts, expected: Expectation, frames: Frames, grid: Grid, rules: Rules
-) -> LightCurve:
-    """Return the light curve of a box, which is given in cells of the whole plane."""
-    inner = Box(box.x0 - grid.box.x0, box.x1 - grid.box.x0, box.y0 - grid.box.y0, box.y1 - grid.box.y0)
-    n = counts.box(inner)
+def light_curve(box: Box, data: ViewData, in_float64: bool = True) -> LightCurve:
+    """Return the light curve of a box.
+
+    Parameters
+    ----------
+    box : Box
+        Cells of the whole plane, within the grid's.
+    data : ViewData
+    in_float64 : bool
+        False to sum the expected counts of cells as EXOD2 does.
+    """
+    frames, inner = data.frames, box.relative_to(data.grid.box)
+    n = data.counts.box(inner)
     n[frames.rejected] = 0
-    rows = [expected.row(y, inner.x0, inner.x1) for y in range(inner.y0, inner.y1)]
-    cells = np.concatenate(rows)
-    mu = cells.sum(axis=0) if rules.float64_lightcurves else exod2.sum_of_cells(cells)
-    return LightCurve(grid.frame_edges()[:-1], n, mu, frames.live, frames.bad, frames.rejected)
+    cells = np.concatenate([data.expected.row(y, inner.x0, inner.x1) for y in range(inner.y0, inner.y1)])
+    mu = cells.sum(axis=0) if in_float64 else exod2.sum_of_cells(cells)
+    return LightCurve(data.grid.frame_edges()[:-1], n, mu, frames.live, frames.bad, frames.rejected)

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
-from xscan.backends import Counts
-from xscan.grid import Grid
-from xscan.model import Expectation, Frames
+from xscan.model import Expectation
+from xscan.search.view import ViewData
 
 __all__ = ["FRAMES_MIN", "remark_on_moves"]
 
@@ -39,7 +38,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def remark_on_moves(image: Ints, counts: Counts, expected: Expectation, frames: Frames, grid: Grid) -> str | None:
+def remark_on_moves(data: ViewData) -> str | None:
     """Return a sentence that says when the whole field changed, or None.
 
     At each of some moments the counts of every cell before and after are compared with the expectation,
@@ -48,12 +47,7 @@ def remark_on_moves(image: Ints, counts: Counts, expected: Expectation, frames: 
 
     Parameters
     ----------
-    image : int array, shape (ny, nx)
-        Counts of all frames that were not rejected.
-    counts : Counts
-    expected : Expectation
-    frames : Frames
-    grid : Grid
+    data : ViewData
 
     Returns
     -------
@@ -61,13 +55,14 @@ def remark_on_moves(image: Ints, counts: Counts, expected: Expectation, frames: 
         The sentence names the moment. None if at no moment at least :data:`PLACES` places turn brighter and as many
         fainter.
     """
+    grid, image = data.grid, data.image
     found: list[tuple[int, int, int, int]] = []
     for moments in (FIRST, OTHERS):
         firsts = [k * grid.nt // 8 for k in moments]
         part = np.searchsorted(firsts, np.arange(grid.nt), side="right")
-        parts = _images(part, len(moments), counts, frames)
+        parts = _images(part, len(moments), data)
         parts = np.concatenate([parts, [image - parts.sum(axis=0)]])
-        mu = np.stack([_expected_image(expected, part == number) for number in range(len(moments) + 1)])
+        mu = np.stack([_expected_image(data.expected, part == number) for number in range(len(moments) + 1)])
         for i, first in enumerate(firsts, start=1):
             changed = _changed(parts[:i].sum(axis=0), parts[i:].sum(axis=0), mu[:i].sum(axis=0), mu[i:].sum(axis=0))
             up, down = _n_places(changed > SIGMA), _n_places(changed < -SIGMA)
@@ -84,12 +79,12 @@ def remark_on_moves(image: Ints, counts: Counts, expected: Expectation, frames: 
     )
 
 
-def _images(part: NDArray[np.intp], n_parts: int, counts: Counts, frames: Frames) -> Ints:
+def _images(part: NDArray[np.intp], n_parts: int, data: ViewData) -> Ints:
     """Return the counts of each part of the frames, shape (n_parts, ny, nx)."""
     images = []
     for lower in range(0, n_parts, 2):  # a backend makes two images at a time
-        kind = np.where(frames.rejected | (part < lower) | (part > lower + 1), -1, part - lower)
-        images.append(counts.images(kind.astype(np.int8)))
+        kind = np.where(data.frames.rejected | (part < lower) | (part > lower + 1), -1, part - lower)
+        images.append(data.counts.images(kind.astype(np.int8)))
     return np.concatenate(images)[:n_parts]
 
 

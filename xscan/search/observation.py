@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.backends import Backend, Counts, Loaded
+from xscan.backends import Backend, Counts, EventLoops, Loaded
 from xscan.bayes import thresholds
 from xscan.config import SIGMA_MIN, ScanConfig, View
 from xscan.errors import DataError, Reason
@@ -23,18 +23,20 @@ from xscan.events.merge import CUT_BY, Gate
 from xscan.grid import Box, Grid, cells_across
 from xscan.model import Expectation, Frames, InputFile, Observation, Photons, Sources, Voxels
 from xscan.pointsource.exposure import CameraMap
+from xscan.search import exod2
 from xscan.search.background import expectation, source_disks, without_flagged
 from xscan.search.detector import Detector, DetectorFacts
 from xscan.search.frames import HighBackground, LiveTime, bad_intervals, judge_frames, live_time
 from xscan.search.lightcurve import LightCurve, light_curve
 from xscan.search.moves import FRAMES_MIN, remark_on_moves
-from xscan.search.position import locate, locate_cells
+from xscan.search.position import region_centroids, region_positions
 from xscan.search.regions import Region, regions
 from xscan.search.subsets import Subset, good_intervals, make_subsets
+from xscan.search.view import ViewData
 from xscan.search.wings import parents
 from xscan.sky import Position
 
-__all__ = ["CameraSeconds", "Found", "Search", "SubsetSearch", "ViewResult", "search_observation"]
+__all__ = ["CameraSeconds", "Found", "SubsetSearch", "ViewResult", "search_observation"]
 
 
 Bools = NDArray[np.bool_]
@@ -58,31 +60,16 @@ class CameraSeconds:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """Everything the search of one view worked with. All of it is small except ``counts``."""
-
-    grid: Grid
-    frames: Frames
-    counts: Counts
-    images: NDArray[np.int64]  # of good and of bad frames
-    disks: NDArray[np.bool_]
-    mask: NDArray[np.bool_]
-    expected: Expectation
-    voxels: Voxels
-    n_events_rejected: int
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """One region with everything measured of it.
 
     Attributes
     ----------
     region : Region
-    place : Position
+    position : Position
         Fitted to the photons.
-    cells : Position
-        Centroid of the cells.
+    centroid : Position
+        Of the cells.
     curve : LightCurve
     by_camera : int array, shape (n_cameras,)
         Counts of each camera of the instrument in the flagged voxels.
@@ -94,8 +81,8 @@ class Found:
     """
 
     region: Region
-    place: Position
-    cells: Position
+    position: Position
+    centroid: Position
     curve: LightCurve
     by_camera: NDArray[np.int64]
     counts: int
@@ -107,7 +94,7 @@ class Found:
 class ViewResult:
     """The result of one view of a subset.
 
-    ``reason`` is None if the view was searched; then ``search`` is there and ``found`` lists its
+    ``reason`` is None if the view was searched; then ``search`` holds what it worked with, and ``found`` lists its
     regions, perhaps none. ``remarks`` are sentences on what may be wrong with them.
     """
 
@@ -116,7 +103,7 @@ class ViewResult:
     message: str = ""
     n_events: int = 0
     camera_seconds: dict[str, CameraSeconds] = field(default_factory=dict)
-    search: Search | None = None
+    search: ViewData | None = None
     found: tuple[Found, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -164,13 +151,13 @@ def search_observation(
 
 
 def _search_subset(subset: Subset, observation: Observation, config: ScanConfig, backend: Backend) -> SubsetSearch:
-    live = live_time(subset, backend) if config.rules.live_time_rejection else {}
-    photons, files = _photons(subset, live, config, backend)
-    high = bad_intervals(subset, photons, backend)
+    live = live_time(subset, backend.events) if config.rules.live_time_rejection else {}
+    photons, files = _photons(subset, live, config, backend.events)
+    high = bad_intervals(subset, photons, backend.events)
     box = photons.box if config.rules.one_box else None
     loaded = backend.load(photons)
     maps = cache(lambda: _camera_maps(subset, config))
-    detector = Detector(subset, live, config.rules, backend)
+    detector = Detector(subset, live, config.rules, backend.events)
     shared = _Shared(subset, photons, high, live, detector, loaded, observation.sources, box, maps, config, backend)
     return SubsetSearch(subset, files, _search_views(shared))
 
@@ -182,7 +169,7 @@ def _camera_maps(subset: Subset, config: ScanConfig) -> tuple[CameraMap, ...]:
 
 
 def _photons(
-    subset: Subset, live: LiveTime, config: ScanConfig, backend: Backend
+    subset: Subset, live: LiveTime, config: ScanConfig, loops: EventLoops
 ) -> tuple[Photons, tuple[InputFile, ...]]:
     """Merge the lists of a subset on the integer grid.
 
@@ -196,7 +183,7 @@ def _photons(
         gates = [Gate.of(events.good_time, ccds) for events, ccds in zip(subset.lists, working, strict=True)]
         applied = CUT_BY
     n_cells = cells_across(config.cell_arcsec, subset.lists[0].instrument.sky)
-    photons, removed = backend.merge(subset.lists, gates, subset.t0, subset.t1, n_cells)
+    photons, removed = loops.merge(subset.lists, gates, subset.t0, subset.t1, n_cells)
     files = []
     for events, counts in zip(subset.lists, removed.tolist(), strict=True):
         cuts = {name: n for name, n in zip(CUT_BY, counts, strict=True) if name in applied}
@@ -263,11 +250,11 @@ def _search_view(
         )
         return ViewResult(view, Reason.NO_BACKGROUND, message, n_events, spent)
     expected, voxels = _flagged(expected, images, mask, counts, shared.config)
-    n_rejected = n_events - int(images.sum())  # events in rejected frames: they are in neither image
-    search = Search(grid, frames, counts, images, disks, mask, expected, voxels, n_rejected)
-    found = _describe(search, (pi_from, view.pi_hi), shared)
-    remark = _remark(search, found, (pi_from, view.pi_hi), shared)
-    return ViewResult(view, None, "", n_events, spent, search, found, () if remark is None else (remark,))
+    band, plane = (pi_from, view.pi_hi), shared.subset.lists[0].plane
+    data = ViewData(shared.photons, band, plane, grid, frames, counts, images, disks, mask, expected, voxels)
+    found = _describe(data, shared)
+    remark = _remark(data, found, shared)
+    return ViewResult(view, None, "", n_events, spent, data, found, () if remark is None else (remark,))
 
 
 def _flagged(
@@ -293,18 +280,16 @@ def _flagged(
     return expected, counts.flag(expected, limits)
 
 
-def _remark(search: Search, found: tuple[Found, ...], pi_range: tuple[int, int], shared: _Shared) -> str | None:
+def _remark(data: ViewData, found: tuple[Found, ...], shared: _Shared) -> str | None:
     """Return a remark if the whole field moved or changed; None if not, or if there are fewer than two regions.
 
     Judged once for each band: frames of any length show it.
     """
-    if sum(one.parent is None for one in found) < 2 or search.grid.nt < FRAMES_MIN:
+    if sum(one.parent is None for one in found) < 2 or data.grid.nt < FRAMES_MIN:
         return None
-    if pi_range not in shared.moves:
-        shared.moves[pi_range] = remark_on_moves(
-            search.images.sum(axis=0), search.counts, search.expected, search.frames, search.grid
-        )
-    return shared.moves[pi_range]
+    if data.pi_range not in shared.moves:
+        shared.moves[data.pi_range] = remark_on_moves(data)
+    return shared.moves[data.pi_range]
 
 
 def _grid(view: View, shared: _Shared) -> Grid:
@@ -333,7 +318,7 @@ def _judge(grids: Sequence[Grid], shared: _Shared) -> dict[int, tuple[Frames, di
     found = {}
     for grid, (frames, seconds) in zip(
         of_lengths,
-        judge_frames(subset, shared.high, shared.live, of_lengths, shared.config.rules, shared.backend),
+        judge_frames(subset, shared.high, shared.live, of_lengths, shared.config.rules, shared.backend.events),
         strict=True,
     ):
         spent = {
@@ -355,43 +340,31 @@ def _camera_seconds(live: Floats, frames: Frames, grid: Grid, good: Floats) -> C
     )
 
 
-def _describe(search: Search, pi_range: tuple[int, int], shared: _Shared) -> tuple[Found, ...]:
+def _describe(data: ViewData, shared: _Shared) -> tuple[Found, ...]:
     """Gather voxels into regions, and compute each region's position, light curve, parent and detector facts."""
-    grid, counts, voxels, expected, frames = search.grid, search.counts, search.voxels, search.expected, search.frames
-    photons, rules, plane = shared.photons, shared.config.rules, shared.subset.lists[0].plane
-    if len(voxels) == 0:
+    rules, grid, plane = shared.config.rules, data.grid, data.plane
+    if len(data.voxels) == 0:
         return ()
-    image = search.images.sum(axis=0)
-    by_camera = counts.by_camera(voxels)
-    gathered = regions(voxels, image, photons, pi_range, expected, frames, grid, rules)
-    centroids = locate_cells(gathered, grid, plane)
-    places = locate(
-        gathered,
-        centroids,
-        voxels,
-        photons,
-        pi_range,
-        expected,
-        frames,
-        grid,
-        plane,
-        rules,
-        shared.maps(),
-        shared.backend,
-    )
-    parent = parents(gathered, places, voxels, by_camera, photons, pi_range, expected, grid)
-    facts = shared.detector.facts(gathered, voxels, photons, pi_range, grid)
+    image = data.image.ravel()
+    by_camera = data.counts.by_camera(data.voxels)
+    gathered = regions(data, rules.labels_in_time)
+    centroids = region_centroids(gathered, grid, plane)
+    if rules.fitted_places:
+        positions = region_positions(gathered, centroids, data, shared.maps(), shared.backend.pointsource)
+    else:
+        positions = [exod2.position(region.x, region.y, region.area, grid, plane) for region in gathered]
+    parent = parents(gathered, positions, data, by_camera)
+    facts = shared.detector.facts(gathered, data)
     found = []
-    for region, place, centroid, said in zip(gathered, places, centroids, facts, strict=True):
-        cells = np.unique(voxels.y[region.members].astype(np.int64) * grid.box.nx + voxels.x[region.members])
+    for region, position, centroid, said in zip(gathered, positions, centroids, facts, strict=True):
         found.append(
             Found(
                 region,
-                place,
+                position,
                 centroid,
-                light_curve(region.box, counts, expected, frames, grid, rules),
+                light_curve(region.box, data, rules.float64_lightcurves),
                 by_camera[region.members].sum(axis=0),
-                int(image.ravel()[cells].sum()),
+                int(image[np.unique(data.cell_numbers(region.members))].sum()),
                 said,
                 parent[region.label],
             )

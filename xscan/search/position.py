@@ -14,18 +14,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.backends import Backend
-from xscan.config import Rules
+from xscan.backends import PointSourceLoops
 from xscan.grid import Box, Grid
-from xscan.model import Expectation, Frames, Instrument, Photons, Voxels
+from xscan.model import Instrument
 from xscan.pointsource.exposure import CameraMap, Holes, beyond
 from xscan.pointsource.fit import DENSITY_MIN, PHOTONS_MIN, WIDER, WIDER_SPREAD, Fitted, Points, Spots
 from xscan.pointsource.psf import KING_SLOPE
-from xscan.search import exod2
 from xscan.search.regions import Region
+from xscan.search.view import ViewData
 from xscan.sky import Position, TangentPlane
 
-__all__ = ["RADIUS_ARCSEC", "fit_place", "locate", "locate_cells", "place_source"]
+__all__ = ["RADIUS_ARCSEC", "find_source", "fit_point_source", "region_centroids", "region_positions"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.uint8]
@@ -46,34 +45,27 @@ MIDDLES_ARCSEC = 8.0
 RECENTRED_ARCSEC = 20.0
 
 
-def locate_cells(regions: Sequence[Region], grid: Grid, plane: TangentPlane) -> list[Position]:
+def region_centroids(regions: Sequence[Region], grid: Grid, plane: TangentPlane) -> list[Position]:
     """Return the position of each region's count-weighted centroid of cells.
 
     Its error is that of rounding an event to the centre of its cell, divided by the square root of the number of cells.
     """
     x, y = (grid.to_pixel([getattr(region, axis) for region in regions]) for axis in "xy")
     errors = [grid.cell_arcsec / math.sqrt(12 * region.area) for region in regions]
-    return _places(x.tolist(), y.tolist(), errors, plane)
+    return _positions(x.tolist(), y.tolist(), errors, plane)
 
 
-def _places(x: Sequence[float], y: Sequence[float], errors: Sequence[float], plane: TangentPlane) -> list[Position]:
+def _positions(x: Sequence[float], y: Sequence[float], errors: Sequence[float], plane: TangentPlane) -> list[Position]:
     ra, dec = plane.to_icrs(x, y)
     return [Position(*values) for values in zip(x, y, ra.tolist(), dec.tolist(), errors, strict=True)]
 
 
-def locate(
+def region_positions(
     regions: Sequence[Region],
     centroids: Sequence[Position],
-    voxels: Voxels,
-    photons: Photons,
-    pi_range: tuple[int, int],
-    expected: Expectation,
-    frames: Frames,
-    grid: Grid,
-    plane: TangentPlane,
-    rules: Rules,
+    data: ViewData,
     maps: Sequence[CameraMap],
-    backend: Backend,
+    loops: PointSourceLoops,
 ) -> list[Position]:
     """Return the sky position of each region of a view, fitted to its photons.
 
@@ -81,41 +73,31 @@ def locate(
     ----------
     regions : sequence of Region
     centroids : sequence of Position
-        From :func:`locate_cells`.
-    voxels : Voxels
-        All flagged voxels of the view.
-    photons : Photons
-    pi_range : (int, int)
-        The view's band, eV, the second exclusive.
-    expected : Expectation
-    frames : Frames
-    grid : Grid
-    plane : TangentPlane
-    rules : Rules
+        From :func:`region_centroids`.
+    data : ViewData
     maps : sequence of CameraMap
         Where each camera sees nothing; a camera without a map is taken to have no blind spots.
-    backend : Backend
+    loops : PointSourceLoops
 
     Returns
     -------
     list of Position
         The centroid of the cells where a fit does not determine the position.
     """
-    if not rules.fitted_places:
-        return [exod2.position(region.x, region.y, region.area, grid, plane) for region in regions]
+    grid, plane = data.grid, data.plane
     fits: dict[int, tuple[float, float, float]] = {}
     for i, (region, cell) in enumerate(zip(regions, centroids, strict=True)):
         guess = ((cell.x_px - plane.crpix) * grid.sky.side_arcsec, (cell.y_px - plane.crpix) * grid.sky.side_arcsec)
-        eclipse = bool(voxels.eclipse[region.members].all())
-        spots = _spots(region, eclipse, guess, voxels, photons, pi_range, expected, frames, grid, plane, backend)
-        fit = place_source(spots, guess, _believed(region.box, grid, plane), maps, backend)
+        eclipse = bool(data.voxels.eclipse[region.members].all())
+        spots = _spots(region, eclipse, guess, data, loops)
+        fit = find_source(spots, guess, _believed(region.box, grid, plane), maps, loops)
         if fit is not None:
             fits[i] = (*fit[:2], math.hypot(fit[2], HIDDEN_ERROR_ARCSEC) if eclipse else fit[2])
     if not fits:
         return list(centroids)
     x, y, errors = zip(*fits.values(), strict=True)
     x_px, y_px = ([plane.crpix + value / grid.sky.side_arcsec for value in values] for values in (x, y))
-    fitted = dict(zip(fits, _places(x_px, y_px, errors, plane), strict=True))
+    fitted = dict(zip(fits, _positions(x_px, y_px, errors, plane), strict=True))
     return [fitted.get(i, cell) for i, cell in enumerate(centroids)]
 
 
@@ -127,45 +109,30 @@ def _believed(box: Box, grid: Grid, plane: TangentPlane) -> Bounds:
 
 
 def _spots(
-    region: Region,
-    eclipse: bool,
-    middle: tuple[float, float],
-    voxels: Voxels,
-    photons: Photons,
-    pi_range: tuple[int, int],
-    expected: Expectation,
-    frames: Frames,
-    grid: Grid,
-    plane: TangentPlane,
-    backend: Backend,
+    region: Region, eclipse: bool, middle: tuple[float, float], data: ViewData, loops: PointSourceLoops
 ) -> Spots:
     """Return the events near a region: those of its flagged frames or, for an eclipse, of all other searched frames."""
+    grid, members = data.grid, region.members
     flagged = np.zeros(grid.nt, bool)
-    flagged[voxels.t[region.members]] = True
-    chosen = ~flagged & ~frames.rejected if eclipse else flagged
-    hidden = voxels.y[region.members] * np.int64(grid.box.nx) + voxels.x[region.members] if eclipse else None
+    flagged[data.voxels.t[members]] = True
+    chosen = ~flagged & ~data.frames.rejected if eclipse else flagged
+    hidden = data.cell_numbers(members) if eclipse else None
     margin = int(RADIUS_ARCSEC / grid.cell_arcsec) + 1
-    box, whole = region.box, grid.box
-    around = Box(
-        max(box.x0 - margin, whole.x0),
-        min(box.x1 + margin, whole.x1),
-        max(box.y0 - margin, whole.y0),
-        min(box.y1 + margin, whole.y1),
-    )
+    around = region.box.grown(margin).intersect(grid.box)
     off_axis_arcmin = math.hypot(*middle) / 60  # REF?CRVL is RA_PNT, DEC_PNT in the archive's lists
-    return backend.spots_near(
-        photons, around, pi_range, expected, chosen, grid, plane.crpix, off_axis_arcmin, hidden
+    return loops.spots_near(
+        data.photons, around, data.pi_range, data.expected, chosen, grid, data.plane.crpix, off_axis_arcmin, hidden
     )  # fmt: skip
 
 
-def place_source(
+def find_source(
     spots: Spots,
     guess: tuple[float, float],
     believed: Bounds,
     maps: Sequence[CameraMap],
-    backend: Backend,
+    loops: PointSourceLoops,
 ) -> tuple[float, float, float] | None:
-    """Find the most likely position of a source among events: choose a start, then fit (:func:`fit_place`).
+    """Find the most likely position of a source among events: choose a start, then fit (:func:`fit_point_source`).
 
     Parameters
     ----------
@@ -175,65 +142,68 @@ def place_source(
     believed : (float, float, float, float)
         Smallest and largest x, smallest and largest y of an acceptable position, arcsec.
     maps : sequence of CameraMap
-    backend : Backend
+    loops : PointSourceLoops
 
     Returns
     -------
     (x, y, error) or None
-        As :func:`fit_place`; None also where the fit leads outside ``believed``, to some other source.
+        As :func:`fit_point_source`; None also where the fit leads outside ``believed``, to some other source.
     """
     if len(spots.x) < PHOTONS_MIN:
         return None
     middle = _rounded(guess)  # views that find the same source then ask for the same holes
-    holes = _holes_around(middle, spots, maps, backend)
-    start = _likeliest(spots, holes, guess, believed, backend)
+    holes = _holes_around(middle, spots, maps, loops)
+    start = _likeliest(spots, holes, guess, believed, loops)
     if (start[0] - middle[0]) ** 2 + (start[1] - middle[1]) ** 2 > RECENTRED_ARCSEC**2:
         middle = _rounded(start)
-        holes = _holes_around(middle, spots, maps, backend)
+        holes = _holes_around(middle, spots, maps, loops)
     near = spots.within(*middle, RADIUS_ARCSEC)
-    fit = fit_place(near, holes, start, backend)
+    fit = fit_point_source(near, holes, start, loops)
     return fit if fit is not None and _inside(*fit[:2], believed) else None
 
 
-def _rounded(place: tuple[float, float]) -> tuple[float, float]:
-    return MIDDLES_ARCSEC * round(place[0] / MIDDLES_ARCSEC), MIDDLES_ARCSEC * round(place[1] / MIDDLES_ARCSEC)
+def _rounded(position: tuple[float, float]) -> tuple[float, float]:
+    x, y = position
+    return MIDDLES_ARCSEC * round(x / MIDDLES_ARCSEC), MIDDLES_ARCSEC * round(y / MIDDLES_ARCSEC)
 
 
 def _inside(x: float, y: float, bounds: Bounds) -> bool:
     return bounds[0] <= x <= bounds[1] and bounds[2] <= y <= bounds[3]
 
 
-def _holes_around(middle: tuple[float, float], spots: Spots, maps: Sequence[CameraMap], backend: Backend) -> Holes:
+def _holes_around(
+    middle: tuple[float, float], spots: Spots, maps: Sequence[CameraMap], loops: PointSourceLoops
+) -> Holes:
     """Return where the cameras that recorded the spots have no events.
 
     These are the holes within the circle of :data:`RADIUS_ARCSEC`, and everything beyond the circle.
     """
     cameras = np.flatnonzero(np.bincount(spots.camera)).tolist()
     parts = [beyond(*middle, RADIUS_ARCSEC, number) for number in cameras]
-    parts += [one.holes(*middle, RADIUS_ARCSEC, backend.dark) for one in maps if one.number in cameras]
+    parts += [one.holes(*middle, RADIUS_ARCSEC, loops.dark) for one in maps if one.number in cameras]
     return Holes.joined(parts)
 
 
 def _likeliest(
-    spots: Spots, holes: Holes, guess: tuple[float, float], believed: Bounds, backend: Backend
+    spots: Spots, holes: Holes, guess: tuple[float, float], believed: Bounds, loops: PointSourceLoops
 ) -> tuple[float, float]:
     """Return the most likely of the guess and, within bounds, a grid around it and the positions of some events."""
     x0, x1, y0, y1 = believed
     inside = np.flatnonzero((spots.x >= x0) & (spots.x <= x1) & (spots.y >= y0) & (spots.y <= y1))
     inside = inside[:: 1 + inside.size // STARTS]
     around = [(guess[0] + dx, guess[1] + dy) for dx in GRID_ARCSEC for dy in GRID_ARCSEC]
-    around = [place for place in around if _inside(*place, believed)]
-    places = np.concatenate([[guess, *around], np.stack([spots.x[inside], spots.y[inside]], axis=1)])
+    around = [position for position in around if _inside(*position, believed)]
+    positions = np.concatenate([[guess, *around], np.stack([spots.x[inside], spots.y[inside]], axis=1)])
     points = Points.of(
         spots.every(1 + len(spots.x) // GUESSED_WITH), holes.every(1 + len(holes.x) // GUESSED_WITH)
     )  # fmt: skip
     strength = np.bincount(spots.camera, minlength=points.n_cameras) / 2
-    best = places[backend.likeliest(points, strength, places)]
+    best = positions[loops.likeliest(points, strength, positions)]
     return float(best[0]), float(best[1])
 
 
-def fit_place(
-    spots: Spots, holes: Holes, start: tuple[float, float], backend: Backend
+def fit_point_source(
+    spots: Spots, holes: Holes, start: tuple[float, float], loops: PointSourceLoops
 ) -> tuple[float, float, float] | None:
     """Fit the position of a point source to photons.
 
@@ -244,7 +214,7 @@ def fit_place(
         Where no event could be recorded, including everything beyond the circle of the events.
     start : (float, float)
         A first guess, arcsec.
-    backend : Backend
+    loops : PointSourceLoops
 
     Returns
     -------
@@ -263,17 +233,19 @@ def fit_place(
     if len(spots.x) < PHOTONS_MIN:
         return None
     points = Points.of(spots, holes)
-    settled = backend.settle(points, start)
+    settled = loops.settle(points, start)
     if settled is None:
         return None
     px, py, width, strength = settled
-    error = _error(points, (px, py, width), strength, spots.instrument, backend)
+    error = _error(points, (px, py, width), strength, spots.instrument, loops)
     return None if error is None else (px, py, error)
 
 
-def _error(points: Points, fitted: Fitted, strength: Floats, instrument: Instrument, backend: Backend) -> float | None:
+def _error(
+    points: Points, fitted: Fitted, strength: Floats, instrument: Instrument, loops: PointSourceLoops
+) -> float | None:
     """Return the error along each axis from the information on x, y, log width and the log strengths."""
-    sums, width = backend.curvature(points, fitted, strength), fitted[2]
+    sums, width = loops.curvature(points, fitted, strength), fitted[2]
     observed, expected = sums.observed.copy(), sums.expected.copy()
     at_place = 2 * KING_SLOPE * (KING_SLOPE - 1) / (KING_SLOPE + 1) / (width * width)
     whole = at_place * float((strength * sums.at_place / np.maximum(sums.live, DENSITY_MIN)).sum())
@@ -294,7 +266,7 @@ def _error(points: Points, fitted: Fitted, strength: Floats, instrument: Instrum
     freed = np.zeros_like(sums.cross)
     freed[:, present] = sums.cross[:, present] / sums.own[present]
     by_width = float(observed[0, 2] / observed[2, 2]), float(observed[1, 2] / observed[2, 2])
-    scatter, in_holes = backend.pulls(points, fitted, strength, freed, by_width, told)
+    scatter, in_holes = loops.pulls(points, fitted, strength, freed, by_width, told)
     xx, yy, _ = told
     n = float(sums.live.sum())
     misfit = (n * scatter / (xx + yy) + MISFIT_PHOTONS) / (n + MISFIT_PHOTONS)

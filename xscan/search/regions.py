@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.bayes import poisson_tail
-from xscan.config import Rules
 from xscan.grid import Box, Grid
-from xscan.model import Expectation, Frames, Photons, Voxels
+from xscan.model import Voxels
 from xscan.search import exod2
+from xscan.search.view import ViewData
 
 __all__ = ["Region", "regions"]
 
@@ -52,16 +52,7 @@ class Region:
     members: NDArray[np.intp]
 
 
-def regions(
-    voxels: Voxels,
-    image: NDArray[np.integer],
-    photons: Photons,
-    pi_range: tuple[int, int],
-    expected: Expectation,
-    frames: Frames,
-    grid: Grid,
-    rules: Rules,
-) -> list[Region]:
+def regions(data: ViewData, in_time: bool = True) -> list[Region]:
     """Gather flagged voxels into regions.
 
     Two voxels belong together if both have too many counts or both too few, their cells touch (eight
@@ -74,63 +65,47 @@ def regions(
 
     Parameters
     ----------
-    voxels : Voxels
-    image : int array, shape (ny, nx)
-        Counts of all frames that were not rejected: the weights of the centroid.
-    photons : Photons
-    pi_range : (int, int)
-        The view's band, eV, the second exclusive.
-    expected : Expectation
-    frames : Frames
-    grid : Grid
-    rules : Rules
-        Without ``labels_in_time`` touching cells are one region, whatever the time (EXOD2).
+    data : ViewData
+    in_time : bool
+        False to make touching cells one region, whatever the time (EXOD2).
 
     Returns
     -------
     list of Region
         In order of label.
     """
-    if len(voxels) == 0:
+    if len(data.voxels) == 0:
         return []
-    if rules.labels_in_time:
-        of_voxel = _labels_in_time(voxels, photons, pi_range, expected, frames, grid)
-    else:
-        of_voxel = exod2.labels_of_cells(voxels, grid)
+    of_voxel = _labels_in_time(data) if in_time else exod2.labels_of_cells(data.voxels, data.grid)
     order = np.argsort(of_voxel, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(of_voxel[order])) + 1)
-    return [_region(label, members, voxels, image, grid) for label, members in enumerate(groups)]
+    image = data.image
+    return [_region(label, members, data, image) for label, members in enumerate(groups)]
 
 
-def _region(label: int, members: NDArray[np.intp], voxels: Voxels, image: NDArray[np.integer], grid: Grid) -> Region:
-    cells = np.unique(voxels.y[members].astype(np.int64) * grid.box.nx + voxels.x[members])
-    y, x = np.divmod(cells, grid.box.nx)
+def _region(label: int, members: NDArray[np.intp], data: ViewData, image: NDArray[np.integer]) -> Region:
+    corner = data.grid.box
+    cells = np.unique(data.cell_numbers(members))
+    y, x = np.divmod(cells, corner.nx)
     weight = image[y, x].astype(np.float64)
     if weight.sum() == 0:  # an eclipse may cover cells without any count
         weight[:] = 1.0
-    box = Box.around(x + grid.box.x0, y + grid.box.y0)
-    x_mean = float((x * weight).sum() / weight.sum()) + grid.box.x0
-    y_mean = float((y * weight).sum() / weight.sum()) + grid.box.y0
+    box = Box.around(x + corner.x0, y + corner.y0)
+    x_mean = float((x * weight).sum() / weight.sum()) + corner.x0
+    y_mean = float((y * weight).sum() / weight.sum()) + corner.y0
     return Region(label, box, cells.size, x_mean, y_mean, members)
 
 
-def _labels_in_time(
-    voxels: Voxels,
-    photons: Photons,
-    pi_range: tuple[int, int],
-    expected: Expectation,
-    frames: Frames,
-    grid: Grid,
-) -> NDArray[np.intp]:
+def _labels_in_time(data: ViewData) -> NDArray[np.intp]:
     """Return a label for each voxel, from 0: that of its group of voxels that touch on the sky and go on in time."""
-    first, then = _successors(voxels, grid)
-    searched = np.concatenate([[0], np.cumsum(~frames.rejected)])
+    voxels = data.voxels
+    first, then = _successors(voxels, data.grid)
+    searched = np.concatenate([[0], np.cumsum(~data.frames.rejected)])
     adjacent = searched[voxels.t[then]] - searched[voxels.t[first]] <= 1
     apart = np.flatnonzero(~adjacent)
     joined = adjacent.copy()
     if apart.size:
-        gaps = _Gaps(voxels, photons, pi_range, expected, frames, grid)
-        joined[apart] = gaps.show_no_end(first[apart], then[apart])
+        joined[apart] = _Gaps(data).show_no_end(first[apart], then[apart])
     order = np.lexsort((voxels.t, voxels.y, voxels.x))  # groups are numbered by their first voxel, x slowest
     rank = np.empty(len(order), np.intp)
     rank[order] = np.arange(len(order))
@@ -170,9 +145,9 @@ def _successors(voxels: Voxels, grid: Grid) -> tuple[Ints, Ints]:
     steps = np.array([0, *(dy * (nx + 2) + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))])[
         :, None
     ]
-    place = np.searchsorted(in_order, key + steps * nt + (steps == 0))
-    there = np.minimum(place, len(order) - 1)
-    found = (place < len(order)) & (cell_in_order[there] == cell + steps)
+    at = np.searchsorted(in_order, key + steps * nt + (steps == 0))
+    there = np.minimum(at, len(order) - 1)
+    found = (at < len(order)) & (cell_in_order[there] == cell + steps)
     then = order[there]
     t_own = np.where(found[0], voxels.t[then[0]], nt)  # frame of the own cell's next voxel
     found[1:] &= voxels.t[then[1:]] < t_own
@@ -182,36 +157,27 @@ def _successors(voxels: Voxels, grid: Grid) -> tuple[Ints, Ints]:
 class _Gaps:
     """Counts and expected counts of the flagged cells between two flagged voxels."""
 
-    def __init__(
-        self,
-        voxels: Voxels,
-        photons: Photons,
-        pi_range: tuple[int, int],
-        expected: Expectation,
-        frames: Frames,
-        grid: Grid,
-    ) -> None:
-        self._voxels, self._nt = voxels, grid.nt
-        cells, self._place = np.unique(voxels.y.astype(np.int64) * grid.box.nx + voxels.x, return_inverse=True)
-        y, x = np.divmod(cells, grid.box.nx)
+    def __init__(self, data: ViewData) -> None:
+        expected = data.expected
+        self._voxels, self._nt = data.voxels, data.grid.nt
+        cells, self._cell = np.unique(data.cell_numbers(), return_inverse=True)
+        y, x = np.divmod(cells, data.grid.box.nx)
         self._template, self._source = expected.template[:, y, x], expected.source[:, y, x]
-        known = ~frames.rejected & (expected.rate + expected.live > 0)
+        known = ~data.frames.rejected & (expected.rate + expected.live > 0)
         kinds = (expected.kind == np.arange(2)[:, None]) & known
         self._rate, self._live, self._frames = (
             np.concatenate([np.zeros((2, 1)), np.cumsum(kinds * values, axis=1)], axis=1)
             for values in (expected.rate, expected.live, 1.0)
         )
-        index, of_photon = photons.of_cells(y + grid.box.y0, x + grid.box.x0)
-        frame, pi = photons.tick[index] // grid.dt_ms, photons.pi[index]
-        inside = (pi >= pi_range[0]) & (pi < pi_range[1]) & (frame >= 0) & (frame < grid.nt)
-        of_photon, frame = of_photon[inside], frame[inside]
+        _, of_photon, frame = data.photons_of_cells(cells)
+        of_photon, frame = of_photon[frame >= 0], frame[frame >= 0]
         counts = known[frame] & (self._template[expected.kind[frame], of_photon] > 0)
-        self._key = of_photon[counts] * grid.nt + frame[counts]
+        self._key = of_photon[counts] * self._nt + frame[counts]
 
     def show_no_end(self, first: Ints, then: Ints) -> Bools:
         """Return whether the event may go on from each voxel of ``first`` to its pair in ``then``, bool, shape (k,)."""
         voxels = self._voxels
-        one, other = self._place[first], self._place[then]
+        one, other = self._cell[first], self._cell[then]
         n, mu, n_frames = self._between(one, voxels.t[first], voxels.t[then])
         n2, mu2, n_frames2 = self._between(other, voxels.t[first], voxels.t[then])
         n, mu, n_frames = n + n2 * (other != one), mu + mu2 * (other != one), np.maximum(n_frames, n_frames2)

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.bayes import poisson_tail
-from xscan.grid import Grid
-from xscan.model import Expectation, Instrument, Photons, Voxels
 from xscan.pointsource.psf import cores_arcsec, king
 from xscan.search.regions import Region
+from xscan.search.view import ViewData
 from xscan.sky import Position
 
 __all__ = ["parents"]
@@ -44,23 +43,19 @@ class _Source:
     """A region as a point source: counts above (or below) the expectation, scaled to the whole profile, by frame."""
 
     def __init__(
-        self, region: Region, place: Position, voxels: Voxels, signed: Floats, by_camera: NDArray[np.int64], grid: Grid,
-        instrument: Instrument,
-    ) -> None:  # fmt: skip
-        self.region, self.frames = region, set(voxels.t[region.members].tolist())
-        self._instrument = instrument
-        self._place, self._voxels, self._signed, self._by_camera, self._grid = place, voxels, signed, by_camera, grid
+        self, region: Region, position: Position, data: ViewData, signed: Floats, by_camera: NDArray[np.int64]
+    ) -> None:
+        self.region, self.frames = region, set(data.voxels.t[region.members].tolist())
+        self._position, self._data, self._signed, self._by_camera = position, data, signed, by_camera
 
     @cached_property
     def strength(self) -> Floats:
         """Photons of the whole source in each frame, shape (nt,); 0 in frames in which it is not flagged."""
-        members, nx = self.region.members, self._grid.box.nx
-        cells, place = np.unique(
-            self._voxels.y[members].astype(np.int64) * nx + self._voxels.x[members], return_inverse=True
-        )
-        t = self._voxels.t[members]
-        own, strength = np.zeros(self._grid.nt), np.zeros(self._grid.nt)
-        np.add.at(own, t, self.fractions(*np.divmod(cells, nx))[place])
+        members, grid = self.region.members, self._data.grid
+        cells, which = np.unique(self._data.cell_numbers(members), return_inverse=True)
+        t = self._data.voxels.t[members]
+        own, strength = np.zeros(grid.nt), np.zeros(grid.nt)
+        np.add.at(own, t, self.fractions(*np.divmod(cells, grid.box.nx))[which])
         np.add.at(strength, t, self._signed[members])
         strength[t] /= np.maximum(own[t], OWN_MIN)
         return strength
@@ -69,29 +64,23 @@ class _Source:
     def _profile(self) -> tuple[Floats, Floats]:
         """Square of the core, and share of the photons, of each camera."""
         counts = self._by_camera[self.region.members].sum(axis=0) + 1e-6  # alike where an eclipse left none
-        n = len(self._instrument.cameras)
-        on_axis = cores_arcsec(np.arange(n, dtype=np.uint8), np.full(n, USUAL_EV), 0.0, self._instrument)
+        instrument = self._data.photons.instrument
+        n = len(instrument.cameras)
+        on_axis = cores_arcsec(np.arange(n, dtype=np.uint8), np.full(n, USUAL_EV), 0.0, instrument)
         return on_axis**2, counts / counts.sum()
 
     def fractions(self, y: Ints, x: Ints) -> Floats:
         """Return the fraction of the source's photons in each cell; y and x count from the corner of the grid's box."""
-        grid, (core2, shares) = self._grid, self._profile
+        grid, (core2, shares) = self._data.grid, self._profile
         step = (np.arange(FINE) + 0.5) / FINE - 0.5
-        px = (grid.to_pixel(x[:, None] + grid.box.x0 + step) - self._place.x_px) * grid.sky.side_arcsec
-        py = (grid.to_pixel(y[:, None] + grid.box.y0 + step) - self._place.y_px) * grid.sky.side_arcsec
+        px = (grid.to_pixel(x[:, None] + grid.box.x0 + step) - self._position.x_px) * grid.sky.side_arcsec
+        py = (grid.to_pixel(y[:, None] + grid.box.y0 + step) - self._position.y_px) * grid.sky.side_arcsec
         near = 1 + (px[:, None, :, None] ** 2 + py[:, :, None, None] ** 2) / core2
         return np.asarray((king(near, core2) * shares).sum(axis=3).mean(axis=(1, 2)) * grid.cell_arcsec**2)
 
 
 def parents(
-    regions: Sequence[Region],
-    places: Sequence[Position],
-    voxels: Voxels,
-    by_camera: NDArray[np.int64],
-    photons: Photons,
-    pi_range: tuple[int, int],
-    expected: Expectation,
-    grid: Grid,
+    regions: Sequence[Region], positions: Sequence[Position], data: ViewData, by_camera: NDArray[np.int64]
 ) -> list[int | None]:
     """Return for each region of a view the label of the brighter region that causes it, or None.
 
@@ -106,23 +95,18 @@ def parents(
     Parameters
     ----------
     regions : sequence of Region
-    places : sequence of Position
+    positions : sequence of Position
         One for each region.
-    voxels : Voxels
-        All flagged voxels of the view.
-    by_camera : int array, shape (k, 3)
-        Counts of each camera in each voxel.
-    photons : Photons
-    pi_range : (int, int)
-        The view's band, eV, the second exclusive.
-    expected : Expectation
-    grid : Grid
+    data : ViewData
+    by_camera : int array, shape (k, n_cameras)
+        Counts of each camera in each flagged voxel.
 
     Returns
     -------
     list of int or None
         Label of the parent of each region; None for a region that no other explains.
     """
+    voxels = data.voxels
     found: list[int | None] = [None] * len(regions)
     signed = np.where(voxels.eclipse, voxels.mu - voxels.n, voxels.n - voxels.mu)
     sources: dict[bool, list[_Source]] = {False: [], True: []}
@@ -134,41 +118,32 @@ def parents(
         eclipse = True in kinds[i]
         if eclipse:
             peaks = [source.region for source in sources[False]]
-            found[i] = _shadowing(regions[i], peaks, voxels, photons, pi_range, expected, grid)
+            found[i] = _shadowing(regions[i], peaks, data)
         if found[i] is None:
-            found[i] = _brighter(regions[i], sources[eclipse], voxels, photons, pi_range, expected, grid)
+            found[i] = _brighter(regions[i], sources[eclipse], data)
         if found[i] is None:
-            sources[eclipse].append(_Source(regions[i], places[i], voxels, signed, by_camera, grid, photons.instrument))
+            sources[eclipse].append(_Source(regions[i], positions[i], data, signed, by_camera))
     return found
 
 
-def _brighter(
-    region: Region,
-    sources: Sequence[_Source],
-    voxels: Voxels,
-    photons: Photons,
-    pi_range: tuple[int, int],
-    expected: Expectation,
-    grid: Grid,
-) -> int | None:
+def _brighter(region: Region, sources: Sequence[_Source], data: ViewData) -> int | None:
     """Return the label of the source that contributes most to a region, or None if all wings do not explain it."""
-    members, nx = region.members, grid.box.nx
+    members, voxels = region.members, data.voxels
     frames = set(voxels.t[members].tolist())
     at_work = [source for source in sources if not frames.isdisjoint(source.frames)]
     if not frames <= set().union(*(source.frames for source in at_work)):
         return None  # in some frame no other source is flagged that could cause it
     lit = np.array(sorted(frames))
-    cell = voxels.y[members].astype(np.int64) * nx + voxels.x[members]
-    cells, place = np.unique(cell, return_inverse=True)
-    y, x = np.divmod(cells, nx)
+    cells, which = np.unique(data.cell_numbers(members), return_inverse=True)
+    y, x = np.divmod(cells, data.grid.box.nx)
     several = [source.strength * source.fractions(y, x)[:, None] for source in at_work]
     wings = np.sum(several, axis=0)
     t = np.arange(lit[0], lit[-1] + 1)
     t = t[wings[0, t] > 0]
     sign = -WINGS if voxels.eclipse[members[0]] else WINGS
-    n, mu = _counts(cells, t, photons, pi_range, expected, grid)
+    n, mu = _counts(cells, t, data)
     mu += sign * float(wings[:, t].sum())
-    mu_voxels = voxels.mu[members] + sign * wings[place, voxels.t[members]]
+    mu_voxels = voxels.mu[members] + sign * wings[which, voxels.t[members]]
     tail = poisson_tail(
         np.append(voxels.n[members], n),
         np.maximum(np.append(mu_voxels, mu), 1e-9),
@@ -179,20 +154,12 @@ def _brighter(
     return at_work[int(np.argmax([part[:, lit].sum() for part in several]))].region.label
 
 
-def _shadowing(
-    region: Region,
-    peaks: Sequence[Region],
-    voxels: Voxels,
-    photons: Photons,
-    pi_range: tuple[int, int],
-    expected: Expectation,
-    grid: Grid,
-) -> int | None:
+def _shadowing(region: Region, peaks: Sequence[Region], data: ViewData) -> int | None:
     """Return the label of the brightest peak in an eclipse's cells, or None if they do not explain it."""
-    members, nx = region.members, grid.box.nx
-    cell = voxels.y.astype(np.int64) * nx + voxels.x
+    members, voxels = region.members, data.voxels
+    cell = data.cell_numbers()
     cells = np.unique(cell[members])
-    quiet = np.ones(grid.nt, bool)
+    quiet = np.ones(data.grid.nt, bool)
     excess = {}
     in_cells = np.isin(cell, cells)
     for peak in peaks:
@@ -203,29 +170,21 @@ def _shadowing(
             excess[peak.label] = float((voxels.n[here] - voxels.mu[here]).sum())
     if not excess:
         return None
-    n, mu = _counts(cells, np.flatnonzero(quiet), photons, pi_range, expected, grid)
+    n, mu = _counts(cells, np.flatnonzero(quiet), data)
     without = voxels.mu[members] * n / max(mu, 1e-9)
     if poisson_tail(voxels.n[members], np.maximum(without, 1e-9), True).min() < EXPLAINED_P:
         return None
     return max(excess, key=lambda label: (excess[label], -label))
 
 
-def _counts(
-    cells: Ints,
-    t: NDArray[np.integer],
-    photons: Photons,
-    pi_range: tuple[int, int],
-    expected: Expectation,
-    grid: Grid,
-) -> tuple[int, float]:
+def _counts(cells: Ints, t: NDArray[np.integer], data: ViewData) -> tuple[int, float]:
     """Return counts and expected counts of some cells, summed over those of the given frames with an expectation."""
-    y, x = np.divmod(cells, grid.box.nx)
-    index, _ = photons.of_cells(y + grid.box.y0, x + grid.box.x0)
-    pi = photons.pi[index]
-    index = index[(pi >= pi_range[0]) & (pi < pi_range[1])]
+    expected = data.expected
+    y, x = np.divmod(cells, data.grid.box.nx)
+    _, _, frame = data.photons_of_cells(cells)
     t = t[expected.rate[t] + expected.live[t] > 0]
     mu = sum(
         float(expected.row(int(row), int(column), int(column) + 1)[0, t].sum())
         for row, column in zip(y, x, strict=True)
     )
-    return int(np.isin(photons.tick[index] // grid.dt_ms, t).sum()), mu
+    return int(np.isin(frame, t).sum()), mu

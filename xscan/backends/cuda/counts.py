@@ -17,14 +17,14 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.backends import Backend
+from xscan.backends import Backend, Counts
 from xscan.backends.arguments import check_limits, checked
 from xscan.backends.cuda.device import Device, OutOfMemory
 from xscan.backends.cuda.memory import Workspace
 from xscan.backends.numpy import MU_MIN
 from xscan.bayes import Thresholds
 from xscan.errors import DataError, Reason
-from xscan.grid import Box, Grid
+from xscan.grid import Grid
 from xscan.model import Expectation, Photons, Voxels
 
 __all__ = ["CudaBackend"]
@@ -42,19 +42,16 @@ class CudaBackend:
     ----------
     device : Device
     host : Backend
-        Cleans and merges the event lists, which are read from disk by the CPU anyway.
+        Its loops over events and around point sources are used: event lists are read from disk by the CPU anyway.
     cube_bytes : int, optional
         Largest memory for the cube of counts; default: half of the free memory, at most 8 GiB. A view
         whose cube is larger is cut along time.
     """
 
-    name = "cuda"
+    name: str = "cuda"
 
     def __init__(self, device: Device, host: Backend, cube_bytes: int | None = None) -> None:
-        self.select, self.drop, self.merge, self.band_curve = host.select, host.drop, host.merge, host.band_curve
-        self.silences, self.live_curve, self.livetime_until = host.silences, host.live_curve, host.livetime_until
-        self.spots_near, self.dark, self.likeliest = host.spots_near, host.dark, host.likeliest
-        self.settle, self.curvature, self.pulls = host.settle, host.curvature, host.pulls
+        self.events, self.pointsource = host.events, host.pointsource
         self._workspace = Workspace(device, cube_bytes)
 
     def load(self, photons: Photons) -> CudaLoaded:
@@ -134,45 +131,34 @@ class Slab(NamedTuple):
         return self.quads * QUAD
 
 
-class CudaCounts:
+class CudaCounts(Counts):
     """Counts of one view; they stay in the device's cube until another view needs it."""
 
     def __init__(self, loaded: CudaLoaded, workspace: Workspace, grid: Grid, pi_from: int, pi_to: int) -> None:
-        self._loaded, self._workspace, self._grid = loaded, workspace, grid
+        self._loaded, self._workspace, self.grid = loaded, workspace, grid
         self._band = (pi_from, pi_to)
         self._key = object()
         self._totals: tuple[int, int] | None = None
 
     def n_events(self) -> int:
-        """Number of events in the voxels of the grid."""
         return self._bin_all()[0]
 
     def n_max(self) -> int:
-        """Largest count of a voxel."""
         return self._bin_all()[1]
 
     @_cutting_smaller
     def images(self, kind: NDArray[np.int8]) -> NDArray[np.int64]:
-        """Counts summed over the frames of kind 0, and of kind 1 (int8, shape (nt,)); shape (2, ny, nx)."""
-        ny, nx, nt = self._grid.shape
+        ny, nx, nt = self.grid.shape
         return self._sum("sum_images", checked(kind, (nt,), np.int8), 2 * ny * nx).reshape(2, ny, nx)
 
     @_cutting_smaller
     def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Counts summed over the chosen cells (bool, shape (ny, nx)); shape (nt,)."""
-        ny, nx, nt = self._grid.shape
+        ny, nx, nt = self.grid.shape
         return self._sum("sum_rate", checked(cells, (ny, nx), bool).astype(np.uint8), nt)
-
-    def box(self, box: Box) -> NDArray[np.int64]:
-        """Light curve of a rectangle, in cells counted from the grid's corner; shape (nt,)."""
-        cells = np.zeros((self._grid.box.ny, self._grid.box.nx), bool)
-        cells[box.y0 : box.y1, box.x0 : box.x1] = True
-        return self.rate(cells)
 
     @_cutting_smaller
     def by_camera(self, voxels: Voxels) -> NDArray[np.int64]:
-        """Counts of each camera in the given voxels, shape (k, n_cameras)."""
-        _, nx, nt = self._grid.shape
+        _, nx, nt = self.grid.shape
         n_cameras = self._loaded.n_cameras
         memory, device = self._workspace.memory, self._workspace.device
         wanted = (voxels.y.astype(np.uint64) * np.uint64(nx) + voxels.x.astype(np.uint64)) * np.uint64(nt)
@@ -187,7 +173,6 @@ class CudaCounts:
 
     @_cutting_smaller
     def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:
-        """Voxels with too many or too few counts; ``limits`` reach at least to ``n_max()``."""
         used = slice(self.n_max() + 1)
         check_limits(limits, self.n_max())
         limits = Thresholds(limits.mu_peak[used], limits.mu_eclipse[used], limits.sigma)
@@ -196,15 +181,14 @@ class CudaCounts:
         found = [self._flag_slab(slab, cells, frames, rule) for slab in reversed(self._slabs())]
         voxel, mu, n, eclipse = (np.concatenate(column) for column in zip(*found, strict=True))
         order = np.argsort(voxel)
-        cell, t = np.divmod(voxel[order].astype(np.int64), self._grid.nt)
-        y, x = np.divmod(cell, self._grid.box.nx)
+        cell, t = np.divmod(voxel[order].astype(np.int64), self.grid.nt)
+        y, x = np.divmod(cell, self.grid.box.nx)
         x, y, t = (values.astype(np.int32) for values in (x, y, t))
         return Voxels(x, y, t, n[order].astype(np.int32), mu[order], eclipse[order].astype(bool))
 
     @_cutting_smaller
     def dense_row(self, y: int) -> NDArray[np.int32]:
-        """Counts of one row of cells, shape (nx, nt)."""
-        _, nx, nt = self._grid.shape
+        _, nx, nt = self.grid.shape
         row = np.empty((nx, nt), np.int32)
         for slab in self._slabs():
             part = self._cube(slab)[y * nx * slab.pitch : (y + 1) * nx * slab.pitch]
@@ -214,7 +198,7 @@ class CudaCounts:
 
     def _slabs(self) -> list[Slab]:
         """Cut the view along time into pieces that the cube can hold."""
-        ny, nx, nt = self._grid.shape
+        ny, nx, nt = self.grid.shape
         frames = self._workspace.cube_bytes // (4 * ny * nx) // QUAD * QUAD
         if frames == 0:
             raise DataError(
@@ -243,7 +227,7 @@ class CudaCounts:
 
     def _bin(self, slab: Slab) -> tuple[int, int]:
         """Count the photons of a slab into the cube; return their number and the largest count."""
-        memory, box = self._workspace.memory, self._grid.box
+        memory, box = self._workspace.memory, self.grid.box
         cube = memory.zeros("cube", box.ny * box.nx * slab.pitch, np.uint32)
         totals = memory.zeros("totals", 2, np.uint64)
         frames = (np.int32(slab.t_from), np.int32(slab.t_to), np.uint64(slab.pitch))
@@ -254,7 +238,7 @@ class CudaCounts:
 
     def _upload(self, expected: Expectation, limits: Thresholds) -> tuple[list[Any], list[Any], list[Any]]:
         """Return flag_voxels' arguments that depend on the cell, on the frame, and on the count."""
-        ny, nx, nt = self._grid.shape
+        ny, nx, nt = self.grid.shape
         put = self._workspace.memory.put
         background = put("background", checked(expected.template, (2, ny, nx), np.float64))
         source = put("source", checked(expected.source, (2, ny, nx), np.float64))
@@ -277,7 +261,7 @@ class CudaCounts:
     def _flag_slab(self, slab: Slab, cells: list[Any], frames: list[Any], rule: list[Any]) -> list[NDArray[Any]]:
         """Return voxel number, mu, n and kind of the flagged voxels of a slab, in any order."""
         device, memory = self._workspace.device, self._workspace.memory
-        ny, nx, nt = self._grid.shape
+        ny, nx, nt = self.grid.shape
         n_cells = ny * nx
         blocks = -(-slab.quads // QUAD_THREADS)
         groups = min(-(-n_cells // CELLS), max(device.multiprocessors * QUAD_BLOCKS // blocks, 1))
@@ -311,7 +295,7 @@ class CudaCounts:
 
     def _photons_of_view(self) -> tuple[Any, ...]:
         """Return the first arguments of every kernel that loops over photons."""
-        grid, box, photons = self._grid, self._grid.box, self._loaded.box
+        grid, box, photons = self.grid, self.grid.box, self._loaded.box
         corner = (box.x0 - photons.x0, box.y0 - photons.y0)
         view = np.array([photons.nx, *corner, box.nx, box.ny, grid.dt_ms, grid.nt, *self._band], np.int32)
         columns = (self._loaded.column(name) for name in ("tick", "cell", "pi"))

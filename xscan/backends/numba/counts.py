@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from xscan.backends import Counts, EventLoops, PointSourceLoops
 from xscan.backends.arguments import check_limits, checked
 from xscan.backends.numba import dropouts, events, livetime, points
 from xscan.backends.numba.division import division
@@ -26,23 +27,35 @@ from xscan.model import Expectation, Photons, Voxels
 __all__ = ["NumbaBackend", "cache_folder"]
 
 
-class NumbaBackend:
-    """Clean, bin and search with compiled loops over the photons; no cube."""
+class NumbaEventLoops:
+    """The compiled loops of ``events``, ``livetime`` and ``dropouts``."""
 
-    name = "numba"
     select = staticmethod(events.select)
     drop = staticmethod(events.drop)
+    live_curve = staticmethod(livetime.live_curve)
+    livetime_until = staticmethod(livetime.livetime_until)
     silences = staticmethod(dropouts.silences)
     merge = staticmethod(events.merge)
     band_curve = staticmethod(events.band_curve)
-    live_curve = staticmethod(livetime.live_curve)
-    livetime_until = staticmethod(livetime.livetime_until)
+
+
+class NumbaPointSourceLoops:
+    """The compiled loops of ``points``."""
+
     spots_near = staticmethod(points.spots_near)
     dark = staticmethod(points.dark)
     likeliest = staticmethod(points.likeliest)
     settle = staticmethod(points.settle)
     curvature = staticmethod(points.curvature)
     pulls = staticmethod(points.pulls)
+
+
+class NumbaBackend:
+    """Clean, bin and search with compiled loops over the photons; no cube."""
+
+    name: str = "numba"
+    events: EventLoops = NumbaEventLoops()
+    pointsource: PointSourceLoops = NumbaPointSourceLoops()
 
     def load(self, photons: Photons) -> NumbaLoaded:
         """Return the photons, which are sorted already and need no preparation."""
@@ -78,11 +91,10 @@ def _cells(outer: Box, inner: Box) -> NDArray[np.int64]:
     """Return the numbers that the cells of one box have in another, shape (ny * nx,); -1 outside it."""
     y, x = np.divmod(np.arange(inner.ny * inner.nx), inner.nx)
     y, x = y + inner.y0, x + inner.x0
-    inside = (y >= outer.y0) & (y < outer.y1) & (x >= outer.x0) & (x < outer.x1)
-    return np.where(inside, (y - outer.y0) * outer.nx + x - outer.x0, -1)
+    return np.where(outer.contains(y, x), (y - outer.y0) * outer.nx + x - outer.x0, -1)
 
 
-class NumbaCounts:
+class NumbaCounts(Counts):
     """The photons of one view, by cell and time; frames are computed when needed."""
 
     def __init__(
@@ -95,7 +107,7 @@ class NumbaCounts:
         cells: NDArray[np.int64],
         band: tuple[int, int],
     ) -> None:
-        self._grid, self._band = grid, band
+        self.grid, self._band = grid, band
         self._photons, self._cells = photons, cells
         self._tick, self._first = tick, first
         self._end = _ends(first, end, tick, grid.dt_ms * grid.nt)
@@ -103,16 +115,13 @@ class NumbaCounts:
         self._seen: tuple[NDArray[np.int64], int] | None = None
 
     def n_events(self) -> int:
-        """Number of events in the voxels of the grid."""
         return int((self._end - self._first).sum())
 
     def n_max(self) -> int:
-        """Largest count of a voxel."""
         return self._rate_and_n_max()[1]
 
     def images(self, kind: NDArray[np.int8]) -> NDArray[np.int64]:
-        """Counts summed over the frames of kind 0, and of kind 1 (int8, shape (nt,)); shape (2, ny, nx)."""
-        ny, nx, nt = self._grid.shape
+        ny, nx, nt = self.grid.shape
         images, _, _ = self._look(checked(kind, (nt,), np.int8))
         return images.reshape(2, ny, nx)
 
@@ -123,19 +132,17 @@ class NumbaCounts:
         return images, *self._seen
 
     def _rate_and_n_max(self) -> tuple[NDArray[np.int64], int]:
-        return self._seen or self._look(np.zeros(self._grid.nt, np.int8))[1:]
+        return self._seen or self._look(np.zeros(self.grid.nt, np.int8))[1:]
 
     def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Counts summed over the chosen cells (bool, shape (ny, nx)); shape (nt,)."""
-        chosen = checked(cells, (self._grid.box.ny, self._grid.box.nx), bool).ravel()
+        chosen = checked(cells, (self.grid.box.ny, self.grid.box.nx), bool).ravel()
         most = np.count_nonzero(chosen) > chosen.size // 2
-        rate = np.zeros(self._grid.nt, np.int64)
+        rate = np.zeros(self.grid.nt, np.int64)
         _add_rate(self._first, self._end, self._tick, ~chosen if most else chosen, rate, *self._division)
         return self._rate_and_n_max()[0] - rate if most else rate
 
     def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:
-        """Voxels with too many or too few counts; ``limits`` reach at least to ``n_max()``."""
-        ny, nx, nt = self._grid.shape
+        ny, nx, nt = self.grid.shape
         check_limits(limits, self.n_max())
         if (limits.mu_peak[:2] > MU_MIN).any():
             raise ValueError(
@@ -159,7 +166,7 @@ class NumbaCounts:
             limits.mu_eclipse,
             np.minimum.accumulate(limits.mu_eclipse[::-1])[::-1],
             MU_MIN,
-            self._grid.dt_ms,
+            self.grid.dt_ms,
             nt,
             *self._division,
         )
@@ -167,18 +174,9 @@ class NumbaCounts:
         y, x = np.divmod(cell[order], nx)
         return Voxels(x.astype(np.int32), y.astype(np.int32), t[order], n[order], mu[order], eclipse[order])
 
-    def box(self, box: Box) -> NDArray[np.int64]:
-        """Light curve of a rectangle, in cells counted from the grid's corner; shape (nt,)."""
-        cells = np.zeros((self._grid.box.ny, self._grid.box.nx), bool)
-        cells[box.y0 : box.y1, box.x0 : box.x1] = True
-        rate = np.zeros(self._grid.nt, np.int64)
-        _add_rate(self._first, self._end, self._tick, cells.ravel(), rate, *self._division)
-        return rate
-
     def by_camera(self, voxels: Voxels) -> NDArray[np.int64]:
-        """Counts of each camera in the given voxels, shape (k, n_cameras)."""
-        photons, dt_ms = self._photons, self._grid.dt_ms
-        cell = self._cells[voxels.y.astype(np.int64) * self._grid.box.nx + voxels.x]
+        photons, dt_ms = self._photons, self.grid.dt_ms
+        cell = self._cells[voxels.y.astype(np.int64) * self.grid.box.nx + voxels.x]
         out = np.zeros((len(voxels), len(photons.instrument.cameras)), np.int64)
         start = voxels.t.astype(np.int64) * dt_ms
         columns = photons.offsets, photons.tick, photons.pi, photons.camera
@@ -186,12 +184,11 @@ class NumbaCounts:
         return out
 
     def dense_row(self, y: int) -> NDArray[np.int32]:
-        """Counts of one row of cells, shape (nx, nt)."""
-        _, nx, nt = self._grid.shape
+        _, nx, nt = self.grid.shape
         row = np.zeros((nx, nt), np.int32)
         for x in range(nx):
             ticks = self._tick[self._first[y * nx + x] : self._end[y * nx + x]]
-            row[x] = np.bincount(ticks // self._grid.dt_ms, minlength=nt)
+            row[x] = np.bincount(ticks // self.grid.dt_ms, minlength=nt)
         return row
 
 

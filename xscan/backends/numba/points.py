@@ -39,8 +39,8 @@ def spots_near(
     hidden: NDArray[np.int64] | None,
 ) -> Spots:
     """As :func:`xscan.pointsource.fit.spots_near`."""
-    mine, whole = photons.box, grid.box
-    inside = (max(box.x0, mine.x0), min(box.x1, mine.x1), max(box.y0, mine.y0), min(box.y1, mine.y1))
+    mine, whole, both = photons.box, grid.box, box.intersect(photons.box)
+    inside = (both.x0, both.x1, both.y0, both.y1)
     corners = (mine.x0, mine.y0, mine.nx, whole.x0, whole.y0)
     columns = (photons.offsets, photons.tick, photons.x_px, photons.y_px, photons.pi, photons.camera)
     factors = (expected.template, expected.source, expected.rate, expected.live, expected.kind)

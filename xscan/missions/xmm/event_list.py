@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xscan.backends import Backend
+from xscan.backends import EventLoops
 from xscan.config import ScanConfig
 from xscan.errors import DataError, Reason
 from xscan.events.cuts import Cuts, FlagCut, Kept, RawEvents, Selection, Span, gather, make_cuts
@@ -54,7 +54,7 @@ class ListError(DataError):
 
 
 def read_event_list(
-    path: Path, info: InputFile, obsid: str, config: ScanConfig, hot_pixels: HotPixels, backend: Backend
+    path: Path, info: InputFile, obsid: str, config: ScanConfig, hot_pixels: HotPixels, loops: EventLoops
 ) -> tuple[EventList, str]:
     """Read one event list and apply every cut but the band.
 
@@ -67,7 +67,7 @@ def read_event_list(
         The observation to which it should belong.
     config : ScanConfig
     hot_pixels : HotPixels
-    backend : Backend
+    loops : EventLoops
 
     Returns
     -------
@@ -98,7 +98,7 @@ def read_event_list(
             cuts, remarks = _cuts(info, events, primary, config, hot_pixels)
             remarks += system.remarks
             parts = (_raw_events(part) for part in streamed.parts())
-            selection = gather(parts, events.rows, cuts, backend.select)
+            selection = gather(parts, events.rows, cuts, loops.select)
         if selection is None:
             names = ", ".join(table.name for table in tables[1:]) or "no extension"
             raise DataError(
@@ -106,9 +106,9 @@ def read_event_list(
                 f"{path.name}: no EVENTS extension (found {names}): this is no event list; take it out of the folder",
             )
         own = _own_bad_pixels(tables) if config.rules.own_bad_pixels else None
-        info, kept, span = _drop(info, selection, own, system, backend)
+        info, kept, span = _drop(info, selection, own, system, loops)
         bad_pixels = tuple(mask for mask in (own, cuts.hot) if mask is not None)
-        made = _finish(info, remarks, events, plane, system, kept, span, tables, bad_pixels, config, backend)
+        made = _finish(info, remarks, events, plane, system, kept, span, tables, bad_pixels, config, loops)
     except ListError:
         raise
     except DataError as error:
@@ -171,7 +171,7 @@ def _drop(
     selection: Selection,
     own: PixelMask | None,
     system: TimeSystem,
-    backend: Backend,
+    loops: EventLoops,
 ) -> tuple[InputFile, Kept, Span]:
     """Remove events in bad pixels, without a position, and with times days away from all others.
 
@@ -179,7 +179,7 @@ def _drop(
     events cut, the remaining events with mission times, and the times of the first and the last, s.
     """
     kept, cuts = selection.kept, selection.cuts
-    n, bad_pixel, null_xy = backend.drop(kept, selection.n, own)
+    n, bad_pixel, null_xy = loops.drop(kept, selection.n, own)
     cuts = cuts | ({} if own is None else {"bad_pixel": bad_pixel}) | {"null_xy": null_xy}
     info = dataclasses.replace(info, cuts=cuts)
     if selection.span is None or n == 0:
@@ -232,14 +232,14 @@ def _finish(
     tables: list[Table],
     bad_pixels: tuple[PixelMask, ...],
     config: ScanConfig,
-    backend: Backend,
+    loops: EventLoops,
 ) -> EventList:
     """Add good time and read-out frames, from the tables behind the events, and build the event list."""
     header = events.header
     stated = Stated({}, span)
     if config.rules.good_time:
         try:
-            stated = read_good_time(tables, header, system, kept.time, kept.ccd, span, backend)
+            stated = read_good_time(tables, header, system, kept.time, kept.ccd, span, loops)
         except DataError as error:
             raise ListError(info, error) from None
     if stated.good_time and not any(len(good.intervals) for good in stated.good_time.values()):

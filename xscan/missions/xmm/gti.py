@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xscan.backends import Backend
+from xscan.backends import EventLoops
 from xscan.events.gti import Floats, intersect, union
 from xscan.io.fits import Header, Table
 from xscan.missions.xmm.instrument import EPIC
@@ -113,7 +113,7 @@ def read_good_time(
     time: Floats,
     ccd: NDArray[np.uint8],
     span: tuple[float, float],
-    backend: Backend,
+    loops: EventLoops,
 ) -> Stated:
     """Read each CCD's good-time intervals and read-out frames, and check them against the events.
 
@@ -129,7 +129,7 @@ def read_good_time(
         Mission time, s, and CCD of the remaining events.
     span : (float, float)
         First and last of them, s.
-    backend : Backend
+    loops : EventLoops
 
     Notes
     -----
@@ -160,7 +160,7 @@ def read_good_time(
         for number, intervals in stated.items()
     }
     remarks = list(chosen.remarks())
-    frames = {number: _frames(table, system, backend) for number, table in exposures.items()}
+    frames = {number: _frames(table, system, loops) for number, table in exposures.items()}
     good, said = _with_frames(good, frames, sample, system)
     return Stated(good, span, (*remarks, *said, *_outside(good, sample)))
 
@@ -403,7 +403,7 @@ class _Frames:
     length_s: float = 0.0
 
 
-def _frames(table: Table, system: TimeSystem, backend: Backend) -> _Frames:
+def _frames(table: Table, system: TimeSystem, loops: EventLoops) -> _Frames:
     if "TIME" not in table or "TIMEDEL" not in table:
         return _Frames(None)
     shift = shift_of(table, ("TIME", "TIMEDEL"), system)
@@ -417,7 +417,7 @@ def _frames(table: Table, system: TimeSystem, backend: Backend) -> _Frames:
     if usual > 0 and length.max() > 100 * usual:  # a damaged row would outweigh all others
         kept = length <= 100 * usual
         time, length, fraction = np.asarray(time)[kept], length[kept], np.asarray(fraction)[kept]
-    return _Frames(backend.live_curve(time, length, fraction), usual)
+    return _Frames(loops.live_curve(time, length, fraction), usual)
 
 
 def _with_frames(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xscan.backends import Backend
+from xscan.backends import EventLoops
 from xscan.config import ScanConfig
 from xscan.errors import DataError, Reason, is_shortage
 from xscan.io.fits import read_tables
@@ -24,7 +24,7 @@ __all__ = ["read", "read_sources", "reading_digest"]
 log = logging.getLogger(__name__)
 
 
-def read(place: Place, config: ScanConfig, hot_pixels: HotPixels, backend: Backend) -> Observation:
+def read(place: Place, config: ScanConfig, hot_pixels: HotPixels, loops: EventLoops) -> Observation:
     """Read and clean all files of one observation.
 
     Parameters
@@ -34,7 +34,7 @@ def read(place: Place, config: ScanConfig, hot_pixels: HotPixels, backend: Backe
     config : ScanConfig
     hot_pixels : HotPixels
         The user's hot-pixel tables.
-    backend : Backend
+    loops : EventLoops
 
     Raises
     ------
@@ -57,7 +57,7 @@ def read(place: Place, config: ScanConfig, hot_pixels: HotPixels, backend: Backe
                     f"{path}: this exposure was read from {read_from[one.same].name}; to search this file instead, "
                     f"remove the other one",
                 )
-            events, name = read_event_list(path, info, found.obsid, config, hot_pixels, backend)
+            events, name = read_event_list(path, info, found.obsid, config, hot_pixels, loops)
         except ListError as error:
             skipped.append(error.info)
         except DataError as error:
