@@ -160,7 +160,10 @@ def test_real_filtered_lists(real_clean_observation: Path) -> None:
         ("200:12000", None),
         ("100:", None),
         ("nonsense", None),
-        ("4000:5000", None),  # the events say otherwise
+        ("600:7900", (600, 7900)),
+        ("4000:5000", None),  # the events say otherwise,
+        ("601:7900", None),  # be it a single one
+        ("600:7899", None),
     ],
 )
 def test_energies_that_were_cut_are_told(tmp_path: Path, value: str, left: tuple[int, int] | None) -> None:
