@@ -16,6 +16,8 @@ from helpers.xmm_lists import TIMES, read, read_one
 import xscan
 from xscan.config import load_config
 from xscan.errors import Reason
+from xscan.io.fits import Header
+from xscan.missions.xmm.gti import Subspace
 from xscan.model import EventList
 
 DEFAULT, EXOD2 = load_config(), load_config("exod2")
@@ -160,7 +162,10 @@ def test_real_filtered_lists(real_clean_observation: Path) -> None:
         ("200:12000", None),
         ("100:", None),
         ("nonsense", None),
-        ("4000:5000", None),  # the events say otherwise
+        ("600:7900", (600, 7900)),
+        ("4000:5000", None),  # the events say otherwise,
+        ("601:7900", None),  # be it a single one
+        ("600:7899", None),
     ],
 )
 def test_energies_that_were_cut_are_told(tmp_path: Path, value: str, left: tuple[int, int] | None) -> None:
@@ -354,3 +359,15 @@ def test_text_that_ends_in_nuls(tmp_path: Path) -> None:
     path.write_bytes(content)
     (events,) = read(path.parent, DEFAULT).lists
     assert events.info.filter == "Medium"
+
+
+def test_a_components_own_table_comes_before_that_of_the_first() -> None:
+    """The third component says nothing of time: its table is the third of the first one's series, if there is one."""
+    cards = {"DSTYP1": "CCDNR", "DSVAL1": "1", "2DSVAL1": "2", "3DSVAL1": "3"}
+    cards |= {"DSTYP6": "TIME", "DSREF6": ":GTI00006", "2DSREF6": ":GTI00406"}
+    subspace_of = Subspace(Header(fits.Header(cards).tostring().encode()))
+    known = {f"GTI{k:03d}06": np.zeros((0, 2)) for k in range(5)}
+    assert subspace_of.components() == [1, 2, 3]
+    assert [subspace_of.references(k, "TIME", known) for k in (1, 2, 3)] == [["GTI00006"], ["GTI00406"], ["GTI00206"]]
+    assert subspace_of.references(3, "TIME", {}) == ["GTI00006"]
+    assert [subspace_of.values(k, "CCDNR") for k in (1, 2, 3)] == [[1], [2], [3]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from xscan.model import Observation
 from xscan.pipeline.outcome import summarize
 from xscan.pipeline.scan import ScanSettings, search_to_tables
 from xscan.results.tables import Provenance
+from xscan.search import observation
 from xscan.search.observation import ViewResult
 
 SECONDS = 20_000.0
@@ -79,10 +81,22 @@ def test_a_real_list_whose_later_half_is_moved(real_observation: Path, arcmin: f
 def test_a_remark_reaches_the_run_and_its_summary() -> None:
     rng = np.random.default_rng(1)
     lists = three_cameras(rng, SECONDS, sky(rng, 20, 2), (9000.0, 2400.0, 0.0), reach_px=14_000)
-    observation = Observation("0999999901", tuple(lists), (), None, None)
+    held = Observation("0999999901", tuple(lists), (), None, None)
     config = load_config(views=(View(200.0, 0.2, 12.0),))
     scanner = ScanSettings(config, "default", HotPixels(), "numba").scanner()
-    tables = search_to_tables(observation, scanner, Provenance("0", "default", "a", "b", "numba"), 0.0)
+    tables = search_to_tables(held, scanner, Provenance("0", "default", "a", "b", "numba"), 0.0)
     (remark,) = tables.runs["remarks"].to_pylist()
     assert remark.startswith("the pointing or the background moved about ")
     assert f"view 200:0.2-12: {remark}" in summarize(tables, 1.0).remarks
+
+
+@pytest.mark.parametrize(("free", "tied", "nt", "is_asked"), [(2, 0, 8, True), (1, 3, 8, False), (2, 0, 7, False)])
+def test_it_takes_two_regions_and_eight_frames(
+    free: int, tied: int, nt: int, is_asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regions in the wings of another are none of their own."""
+    monkeypatch.setattr(observation, "remark_on_moves", lambda *_: "moved")
+    view = SimpleNamespace(grid=SimpleNamespace(nt=nt), counts=None, expected=None, frames=None)
+    found = tuple(SimpleNamespace(parent=parent) for parent in [None] * free + [0] * tied)
+    remark = observation._remark(view, found, (200, 12_000), SimpleNamespace(moves={}))
+    assert remark == ("moved" if is_asked else None)

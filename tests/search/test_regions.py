@@ -7,7 +7,7 @@ from helpers.lists import CENTRE, binned
 from helpers.views import view_data
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import ndimage
+from scipy import ndimage, stats
 from skimage.measure import label, regionprops
 
 from xscan.config import Rules
@@ -138,6 +138,31 @@ def test_an_eclipse_that_is_flagged_now_and_then_is_one_region() -> None:
     full = [(1, 1, t, 20) for t in range(16, 40)]
     assert len(gathered(found, nt=60, between=weak)) == 1
     assert len(gathered(found, nt=60, between=[*weak[:3], *full])) == 2
+
+
+def spread(n: int, frames: list[int]) -> list[tuple[int, int, int, int]]:
+    """So many counts in a cell, as even as they can be."""
+    return [(1, 1, t, n // len(frames) + (k < n % len(frames))) for k, t in enumerate(frames)]
+
+
+@pytest.mark.parametrize("quiet", [1, 2, 3, 5, 8])
+def test_an_eclipse_goes_on_while_a_quarter_of_it_may_be_left(quiet: int) -> None:
+    """Flagged without counts where 20 are expected: 19 of 20 are surely missing; a quarter of these, in between."""
+    found = voxels([(1, 1, 1), (1, 1, 2 + quiet)], eclipse=True)
+    level = 20 * quiet * (1 - 0.25 * 19 / 20)
+    most = int(stats.poisson.isf(1e-3, level))
+    assert stats.poisson.sf(most - 1, level) >= 1e-3 > stats.poisson.sf(most, level)
+    between = list(range(2, 2 + quiet))
+    assert len(gathered(found, between=spread(most, between), nt=12)) == 1
+    assert len(gathered(found, between=spread(most + 1, between), nt=12)) == 2
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 6, 12])
+def test_a_peak_goes_on_while_a_quarter_of_it_may_be_left(n: int) -> None:
+    """Flagged with n counts where 0.1 are expected: so many frames without any happen once in a thousand."""
+    most = int(np.log(1000) / (0.1 + 0.25 * (n - 0.1)))
+    assert len(gathered(voxels([(1, 1, 1), (1, 1, 2 + most)], n=n), nt=20)) == 1
+    assert len(gathered(voxels([(1, 1, 1), (1, 1, 3 + most)], n=n), nt=20)) == 2
 
 
 def test_too_many_and_too_few_counts_are_never_one_region() -> None:
