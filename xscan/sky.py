@@ -13,9 +13,22 @@ import erfa
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["PLANE_TOLERANCE_ARCSEC", "Position", "SkyPixels", "TangentPlane", "separation_arcsec"]
+__all__ = [
+    "PLANE_TOLERANCE_ARCSEC",
+    "SAME_PLACE_ARCSEC",
+    "Position",
+    "SkyPixels",
+    "TangentPlane",
+    "separation_arcsec",
+]
 
 PLANE_TOLERANCE_ARCSEC = 0.05  # reference points this close are one plane
+
+SAME_PLACE_ARCSEC = 30.0
+"""What lies this close is taken for one source on the sky: regions of other views, or a region and what was planted.
+
+A cell and a half: centroids of the same photons in cells of other views, and of few photons, lie so far apart.
+"""
 
 
 @dataclass(frozen=True, slots=True)

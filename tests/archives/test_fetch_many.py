@@ -25,7 +25,7 @@ from xscan.archives.fetch import JOURNAL, WORK
 from xscan.archives.marker import MARKER, Marker, read_marker, write_marker
 from xscan.errors import ArchiveError, ConfigError, Reason
 from xscan.missions.xmm.products import SavedFile
-from xscan.pipeline.sizes import parse_size
+from xscan.pipeline.units import parse_size
 
 OBSIDS = [f"000000000{k}" for k in range(1, 7)]
 
@@ -226,7 +226,9 @@ def test_the_command_accounts_for_every_observation(archive: BadArchive, tmp_pat
     data = tmp_path / "data"
     done = xscan_fetch("--obslist", obslist, "--data", data, "--from", f"nxsa:{archive.url}", "--rate", 1000)
     assert done.returncode == 1, done.stderr
-    assert done.stdout == f"5 observations: 2 fetched, 2 absent, 1 failed; 0.0 MB fetched; data in {data}\n"
+    n_bytes = sum(path.stat().st_size for path in data.glob("[0-9]*/P*"))
+    fetched = f"{n_bytes / 1000:.3g} kB fetched"
+    assert done.stdout == f"5 observations: 2 fetched, 2 absent, 1 failed; {fetched}; data in {data}\n"
     lines = {line[:10]: line for line in done.stderr.splitlines()}
     assert set(lines) == {*OBSIDS[:4], "0999999999"}
     assert "4 files" in lines[OBSIDS[0]]

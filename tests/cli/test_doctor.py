@@ -9,8 +9,8 @@ import pytest
 from helpers.cuda_on_cpu import CpuDevice
 from helpers.fake_gpu import CudaError, FakeDriver, Machine, fake_cupy, machine
 
-from xscan.backends.cuda import driver as nvidia
-from xscan.backends.numba import cache as spare
+from xscan.backends.cuda import driver
+from xscan.backends.numba import cache
 from xscan.cli import doctor
 from xscan.cli.doctor import doctor as doctor_command
 from xscan.errors import ConfigError
@@ -37,7 +37,7 @@ def test_doctor_without_a_device(machine: Machine) -> None:
 def test_doctor_with_everything(machine: Machine) -> None:
     machine.driver(FakeDriver(devices=("Abacus X1", "Abacus X2")))
     machine.cupy(fake_cupy(), cupy_cuda12x="14.2.0")
-    machine.patch.setattr(nvidia, "open_device", CpuDevice)
+    machine.patch.setattr(driver, "open_device", CpuDevice)
     found = doctor.diagnose()
     assert all(check.works for check in found.checks)
     assert found.auto == "cuda"
@@ -78,7 +78,7 @@ def test_doctor_sees_through_a_backend_that_is_wrong(machine: Machine) -> None:
 
     machine.driver(FakeDriver())
     for device, remark in ((Wrong, "WRONG: a small search flags other"), (Crashes, "CudaError: illegal address")):
-        machine.patch.setattr(nvidia, "open_device", device)
+        machine.patch.setattr(driver, "open_device", device)
         cuda = doctor.diagnose().checks[0]
         assert (cuda.works, remark in cuda.remark, "\n" in cuda.remark) == (False, True, False)
 
@@ -86,7 +86,7 @@ def test_doctor_sees_through_a_backend_that_is_wrong(machine: Machine) -> None:
 def test_doctor_says_where_code_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "new" / "cache"
     assert doctor._writable(folder) == str(folder)
-    monkeypatch.setattr(spare.os, "access", lambda place, mode: place != tmp_path)
+    monkeypatch.setattr(cache.os, "access", lambda place, mode: place != tmp_path)
     assert doctor._writable(folder).endswith("(cannot be written: every process compiles anew)")
 
 

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from xscan.backends.cuda.device import DeviceLost
-from xscan.pipeline import scan as scanner
-from xscan.pipeline import worker
+from xscan.pipeline import scan, worker
 from xscan.results import staging, writer
 
 HARM = dict(item.split("=") for item in os.environ["XSCAN_POISON"].split(","))
-search = getattr(scanner, "unharmed", scanner.search_observation)  # Dask loads a file twice
+search = getattr(scan, "unharmed", scan.search_observation)  # Dask loads a file twice
 
 
 stage = getattr(staging, "unharmed", staging.stage)
@@ -52,7 +51,7 @@ def harmful(observation: Any, *others: Any) -> Any:
     return search(observation, *others)
 
 
-scanner.unharmed = search  # type: ignore[attr-defined]
-scanner.search_observation = harmful
+scan.unharmed = search  # type: ignore[attr-defined]
+scan.search_observation = harmful
 staging.unharmed = stage  # type: ignore[attr-defined]
 worker.stage = writer.stage = pick

@@ -19,7 +19,7 @@ from xscan.api import scan_settings
 from xscan.cli.archive import scan
 from xscan.cli.releases import reprocess
 from xscan.errors import ConfigError, StoreError
-from xscan.pipeline import local as runner
+from xscan.pipeline import local
 from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.progress import Reporter
@@ -94,7 +94,7 @@ class Releases:
             self.searched.append(str(obsid))
             return read_folder(folder, scanner, obsid)
 
-        monkeypatch.setattr(runner, "read_folder", reading)
+        monkeypatch.setattr(local, "read_folder", reading)
 
     def make(self, name: str, obsids: list[str], view: str = "50:0.2-12", retry_failed: bool = False) -> int:
         self.searched.clear()
@@ -226,7 +226,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[None]:
         return search_reading(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "search_reading", searching)
+        patch.setattr(local, "search_reading", searching)
         with pytest.raises(Died):
             yield
 

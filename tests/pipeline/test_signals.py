@@ -67,11 +67,11 @@ def test_a_signal_to_all_while_workers_start(data: Path, tmp_path: Path, undistu
     """They do not come up, for that reason alone."""
     code = f"""
 import os, threading, distributed
-from xscan.pipeline import dask_cluster as cluster
+from xscan.pipeline import dask_cluster
 def start(**options):
     threading.Timer(0.8, os.killpg, (0, {int(number)})).start()
     return distributed.LocalCluster(**options)
-cluster.LocalCluster = start
+dask_cluster.LocalCluster = start
 """
     process = start(data, tmp_path / "out", "--workers", 2, main=f"{code}\n{MAIN}")
     _, said = process.communicate(timeout=100)
@@ -86,11 +86,11 @@ cluster.LocalCluster = start
 def test_a_second_interrupt_ends_a_run_whose_workers_do_not_start(data: Path, tmp_path: Path) -> None:
     code = """
 import time
-from xscan.pipeline import dask_cluster as cluster
+from xscan.pipeline import dask_cluster
 def start(**options):
     print("starting", flush=True)
     time.sleep(60)
-cluster.LocalCluster = start
+dask_cluster.LocalCluster = start
 """
     process = start(data, tmp_path / "out", "--workers", 2, main=code + MAIN)
     assert process.stdout is not None

@@ -138,7 +138,7 @@ def archive(
     from xscan.archives.prefetch import Prefetch
     from xscan.cli import archive as command
     from xscan.pipeline.obslist import read_obslist
-    from xscan.pipeline.sizes import parse_size
+    from xscan.pipeline.units import parse_size
 
     settings = search.settings()
     if offline and (archive_name is not None or cache_limit is not None):

@@ -17,8 +17,8 @@ from xscan.pipeline.local import LOST_REMEDY, OnEnded, run
 from xscan.pipeline.outcome import summarize
 from xscan.pipeline.scan import Scanner, ScanSettings
 from xscan.pipeline.signals import StopSignal
-from xscan.pipeline.sizes import parse_size
 from xscan.pipeline.task import Task
+from xscan.pipeline.units import parse_size
 from xscan.results.tables import failed_tables
 from xscan.results.writer import ResultsWriter
 

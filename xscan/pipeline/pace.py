@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xscan.pipeline.outcome import ObservationSummary
+from xscan.pipeline.units import format_countdown
 from xscan.results.ledger import STATES
 
 __all__ = ["Pace"]
@@ -58,11 +59,5 @@ class Pace:
         return (
             f"{states or 'none ended'}; {facts['observations_per_hour']:.0f}/h, "
             f"{facts['events_per_s'] / 1e6:.2f} M events/s, {facts['bytes_per_s'] / 1e6:.1f} MB/s; "
-            f"{'?' if left is None else _duration(left)} left"
+            f"{'?' if left is None else format_countdown(left)} left"
         )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

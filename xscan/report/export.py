@@ -16,7 +16,8 @@ from xscan.bayes import log10_bayes
 from xscan.errors import ConfigError
 from xscan.missiontime import mjd_utc, utc_text
 from xscan.model import CAMERAS, MJDREF
-from xscan.results.tables import SAME_PLACE_ARCSEC, distinct_places
+from xscan.results.tables import distinct_places
+from xscan.sky import SAME_PLACE_ARCSEC
 
 if TYPE_CHECKING:
     from astropy.io import fits

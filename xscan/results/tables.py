@@ -20,14 +20,12 @@ from xscan.model import CAMERAS, InputFile, Observation, Voxels
 from xscan.schema import CUTS, IMAGES, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, SCHEMAS, VOXELS
 from xscan.search.observation import Found, SubsetSearch, ViewResult
 from xscan.search.view import ViewData
-from xscan.sky import separation_arcsec
+from xscan.sky import SAME_PLACE_ARCSEC, separation_arcsec
 
 __all__ = ["Provenance", "TableBuilder", "Tables", "distinct_places", "failed_tables"]
 
 Row = dict[str, Any]
 Clock = tuple[str, bool]  # the time system of mission time, and whether it is barycentred
-
-SAME_PLACE_ARCSEC = 30.0
 
 DAMAGE = {
     Reason.UNREADABLE,

@@ -7,12 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from xscan.sky import separation_arcsec
+from xscan.sky import SAME_PLACE_ARCSEC, separation_arcsec
 
 __all__ = ["Recovery", "compare"]
-
-MATCH_ARCSEC = 30.0
-"""A region matches a transient within this distance or its own bounding box, arcsec, if it overlaps it in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +31,9 @@ class Recovery:
 
 def compare(truth: pa.Table, regions: pa.Table) -> Recovery:
     """Match regions to simulated transients by position and time.
+
+    A region matches a transient within :data:`xscan.sky.SAME_PLACE_ARCSEC` or its own bounding box, if it overlaps it
+    in time.
 
     Parameters
     ----------
@@ -63,6 +63,6 @@ def _is(planted: dict[str, Any], row: dict[str, Any]) -> bool:
     if planted["obsid"] != row["obsid"] or row["kind"] == other:
         return False
     half = max(row["bbox_x1"] - row["bbox_x0"], row["bbox_y1"] - row["bbox_y0"]) * row["cell_arcsec"] / 2
-    near = _offset(planted, row) <= max(MATCH_ARCSEC, half)
+    near = _offset(planted, row) <= max(SAME_PLACE_ARCSEC, half)
     overlap = row["t_start_s"] < planted["t_stop_s"] and row["t_stop_s"] > planted["t_start_s"]
     return bool(near and overlap)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from xscan.pipeline.units import format_estimate, format_size
+
 __all__ = ["Plan", "to_json", "to_lines"]
 
 
@@ -71,26 +73,29 @@ def to_lines(plan: Plan) -> list[str]:
     n_todo = plan.n_here + plan.n_missing
     facts = [("on the list", f"{_count(plan.n_listed)}; {plan.n_searched:,} searched before and left out")]
     if plan.n_here:
-        facts.append(("on disk", f"{_count(plan.n_here)}, {_size(plan.here_bytes)}"))
+        facts.append(("on disk", f"{_count(plan.n_here)}, {format_size(plan.here_bytes)}"))
     if plan.n_missing:
         whence = "the mean of those on disk" if plan.mean_is_known else "a typical size, as none is on disk"
         facts += [
-            ("to be fetched", f"{_count(plan.n_missing)}, about {_size(plan.fetch_bytes)}"),
-            ("", f"(each taken for {_size(plan.mean_bytes)}, {whence})"),
-            ("fetching", f"at least {_duration(plan.fetch_s_min)}: the requests alone; the archive decides the rest"),
+            ("to be fetched", f"{_count(plan.n_missing)}, about {format_size(plan.fetch_bytes)}"),
+            ("", f"(each taken for {format_size(plan.mean_bytes)}, {whence})"),
+            (
+                "fetching",
+                f"at least {format_estimate(plan.fetch_s_min)}: the requests alone; the archive decides the rest",
+            ),
         ]
     if not n_todo:
         return _columns([*facts, ("searching", "nothing is left to do")])
     each_s = plan.search_s / n_todo
     what = "made up as none is on disk" if plan.sample_is_made_up else "of all sizes"
     workers = "this process" if plan.n_workers == 1 else f"{plan.n_workers} workers"
-    memory = "this system does not say" if plan.worker_memory_bytes is None else _size(plan.worker_memory_bytes)
+    memory = "this system does not say" if plan.worker_memory_bytes is None else format_size(plan.worker_memory_bytes)
     facts += [
-        ("searching", f"{_duration(3600 * plan.hours)} with {workers}"),
-        ("", f"({_duration(plan.start_s)} to start and end, then {each_s:.2g} s an observation)"),
-        ("results", f"{_size(plan.result_bytes)}, {_size(plan.free_bytes)} are free there"),
+        ("searching", f"{format_estimate(3600 * plan.hours)} with {workers}"),
+        ("", f"({format_estimate(plan.start_s)} to start and end, then {each_s:.2g} s an observation)"),
+        ("results", f"{format_size(plan.result_bytes)}, {format_size(plan.free_bytes)} are free there"),
         ("memory", f"{memory}, each worker"),
-        ("measured on", f"{_count(plan.n_sample)}, {what}, in {_duration(plan.calibration_s)}"),
+        ("measured on", f"{_count(plan.n_sample)}, {what}, in {format_estimate(plan.calibration_s)}"),
     ]
     return _columns(facts)
 
@@ -101,18 +106,3 @@ def _columns(facts: list[tuple[str, str]]) -> list[str]:
 
 def _count(n: int) -> str:
     return f"{n:,} observation{'s' * (n != 1)}"
-
-
-def _size(n_bytes: int) -> str:
-    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB")):
-        if n_bytes >= 1000**power:
-            return f"{n_bytes / 1000**power:.3g} {unit}"
-    return f"{n_bytes / 1000:.3g} kB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.2g} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.2g} min"
-    return f"{seconds / 3600:,.1f} h"

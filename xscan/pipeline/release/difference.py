@@ -18,8 +18,11 @@ __all__ = ["REGION_CHANGES", "compare_regions"]
 
 Row = dict[str, Any]
 
-SAME_PLACE_ARCSEC = 20.0
-"""Size of a cell: regions of a view can be the same if they are this close, or agree within five of their errors."""
+SAME_CELL_ARCSEC = 20.0
+"""Size of a cell: regions of a view can be the same if they are this close, or agree within five of their errors.
+
+Less than :data:`xscan.sky.SAME_PLACE_ARCSEC`, because both releases search the same view on the same cells.
+"""
 
 _ERRORS = 5.0
 _AT_ONCE = 500
@@ -123,7 +126,7 @@ def _matched(old: list[Row], new: list[Row]) -> list[tuple[int, int]]:
     a, b = ({name: np.array([row[name] for row in rows], float) for name in _PLACE} for rows in (old, new))
     apart = separation_arcsec(a["ra_deg"][:, None], a["dec_deg"][:, None], b["ra_deg"], b["dec_deg"])
     error = np.hypot(a["pos_err_arcsec"][:, None], b["pos_err_arcsec"])
-    together = apart <= np.maximum(SAME_PLACE_ARCSEC, _ERRORS * error)
+    together = apart <= np.maximum(SAME_CELL_ARCSEC, _ERRORS * error)
     together &= (a["t_start_s"][:, None] <= b["t_stop_s"]) & (b["t_start_s"] <= a["t_stop_s"][:, None])
     far = apart[together].max(initial=0) * (len(old) + len(new)) + 1  # costs more than all possible matches together
     rows, columns = linear_sum_assignment(np.where(together, apart, far))
