@@ -69,7 +69,7 @@ class EventLoops(Protocol):
         """Return the live time of one CCD until each of some times; as :func:`xscan.events.gti.livetime_until`."""
         ...
 
-    def silences(self, lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], CcdSilences]:
+    def silences(self, lists: Sequence[EventList], t0: float, t1: float) -> tuple[dict[int, CcdSilences], ...]:
         """Find when each CCD sent nothing while others did; as :func:`xscan.events.dropouts.silences`."""
         ...
 

@@ -26,7 +26,7 @@ from xscan.pointsource.exposure import CameraMap
 from xscan.search import exod2
 from xscan.search.background import expectation, source_disks, without_flagged
 from xscan.search.detector import Detector, DetectorFacts
-from xscan.search.frames import HighBackground, LiveTime, bad_intervals, judge_frames, live_time
+from xscan.search.frames import BadTime, LiveTime, bad_intervals, judge_frames, live_time
 from xscan.search.lightcurve import LightCurve, light_curve
 from xscan.search.moves import FRAMES_MIN, remark_on_moves
 from xscan.search.position import region_centroids, region_positions
@@ -151,14 +151,14 @@ def search_observation(
 
 
 def _search_subset(subset: Subset, observation: Observation, config: ScanConfig, backend: Backend) -> SubsetSearch:
-    live = live_time(subset, backend.events) if config.rules.live_time_rejection else {}
+    live = live_time(subset, backend.events) if config.rules.live_time_rejection else ()
     photons, files = _photons(subset, live, config, backend.events)
-    high = bad_intervals(subset, photons, backend.events)
+    bad_time = bad_intervals(subset, photons, backend.events)
     box = photons.box if config.rules.one_box else None
     loaded = backend.load(photons)
     maps = cache(lambda: _camera_maps(subset, config))
     detector = Detector(subset, live, config.rules, backend.events)
-    shared = _Shared(subset, photons, high, live, detector, loaded, observation.sources, box, maps, config, backend)
+    shared = _Shared(subset, photons, bad_time, live, detector, loaded, observation.sources, box, maps, config, backend)
     return SubsetSearch(subset, files, _search_views(shared))
 
 
@@ -179,8 +179,7 @@ def _photons(
     gates = [Gate.everything() for _ in subset.lists]
     applied: tuple[str, ...] = CUT_BY[2:]
     if config.rules.live_time_rejection:
-        working = [[ccd for place, ccd in live if place == i] for i in range(len(subset.lists))]
-        gates = [Gate.of(events.good_time, ccds) for events, ccds in zip(subset.lists, working, strict=True)]
+        gates = [Gate.of(events.good_time, list(ccds)) for events, ccds in zip(subset.lists, live, strict=True)]
         applied = CUT_BY
     n_cells = cells_across(config.cell_arcsec, subset.lists[0].instrument.sky)
     photons, removed = loops.merge(subset.lists, gates, subset.t0, subset.t1, n_cells)
@@ -197,7 +196,7 @@ class _Shared:
 
     subset: Subset
     photons: Photons
-    high: HighBackground
+    bad_time: BadTime
     live: LiveTime
     detector: Detector
     loaded: Loaded
@@ -318,7 +317,7 @@ def _judge(grids: Sequence[Grid], shared: _Shared) -> dict[int, tuple[Frames, di
     found = {}
     for grid, (frames, seconds) in zip(
         of_lengths,
-        judge_frames(subset, shared.high, shared.live, of_lengths, shared.config.rules, shared.backend.events),
+        judge_frames(subset, shared.bad_time, shared.live, of_lengths, shared.config.rules, shared.backend.events),
         strict=True,
     ):
         spent = {

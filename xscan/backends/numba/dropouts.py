@@ -23,7 +23,7 @@ __all__ = ["seconds", "silences"]
 LANES = 16  # CCDs processed at once by vector instructions; the table's width is a multiple of this
 
 
-def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], CcdSilences]:
+def silences(lists: Sequence[EventList], t0: float, t1: float) -> tuple[dict[int, CcdSilences], ...]:
     """As :func:`xscan.events.dropouts.silences`."""
     names, counts, everything, totals = seconds(lists, t0, max(int(t1 - t0), 1))
     so_far = np.concatenate([[0], np.cumsum(everything)])
@@ -37,12 +37,13 @@ def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int
     place, first, end = _runs(counts, so_far.astype(np.int32), enough.astype(np.int32))
     due = (so_far[end] - so_far[first]) * totals[place] >= EXPECTED_MIN * others[place]
     place, first, end = place[due], first[due], end[due]
-    found = {}
+    found: tuple[dict[int, CcdSilences], ...] = tuple({} for _ in lists)
     for number, name in enumerate(names.tolist()):
         mine = np.flatnonzero(place == number)
         alone = kept_silences(np.column_stack([first[mine], end[mine]]), number, names, counts, totals)
         start, stop = np.append(alone[:, 0], together[:, 0]), np.append(alone[:, 1], together[:, 1])
-        found[divmod(name, 256)] = CcdSilences(t0 + union(start, stop), int(totals[number]))
+        number_of_list, ccd = divmod(name, 256)
+        found[number_of_list][ccd] = CcdSilences(t0 + union(start, stop), int(totals[number]))
     return found
 
 
