@@ -178,8 +178,8 @@ class Detector:
             found = [np.empty(0)]
             for events in self._lists(camera):
                 good = events.good_time.get(ccd)
-                if good is not None and good.exposures is not None:
-                    start, stop = good.exposures[0, 0::2], good.exposures[0, 1::2]
+                if good is not None and good.livetime is not None:
+                    start, stop = good.livetime[0, 0::2], good.livetime[0, 1::2]
                     if (stop - start).mean() < READOUT_ROW * self._frame_s(camera):
                         found.append(start)
             self._readouts[camera, ccd] = np.sort(np.concatenate(found))

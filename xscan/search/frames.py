@@ -13,7 +13,7 @@ from xscan.backends import EventLoops
 from xscan.config import Rules
 from xscan.events.gti import Floats, intersect
 from xscan.grid import Grid
-from xscan.model import Frames, GoodTime, Photons
+from xscan.model import CcdTime, Frames, Photons
 from xscan.search import exod2
 from xscan.search.subsets import Subset, good_intervals
 from xscan.sky import SkyPixels
@@ -42,7 +42,7 @@ class LiveCcd:
 
     Attributes
     ----------
-    good : GoodTime
+    good : CcdTime
         Within the time searched; silences (:mod:`xscan.events.dropouts`) are removed.
     usual_fraction : float
         Live seconds per second of ``good``: 1 unless there is dead time within the read-out frames.
@@ -50,7 +50,7 @@ class LiveCcd:
         The CCD's events outside bright cells: its weight in the live fraction of all cameras.
     """
 
-    good: GoodTime
+    good: CcdTime
     usual_fraction: float
     n_faint: int
 
@@ -94,13 +94,13 @@ def live_time(subset: Subset, loops: EventLoops) -> LiveTime:
     for events, of_list in zip(subset.lists, quiet, strict=True):
         found = {}
         for ccd, silent in of_list.items():
-            good = events.good_time.get(ccd) or GoodTime(good_intervals(events))
-            intervals = intersect(good.intervals, _outside(silent.intervals, span))
-            start, stop = loops.livetime_until(span, GoodTime(intervals, good.exposures)).tolist()
+            good = events.good_time.get(ccd) or CcdTime(good_intervals(events))
+            intervals = intersect(good.gti, _outside(silent.intervals, span))
+            start, stop = loops.livetime_until(span, CcdTime(intervals, good.livetime)).tolist()
             total = stop - start
             if total > SOME_S:
                 usual = total / float(np.diff(intervals).sum())
-                found[ccd] = total, LiveCcd(GoodTime(intervals, good.exposures), usual, silent.n_faint)
+                found[ccd] = total, LiveCcd(CcdTime(intervals, good.livetime), usual, silent.n_faint)
         best = max((total for total, _ in found.values()), default=0.0)
         live.append({ccd: one for ccd, (total, one) in found.items() if total >= LIVE_MIN * best})
     return live

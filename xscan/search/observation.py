@@ -19,7 +19,7 @@ from xscan.bayes import thresholds
 from xscan.config import SIGMA_MIN, ScanConfig, View
 from xscan.errors import DataError, Reason
 from xscan.events.gti import Floats, intersect
-from xscan.events.merge import CUT_BY, Gate
+from xscan.events.merge import CUT_BY, GtiFilter
 from xscan.grid import Box, Grid, cells_across
 from xscan.model import Expectation, Frames, InputFile, Observation, Photons, Sources, Voxels
 from xscan.pointsource.exposure import CameraMap
@@ -176,13 +176,13 @@ def _photons(
     Events outside good time and events of CCDs that do not work are left out. Return the photons, and the files
     with the number of events that each cut removed.
     """
-    gates = [Gate.everything() for _ in subset.lists]
+    filters = [GtiFilter.everything() for _ in subset.lists]
     applied: tuple[str, ...] = CUT_BY[2:]
     if config.rules.live_time_rejection:
-        gates = [Gate.of(events.good_time, list(ccds)) for events, ccds in zip(subset.lists, live, strict=True)]
+        filters = [GtiFilter.of(events.good_time, list(ccds)) for events, ccds in zip(subset.lists, live, strict=True)]
         applied = CUT_BY
     n_cells = cells_across(config.cell_arcsec, subset.lists[0].instrument.sky)
-    photons, removed = loops.merge(subset.lists, gates, subset.t0, subset.t1, n_cells)
+    photons, removed = loops.merge(subset.lists, filters, subset.t0, subset.t1, n_cells)
     files = []
     for events, counts in zip(subset.lists, removed.tolist(), strict=True):
         cuts = {name: n for name, n in zip(CUT_BY, counts, strict=True) if name in applied}
