@@ -156,16 +156,15 @@ def _search_subset(subset: Subset, observation: Observation, config: ScanConfig,
     bad_time = bad_intervals(subset, photons, backend.events)
     box = photons.box if config.rules.one_box else None
     loaded = backend.load(photons)
-    maps = cache(lambda: _camera_maps(subset, config))
+    maps = cache(lambda: _camera_maps(subset))
     detector = Detector(subset, live, config.rules, backend.events)
     shared = _Shared(subset, photons, bad_time, live, detector, loaded, observation.sources, box, maps, config, backend)
     return SubsetSearch(subset, files, _search_views(shared))
 
 
-def _camera_maps(subset: Subset, config: ScanConfig) -> tuple[CameraMap, ...]:
-    """Build the map of blind spots of each camera whose events suffice for one; empty without fitted positions."""
-    lists = subset.lists if config.rules.fitted_places else ()
-    return tuple(made for made in map(CameraMap.of, lists) if made is not None)
+def _camera_maps(subset: Subset) -> tuple[CameraMap, ...]:
+    """Build the map of blind spots of each camera whose events suffice for one."""
+    return tuple(made for made in map(CameraMap.of, subset.lists) if made is not None)
 
 
 def _photons(
