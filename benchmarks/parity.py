@@ -110,7 +110,7 @@ def compare_templates(result: ViewResult, golden: dict[str, np.ndarray], folder:
             search.counts.images(np.where(chosen & ~rejected, 0, -1).astype(np.int8))[0].T,
             golden[f"bg{kind}_image_sub"],
         )
-        same(f"counts outside {kind}", expected.rate[chosen].sum(), golden[f"bg{kind}_count"])
+        same(f"counts outside {kind}", expected.background_counts[chosen].sum(), golden[f"bg{kind}_count"])
         template = expected.template[kind].T
         close(f"template {kind}", np.where(template > 0, template, np.nan), golden[f"bg{kind}_template"])
     main = int(search.frames.bad.sum() * 2 >= search.frames.bad.size)

@@ -15,10 +15,10 @@ from helpers.lists import T0
 from xscan.backends import get_backend
 from xscan.config import BAND_KEV, ScanConfig, View, load_config
 from xscan.errors import ConfigError, DataError
-from xscan.events.merge import Gate
+from xscan.events.merge import GtiFilter
 from xscan.grid import cells_across
 from xscan.missions.xmm.instrument import EPIC
-from xscan.model import CAMERAS, Camera, EventList, GoodTime, InputFile, Instrument, Observation, pixel_number
+from xscan.model import CAMERAS, Camera, CcdTime, EventList, InputFile, Instrument, Observation, pixel_number
 from xscan.results.tables import Provenance, TableBuilder
 from xscan.search.observation import Found, ViewResult, search_observation
 from xscan.sky import SkyPixels, TangentPlane
@@ -63,7 +63,7 @@ def made_up(rng: np.random.Generator, camera: str, n: int = 6000) -> EventList:
     return EventList(
         InputFile(camera, 1, camera=camera), PLANE, None, SECONDS, T0 + time, *pixels, pi.astype(np.uint16), one,
         pixel_number(one, *raw).astype(np.uint32), (T0, T0 + SECONDS),
-        {1: GoodTime(np.array([[T0, T0 + SECONDS]]))}, SEVEN,
+        {1: CcdTime(np.array([[T0, T0 + SECONDS]]))}, SEVEN,
     )  # fmt: skip
 
 
@@ -133,8 +133,8 @@ def test_every_backend_finds_the_same(name: str) -> None:
 
 
 def test_lists_are_merged_alike() -> None:
-    gates = [Gate.everything()] * 7
-    given = observation().lists, gates, T0, T0 + SECONDS, 327
+    filters = [GtiFilter.everything()] * 7
+    given = observation().lists, filters, T0, T0 + SECONDS, 327
     (slow, _), (fast, _) = (get_backend(name).events.merge(*given) for name in ("numpy", "numba"))
     assert slow.pi.max() > 24_000
     assert np.unique(slow.camera).tolist() == list(range(7))

@@ -16,10 +16,10 @@ __all__ = [
     "CAMERAS",
     "MJDREF",
     "Camera",
+    "CcdTime",
     "EventList",
     "Expectation",
     "Frames",
-    "GoodTime",
     "InputFile",
     "Instrument",
     "Observation",
@@ -85,19 +85,19 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
-class GoodTime:
+class CcdTime:
     """When one CCD was taking data.
 
     Attributes
     ----------
-    intervals : float64, shape (k, 2)
-        Start and stop, s, sorted and disjoint.
-    exposures : float64, shape (2, m), or None
-        From the read-out frames: times, s, rising, and the live time until each; None if unknown.
+    gti : float64, shape (k, 2)
+        Start and stop of its good time intervals, s, sorted and disjoint.
+    livetime : float64, shape (2, m), or None
+        Times, s, rising, and the live time until each, s, from the read-out frames; None if unknown.
     """
 
-    intervals: Floats
-    exposures: Floats | None = None
+    gti: Floats
+    livetime: Floats | None = None
 
 
 class PixelMask:
@@ -171,7 +171,7 @@ class Camera:
     bad_columns : tuple of (int, int)
         CCD and RAWX of columns that give none.
     hole_step_arcsec : float or None
-        Between the points that stand for places without events; None: a raw pixel.
+        Between the points that stand for areas without events; None: a raw pixel.
     frame_s_by_submode : mapping of str to float
     """
 
@@ -200,7 +200,7 @@ class Camera:
 
     @property
     def step_arcsec(self) -> float:
-        """Distance of the points that stand for places without events."""
+        """Distance of the points that stand for areas without events."""
         return self.pixel_arcsec if self.hole_step_arcsec is None else self.hole_step_arcsec
 
 
@@ -213,7 +213,7 @@ class Instrument:
     telescope : str
         TELESCOP of its files.
     cameras : tuple of Camera
-        A camera's place in it is its number in ``camera`` columns.
+        A camera's index in it is its number in ``camera`` columns.
     mjdref : float
         Mission time 0, MJD (TT).
     sky : SkyPixels
@@ -286,7 +286,7 @@ class EventList:
         Raw pixel (CCD, RAWX, RAWY), as :func:`xscan.model.pixel_number` numbers it; 0 beyond any detector.
     event_span : (float, float)
         First and last TIME after the cuts in PI and PATTERN alone, s; without times far from all others.
-    good_time : dict of int to GoodTime
+    good_time : dict of int to CcdTime
         By CCD; empty if the list states none.
     instrument : Instrument
     time_system : str
@@ -318,7 +318,7 @@ class EventList:
     ccd: NDArray[np.uint8]
     pixel: NDArray[np.uint32]
     event_span: tuple[float, float]
-    good_time: dict[int, GoodTime]
+    good_time: dict[int, CcdTime]
     instrument: Instrument
     time_system: str = "TT"
     barycentred: bool = False
@@ -348,7 +348,7 @@ class Sources:
     Attributes
     ----------
     ra_deg, dec_deg : float64
-        Place, deg, ICRS.
+        Position, deg, ICRS.
     likelihood : float64
         Detection likelihood EP_DET_ML.
     extent_arcsec : float64
@@ -497,7 +497,7 @@ class Frames:
 class Expectation:
     """Expected counts of every voxel, stored as factors.
 
-    ``mu[y, x, t] = template[k, y, x] * rate[t] + source[k, y, x] * live[t]``, ``k = kind[t]``,
+    ``mu[y, x, t] = template[k, y, x] * background_counts[t] + source[k, y, x] * live[t]``, ``k = kind[t]``,
     float64, two products and one sum, each rounded. Where mu is undefined (a cell without that
     template, a frame without counts or rejected) the factors are 0 and so is mu.
 
@@ -507,7 +507,7 @@ class Expectation:
         Background per count outside the source mask, in good (0) and bad (1) frames.
     source : float64, shape (2, ny, nx)
         Constant-source counts per full frame; 0 where template[k] is undefined.
-    rate : float64, shape (nt,)
+    background_counts : float64, shape (nt,)
         Counts outside the source mask.
     live : float64, shape (nt,)
         Live fraction of each frame.
@@ -517,14 +517,14 @@ class Expectation:
 
     template: Floats
     source: Floats
-    rate: Floats
+    background_counts: Floats
     live: Floats
     kind: NDArray[np.uint8]
 
     def n_voxels(self) -> int:
         """Count the voxels where mu is defined."""
         cells = np.count_nonzero(self.template, axis=(1, 2))
-        counted = self.live + self.rate > 0
+        counted = self.live + self.background_counts > 0
         return int(sum(cells[kind] * np.count_nonzero(counted & (self.kind == kind)) for kind in (0, 1)))
 
     def within(self, cells: Bools) -> Expectation:
@@ -541,7 +541,7 @@ class Expectation:
         bad = self.kind == 1
         template, source = (factor[:, y, x0:x1, None] for factor in (self.template, self.source))
         mu = np.where(bad, template[1], template[0])
-        mu *= self.rate
+        mu *= self.background_counts
         constant = np.where(bad, source[1], source[0])
         constant *= self.live
         mu += constant
@@ -550,7 +550,7 @@ class Expectation:
     def at(self, y: NDArray[np.integer], x: NDArray[np.integer], t: NDArray[np.integer]) -> Floats:
         """Return mu of chosen voxels; y and x count from the corner of the box."""
         kind = self.kind[t]
-        background = self.template[kind, y, x] * self.rate[t]
+        background = self.template[kind, y, x] * self.background_counts[t]
         return np.asarray(background + self.source[kind, y, x] * self.live[t])
 
 

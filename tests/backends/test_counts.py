@@ -45,9 +45,9 @@ def slow_cube(p: Photons, grid: Grid, lo: int, hi: int, camera: int | None = Non
 def dense_mu(e: Expectation) -> NDArray[np.float64]:
     """The cube that is never stored: mu in METHOD's order of operations."""
     ny, nx = e.template.shape[1:]
-    mu = np.empty((ny, nx, len(e.rate)))
+    mu = np.empty((ny, nx, len(e.background_counts)))
     for t, k in enumerate(e.kind):
-        background = e.template[k] * e.rate[t]
+        background = e.template[k] * e.background_counts[t]
         constant = e.source[k] * e.live[t]
         mu[:, :, t] = background + constant
     return mu
@@ -74,7 +74,7 @@ def test_binning_against_a_loop(backend: Backend, rng: np.random.Generator) -> N
             np.testing.assert_array_equal(image, cube[:, :, kind == k].sum(axis=2))
         for part in (0.3, 0.7, 2.0):
             cells = rng.random(cube.shape[:2]) < part
-            np.testing.assert_array_equal(counts.rate(cells), cube[cells].sum(axis=0))
+            np.testing.assert_array_equal(counts.counts_per_frame(cells), cube[cells].sum(axis=0))
         np.testing.assert_array_equal(counts.box(Box(1, 4, 2, 5)), cube[2:5, 1:4].sum(axis=(0, 1)))
 
 
@@ -153,13 +153,13 @@ def test_what_compiled_code_would_misread_is_refused(name: str, rng: np.random.G
     with pytest.raises(ValueError, match="shape"):
         counts.images(np.zeros(GRID.nt - 1, np.int8))
     with pytest.raises(ValueError, match="shape"):
-        counts.rate(np.ones((2, 2), bool))
+        counts.counts_per_frame(np.ones((2, 2), bool))
     expected, limits = some_expectation(rng, GRID), thresholds(3, 100)
     short = Thresholds(limits.mu_peak[: counts.n_max()], limits.mu_eclipse, 3.0)
     with pytest.raises(ValueError, match="the limits reach to"):
         counts.flag(expected, short)
     with pytest.raises(ValueError, match="shape"):
-        counts.flag(dataclasses.replace(expected, rate=expected.rate[1:]), limits)
+        counts.flag(dataclasses.replace(expected, background_counts=expected.background_counts[1:]), limits)
 
 
 def test_numba_says_that_it_looks_for_two_counts_or_more(rng: np.random.Generator) -> None:

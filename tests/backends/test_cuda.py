@@ -210,7 +210,7 @@ def test_what_a_kernel_would_misread_is_refused() -> None:
     with pytest.raises(ValueError, match="the limits reach to 2 counts; 3 occur"):
         counts.flag(expected, thresholds(3, 2))
     for wrong in (
-        replace(expected, rate=np.ones(5)),
+        replace(expected, background_counts=np.ones(5)),
         replace(expected, live=np.ones(6, np.float32)),
         replace(expected, template=np.ones((2, 4, 3))),
         replace(expected, kind=np.ones(6, bool)),
@@ -222,7 +222,7 @@ def test_what_a_kernel_would_misread_is_refused() -> None:
     with pytest.raises(ValueError, match="is needed"):
         counts.images(np.ones(6, np.uint8))
     with pytest.raises(ValueError, match="is needed"):
-        counts.rate(np.ones((4, 3), bool))
+        counts.counts_per_frame(np.ones((4, 3), bool))
 
 
 def test_bounds_are_exact() -> None:

@@ -291,7 +291,7 @@ def test_longer_and_emptier(folder: Path, change: object) -> None:
         assert span > 2.9 * np.diff(old.event_span)[0]
         for ccd, good in new.good_time.items():
             was = old.good_time[ccd]
-            wide = np.array([was.intervals.min() - 1, was.intervals.max() + 1e5])
+            wide = np.array([was.gti.min() - 1, was.gti.max() + 1e5])
             new_s, old_s = (float(np.diff(livetime_until(wide, one))[0]) for one in (good, was))
             assert new_s == pytest.approx(copies * old_s, rel=1e-3)
         inside = good_intervals(new)

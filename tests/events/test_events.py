@@ -19,10 +19,10 @@ from xscan.events import cuts as clean
 from xscan.events import dropouts
 from xscan.events import merge as merging
 from xscan.events.cuts import FlagCut, RawEvents, make_cuts
-from xscan.events.merge import Gate, sort_photons
+from xscan.events.merge import GtiFilter, sort_photons
 from xscan.grid import Box
 from xscan.missions.xmm.instrument import EPIC
-from xscan.model import CAMERAS, EventList, GoodTime, InputFile, Photons, PixelMask
+from xscan.model import CAMERAS, CcdTime, EventList, InputFile, Photons, PixelMask
 from xscan.sky import TangentPlane
 
 DEFAULT = load_config()
@@ -74,9 +74,9 @@ def cleaned(
         RawEvents(*(getattr(raw, f.name)[first:last] for f in fields(RawEvents)))
         for first, last in ((0, split), (split, n))
     ]
-    selection = clean.gather(parts, n, cuts, backend.events.select)
+    selection = clean.select_all(parts, n, cuts, backend.events.select)
     selected = [column[: selection.n].copy() for column in selection.kept.columns()]
-    dropped = backend.events.drop(selection.kept, selection.n, own)
+    dropped = backend.events.drop_bad_pixels(selection.kept, selection.n, own)
     return selection, dropped, [*selected, *(column[: dropped[0]] for column in selection.kept.columns())]
 
 
@@ -152,12 +152,12 @@ def event_list(rng: np.random.Generator, camera: str, n: int, span: float, place
     )  # fmt: skip
 
 
-def some_gate(rng: np.random.Generator, span: float) -> Gate:
+def some_filter(rng: np.random.Generator, span: float) -> GtiFilter:
     good = {}
     for ccd in rng.choice(9, 5, replace=False).tolist():
         edges = T0 + np.unique(np.round(rng.uniform(-2, span, 2 * int(rng.integers(0, 4))), 1))
-        good[ccd] = GoodTime(edges[: edges.size // 2 * 2].reshape(-1, 2))
-    return Gate.of(good, None if rng.random() < 0.3 else rng.choice(9, 6, replace=False).tolist())
+        good[ccd] = CcdTime(edges[: edges.size // 2 * 2].reshape(-1, 2))
+    return GtiFilter.of(good, None if rng.random() < 0.3 else rng.choice(9, 6, replace=False).tolist())
 
 
 def assert_same_photons(a: Photons, b: Photons) -> None:
@@ -178,9 +178,9 @@ def test_lists_are_merged_alike(seed: int, sizes: list[int], n_cells: int) -> No
     span = float(rng.choice([0.001, 7.25, 100.0, 90_000.0]))
     places = int(rng.choice([1, 50, 25_000]))
     lists = [event_list(rng, CAMERAS[i % 3], n, span, places) for i, n in enumerate(sizes)]
-    gates = [Gate.everything() if rng.random() < 0.3 else some_gate(rng, span) for _ in lists]
-    slow, slow_cuts = merging.merge(lists, gates, T0, T0 + span, n_cells)
-    fast, fast_cuts = get_backend("numba").events.merge(lists, gates, T0, T0 + span, n_cells)
+    filters = [GtiFilter.everything() if rng.random() < 0.3 else some_filter(rng, span) for _ in lists]
+    slow, slow_cuts = merging.merge(lists, filters, T0, T0 + span, n_cells)
+    fast, fast_cuts = get_backend("numba").events.merge(lists, filters, T0, T0 + span, n_cells)
     assert_same_photons(slow, fast)
     np.testing.assert_array_equal(slow_cuts, fast_cuts)
     assert slow.tick.size + slow_cuts.sum() == sum(sizes)
@@ -199,14 +199,14 @@ def test_records_hold_cameras_and_energies_of_other_missions(rng: np.random.Gene
     ]
     energies = np.array([200, 12_000, 16_383, 16_384, 20_000, 65_534, 65_535], np.uint16)
     lists = [replace(made, pi=rng.choice(energies, 300)) for made in lists]
-    gates = [Gate.everything()] * len(lists)
-    slow, _ = merging.merge(lists, gates, T0, T0 + 100, 129)
-    fast, _ = get_backend("numba").events.merge(lists, gates, T0, T0 + 100, 129)
+    filters = [GtiFilter.everything()] * len(lists)
+    slow, _ = merging.merge(lists, filters, T0, T0 + 100, 129)
+    fast, _ = get_backend("numba").events.merge(lists, filters, T0, T0 + 100, 129)
     assert np.unique(slow.camera).tolist() == list(range(7))
     assert np.unique(slow.pi).tolist() == energies.tolist()
     assert_same_photons(slow, fast)
     with pytest.raises(ConfigError, match="2592 x 2592 cells are too many for 7 cameras"):
-        get_backend("numba").events.merge(lists, gates, T0, T0 + 100, 2592)
+        get_backend("numba").events.merge(lists, filters, T0, T0 + 100, 2592)
 
 
 @pytest.mark.parametrize("n_cells", [86, 129, 130, 517, 2592])
@@ -218,8 +218,8 @@ def test_every_pixel_finds_its_cell(n_cells: int) -> None:
         InputFile("a", 1, camera="m1"), TangentPlane(1, 1), 850, 0.0, T0 + 0.5 * ones, pixels, pixels[::-1].copy(),
         (300 * ones).astype(np.uint16), ones.astype(np.uint8), ones.astype(np.uint32), (T0, T0 + 1), {}, EPIC,
     )  # fmt: skip
-    slow, _ = merging.merge([made], [Gate.everything()], T0, T0 + 1, n_cells)
-    fast, _ = get_backend("numba").events.merge([made], [Gate.everything()], T0, T0 + 1, n_cells)
+    slow, _ = merging.merge([made], [GtiFilter.everything()], T0, T0 + 1, n_cells)
+    fast, _ = get_backend("numba").events.merge([made], [GtiFilter.everything()], T0, T0 + 1, n_cells)
     assert_same_photons(slow, fast)
 
 
@@ -250,8 +250,8 @@ def test_no_tick_lies_beyond_the_last() -> None:
     time = np.array([t0, 0.0])
     ccd, pixel = one.astype(np.uint8), one.astype(np.uint32)
     made = EventList(info, TangentPlane(1, 1), 1, 0.0, time, one, one, one * 300, ccd, pixel, (t0, t1), {}, EPIC)
-    slow, _ = merging.merge([made], [Gate.everything()], t0, t1, 129)
-    fast, _ = get_backend("numba").events.merge([made], [Gate.everything()], t0, t1, 129)
+    slow, _ = merging.merge([made], [GtiFilter.everything()], t0, t1, 129)
+    fast, _ = get_backend("numba").events.merge([made], [GtiFilter.everything()], t0, t1, 129)
     assert slow.tick.tolist() == [0, 2047]
     assert_same_photons(slow, fast)
 
@@ -276,9 +276,9 @@ def test_a_crowded_cell_is_sorted_too(rng: np.random.Generator, order: str) -> N
         ones.astype(np.uint8), ones.astype(np.uint32),
         (T0, T0 + 40_000), {}, EPIC,
     )  # fmt: skip
-    gates = [Gate.everything()]
-    slow, _ = merging.merge([made], gates, T0, T0 + 40_000, 129)
-    fast, _ = get_backend("numba").events.merge([made], gates, T0, T0 + 40_000, 129)
+    filters = [GtiFilter.everything()]
+    slow, _ = merging.merge([made], filters, T0, T0 + 40_000, 129)
+    fast, _ = get_backend("numba").events.merge([made], filters, T0, T0 + 40_000, 129)
     assert_same_photons(slow, fast)
 
 
@@ -339,10 +339,11 @@ def test_silences_are_found_alike(seed: int, per_second: int, n_ccds: int, silen
         lists.append(replace(made, time=time[keep], x=x[keep], y=y[keep], pi=made.pi[keep], ccd=ccd[keep]))
     slow = dropouts.silences(lists, T0, T0 + 300)
     fast = get_backend("numba").events.silences(lists, T0, T0 + 300)
-    assert slow.keys() == fast.keys()
-    for key, one in slow.items():
-        np.testing.assert_array_equal(one.intervals, fast[key].intervals)
-        assert one.n_faint == fast[key].n_faint
+    assert [ccds.keys() for ccds in slow] == [ccds.keys() for ccds in fast]
+    for of_list, others in zip(slow, fast, strict=True):
+        for ccd, one in of_list.items():
+            np.testing.assert_array_equal(one.intervals, others[ccd].intervals)
+            assert one.n_faint == others[ccd].n_faint
 
 
 @settings(max_examples=20)

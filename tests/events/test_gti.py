@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from xscan.backends import get_backend
-from xscan.events.gti import intersect, live_curve, livetime_until, union
-from xscan.model import GoodTime
+from xscan.events.gti import cumulative_livetime, intersect, livetime_until, union
+from xscan.model import CcdTime
 
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=8)
 SECOND = np.arange(64) + 0.5
@@ -48,7 +48,7 @@ def test_live_time_counts_good_time(made: list[tuple[int, int]], dt: float) -> N
     edges = np.arange(0, 61, dt)
     whole = edges[-1] > SECOND
     expected = np.bincount((SECOND[whole] // dt).astype(int), as_seconds(intervals)[whole], len(edges) - 1)
-    np.testing.assert_allclose(np.diff(livetime_until(edges, GoodTime(intervals))), expected, atol=1e-9)
+    np.testing.assert_allclose(np.diff(livetime_until(edges, CcdTime(intervals))), expected, atol=1e-9)
 
 
 @given(
@@ -63,23 +63,23 @@ def test_live_time_is_the_same_to_the_last_bit(
     time, timedel, fracexp = np.array(sorted(rows) if ordered else rows, float).reshape(-1, 3).T
     intervals = union(*np.array(made, float).reshape(-1, 2).T)
     edges = np.arange(-3, 62, dt)
-    curves = [get_backend(name).events.live_curve(time, timedel, fracexp) for name in ("numpy", "numba")]
+    curves = [get_backend(name).events.cumulative_livetime(time, timedel, fracexp) for name in ("numpy", "numba")]
     assert (curves[0] is None) == (curves[1] is None)
     if curves[0] is not None:
         np.testing.assert_array_equal(*curves)
     until = [
-        get_backend(name).events.livetime_until(edges, GoodTime(intervals, curves[0])) for name in ("numpy", "numba")
+        get_backend(name).events.livetime_until(edges, CcdTime(intervals, curves[0])) for name in ("numpy", "numba")
     ]
     np.testing.assert_array_equal(*until)
     for name in ("numpy", "numba"):  # whatever other times are asked for
-        few = get_backend(name).events.livetime_until(edges[::3], GoodTime(intervals, curves[0]))
+        few = get_backend(name).events.livetime_until(edges[::3], CcdTime(intervals, curves[0]))
         np.testing.assert_array_equal(few, until[0][::3])
 
 
 def test_live_time_by_hand() -> None:
     # read-out frames of 2.6 s, the third one missing, the fourth half alive; good from 1 s on
-    frames = live_curve([1.3, 3.9, 9.1], [2.6, 2.6, 2.6], [1.0, 1.0, 0.5])
-    good = GoodTime(np.array([[1.0, 100.0]]), frames)
+    frames = cumulative_livetime([1.3, 3.9, 9.1], [2.6, 2.6, 2.6], [1.0, 1.0, 0.5])
+    good = CcdTime(np.array([[1.0, 100.0]]), frames)
     live = np.diff(livetime_until(np.array([0.0, 5.0, 10.0, 15.0]), good))
     np.testing.assert_allclose(live, [4.0, 0.2 + 0.5 * 2.2, 0.5 * 0.4])
 
@@ -87,21 +87,21 @@ def test_live_time_by_hand() -> None:
 def test_good_time_that_ends_an_ulp_before_the_last_frame() -> None:
     t0 = 700_000_000.2
     edges = t0 + np.arange(11) * 5.0
-    live = np.diff(livetime_until(edges, GoodTime(np.array([[t0, np.nextafter(edges[-1], 0)]]))))
+    live = np.diff(livetime_until(edges, CcdTime(np.array([[t0, np.nextafter(edges[-1], 0)]]))))
     np.testing.assert_allclose(live, 5.0, rtol=1e-6)
 
 
 def test_nested_read_out_frames() -> None:
-    frames = live_curve([1000.0, 12.5], [2000.0, 5.0], [1.0, 1.0])
+    frames = cumulative_livetime([1000.0, 12.5], [2000.0, 5.0], [1.0, 1.0])
     assert frames is not None
-    live = np.diff(livetime_until(np.array([0.0, 2000.0]), GoodTime(np.array([[0.0, 2000.0]]), frames)))
+    live = np.diff(livetime_until(np.array([0.0, 2000.0]), CcdTime(np.array([[0.0, 2000.0]]), frames)))
     assert float(live[0]) == pytest.approx(2000.0)
-    assert live_curve([np.nan], [1.0], [1.0]) is None
+    assert cumulative_livetime([np.nan], [1.0], [1.0]) is None
 
 
 def test_overlapping_read_out_frames_count_once() -> None:
-    frames = live_curve([1.0, 2.9999, np.nan, 5.0], [2.0, 2.0002, 2.0, 2.0], [1.0, 1.0, 1.0, 7.0])
+    frames = cumulative_livetime([1.0, 2.9999, np.nan, 5.0], [2.0, 2.0002, 2.0, 2.0], [1.0, 1.0, 1.0, 7.0])
     assert frames is not None
     assert frames.shape == (2, 6)
-    live = np.diff(livetime_until(np.array([0.0, 6.0]), GoodTime(np.array([[0.0, 6.0]]), frames)))
+    live = np.diff(livetime_until(np.array([0.0, 6.0]), CcdTime(np.array([[0.0, 6.0]]), frames)))
     assert float(live[0]) == pytest.approx(6.0)

@@ -12,7 +12,7 @@ from helpers.lists import CENTRE, T0
 from xscan.backends import get_backend
 from xscan.config import View, load_config
 from xscan.missions.xmm.instrument import EPIC
-from xscan.model import EventList, GoodTime, InputFile, Observation, pixel_number
+from xscan.model import CcdTime, EventList, InputFile, Observation, pixel_number
 from xscan.search.observation import ViewResult, search_observation
 from xscan.sky import TangentPlane
 
@@ -61,7 +61,7 @@ def event_list(
     parts: Sequence[Events],
     seconds: float,
     submode: str = "PrimeFullWindow",
-    good_time: Mapping[int, GoodTime] | None = None,
+    good_time: Mapping[int, CcdTime] | None = None,
 ) -> EventList:
     """A cleaned list."""
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("time", "x", "y")}

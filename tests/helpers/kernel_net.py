@@ -95,7 +95,7 @@ def small_cases() -> Iterator[Case]:
         photons, expected = photons_round(rng, grid, 900), expectation_on(rng, grid)
         yield Case(f"random {shape}", photons, grid, expected, table)
         yield Case(f"on the limits {shape}", photons, grid, expected, limits_that_occur(rng, grid, expected, 1000))
-        nothing = replace(expected, rate=expected.rate * 0, live=expected.live * 0)
+        nothing = replace(expected, background_counts=expected.background_counts * 0, live=expected.live * 0)
         yield Case(f"all frames rejected {shape}", photons, grid, nothing, table)
     grid = grid_of(5, 6, 7)
     photons = photons_round(rng, grid, 900)
@@ -190,7 +190,7 @@ def assert_same_sums(ours: Counts, theirs: Counts, grid: Grid) -> None:
     for share in (0.0, 0.5, 1.0):
         kind, cells = rng.choice([-1, 0, 1], nt).astype(np.int8), rng.random((ny, nx)) < share
         same_array(ours.images(kind), theirs.images(kind))
-        same_array(ours.rate(cells), theirs.rate(cells))
+        same_array(ours.counts_per_frame(cells), theirs.counts_per_frame(cells))
     box = Box(nx // 2, nx, 0, ny // 2 + 1)
     same_array(ours.box(box), theirs.box(box))
 

@@ -180,42 +180,42 @@ def test_good_time_tables(tmp_path: Path) -> None:
     wide, narrow = {2: [(T0, T0 + 10)], 3: [(T0, T0 + 10)]}, {2: [(T0 + 1, T0 + 3)]}
     exposures = {2: ([T0 + 1.0], [2.0], [0.5])}
     events = read_one(tmp_path, FakeList(time=TIMES, gti=wide, exposures=exposures))
-    np.testing.assert_array_equal(events.good_time[2].intervals, [[T0, T0 + 10]])
-    np.testing.assert_array_equal(events.good_time[2].exposures, [[T0, T0 + 2], [0, 1]])
-    assert events.good_time[3].exposures is None
+    np.testing.assert_array_equal(events.good_time[2].gti, [[T0, T0 + 10]])
+    np.testing.assert_array_equal(events.good_time[2].livetime, [[T0, T0 + 2], [0, 1]])
+    assert events.good_time[3].livetime is None
     # the filter that somebody applied is narrower than the pipeline's
     events = read_one(tmp_path, FakeList(time=TIMES[1:4], gti=wide, narrow_gti=narrow))
-    np.testing.assert_array_equal(events.good_time[2].intervals, [[T0 + 1, T0 + 3]])
-    np.testing.assert_array_equal(events.good_time[3].intervals, [[T0, T0 + 10]])
+    np.testing.assert_array_equal(events.good_time[2].gti, [[T0 + 1, T0 + 3]])
+    np.testing.assert_array_equal(events.good_time[3].gti, [[T0, T0 + 10]])
     assert read_one(tmp_path, FakeList(time=TIMES, gti=wide), EXOD2).good_time == {}
 
 
 def test_good_time_by_data_subspace(tmp_path: Path) -> None:
     subspace = {"DSTYP1": "CCDNR", "DSVAL1": "3", "DSTYP2": "TIME", "DSREF2": ":GTI00002"}
     fake = FakeList(time=TIMES, gti={3: [(T0, T0 + 10)]}, filters={"GTI00002": [(T0 + 1, T0 + 3)]}, header=subspace)
-    np.testing.assert_array_equal(read_one(tmp_path, fake).good_time[3].intervals, [[T0 + 1, T0 + 3]])
+    np.testing.assert_array_equal(read_one(tmp_path, fake).good_time[3].gti, [[T0 + 1, T0 + 3]])
 
 
 def test_read_out_frames_without_good_time(tmp_path: Path) -> None:
     events = read_one(tmp_path, FakeList(time=TIMES, exposures={2: ([T0 + 1.0], [2.0], [0.5])}))
-    np.testing.assert_array_equal(events.good_time[2].intervals, [[T0, T0 + 5]])
-    assert events.good_time[2].exposures is not None
+    np.testing.assert_array_equal(events.good_time[2].gti, [[T0, T0 + 5]])
+    assert events.good_time[2].livetime is not None
 
 
 def test_read_out_frames_that_say_nothing(tmp_path: Path) -> None:
     fake = FakeList(time=TIMES, gti={2: [(T0, T0 + 5)]}, exposures={2: ([np.nan, T0], [2.0, 0.0], [0.5, 0.5])})
-    assert read_one(tmp_path, fake).good_time[2].exposures is None
+    assert read_one(tmp_path, fake).good_time[2].livetime is None
 
 
 def test_good_time_far_from_the_events_is_cut(tmp_path: Path) -> None:
     events = read_one(tmp_path, FakeList(time=TIMES, gti={2: [(T0 - 5e6, T0 + 5e6)]}))
-    np.testing.assert_array_equal(events.good_time[2].intervals, [[T0 - 600, T0 + 605]])
+    np.testing.assert_array_equal(events.good_time[2].gti, [[T0 - 600, T0 + 605]])
 
 
 def test_filters_win_over_the_pipeline_whatever_the_subspace(tmp_path: Path) -> None:
     subspace = {"DSTYP1": "CCDNR", "DSVAL1": "2", "DSTYP2": "TIME", "DSREF2": ":STDGTI02"}
     fake = FakeList(time=TIMES[1:4], gti={2: [(T0, T0 + 10)]}, narrow_gti={2: [(T0 + 1, T0 + 3)]}, header=subspace)
-    np.testing.assert_array_equal(read_one(tmp_path, fake).good_time[2].intervals, [[T0 + 1, T0 + 3]])
+    np.testing.assert_array_equal(read_one(tmp_path, fake).good_time[2].gti, [[T0 + 1, T0 + 3]])
 
 
 def test_null_of_a_scaled_column(tmp_path: Path) -> None:

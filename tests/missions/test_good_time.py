@@ -61,7 +61,7 @@ def tables(n: int, number: int = 6, kept: Spans | None = None) -> dict[str, Span
 
 
 def seconds(events: EventList) -> dict[int, int]:
-    return {ccd: round(float(np.diff(good.intervals).sum())) for ccd, good in sorted(events.good_time.items())}
+    return {ccd: round(float(np.diff(good.gti).sum())) for ccd, good in sorted(events.good_time.items())}
 
 
 SEVEN = list(range(1, 8))
@@ -144,7 +144,7 @@ def test_real_filtered_lists(real_clean_observation: Path) -> None:
         assert seconds(events) == {
             c: round(float((t["STOP"] - t["START"]).sum())) for c, t in zip(SEVEN, stated, strict=True)
         }
-        assert all(good.exposures is not None for good in events.good_time.values())
+        assert all(good.livetime is not None for good in events.good_time.values())
         assert events.info.message == ""
 
 
@@ -207,7 +207,7 @@ def test_a_few_bad_times_cost_a_few_rows(tmp_path: Path, times: tuple[float, ...
     assert events.info.cuts["time"] == len(times)
     assert events.good_time.keys() == wanted.good_time.keys()
     for ccd, good in events.good_time.items():
-        np.testing.assert_array_equal(good.intervals, wanted.good_time[ccd].intervals)
+        np.testing.assert_array_equal(good.gti, wanted.good_time[ccd].gti)
 
 
 def test_a_search_with_bad_times_is_the_search_without(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_stray_within_two_orbits_does_not_stretch_good_time(tmp_path: Path) ->
     fake = replace(strays(T0 - 100_000.0), gti=wide)
     events = read_one(tmp_path, fake)
     assert events.event_span[0] >= T0
-    assert all(good.intervals[0, 0] >= T0 - 600 for good in events.good_time.values())
+    assert all(good.gti[0, 0] >= T0 - 600 for good in events.good_time.values())
 
 
 def test_times_that_are_really_spread_are_refused_and_the_cuts_kept(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_damaged_rows_of_good_time(tmp_path: Path, row: tuple[float, float]) -> 
     fake = replace(strays(), gti={ccd: [*sound, row] for ccd in range(2, 8)})
     events = read_one(tmp_path, fake)
     for good in events.good_time.values():
-        np.testing.assert_array_equal(good.intervals, sound)
+        np.testing.assert_array_equal(good.gti, sound)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_damaged_read_out_frames(tmp_path: Path, row: tuple[float, float, float]
         read_one(tmp_path, replace(fake, exposures=dict.fromkeys(range(2, 8), table))) for table in (columns, frames)
     )
     for ccd, good in events.good_time.items():
-        live = [one.exposures for one in (good, wanted.good_time[ccd])]
+        live = [one.livetime for one in (good, wanted.good_time[ccd])]
         assert live[0] is not None
         assert live[1] is not None
         at = np.linspace(T0, T0 + 2000, 50)
@@ -275,7 +275,7 @@ def test_good_time_of_another_epoch_is_not_believed(tmp_path: Path) -> None:
     events = read_one(tmp_path, replace(fake, gti=moved))
     assert "STDGTI02" in events.info.message
     for good in events.good_time.values():
-        np.testing.assert_array_equal(good.intervals, [events.event_span])
+        np.testing.assert_array_equal(good.gti, [events.event_span])
 
 
 def test_events_outside_of_good_time_are_told(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_other_origins_are_converted(tmp_path: Path, header: dict[str, object], 
     events = read_one(tmp_path, FakeList(time=TIMES, gti=GOOD, header=header))
     np.testing.assert_array_equal(events.time, TIMES + shift)
     # a table that names no origin of its own counts as the events do
-    np.testing.assert_array_equal(events.good_time[2].intervals, [[T0 + shift, T0 + 10 + shift]])
+    np.testing.assert_array_equal(events.good_time[2].gti, [[T0 + shift, T0 + 10 + shift]])
     assert events.event_span == (T0 + shift, T0 + 5 + shift)
     assert ("mission time" in events.info.message) == (shift != 0)
     assert all(f"{key} = " in events.info.message for key in header) or not shift
@@ -58,9 +58,9 @@ def test_each_table_counts_by_its_own_header(tmp_path: Path) -> None:
     path.write_bytes(fits_bytes(made))
     (events,) = read(path.parent, DEFAULT).lists
     np.testing.assert_array_equal(events.time, TIMES)
-    np.testing.assert_array_equal(events.good_time[2].intervals, [[T0, T0 + 10]])
-    assert events.good_time[2].exposures is not None
-    np.testing.assert_array_equal(events.good_time[2].exposures[0], [T0 - 1, T0 + 11])
+    np.testing.assert_array_equal(events.good_time[2].gti, [[T0, T0 + 10]])
+    assert events.good_time[2].livetime is not None
+    np.testing.assert_array_equal(events.good_time[2].livetime[0], [T0 - 1, T0 + 11])
 
 
 def refused(folder: Path, fake: FakeList, tables: dict[str, dict[str, object]] | None = None) -> DataError:
@@ -160,7 +160,7 @@ def burst(folder: Path, fake: FakeList) -> tuple[EventList, int, int]:
 @pytest.mark.parametrize(("seconds", "moved"), [(4000.0, 450.0), (100_000.0, 450.0), (4000.0, -300.0)])
 def test_read_out_frames_that_were_not_moved_are_not_believed(tmp_path: Path, seconds: float, moved: float) -> None:
     events, rejected, regions = burst(tmp_path, barycentred(seconds, moved, tables_too=False))
-    assert events.good_time[2].exposures is None
+    assert events.good_time[2].livetime is None
     assert "EXPOSUnn not believed" in events.info.message
     assert "processexposutables" in events.info.message
     assert (rejected, regions) == (0, 1)
@@ -169,7 +169,7 @@ def test_read_out_frames_that_were_not_moved_are_not_believed(tmp_path: Path, se
 @pytest.mark.parametrize("moved", [0.0, 450.0])
 def test_read_out_frames_that_cover_the_events_are_believed(tmp_path: Path, moved: float) -> None:
     events, rejected, regions = burst(tmp_path, barycentred(4000.0, moved, tables_too=True))
-    assert events.good_time[2].exposures is not None
+    assert events.good_time[2].livetime is not None
     assert "not believed" not in events.info.message
     assert (rejected, regions) == (0, 1)
 
@@ -182,7 +182,7 @@ def test_read_out_frames_of_one_ccd_that_lost_half(tmp_path: Path) -> None:
     lost = (middle > T0 + 400) & (middle < T0 + 900)
     frames[4] = (middle[~lost], length[~lost], fraction[~lost])
     events = read_one(tmp_path, replace(fake, exposures=frames))
-    believed = [ccd for ccd, good in events.good_time.items() if good.exposures is not None]
+    believed = [ccd for ccd, good in events.good_time.items() if good.livetime is not None]
     assert 4 not in believed
     assert {2, 5, 6, 7} <= set(believed) or "EXPOSUnn not believed" in events.info.message
 

@@ -134,7 +134,10 @@ def test_expectation_recovers_a_flat_sky_and_a_source(rng: np.random.Generator) 
     assert mu[10].mean() == pytest.approx(202, rel=0.05)
     assert np.delete(mu, 10, axis=0).mean() == pytest.approx(2, rel=0.05)
     # raised by a count at most, where it lies below the usual rate
-    assert ((expected.rate >= counts.rate(~mask)) & (expected.rate <= counts.rate(~mask) + 1)).all()
+    assert (
+        (expected.background_counts >= counts.counts_per_frame(~mask))
+        & (expected.background_counts <= counts.counts_per_frame(~mask) + 1)
+    ).all()
 
 
 def test_every_expected_count_was_counted(rng: np.random.Generator) -> None:

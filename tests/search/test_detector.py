@@ -10,7 +10,7 @@ import pytest
 from helpers.held import Events, event_list, field, search, source, three_cameras
 from helpers.lists import CENTRE, T0
 
-from xscan.model import EventList, GoodTime
+from xscan.model import CcdTime, EventList
 from xscan.search.detector import DetectorFacts
 
 SECONDS = 2000.0
@@ -36,13 +36,13 @@ def burst(rng: np.random.Generator, n: int, start: float, width: float, **raw: A
     return replace(source(rng, n, PLACE, start, width, core=0.5), **raw)
 
 
-def exposures(frame_s: float, late: float = 0.0) -> dict[int, GoodTime]:
+def exposures(frame_s: float, late: float = 0.0) -> dict[int, CcdTime]:
     """Read-outs of two CCDs, one of which is read a little later, in good time of all the range."""
     times = T0 + late + np.repeat(np.arange(0.0, SECONDS, frame_s), 2)
     times[1::2] += frame_s
     live = np.repeat(np.arange(times.size // 2 + 1) * frame_s, 2)[1:-1]
     whole = np.array([[T0, T0 + SECONDS]])
-    return {ccd: GoodTime(whole, np.array([times + 0.02 * (ccd == 3), live])) for ccd in (2, 3)}
+    return {ccd: CcdTime(whole, np.array([times + 0.02 * (ccd == 3), live])) for ccd in (2, 3)}
 
 
 def test_a_flickering_pixel_is_one_pixel(rng: np.random.Generator) -> None:
@@ -130,7 +130,7 @@ def test_live_time_is_that_of_the_ccd_which_sees_the_place(rng: np.random.Genera
         spans = {2: [[T0, T0 + SECONDS]], 3: [[T0, T0 + SECONDS]]}
         if camera == "m2":
             spans[3] = [[T0, T0 + 430], [T0 + 440, T0 + SECONDS]]
-        good = {ccd: GoodTime(np.array(span)) for ccd, span in spans.items()}
+        good = {ccd: CcdTime(np.array(span)) for ccd, span in spans.items()}
         lists.append(event_list(camera, parts, SECONDS, good_time=good))
     found = facts(lists, "50:0.2-12")
     assert found.live == {"pn": 0.0, "m1": 1.0, "m2": pytest.approx(0.8)}

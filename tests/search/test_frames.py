@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from xscan.backends import Backend, get_backend
 from xscan.config import Rules
-from xscan.events.gti import live_curve
+from xscan.events.gti import cumulative_livetime
 from xscan.grid import Box, Grid
 from xscan.missions.xmm.instrument import EPIC
-from xscan.model import CAMERAS, EventList, Frames, GoodTime, InputFile, Photons
+from xscan.model import CAMERAS, CcdTime, EventList, Frames, InputFile, Photons
 from xscan.search.frames import bad_intervals, judge_frames, live_time
 from xscan.search.subsets import Subset
 from xscan.sky import TangentPlane
@@ -27,7 +27,7 @@ def events(
     time: NDArray[np.float64],
     ccd: NDArray[np.integer] | int = 1,
     pi: int = 1000,
-    good: dict[int, GoodTime] | None = None,
+    good: dict[int, CcdTime] | None = None,
     rng: np.random.Generator | None = None,
 ) -> EventList:
     n = time.size
@@ -53,14 +53,14 @@ def photons(lists: list[EventList]) -> Photons:
 
 def quiet(backend: Backend, lists: list[EventList], seconds: float) -> dict[tuple[int, int], np.ndarray]:
     found = backend.events.silences(lists, T0, T0 + seconds)
-    return {key: one.intervals for key, one in found.items() if len(one.intervals)}
+    return {(i, ccd): one.intervals for i, ccds in enumerate(found) for ccd, one in ccds.items() if len(one.intervals)}
 
 
 def judge(lists: list[EventList], seconds: float, dt: float, rules: Rules) -> Frames:
     made = subset(lists, seconds)
     grid = Grid(T0, round(dt * 1000), int(seconds / dt), 129, Box(0, 1, 0, 1), EPIC.sky)
     backend = get_backend("auto").events
-    live = live_time(made, backend) if rules.live_time_rejection else {}
+    live = live_time(made, backend) if rules.live_time_rejection else ()
     ((frames, _),) = judge_frames(made, bad_intervals(made, photons(lists), backend), live, [grid], rules, backend)
     return frames
 
@@ -74,9 +74,9 @@ def hard_curve(counts: list[int]) -> EventList:
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
 def test_bad_bins_of_100_s(backend: str) -> None:
     lists = [hard_curve([10, 51, 50, 200, 3])]
-    edges, bad = bad_intervals(subset(lists, 550), photons(lists), get_backend(backend).events)
-    assert edges.tolist() == [0, 100_000, 200_000, 300_000, 400_000, 550_000]
-    assert bad.tolist() == [False, True, False, True, False]  # more than 0.5 ct/s per list
+    found = bad_intervals(subset(lists, 550), photons(lists), get_backend(backend).events)
+    assert found.edges_ms.tolist() == [0, 100_000, 200_000, 300_000, 400_000, 550_000]
+    assert found.bad.tolist() == [False, True, False, True, False]  # more than 0.5 ct/s per list
 
 
 def test_a_frame_is_bad_where_it_overlaps_a_bad_bin() -> None:
@@ -119,7 +119,7 @@ def test_exod2_rejects_empty_mos_frames() -> None:
 def test_frames_with_little_live_time_in_a_ccd_are_rejected() -> None:
     time = T0 + np.linspace(0, 99.9, 400)
     ccd = np.tile([1, 2], 200)
-    good = {1: GoodTime(np.array([[T0, T0 + 100]])), 2: GoodTime(np.array([[T0, T0 + 52.6], [T0 + 61, T0 + 100]]))}
+    good = {1: CcdTime(np.array([[T0, T0 + 100]])), 2: CcdTime(np.array([[T0, T0 + 52.6], [T0 + 61, T0 + 100]]))}
     frames = judge([events("m1", time, ccd, good=good)], 100, 5, OURS)
     # CCD 2 is dead from 52.6 to 61: frame 10 is half alive (2.6 s), frame 12 has 4 s
     assert np.flatnonzero(frames.rejected).tolist() == [11]
@@ -129,8 +129,8 @@ def test_frames_with_little_live_time_in_a_ccd_are_rejected() -> None:
 def test_a_frame_in_which_all_ccds_are_live_for_the_same_part_is_searched() -> None:
     """Good time of a list that somebody filtered is chopped: 8 %, 12 % and 45 % of a frame are left of 200 s."""
     time = T0 + np.linspace(0, 799.9, 3200)
-    good = GoodTime(np.array([[T0, T0 + 16], [T0 + 200, T0 + 224], [T0 + 400, T0 + 490], [T0 + 600, T0 + 800]]))
-    less = GoodTime(np.array([[T0, T0 + 16], [T0 + 200, T0 + 224], [T0 + 400, T0 + 444], [T0 + 600, T0 + 701]]))
+    good = CcdTime(np.array([[T0, T0 + 16], [T0 + 200, T0 + 224], [T0 + 400, T0 + 490], [T0 + 600, T0 + 800]]))
+    less = CcdTime(np.array([[T0, T0 + 16], [T0 + 200, T0 + 224], [T0 + 400, T0 + 444], [T0 + 600, T0 + 701]]))
     frames = judge([events("m1", time, np.tile([1, 2], 1600), good={1: good, 2: good})], 800, 200, OURS)
     assert frames.rejected.tolist() == [True, False, False, False]
     np.testing.assert_allclose(frames.live[1:], [0.12, 0.45, 1])
@@ -140,10 +140,10 @@ def test_a_frame_in_which_all_ccds_are_live_for_the_same_part_is_searched() -> N
 
 def test_a_broken_ccd_does_not_cost_the_others() -> None:
     time = T0 + np.linspace(0, 99.9, 400)
-    good = {1: GoodTime(np.array([[T0, T0 + 100]])), 2: GoodTime(np.array([[T0, T0 + 10]]))}
+    good = {1: CcdTime(np.array([[T0, T0 + 100]])), 2: CcdTime(np.array([[T0, T0 + 10]]))}
     ccd = np.where(time < T0 + 10, np.tile([1, 2], 200), 1)
     made = subset([events("m1", time, ccd, good=good)], 100)
-    assert list(live_time(made, get_backend("auto").events)) == [(0, 1)]
+    assert [list(ccds) for ccds in live_time(made, get_backend("auto").events)] == [[1]]
     assert not judge(list(made.lists), 100, 5, OURS).rejected.any()
 
 
@@ -187,13 +187,13 @@ def test_good_time_may_be_a_small_part_of_the_range() -> None:
     """A list that somebody filtered: 30 s of 100 in two pieces. The gap is rejected, the pieces are searched."""
     time = T0 + np.concatenate([np.linspace(0, 14.9, 200), np.linspace(85, 99.9, 200)])
     pieces = np.array([[T0, T0 + 15], [T0 + 85, T0 + 100]])
-    good = {ccd: GoodTime(pieces) for ccd in (1, 2)}
+    good = {ccd: CcdTime(pieces) for ccd in (1, 2)}
     frames = judge([events("m1", time, np.tile([1, 2], 200), good=good)], 100, 5, OURS)
     assert np.flatnonzero(~frames.rejected).tolist() == [0, 1, 2, 17, 18, 19]
 
 
 def test_cameras_weigh_by_their_counts() -> None:
-    good = {1: GoodTime(np.array([[T0, T0 + 60], [T0 + 70, T0 + 100]]))}
+    good = {1: CcdTime(np.array([[T0, T0 + 60], [T0 + 70, T0 + 100]]))}
     lists = [
         events("pn", T0 + np.concatenate([np.linspace(0, 59.9, 200), np.linspace(70, 99.9, 100)]), good=good),
         events("m1", T0 + np.linspace(0, 99.9, 100)),
@@ -275,8 +275,8 @@ def test_a_silence_of_44_s_and_one_of_everything(backend: Backend, rng: np.rando
 def test_a_camera_with_much_dead_time_is_not_rejected() -> None:
     """Live for 45 % of each read-out frame: that is usual for it, not a drop-out."""
     time = T0 + np.linspace(0, 99.9, 400)
-    frames = live_curve(np.arange(T0 + 1.25, T0 + 100, 2.5), np.full(40, 2.5), np.full(40, 0.45))
-    good = {1: GoodTime(np.array([[T0, T0 + 100]]), frames)}
+    frames = cumulative_livetime(np.arange(T0 + 1.25, T0 + 100, 2.5), np.full(40, 2.5), np.full(40, 0.45))
+    good = {1: CcdTime(np.array([[T0, T0 + 100]]), frames)}
     judged = judge([events("m1", time, good=good)], 100, 5, OURS)
     assert not judged.rejected.any()
     np.testing.assert_allclose(judged.live, 0.45)

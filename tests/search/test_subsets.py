@@ -8,7 +8,7 @@ import pytest
 from xscan.config import Rules
 from xscan.errors import Reason
 from xscan.missions.xmm.instrument import EPIC
-from xscan.model import EventList, GoodTime, InputFile
+from xscan.model import CcdTime, EventList, InputFile
 from xscan.search.subsets import make_subsets
 from xscan.sky import TangentPlane
 
@@ -23,7 +23,7 @@ def make(
     """A list that is good from start to stop."""
     column = np.array([], np.uint16)
     info = InputFile(f"{camera}{exposure}", 1, camera=camera, exposure=exposure)
-    good = {1: GoodTime(np.array([[start, stop]], float))} if stop > start else {}
+    good = {1: CcdTime(np.array([[start, stop]], float))} if stop > start else {}
     span = (float(start), float(stop))
     return EventList(
         info,

@@ -183,7 +183,7 @@ def test_the_reader_takes_each_ccds_own_good_time(made: dict[str, Path], kind: s
             for component, ccd in enumerate(ccds):
                 table = opened[f"STDGTI{ccd:02d}" if kind == "raw" else f"GTI{component:03d}06"].data
                 seconds = float((table["STOP"] - table["START"]).sum())
-                assert float(np.diff(events.good_time[ccd].intervals).sum()) == pytest.approx(seconds)
+                assert float(np.diff(events.good_time[ccd].gti).sum()) == pytest.approx(seconds)
 
 
 def test_dates_are_those_of_the_first_and_last_frame(made: dict[str, Path]) -> None:

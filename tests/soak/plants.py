@@ -145,7 +145,7 @@ class Detector:
             live = np.abs(time - centre[k]) <= length[k] / 2
             time = centre[k] + (rng.random(time.size) - 0.5) * length[k]
         good = self.events.good_time
-        intervals = good[ccd].intervals if ccd in good else np.array([self.events.event_span])
+        intervals = good[ccd].gti if ccd in good else np.array([self.events.event_span])
         after = np.searchsorted(intervals[:, 0], time, side="right") - 1
         return time, live & (after >= 0) & (time <= intervals[after, 1])
 

@@ -23,11 +23,11 @@ from numpy.typing import ArrayLike, NDArray
 from xscan.backends.numba.cache import load_numba
 from xscan.bayes import Thresholds
 from xscan.errors import ConfigError, DeviceError
-from xscan.events.cuts import Cuts, Kept, RawEvents, Span
+from xscan.events.cuts import Cuts, EventBuffer, RawEvents, Span
 from xscan.events.dropouts import CcdSilences
-from xscan.events.merge import Gate
+from xscan.events.merge import GtiFilter
 from xscan.grid import Box, Grid
-from xscan.model import EventList, Expectation, GoodTime, Photons, PixelMask, Voxels
+from xscan.model import CcdTime, EventList, Expectation, Photons, PixelMask, Voxels
 from xscan.pointsource.exposure import CameraMap
 from xscan.pointsource.fit import Curvature, Fitted, Points, Settled, Spots
 
@@ -53,28 +53,30 @@ class EventLoops(Protocol):
     Each method gives what the function that it names gives.
     """
 
-    def select(self, raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArray[np.int64], Span]:
+    def select(self, raw: RawEvents, cuts: Cuts, kept: EventBuffer, at: int) -> tuple[int, NDArray[np.int64], Span]:
         """Select the events of a part of a list; as :func:`xscan.events.cuts.select`."""
         ...
 
-    def drop(self, kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
-        """Remove the events of bad pixels and those without a position; as :func:`xscan.events.cuts.drop`."""
+    def drop_bad_pixels(self, kept: EventBuffer, n: int, own: PixelMask | None) -> tuple[int, int, int]:
+        """Remove events of bad pixels and without a position; as :func:`xscan.events.cuts.drop_bad_pixels`."""
         ...
 
-    def live_curve(self, time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> NDArray[np.float64] | None:
-        """Return the cumulative live time from read-out frames; as :func:`xscan.events.gti.live_curve`."""
+    def cumulative_livetime(
+        self, time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike
+    ) -> NDArray[np.float64] | None:
+        """Return the cumulative live time from read-out frames; as :func:`xscan.events.gti.cumulative_livetime`."""
         ...
 
-    def livetime_until(self, time: NDArray[np.float64], good: GoodTime) -> NDArray[np.float64]:
+    def livetime_until(self, time: NDArray[np.float64], good: CcdTime) -> NDArray[np.float64]:
         """Return the live time of one CCD until each of some times; as :func:`xscan.events.gti.livetime_until`."""
         ...
 
-    def silences(self, lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], CcdSilences]:
+    def silences(self, lists: Sequence[EventList], t0: float, t1: float) -> tuple[dict[int, CcdSilences], ...]:
         """Find when each CCD sent nothing while others did; as :func:`xscan.events.dropouts.silences`."""
         ...
 
     def merge(
-        self, lists: Sequence[EventList], gates: Sequence[Gate], t0: float, t1: float, n_cells: int
+        self, lists: Sequence[EventList], filters: Sequence[GtiFilter], t0: float, t1: float, n_cells: int
     ) -> tuple[Photons, NDArray[np.int64]]:
         """Merge lists on the integer grid; as :func:`xscan.events.merge.merge`."""
         ...
@@ -155,7 +157,7 @@ class Counts(Protocol):
         """Return counts summed over the frames of kind 0, and of kind 1 (int8, shape (nt,)); shape (2, ny, nx)."""
 
     @abstractmethod
-    def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def counts_per_frame(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return counts summed over the chosen cells (bool, shape (ny, nx)); shape (nt,)."""
 
     @abstractmethod
@@ -177,7 +179,7 @@ class Counts(Protocol):
         """Return the light curve of a rectangle, in cells counted from the grid's corner; shape (nt,)."""
         cells = np.zeros((self.grid.box.ny, self.grid.box.nx), bool)
         cells[box.y0 : box.y1, box.x0 : box.x1] = True
-        return self.rate(cells)
+        return self.counts_per_frame(cells)
 
 
 class Loaded(Protocol):

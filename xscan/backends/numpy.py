@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from xscan.backends import Counts, EventLoops, PointSourceLoops
 from xscan.bayes import Thresholds
-from xscan.events.cuts import drop, select
+from xscan.events.cuts import drop_bad_pixels, select
 from xscan.events.dropouts import silences
-from xscan.events.gti import live_curve, livetime_until
+from xscan.events.gti import cumulative_livetime, livetime_until
 from xscan.events.merge import band_curve, merge
 from xscan.grid import Grid
 from xscan.model import Expectation, Photons, Voxels
@@ -32,8 +32,8 @@ class NumpyEventLoops:
     """The functions of :mod:`xscan.events`."""
 
     select = staticmethod(select)
-    drop = staticmethod(drop)
-    live_curve = staticmethod(live_curve)
+    drop_bad_pixels = staticmethod(drop_bad_pixels)
+    cumulative_livetime = staticmethod(cumulative_livetime)
     livetime_until = staticmethod(livetime_until)
     silences = staticmethod(silences)
     merge = staticmethod(merge)
@@ -104,11 +104,11 @@ class NumpyCounts(Counts):
             np.add.at(image, self._cell[chosen], self._n[chosen])
         return images.reshape(2, ny, nx)
 
-    def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def counts_per_frame(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         chosen = cells.ravel()[self._cell]
-        rate = np.zeros(self.grid.nt, np.int64)
-        np.add.at(rate, self._frame[chosen], self._n[chosen])
-        return rate
+        counts = np.zeros(self.grid.nt, np.int64)
+        np.add.at(counts, self._frame[chosen], self._n[chosen])
+        return counts
 
     def dense_row(self, y: int) -> NDArray[np.int32]:
         _, nx, nt = self.grid.shape
@@ -135,7 +135,7 @@ class NumpyCounts(Counts):
         out = np.zeros((len(voxels), self._n_cameras), np.int64)
         if len(voxels) == 0:
             return out
-        place = np.minimum(np.searchsorted(wanted, self._event_voxel), len(wanted) - 1)
-        hit = wanted[place] == self._event_voxel
-        np.add.at(out, (place[hit], self._camera[hit]), 1)
+        index = np.minimum(np.searchsorted(wanted, self._event_voxel), len(wanted) - 1)
+        hit = wanted[index] == self._event_voxel
+        np.add.at(out, (index[hit], self._camera[hit]), 1)
         return out

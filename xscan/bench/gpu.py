@@ -134,7 +134,7 @@ def _quiet(grid: Grid) -> Expectation:
 def _one_bright_frame(grid: Grid) -> Expectation:
     """Return an expectation so large in the first frame that every voxel has to be examined for an eclipse."""
     expected = _quiet(grid)
-    expected.rate[0] = 100 / PER_VOXEL
+    expected.background_counts[0] = 100 / PER_VOXEL
     return expected
 
 

@@ -146,7 +146,7 @@ def _above(expected: Expectation, limit: float) -> int:
     for kind in (0, 1):
         chosen = expected.kind == kind
         if chosen.any():
-            rate, live = expected.rate[chosen].max(), expected.live[chosen].max()
+            rate, live = expected.background_counts[chosen].max(), expected.live[chosen].max()
             most = np.maximum(most, expected.template[kind] * rate + expected.source[kind] * live)
     cells = zip(*np.nonzero(most > limit), strict=True)
     return sum(int(np.count_nonzero(expected.row(int(y), int(x), int(x) + 1) > limit)) for y, x in cells)

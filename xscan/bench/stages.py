@@ -25,7 +25,7 @@ STAGES = {
     "bin": "counts of each view, images and rates",
     "expectation": "mask, templates, constant sources",
     "flag": "every voxel against its threshold",
-    "regions": "gather, place, light curves",
+    "regions": "gather, positions, light curves",
     "tables": "Arrow tables, significances",
     "write": "Parquet on disk",
 }
@@ -35,7 +35,12 @@ REST = "rest"
 
 Hooks = Mapping[str, tuple[str | None, Any]]
 
-COUNTS_HOOKS: Hooks = {"flag": ("flag", {}), "n_events": ("bin", {}), "images": ("bin", {}), "rate": ("bin", {})}
+COUNTS_HOOKS: Hooks = {
+    "flag": ("flag", {}),
+    "n_events": ("bin", {}),
+    "images": ("bin", {}),
+    "counts_per_frame": ("bin", {}),
+}
 EVENTS_HOOKS: Hooks = {"merge": ("merge", {})}
 BACKEND_HOOKS: Hooks = {"events": (None, EVENTS_HOOKS), "load": ("load", {"bin": ("bin", COUNTS_HOOKS)})}
 """Method of a backend: its stage, and the hooks of the object it returns. A part of a backend has no stage, but the

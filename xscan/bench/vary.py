@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.events.gti import Floats
-from xscan.model import EventList, GoodTime, Observation
+from xscan.model import CcdTime, EventList, Observation
 from xscan.search.subsets import good_intervals
 
 __all__ = ["brighter", "emptier", "longer"]
@@ -57,9 +57,9 @@ def _longer(events: EventList, copies: int, step_s: float) -> EventList:
     made = _taken(events, np.tile(np.arange(events.time.size), copies))
     later = np.repeat(np.arange(copies) * step_s, events.time.size)
     good = {
-        ccd: GoodTime(
-            np.concatenate([held.intervals + i * step_s for i in range(copies)]),
-            None if held.exposures is None else _repeated(held.exposures, copies, step_s),
+        ccd: CcdTime(
+            np.concatenate([held.gti + i * step_s for i in range(copies)]),
+            None if held.livetime is None else _repeated(held.livetime, copies, step_s),
         )
         for ccd, held in events.good_time.items()
     }
@@ -101,7 +101,7 @@ def _emptier(events: EventList, middle: float, pause_s: float) -> EventList:
         return np.concatenate([curve[:, :place], rest, curve[:, place:] + [[pause_s], [0.0]]], axis=1)
 
     good = {
-        ccd: GoodTime(moved(held.intervals), None if held.exposures is None else paused(held.exposures))
+        ccd: CcdTime(moved(held.gti), None if held.livetime is None else paused(held.livetime))
         for ccd, held in events.good_time.items()
     }
     first, last = events.event_span

@@ -1,7 +1,7 @@
 """Select events by energy, pattern, flags, position on the detector and bad pixels.
 
 The cuts are made in two steps, because a list's own bad pixels stand behind its events in the file:
-:func:`select` while the events are read, :func:`drop` once the file has been read. Both are written here in
+:func:`select` while the events are read, :func:`drop_bad_pixels` once the file has been read. Both are written here in
 NumPy, the definition; a backend may have faster versions.
 """
 
@@ -20,15 +20,15 @@ from xscan.model import Instrument, PixelMask, pixel_number
 
 __all__ = [
     "Cuts",
+    "EventBuffer",
     "FlagCut",
-    "Kept",
     "RawEvents",
     "Selection",
     "Span",
-    "drop",
-    "gather",
+    "drop_bad_pixels",
     "make_cuts",
     "select",
+    "select_all",
 ]
 
 PATTERN_MAX = {"pn": 4, "m1": 12, "m2": 12}
@@ -158,7 +158,7 @@ def make_cuts(
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class EventBuffer:
     """Buffers for the events that are kept, shape (capacity,) each; only the first n elements are filled.
 
     Attributes
@@ -166,7 +166,7 @@ class Kept:
     time : float64
         s, mission time.
     x, y : uint16
-        Sky pixels, from 1; 0 both if the event has no place.
+        Sky pixels, from 1; 0 both if the event has no position.
     pi : uint16
         Energy, eV.
     ccd : uint8
@@ -183,7 +183,7 @@ class Kept:
     pixel: NDArray[np.uint32]
 
     @classmethod
-    def empty(cls, capacity: int) -> Kept:
+    def empty(cls, capacity: int) -> EventBuffer:
         """Return empty buffers; the system provides memory as they are filled."""
         return cls(
             np.empty(capacity, np.float64),
@@ -198,20 +198,22 @@ class Kept:
         """Return all buffers."""
         return tuple(getattr(self, column.name) for column in fields(self))
 
-    def only(self, index: slice | Bools) -> Kept:
+    def only(self, index: slice | Bools) -> EventBuffer:
         """Return the chosen events."""
-        return Kept(self.time[index], self.x[index], self.y[index], self.pi[index], self.ccd[index], self.pixel[index])
+        return EventBuffer(
+            self.time[index], self.x[index], self.y[index], self.pi[index], self.ccd[index], self.pixel[index]
+        )
 
-    def grown(self, capacity: int, n: int) -> Kept:
+    def grown(self, capacity: int, n: int) -> EventBuffer:
         """Return larger buffers that hold the first n events."""
-        larger = Kept.empty(capacity)
+        larger = EventBuffer.empty(capacity)
         for new, old in zip(larger.columns(), self.columns(), strict=True):
             new[:n] = old[:n]
         return larger
 
 
 Span = tuple[float, float]
-Select = Callable[[RawEvents, Cuts, Kept, int], tuple[int, NDArray[np.int64], Span]]
+Select = Callable[[RawEvents, Cuts, EventBuffer, int], tuple[int, NDArray[np.int64], Span]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +222,7 @@ class Selection:
 
     Attributes
     ----------
-    kept : Kept
+    kept : EventBuffer
     n : int
         Number of events.
     cuts : dict of str to int
@@ -229,15 +231,15 @@ class Selection:
         First and last TIME after the cuts in TIME, PI and PATTERN; None if nothing was left.
     """
 
-    kept: Kept
+    kept: EventBuffer
     n: int
     cuts: dict[str, int]
     span: Span | None
 
 
-def gather(parts: Iterable[RawEvents], rows: int, cuts: Cuts, select: Select) -> Selection:
+def select_all(parts: Iterable[RawEvents], rows: int, cuts: Cuts, select: Select) -> Selection:
     """Select the events of a list that is read in parts; ``rows`` is the number of rows of all parts."""
-    kept = Kept.empty(min(rows, FIRST_CAPACITY))
+    kept = EventBuffer.empty(min(rows, FIRST_CAPACITY))
     n, tally, first, last = 0, np.zeros(len(SELECTED_BY), np.int64), np.inf, -np.inf
     for raw in parts:
         if n + len(raw.time) > len(kept.time):
@@ -250,14 +252,14 @@ def gather(parts: Iterable[RawEvents], rows: int, cuts: Cuts, select: Select) ->
     return Selection(kept, n, {name: counted[name] for name in cuts.names()}, span_or_none)
 
 
-def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArray[np.int64], Span]:
+def select(raw: RawEvents, cuts: Cuts, kept: EventBuffer, at: int) -> tuple[int, NDArray[np.int64], Span]:
     """Apply the cuts of :data:`SELECTED_BY` one after the other.
 
     Parameters
     ----------
     raw : RawEvents
     cuts : Cuts
-    kept : Kept
+    kept : EventBuffer
         Receives the remaining events, in the order of the file.
     at : int
         Index in ``kept`` of the first of them.
@@ -274,9 +276,9 @@ def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArra
     removed = np.zeros(len(SELECTED_BY), np.int64)
     index = np.arange(len(raw.time))
 
-    def cut(place: int, keep: Bools) -> None:
+    def cut(number: int, keep: Bools) -> None:
         nonlocal index
-        removed[place] = keep.size - np.count_nonzero(keep)
+        removed[number] = keep.size - np.count_nonzero(keep)
         index = index[keep]
 
     def values(column: Ints) -> NDArray[np.int64]:
@@ -317,12 +319,12 @@ def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArra
     return index.size, removed, span
 
 
-def drop(kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
+def drop_bad_pixels(kept: EventBuffer, n: int, own: PixelMask | None) -> tuple[int, int, int]:
     """Remove the events of bad pixels, then those without a position; the others are moved to the front.
 
     Parameters
     ----------
-    kept : Kept
+    kept : EventBuffer
     n : int
         Number of events in ``kept``.
     own : PixelMask or None

@@ -54,7 +54,7 @@ class CcdSilences:
     n_faint: int
 
 
-def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], CcdSilences]:
+def silences(lists: Sequence[EventList], t0: float, t1: float) -> tuple[dict[int, CcdSilences], ...]:
     """Find runs of seconds in which a CCD sent nothing although the others did.
 
     The counts expected of a CCD are its share of all counts times the counts of the other CCDs of all
@@ -72,15 +72,15 @@ def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int
 
     Returns
     -------
-    dict of (int, int) to CcdSilences
-        By (index of the list, CCD), for each CCD with events.
+    tuple of dict of int to CcdSilences
+        For each list, by CCD, rising: each CCD with events.
     """
     names, counts = seconds(lists, t0, max(int(t1 - t0), 1))
     everything = counts.sum(axis=0)
     so_far = np.concatenate([[0], np.cumsum(everything)])
     together = silent_together(everything)
     totals = counts.sum(axis=1)
-    found = {}
+    found: tuple[dict[int, CcdSilences], ...] = tuple({} for _ in lists)
     for i, (name, mine) in enumerate(zip(names.tolist(), counts, strict=True)):
         total = int(totals[i])
         others = int(so_far[-1]) - total
@@ -89,7 +89,8 @@ def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int
         meanwhile = so_far[alone[:, 1]] - so_far[alone[:, 0]]
         alone = kept_silences(alone[meanwhile * total >= EXPECTED_MIN * others], i, names, counts.T, totals)
         both = np.concatenate([alone, together])
-        found[divmod(name, 256)] = CcdSilences(t0 + union(both[:, 0], both[:, 1]), total)
+        number_of_list, ccd = divmod(name, 256)
+        found[number_of_list][ccd] = CcdSilences(t0 + union(both[:, 0], both[:, 1]), total)
     return found
 
 

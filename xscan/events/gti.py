@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xscan.model import GoodTime
+from xscan.model import CcdTime
 
-__all__ = ["intersect", "live_curve", "livetime_until", "union"]
+__all__ = ["cumulative_livetime", "intersect", "livetime_until", "union"]
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +48,7 @@ def intersect(one: Floats, other: Floats) -> Floats:
     return np.column_stack([start, stop])
 
 
-def live_curve(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Floats | None:
+def cumulative_livetime(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Floats | None:
     """Return the cumulative live time from EXPOSUnn rows (TIME, TIMEDEL, FRACEXP), a rising curve.
 
     Rows of neighbouring frames overlap by rounding: then a frame starts where the ones before it
@@ -82,14 +82,14 @@ def live_curve(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Float
     return curve
 
 
-def livetime_until(time: Floats, good: GoodTime) -> Floats:
+def livetime_until(time: Floats, good: CcdTime) -> Floats:
     """Return the live time of one CCD from some moment before its good time until each of some times.
 
     Parameters
     ----------
     time : float64, shape (n,)
         Rising, s; for frames, their edges.
-    good : GoodTime
+    good : CcdTime
 
     Returns
     -------
@@ -97,14 +97,14 @@ def livetime_until(time: Floats, good: GoodTime) -> Floats:
         Seconds: good time times the live fraction of its read-out frames. Each is computed independently of the
         others, so that frames of several lengths can share their edges.
     """
-    start, stop = good.intervals.T
+    start, stop = good.gti.T
     if start.size == 0:
         return np.zeros(len(time))
-    at_start = _live_until(start, good.exposures)
-    before = np.concatenate([[0.0], np.cumsum(_live_until(stop, good.exposures) - at_start)])
+    at_start = _live_until(start, good.livetime)
+    before = np.concatenate([[0.0], np.cumsum(_live_until(stop, good.livetime) - at_start)])
     k = np.searchsorted(start, time, side="right") - 1
     last = np.maximum(k, 0)
-    within = _live_until(np.minimum(time, stop[last]), good.exposures) - at_start[last]
+    within = _live_until(np.minimum(time, stop[last]), good.livetime) - at_start[last]
     return np.where(k < 0, 0.0, before[last] + within)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xscan.grid import Box, cells_of, ticks_of
-from xscan.model import EventList, GoodTime, Instrument, Photons
+from xscan.model import CcdTime, EventList, Instrument, Photons
 
-__all__ = ["CUT_BY", "Gate", "band_curve", "last_tick", "merge", "sort_photons"]
+__all__ = ["CUT_BY", "GtiFilter", "band_curve", "last_tick", "merge", "sort_photons"]
 
 CUT_BY = ("good_time", "ccd_not_working", "common_time")
 """The cuts of :func:`merge`, in order."""
@@ -21,7 +21,7 @@ ALWAYS = np.array([[-np.inf, np.inf]])
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class GtiFilter:
     """Decides which events of a list are kept, by CCD and time.
 
     Attributes
@@ -39,17 +39,17 @@ class Gate:
     working: NDArray[np.bool_]
 
     @classmethod
-    def everything(cls) -> Gate:
-        """Return a gate that keeps every event."""
+    def everything(cls) -> GtiFilter:
+        """Return a gti_filter that keeps every event."""
         return cls.of({}, None)
 
     @classmethod
-    def of(cls, good_time: dict[int, GoodTime], working: Sequence[int] | None) -> Gate:
-        """Return a gate that keeps the events in the good time of their CCD and of CCDs that work.
+    def of(cls, good_time: dict[int, CcdTime], working: Sequence[int] | None) -> GtiFilter:
+        """Return a gti_filter that keeps the events in the good time of their CCD and of CCDs that work.
 
         A CCD without stated good time is kept at any time. ``working`` is None if all CCDs work.
         """
-        spans = [good_time[ccd].intervals if ccd in good_time else ALWAYS for ccd in range(256)]
+        spans = [good_time[ccd].gti if ccd in good_time else ALWAYS for ccd in range(256)]
         first = np.concatenate([[0], np.cumsum([len(span) for span in spans])])
         works = np.ones(256, bool) if working is None else np.isin(np.arange(256), working)
         return cls(first.astype(np.int64), np.concatenate(spans), works)
@@ -61,15 +61,15 @@ def last_tick(t0: float, t1: float) -> int:
 
 
 def merge(
-    lists: Sequence[EventList], gates: Sequence[Gate], t0: float, t1: float, n_cells: int
+    lists: Sequence[EventList], filters: Sequence[GtiFilter], t0: float, t1: float, n_cells: int
 ) -> tuple[Photons, NDArray[np.int64]]:
-    """Merge lists, without events that a gate rejects or that lie outside ``t0 <= TIME <= t1``.
+    """Merge lists, without events that a gti_filter rejects or that lie outside ``t0 <= TIME <= t1``.
 
     Parameters
     ----------
     lists : sequence of EventList
         At least one; all of one instrument.
-    gates : sequence of Gate
+    filters : sequence of GtiFilter
         One for each list.
     t0, t1 : float
         s.
@@ -85,9 +85,9 @@ def merge(
     instrument = lists[0].instrument
     parts: list[tuple[NDArray[np.generic], ...]] = []
     removed = np.zeros((len(lists), len(CUT_BY)), np.int64)
-    for i, (events, gate) in enumerate(zip(lists, gates, strict=True)):
-        good = _in_good_time(events, gate)
-        works = gate.working[events.ccd]
+    for i, (events, gti_filter) in enumerate(zip(lists, filters, strict=True)):
+        good = _in_good_time(events, gti_filter)
+        works = gti_filter.working[events.ccd]
         common = (events.time >= t0) & (events.time <= t1)
         removed[i] = [np.count_nonzero(cut) for cut in (~good, good & ~works, good & works & ~common)]
         keep = good & works & common
@@ -123,11 +123,11 @@ def band_curve(photons: Photons, pi_range: tuple[int, int], bin_ms: int, end_ms:
     return np.bincount(np.minimum(tick // bin_ms, n_bins - 1), minlength=n_bins).astype(np.int64)
 
 
-def _in_good_time(events: EventList, gate: Gate) -> NDArray[np.bool_]:
+def _in_good_time(events: EventList, gti_filter: GtiFilter) -> NDArray[np.bool_]:
     inside = np.zeros(events.time.size, bool)
     for ccd in np.unique(events.ccd).tolist():
         mine = np.flatnonzero(events.ccd == ccd)
-        start, stop = gate.intervals[gate.first[ccd] : gate.first[ccd + 1]].T
+        start, stop = gti_filter.intervals[gti_filter.first[ccd] : gti_filter.first[ccd + 1]].T
         if start.size:
             time = events.time[mine]
             k = np.searchsorted(start, time, side="right") - 1

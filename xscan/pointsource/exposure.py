@@ -142,8 +142,8 @@ class CameraMap:
         if camera.bad_columns:
             number, rawx = np.array(camera.bad_columns).T
             bad.add(number, rawx, rawx * 0 + 1, rawx * 0 + camera.rows)
-        place = events.instrument.number(events.camera)
-        return cls(place, camera, tuple(maps), bad, _bad_reach(bad, pixel, camera))
+        number_of_camera = events.instrument.number(events.camera)
+        return cls(number_of_camera, camera, tuple(maps), bad, _bad_reach(bad, pixel, camera))
 
     def holes(self, x: float, y: float, radius: float, dark: Dark) -> Holes:
         """Return the holes within a radius of a position, arcsec; results are stored for later calls.
@@ -222,7 +222,7 @@ def _merged(x: Floats, y: Floats, area: float, size: float) -> tuple[Floats, Flo
 def _fit_maps(
     camera: Camera, ccd: NDArray[np.uint8], pixel: Ints, x: Ints, y: Ints, crpix: float, side_arcsec: float
 ) -> list[CcdMap]:
-    """Fit the sky place as a linear function of the raw one, for each CCD; events sorted by CCD.
+    """Fit the sky position as a linear function of the raw one, for each CCD; events sorted by CCD.
 
     Empty if the events of any CCD do not determine the fit.
     """

@@ -165,7 +165,7 @@ class Curvature:
     observed, expected : float64, shape (3, 3)
         Information on x, y and log width at fixed strengths, except that which all expected events contain: from
         these photons, and minus the expectation for the holes.
-    at_place : float64, shape (3,)
+    at_position : float64, shape (3,)
         By camera: times a constant, the information on x and y that all expected events contain.
     live, missed : float64, shape (3,)
         By camera: photons of the source among the events, and those expected in the holes.
@@ -177,7 +177,7 @@ class Curvature:
 
     observed: Floats
     expected: Floats
-    at_place: Floats
+    at_position: Floats
     live: Floats
     missed: Floats
     own: Floats
@@ -240,7 +240,7 @@ def spots_near(
     return Spots(px, py, camera, cores, background, instrument)
 
 
-def likeliest(points: Points, strength: Floats, places: Floats) -> int:
+def likeliest(points: Points, strength: Floats, positions: Floats) -> int:
     """Return the index of the most likely position of a source; the first of equals.
 
     Parameters
@@ -248,13 +248,13 @@ def likeliest(points: Points, strength: Floats, places: Floats) -> int:
     points : Points
     strength : float64, shape (n_cameras,)
         Photons of the source that each camera has seen.
-    places : float64, shape (k, 2)
+    positions : float64, shape (k, 2)
         arcsec.
     """
     n_cameras, n = points.n_cameras, int(points.event.sum())
     core2 = WIDER * WIDER * points.core2
-    f = density((points.x[:, None] - places[:, 0]) ** 2 + (points.y[:, None] - places[:, 1]) ** 2, core2[:, None])
-    sent = np.empty((n_cameras, len(places)))
+    f = density((points.x[:, None] - positions[:, 0]) ** 2 + (points.y[:, None] - positions[:, 1]) ** 2, core2[:, None])
+    sent = np.empty((n_cameras, len(positions)))
     for camera in range(n_cameras):  # what falls into holes must be sent too
         mine = points.group == camera + n_cameras
         missed = np.add.reduce(f[mine] * points.area[mine, None], axis=0)
@@ -262,12 +262,12 @@ def likeliest(points: Points, strength: Floats, places: Floats) -> int:
     light = sent[points.group[:n]] * f[:n] + points.background[:n, None]
     # a product instead of a sum of logarithms: it is the same number on every processor
     mantissa, exponent = np.frexp(light)
-    product, exponents = np.ones(len(places)), exponent.sum(axis=0, dtype=np.int64)
+    product, exponents = np.ones(len(positions)), exponent.sum(axis=0, dtype=np.int64)
     for first in range(0, n, AT_ONCE):  # each mantissa is at least 1/2: more of them at once may underflow
         factors = np.concatenate([product[None], mantissa[first : first + AT_ONCE]])
         product, more = np.frexp(np.multiply.reduce(factors, axis=0))
         exponents += more
-    return max(range(len(places)), key=lambda i: (exponents[i], product[i]))
+    return max(range(len(positions)), key=lambda i: (exponents[i], product[i]))
 
 
 def settle(points: Points, start: tuple[float, float]) -> Settled | None:
@@ -329,7 +329,7 @@ def curvature(points: Points, fitted: Fitted, strength: Floats) -> Curvature:
     ----------
     points : Points
     fitted : (float, float, float)
-        Place, arcsec, and width, from :func:`settle`.
+        Position, arcsec, and width, from :func:`settle`.
     strength : float64, shape (3,)
     """
     n_cameras, event = points.n_cameras, points.event
@@ -353,8 +353,8 @@ def curvature(points: Points, fitted: Fitted, strength: Floats) -> Curvature:
         of_events, of_holes = by_camera(member * slopes[i])
         in_holes[i] = -of_holes
         cross[i] = in_holes[i] + by_camera(seen * slopes[i])[0] - of_events
-    at_place = by_camera(member / points.core2)[0]
-    return Curvature(observed, expected, at_place, live, missed, by_camera(seen)[0], cross, in_holes)
+    at_position = by_camera(member / points.core2)[0]
+    return Curvature(observed, expected, at_position, live, missed, by_camera(seen)[0], cross, in_holes)
 
 
 def pulls(
@@ -401,7 +401,7 @@ def _derivatives(points: Points, fitted: Fitted) -> tuple[Floats, list[Floats], 
     px, py, width = fitted
     dx, dy, wide2 = points.x - px, points.y - py, width * width * points.core2
     r2 = dx * dx + dy * dy
-    outside = r2 / (r2 + wide2)  # 0 at the place, 1 far away
+    outside = r2 / (r2 + wide2)  # 0 at the position, 1 far away
     rise = 2 * KING_SLOPE / (r2 + wide2)
     bend = rise * (2 * (KING_SLOPE + 1) / (r2 + wide2))
     wide = 2 * KING_SLOPE * outside - 2

@@ -72,7 +72,7 @@ def expectation(
     template's cell is the mean of a Gamma distribution whose prior is that mean with a weight of half a
     count. The template of the rarer kind of frames, by live time, is ``w`` times its own and ``1 - w`` times the
     other kind's, ``w = m / (m + 10)`` for ``m`` counts expected in the cell: with much live time it is its
-    own. A frame's rate is at least the mean of a Gamma distribution too, whose prior is the mean rate of its kind
+    own. A frame's counts are at least the mean of a Gamma distribution too, whose prior is the mean of its kind
     of frames with a weight of one count. A constant source has one strength in all frames
     (:func:`constant_sources`).
     """
@@ -82,12 +82,12 @@ def expectation(
     detector = on_detector(both)
     mask, around = _masked(both, disks, detector)
     kept = ~frames.rejected
-    counted = (counts.rate(np.ones_like(mask)) > 0) & kept
+    counted = (counts.counts_per_frame(np.ones_like(mask)) > 0) & kept
     kind = frames.bad.astype(np.uint8)
     live = np.where(counted, frames.live, 0.0)
-    rate = np.where(counted, counts.rate(~mask), 0).astype(np.float64)
+    outside_counts = np.where(counted, counts.counts_per_frame(~mask), 0).astype(np.float64)
     seconds = np.array([live[kind == k].sum() for k in (0, 1)])
-    outside = np.array([rate[kind == k].sum() for k in (0, 1)])
+    outside = np.array([outside_counts[kind == k].sum() for k in (0, 1)])
     if outside.any():
         template = _shrunk(_templates(images, mask, detector, around), outside, seconds, mask)
     else:  # every count lies in the mask: the background rate is 0 in all frames, whatever the template
@@ -95,8 +95,8 @@ def expectation(
     for k in (0, 1):
         if seconds[k] > 0:
             chosen = (kind == k) & counted
-            rate[chosen] = _at_least_usual(rate[chosen], live[chosen] * outside[k] / seconds[k])
-    expected = Expectation(template, np.zeros_like(template), rate, live, kind)
+            outside_counts[chosen] = _at_least_usual(outside_counts[chosen], live[chosen] * outside[k] / seconds[k])
+    expected = Expectation(template, np.zeros_like(template), outside_counts, live, kind)
     return replace(expected, source=constant_sources(expected, images, mask)), mask
 
 
@@ -136,8 +136,8 @@ def _masked(image: NDArray[np.integer], disks: Bools, detector: Bools) -> tuple[
 def _third_quartile(counts: NDArray[np.integer]) -> float:
     """Return the 75th percentile of counts, equal to ``numpy.percentile`` but without sorting."""
     below = np.cumsum(np.bincount(counts))
-    place, rest = divmod(3 * (counts.size - 1), 4)
-    low, high = np.searchsorted(below, [place, min(place + 1, counts.size - 1)], side="right").tolist()
+    rank, rest = divmod(3 * (counts.size - 1), 4)
+    low, high = np.searchsorted(below, [rank, min(rank + 1, counts.size - 1)], side="right").tolist()
     return float(low + (high - low) * rest / 4)
 
 
@@ -200,9 +200,9 @@ def _normalised(background: Floats, mask: Bools) -> Floats:
     return background / total if total > 0 else background
 
 
-def _at_least_usual(rate: Floats, usual: Floats) -> Floats:
-    """Return the rates, raised toward the usual one where counting statistics explain that they are low."""
-    return np.maximum(rate, usual * (rate + 1) / (usual + 1))
+def _at_least_usual(counts: Floats, usual: Floats) -> Floats:
+    """Return the counts of frames, raised toward the usual ones where counting statistics explain that they are low."""
+    return np.maximum(counts, usual * (counts + 1) / (usual + 1))
 
 
 def constant_sources(expected: Expectation, images: NDArray[np.int64], mask: Bools) -> Floats:
@@ -240,7 +240,7 @@ def _known(
     background, live = np.empty_like(n), np.empty_like(n)
     for k in (0, 1):
         chosen = expected.kind == k
-        background[k] = expected.template[k, y, x] * expected.rate[chosen].sum()
+        background[k] = expected.template[k, y, x] * expected.background_counts[chosen].sum()
         live[k] = expected.live[chosen].sum()
     return n, background, live
 
@@ -295,7 +295,7 @@ def without_flagged(expected: Expectation, images: NDArray[np.int64], mask: Bool
     known = n, background, live = _known(expected, images, cell_y, cell_x)
     kind = expected.kind[t]
     np.subtract.at(n, (kind, cell), voxels.n[inside[left_out]])
-    np.subtract.at(background, (kind, cell), expected.template[kind, y, x] * expected.rate[t])
+    np.subtract.at(background, (kind, cell), expected.template[kind, y, x] * expected.background_counts[t])
     np.subtract.at(live, (kind, cell), expected.live[t])
     source = expected.source.copy()
     source[:, cell_y, cell_x] = _one_strength(*(np.maximum(values, 0) for values in known))

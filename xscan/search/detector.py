@@ -178,8 +178,8 @@ class Detector:
             found = [np.empty(0)]
             for events in self._lists(camera):
                 good = events.good_time.get(ccd)
-                if good is not None and good.exposures is not None:
-                    start, stop = good.exposures[0, 0::2], good.exposures[0, 1::2]
+                if good is not None and good.livetime is not None:
+                    start, stop = good.livetime[0, 0::2], good.livetime[0, 1::2]
                     if (stop - start).mean() < READOUT_ROW * self._frame_s(camera):
                         found.append(start)
             self._readouts[camera, ccd] = np.sort(np.concatenate(found))
@@ -227,9 +227,9 @@ class Detector:
         if not self._rules.live_time_rejection:  # no live time is kept
             return edges[1::2] - edges[::2]
         seconds = np.zeros(edges.size // 2)
-        for number, events in enumerate(self._subset.lists):
-            if events.camera == camera and (number, ccd) in self._live:
-                until = self._loops.livetime_until(edges, self._live[number, ccd].good)
+        for events, working in zip(self._subset.lists, self._live, strict=True):
+            if events.camera == camera and ccd in working:
+                until = self._loops.livetime_until(edges, working[ccd].good)
                 seconds += until[1::2] - until[::2]
         return seconds
 

@@ -185,11 +185,11 @@ def expectation(
     kept = ~frames.rejected
     of_kind = [kept & ~frames.bad, kept & frames.bad]
     mask = source_mask(images[0], disks)
-    rate = counts.rate(~mask)
-    rate[frames.rejected] = 0
+    outside_counts = counts.counts_per_frame(~mask)
+    outside_counts[frames.rejected] = 0
     templates, defined, outside = [], [], []
     for chosen, image in zip(of_kind, images, strict=True):
-        total = int(rate[chosen].sum())
+        total = int(outside_counts[chosen].sum())
         templates.append(_template(image, mask, total, rules.edge_normalised))
         # an empty cell has no template, whatever smoothing or in-painting put there
         defined.append((image > 0) & (total > 0))
@@ -199,12 +199,12 @@ def expectation(
     source = _source(images[main], templates[main], outside[main], mask & defined[main])
     live_frames = float(frames.live[of_kind[main]].sum())
     source = source / live_frames if live_frames > 0 else np.zeros_like(source)
-    counted = (counts.rate(np.ones_like(mask)) > 0) & kept
+    counted = (counts.counts_per_frame(np.ones_like(mask)) > 0) & kept
     return (
         Expectation(
             template=np.where(defined, np.array(templates), 0.0),
             source=np.where(defined, source, 0.0),
-            rate=rate.astype(np.float64),
+            background_counts=outside_counts.astype(np.float64),
             live=np.where(counted, frames.live, 0.0),
             kind=frames.bad.astype(np.uint8),
         ),

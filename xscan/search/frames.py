@@ -13,19 +13,19 @@ from xscan.backends import EventLoops
 from xscan.config import Rules
 from xscan.events.gti import Floats, intersect
 from xscan.grid import Grid
-from xscan.model import Frames, GoodTime, Photons
+from xscan.model import CcdTime, Frames, Photons
 from xscan.search import exod2
 from xscan.search.subsets import Subset, good_intervals
 from xscan.sky import SkyPixels
 
-__all__ = ["HighBackground", "LiveCcd", "LiveTime", "bad_intervals", "judge_frames", "live_time"]
+__all__ = ["BadTime", "LiveCcd", "LiveTime", "bad_intervals", "judge_frames", "live_time"]
 
 BAD_BIN_MS = 100_000
-HARD = (10_001, 12_000)  # eV, the second exclusive; the band in which the particle background is measured
+HIGH_ENERGY_EV = (10_001, 12_000)  # the second exclusive; the band in which the particle background is measured
 BAD_RATE_PER_LIST = 0.5  # ct/s of 10-12 keV and list
 SQUARE_ARCSEC = 60.0
-PLACE_ARCSEC = 180.0  # all but 3 % of a source of 5 arcsec core
-PLACE_SHARE = 0.05  # such a disk's share of the field
+DISK_ARCSEC = 180.0  # all but 3 % of a source of 5 arcsec core
+DISK_SHARE = 0.05  # such a disk's share of the field
 CROWDED_P = 1e-4  # Poisson: of the twenty disks of a field, the brightest is by chance as bright in 1 of 500 bins
 SOME_S = 1e-3  # a CCD that was live for less was not
 LIVE_MIN = (
@@ -42,7 +42,7 @@ class LiveCcd:
 
     Attributes
     ----------
-    good : GoodTime
+    good : CcdTime
         Within the time searched; silences (:mod:`xscan.events.dropouts`) are removed.
     usual_fraction : float
         Live seconds per second of ``good``: 1 unless there is dead time within the read-out frames.
@@ -50,15 +50,36 @@ class LiveCcd:
         The CCD's events outside bright cells: its weight in the live fraction of all cameras.
     """
 
-    good: GoodTime
+    good: CcdTime
     usual_fraction: float
     n_faint: int
 
 
-LiveTime = Mapping[tuple[int, int], LiveCcd]
-"""The working CCDs, by (index of the list in its subset, CCD)."""
-HighBackground = tuple[NDArray[np.int64], Bools]
-"""Edges of bins, milliseconds since t0, and whether each bin has high background, from :func:`bad_intervals`."""
+LiveTime = Sequence[Mapping[int, LiveCcd]]
+"""For each list of a subset its working CCDs."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadTime:
+    """When the particle background was high, in bins of time.
+
+    Attributes
+    ----------
+    edges_ms : int64, shape (m + 1,)
+        Milliseconds since t0.
+    bad : bool, shape (m,)
+    """
+
+    edges_ms: NDArray[np.int64]
+    bad: Bools
+
+    def frames(self, grid: Grid) -> Bools:
+        """Return which frames are bad, shape (nt,): those that overlap a bad bin."""
+        start = np.arange(grid.nt, dtype=np.int64) * grid.dt_ms
+        first = np.searchsorted(self.edges_ms[1:-1], start, side="right")
+        last = np.searchsorted(self.edges_ms[1:-1], start + grid.dt_ms, side="left")
+        n_bad = np.concatenate([[0], np.cumsum(self.bad)])
+        return np.asarray(n_bad[last + 1] > n_bad[first])
 
 
 def live_time(subset: Subset, loops: EventLoops) -> LiveTime:
@@ -68,20 +89,20 @@ def live_time(subset: Subset, loops: EventLoops) -> LiveTime:
     frames counts as not live), is not working and is left out: judged by it, most frames would be rejected.
     """
     quiet = loops.silences(subset.lists, subset.t0, subset.t1)
-    live: dict[tuple[int, int], LiveCcd] = {}
+    live = []
     span = np.array([subset.t0, subset.t1])
-    for i, events in enumerate(subset.lists):
+    for events, of_list in zip(subset.lists, quiet, strict=True):
         found = {}
-        for ccd in sorted(ccd for place, ccd in quiet if place == i):
-            good = events.good_time.get(ccd) or GoodTime(good_intervals(events))
-            intervals = intersect(good.intervals, _outside(quiet[i, ccd].intervals, span))
-            start, stop = loops.livetime_until(span, GoodTime(intervals, good.exposures)).tolist()
+        for ccd, silent in of_list.items():
+            good = events.good_time.get(ccd) or CcdTime(good_intervals(events))
+            intervals = intersect(good.gti, _outside(silent.intervals, span))
+            start, stop = loops.livetime_until(span, CcdTime(intervals, good.livetime)).tolist()
             total = stop - start
             if total > SOME_S:
                 usual = total / float(np.diff(intervals).sum())
-                found[ccd] = total, LiveCcd(GoodTime(intervals, good.exposures), usual, quiet[i, ccd].n_faint)
+                found[ccd] = total, LiveCcd(CcdTime(intervals, good.livetime), usual, silent.n_faint)
         best = max((total for total, _ in found.values()), default=0.0)
-        live |= {(i, ccd): one for ccd, (total, one) in found.items() if total >= LIVE_MIN * best}
+        live.append({ccd: one for ccd, (total, one) in found.items() if total >= LIVE_MIN * best})
     return live
 
 
@@ -93,7 +114,7 @@ def _outside(intervals: Floats, span: Floats) -> Floats:
 
 def judge_frames(
     subset: Subset,
-    high: HighBackground,
+    bad_time: BadTime,
     live: LiveTime,
     grids: Sequence[Grid],
     rules: Rules,
@@ -108,7 +129,7 @@ def judge_frames(
     Parameters
     ----------
     subset : Subset
-    high : (int64 array, bool array)
+    bad_time : BadTime
         From :func:`bad_intervals`.
     live : LiveTime
         From :func:`live_time`.
@@ -123,7 +144,7 @@ def judge_frames(
         For each grid its frames, and the live seconds of each camera in each of them.
     """
     bad = [
-        _bad_frames(high, grid) if rules.shared_bad_time else exod2.bad_frames(subset.lists, subset.t1, grid)
+        bad_time.frames(grid) if rules.shared_bad_time else exod2.bad_frames(subset.lists, subset.t1, grid)
         for grid in grids
     ]
     if not rules.live_time_rejection:
@@ -131,16 +152,15 @@ def judge_frames(
     shares = [_LiveShares.of(grid) for grid in grids]
     # a CCD's live time is worked out once for the frames of all lengths, which have many edges in common
     edges = np.unique(np.concatenate([grid.frame_edges() for grid in grids]))
-    places = [np.searchsorted(edges, grid.frame_edges()) for grid in grids]
+    indices = [np.searchsorted(edges, grid.frame_edges()) for grid in grids]
     # events in bright cells do not count: a burst in one camera must not change the weight of its live time
-    n_faint = [sum(ccd.n_faint for (place, _), ccd in live.items() if place == i) for i in range(len(subset.lists))]
+    n_faint = [sum(ccd.n_faint for ccd in ccds.values()) for ccds in live]
     weights = np.array(n_faint) / sum(n_faint) if any(n_faint) else np.full(len(n_faint), 1 / len(n_faint))
-    for i, (events, weight) in enumerate(zip(subset.lists, weights.tolist(), strict=True)):
-        ccds = [ccd for (place, _), ccd in live.items() if place == i]
-        for ccd in ccds:
+    for events, ccds, weight in zip(subset.lists, live, weights.tolist(), strict=True):
+        for ccd in ccds.values():
             until = loops.livetime_until(edges, ccd.good)
-            for share, place in zip(shares, places, strict=True):
-                share.add_ccd(np.diff(until[place]), ccd.usual_fraction)
+            for share, index in zip(shares, indices, strict=True):
+                share.add_ccd(np.diff(until[index]), ccd.usual_fraction)
         for share in shares:
             share.end_list(events.camera, len(ccds), weight)
     return [
@@ -195,7 +215,7 @@ class _LiveShares:
         return np.asarray((self.most < BEST_MIN) | (self.least < LIVE_MIN * self.most))
 
 
-def bad_intervals(subset: Subset, photons: Photons, loops: EventLoops) -> HighBackground:
+def bad_intervals(subset: Subset, photons: Photons, loops: EventLoops) -> BadTime:
     """Find when the particle background was high, from the 10-12 keV curve of a subset in bins of 100 s.
 
     The remainder that fills no bin is added to the last one. A background flare covers the whole field. Where the
@@ -204,19 +224,17 @@ def bad_intervals(subset: Subset, photons: Photons, loops: EventLoops) -> HighBa
 
     Returns
     -------
-    edges : int64, shape (m + 1,)
-        Milliseconds since t0.
-    bad : bool, shape (m,)
-        True where the rate exceeds 0.5 ct/s per list.
+    BadTime
+        A bin is bad where the rate exceeds 0.5 ct/s per list.
     """
     total = int((subset.t1 - subset.t0) * 1000)
-    counts = loops.band_curve(photons, HARD, BAD_BIN_MS, total)
+    counts = loops.band_curve(photons, HIGH_ENERGY_EV, BAD_BIN_MS, total)
     edges = np.append(np.arange(counts.size) * BAD_BIN_MS, total)
     limit = BAD_RATE_PER_LIST * len(subset.lists) * np.diff(edges) / 1000
     bad = counts > limit
     if bad.any():
         bad[bad] = _elsewhere(photons, edges, bad) > limit[bad]
-    return edges, bad
+    return BadTime(edges, bad)
 
 
 def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Floats:
@@ -225,7 +243,9 @@ def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Flo
     That position is the disk of 3 arcmin around the brightest spot of the bin. It is left out only where it holds
     significantly more than its share of the field; elsewhere a bin keeps its counts.
     """
-    index = np.flatnonzero(photons.pi - np.uint16(HARD[0]) < HARD[1] - HARD[0])  # lower ones wrap to large numbers
+    index = np.flatnonzero(
+        photons.pi - np.uint16(HIGH_ENERGY_EV[0]) < HIGH_ENERGY_EV[1] - HIGH_ENERGY_EV[0]
+    )  # lower ones wrap to large numbers
     index = index[(photons.tick[index] >= 0) & (photons.tick[index] < edges[-1])]
     bin_of = np.minimum(photons.tick[index] // BAD_BIN_MS, edges.size - 2)  # the last bin also takes the remainder
     mine = chosen[bin_of]
@@ -234,11 +254,11 @@ def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Flo
     x, y = (pixel[index].astype(np.int64) for pixel in (photons.x_px, photons.y_px))
     sky = photons.instrument.sky
     x_spot, y_spot = _brightest(number, x, y, n_bins, sky)
-    reach = PLACE_ARCSEC / sky.side_arcsec
+    reach = DISK_ARCSEC / sky.side_arcsec
     inside = (x - x_spot[number]) ** 2 + (y - y_spot[number]) ** 2 <= reach**2
     n, n_inside = np.bincount(number, minlength=n_bins), np.bincount(number[inside], minlength=n_bins)
-    crowded = pdtrc(n_inside - 1, n * PLACE_SHARE) < CROWDED_P
-    return np.where(crowded, (n - n_inside) / (1 - PLACE_SHARE), n)
+    crowded = pdtrc(n_inside - 1, n * DISK_SHARE) < CROWDED_P
+    return np.where(crowded, (n - n_inside) / (1 - DISK_SHARE), n)
 
 
 def _brightest(
@@ -257,13 +277,3 @@ def _brightest(
     around = around[:, :, :-2] + around[:, :, 1:-1] + around[:, :, 2:]
     row, column = np.divmod(around.reshape(n_bins, -1).argmax(axis=1), side - 2)
     return column * square_px + square_px // 2, row * square_px + square_px // 2
-
-
-def _bad_frames(high: HighBackground, grid: Grid) -> Bools:
-    """Return which frames are bad: those that overlap a bad bin."""
-    edges, bad_bin = high
-    start = np.arange(grid.nt, dtype=np.int64) * grid.dt_ms
-    first = np.searchsorted(edges[1:-1], start, side="right")
-    last = np.searchsorted(edges[1:-1], start + grid.dt_ms, side="left")
-    n_bad = np.concatenate([[0], np.cumsum(bad_bin)])
-    return np.asarray(n_bad[last + 1] > n_bad[first])

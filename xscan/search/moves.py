@@ -104,7 +104,8 @@ def _expected_image(expected: Expectation, chosen: NDArray[np.bool_]) -> Floats:
         mine = chosen & (expected.kind == kind)
         if mine.any():
             mu += (
-                expected.template[kind] * expected.rate[mine].sum() + expected.source[kind] * expected.live[mine].sum()
+                expected.template[kind] * expected.background_counts[mine].sum()
+                + expected.source[kind] * expected.live[mine].sum()
             )
     return mu
 

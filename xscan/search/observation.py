@@ -19,14 +19,14 @@ from xscan.bayes import thresholds
 from xscan.config import SIGMA_MIN, ScanConfig, View
 from xscan.errors import DataError, Reason
 from xscan.events.gti import Floats, intersect
-from xscan.events.merge import CUT_BY, Gate
+from xscan.events.merge import CUT_BY, GtiFilter
 from xscan.grid import Box, Grid, cells_across
 from xscan.model import Expectation, Frames, InputFile, Observation, Photons, Sources, Voxels
 from xscan.pointsource.exposure import CameraMap
 from xscan.search import exod2
 from xscan.search.background import expectation, source_disks, without_flagged
 from xscan.search.detector import Detector, DetectorFacts
-from xscan.search.frames import HighBackground, LiveTime, bad_intervals, judge_frames, live_time
+from xscan.search.frames import BadTime, LiveTime, bad_intervals, judge_frames, live_time
 from xscan.search.lightcurve import LightCurve, light_curve
 from xscan.search.moves import FRAMES_MIN, remark_on_moves
 from xscan.search.position import region_centroids, region_positions
@@ -151,21 +151,20 @@ def search_observation(
 
 
 def _search_subset(subset: Subset, observation: Observation, config: ScanConfig, backend: Backend) -> SubsetSearch:
-    live = live_time(subset, backend.events) if config.rules.live_time_rejection else {}
+    live = live_time(subset, backend.events) if config.rules.live_time_rejection else ()
     photons, files = _photons(subset, live, config, backend.events)
-    high = bad_intervals(subset, photons, backend.events)
+    bad_time = bad_intervals(subset, photons, backend.events)
     box = photons.box if config.rules.one_box else None
     loaded = backend.load(photons)
-    maps = cache(lambda: _camera_maps(subset, config))
+    maps = cache(lambda: _camera_maps(subset))
     detector = Detector(subset, live, config.rules, backend.events)
-    shared = _Shared(subset, photons, high, live, detector, loaded, observation.sources, box, maps, config, backend)
+    shared = _Shared(subset, photons, bad_time, live, detector, loaded, observation.sources, box, maps, config, backend)
     return SubsetSearch(subset, files, _search_views(shared))
 
 
-def _camera_maps(subset: Subset, config: ScanConfig) -> tuple[CameraMap, ...]:
-    """Build the map of blind spots of each camera whose events suffice for one; empty without fitted positions."""
-    lists = subset.lists if config.rules.fitted_places else ()
-    return tuple(made for made in map(CameraMap.of, lists) if made is not None)
+def _camera_maps(subset: Subset) -> tuple[CameraMap, ...]:
+    """Build the map of blind spots of each camera whose events suffice for one."""
+    return tuple(made for made in map(CameraMap.of, subset.lists) if made is not None)
 
 
 def _photons(
@@ -176,14 +175,13 @@ def _photons(
     Events outside good time and events of CCDs that do not work are left out. Return the photons, and the files
     with the number of events that each cut removed.
     """
-    gates = [Gate.everything() for _ in subset.lists]
+    filters = [GtiFilter.everything() for _ in subset.lists]
     applied: tuple[str, ...] = CUT_BY[2:]
     if config.rules.live_time_rejection:
-        working = [[ccd for place, ccd in live if place == i] for i in range(len(subset.lists))]
-        gates = [Gate.of(events.good_time, ccds) for events, ccds in zip(subset.lists, working, strict=True)]
+        filters = [GtiFilter.of(events.good_time, list(ccds)) for events, ccds in zip(subset.lists, live, strict=True)]
         applied = CUT_BY
     n_cells = cells_across(config.cell_arcsec, subset.lists[0].instrument.sky)
-    photons, removed = loops.merge(subset.lists, gates, subset.t0, subset.t1, n_cells)
+    photons, removed = loops.merge(subset.lists, filters, subset.t0, subset.t1, n_cells)
     files = []
     for events, counts in zip(subset.lists, removed.tolist(), strict=True):
         cuts = {name: n for name, n in zip(CUT_BY, counts, strict=True) if name in applied}
@@ -197,7 +195,7 @@ class _Shared:
 
     subset: Subset
     photons: Photons
-    high: HighBackground
+    bad_time: BadTime
     live: LiveTime
     detector: Detector
     loaded: Loaded
@@ -318,7 +316,7 @@ def _judge(grids: Sequence[Grid], shared: _Shared) -> dict[int, tuple[Frames, di
     found = {}
     for grid, (frames, seconds) in zip(
         of_lengths,
-        judge_frames(subset, shared.high, shared.live, of_lengths, shared.config.rules, shared.backend.events),
+        judge_frames(subset, shared.bad_time, shared.live, of_lengths, shared.config.rules, shared.backend.events),
         strict=True,
     ):
         spent = {

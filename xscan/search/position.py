@@ -225,7 +225,7 @@ def fit_point_source(
     -----
     The error comes from the curvature of the likelihood at its maximum, averaged with what is expected of
     so many photons and these holes: a handful may happen to lie close together. Its variance is multiplied by
-    how much more the photons pull the place about than the profile lets them (the sandwich estimator over
+    how much more the photons pull the position about than the profile lets them (the sandwich estimator over
     the curvature), held to 1 by ``MISFIT_PHOTONS`` photons, and by ``1 + FEW_PHOTONS / s``. These
     were chosen so that offsets over errors of made-up sources are Rayleigh-distributed, whatever their width
     (scripts/positions, tests/search/test_position.py).
@@ -247,8 +247,8 @@ def _error(
     """Return the error along each axis from the information on x, y, log width and the log strengths."""
     sums, width = loops.curvature(points, fitted, strength), fitted[2]
     observed, expected = sums.observed.copy(), sums.expected.copy()
-    at_place = 2 * KING_SLOPE * (KING_SLOPE - 1) / (KING_SLOPE + 1) / (width * width)
-    whole = at_place * float((strength * sums.at_place / np.maximum(sums.live, DENSITY_MIN)).sum())
+    at_position = 2 * KING_SLOPE * (KING_SLOPE - 1) / (KING_SLOPE + 1) / (width * width)
+    whole = at_position * float((strength * sums.at_position / np.maximum(sums.live, DENSITY_MIN)).sum())
     expected[0, 0] += whole
     expected[1, 1] += whole
     expected[2, 2] += 4 * (KING_SLOPE - 1) / (KING_SLOPE + 1) * float(strength.sum())
@@ -271,7 +271,7 @@ def _error(
     n = float(sums.live.sum())
     misfit = (n * scatter / (xx + yy) + MISFIT_PHOTONS) / (n + MISFIT_PHOTONS)
     variance = 2 / (2 / (xx + yy) + 2 / (due[0] + due[1]))
-    # What holes add because their edges, and an event's place within its pixel, are not known: the profile is
+    # What holes add because their edges, and an event's position within its pixel, are not known: the profile is
     # fitted as if they were; the mistake is of the order of the square of what is not known over the core, and
     # holes leave it unbalanced. It is noticed with thousands of photons, most with pn's large pixels.
     blur2 = np.array([camera.pixel_arcsec**2 + EDGE_ARCSEC**2 for camera in instrument.cameras])

@@ -163,11 +163,11 @@ class _Gaps:
         cells, self._cell = np.unique(data.cell_numbers(), return_inverse=True)
         y, x = np.divmod(cells, data.grid.box.nx)
         self._template, self._source = expected.template[:, y, x], expected.source[:, y, x]
-        known = ~data.frames.rejected & (expected.rate + expected.live > 0)
+        known = ~data.frames.rejected & (expected.background_counts + expected.live > 0)
         kinds = (expected.kind == np.arange(2)[:, None]) & known
         self._rate, self._live, self._frames = (
             np.concatenate([np.zeros((2, 1)), np.cumsum(kinds * values, axis=1)], axis=1)
-            for values in (expected.rate, expected.live, 1.0)
+            for values in (expected.background_counts, expected.live, 1.0)
         )
         _, of_photon, frame = data.photons_of_cells(cells)
         of_photon, frame = of_photon[frame >= 0], frame[frame >= 0]

@@ -45,7 +45,7 @@ def good_intervals(events: EventList) -> Floats:
     """
     if not events.good_time:
         return np.array([events.event_span])
-    spans = np.concatenate([good.intervals for good in events.good_time.values()])
+    spans = np.concatenate([good.gti for good in events.good_time.values()])
     return union(spans[:, 0], spans[:, 1])
 
 

@@ -182,7 +182,7 @@ def _counts(cells: Ints, t: NDArray[np.integer], data: ViewData) -> tuple[int, f
     expected = data.expected
     y, x = np.divmod(cells, data.grid.box.nx)
     _, _, frame = data.photons_of_cells(cells)
-    t = t[expected.rate[t] + expected.live[t] > 0]
+    t = t[expected.background_counts[t] + expected.live[t] > 0]
     mu = sum(
         float(expected.row(int(row), int(column), int(column) + 1)[0, t].sum())
         for row, column in zip(y, x, strict=True)

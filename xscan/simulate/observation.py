@@ -159,8 +159,8 @@ def _kept(events: RawEvents, camera: str, faults: Faults) -> NDArray[np.intp]:
     own.add(*faults.hot_pixels[faults.listed].T)
     flags = cuts.FlagCut.parse(FLAG_EXPRESSION["pn" if camera == "pn" else "mos"][1])
     made = cuts.make_cuts(camera, SUBMODE, flags, None, (None, None), load_config(), EPIC)
-    selection = cuts.gather([raw], number.size, made, cuts.select)
-    n, _, _ = cuts.drop(selection.kept, selection.n, own)
+    selection = cuts.select_all([raw], number.size, made, cuts.select)
+    n, _, _ = cuts.drop_bad_pixels(selection.kept, selection.n, own)
     return selection.kept.time[:n].astype(np.intp)  # what stood for the time was the event's number
 
 

@@ -152,7 +152,7 @@ class CudaCounts(Counts):
         return self._sum("sum_images", checked(kind, (nt,), np.int8), 2 * ny * nx).reshape(2, ny, nx)
 
     @_cutting_smaller
-    def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def counts_per_frame(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         ny, nx, nt = self.grid.shape
         return self._sum("sum_rate", checked(cells, (ny, nx), bool).astype(np.uint8), nt)
 
@@ -244,7 +244,7 @@ class CudaCounts(Counts):
         source = put("source", checked(expected.source, (2, ny, nx), np.float64))
         end = (0, -nt % QUAD)  # 0 after the last frame: nothing is expected and nothing flagged there
         frames = [
-            put("rate", np.pad(checked(expected.rate, (nt,), np.float64), end)),
+            put("rate", np.pad(checked(expected.background_counts, (nt,), np.float64), end)),
             put("live", np.pad(checked(expected.live, (nt,), np.float64), end)),
             put("kind", np.pad(checked(expected.kind, (nt,), np.uint8), end)),
         ]
@@ -323,7 +323,9 @@ def eclipse_possible(expected: Expectation, limits: Thresholds) -> NDArray[np.bo
     least = limits.mu_eclipse.min()
     possible = np.zeros(expected.template.shape[1:], bool)
     for kind in (0, 1):
-        rate, live = (values[expected.kind == kind].max(initial=0.0) for values in (expected.rate, expected.live))
+        rate, live = (
+            values[expected.kind == kind].max(initial=0.0) for values in (expected.background_counts, expected.live)
+        )
         with np.errstate(invalid="ignore", over="ignore"):
             most = expected.template[kind] * rate + expected.source[kind] * live
         possible |= ~(most <= least)

@@ -18,7 +18,7 @@ SPARE = "xscan-{library}-"
 def can_be_written(folder: Path) -> bool:
     """Return whether files can be put into a folder, or the folder can be made."""
     # os.path.exists: a path that may not be examined counts as absent
-    there = next((place for place in (folder, *folder.parents) if os.path.exists(place)), Path())
+    there = next((path for path in (folder, *folder.parents) if os.path.exists(path)), Path())
     return os.access(there, os.W_OK)
 
 

@@ -31,8 +31,8 @@ class NumbaEventLoops:
     """The compiled loops of ``events``, ``livetime`` and ``dropouts``."""
 
     select = staticmethod(events.select)
-    drop = staticmethod(events.drop)
-    live_curve = staticmethod(livetime.live_curve)
+    drop_bad_pixels = staticmethod(events.drop_bad_pixels)
+    cumulative_livetime = staticmethod(livetime.cumulative_livetime)
     livetime_until = staticmethod(livetime.livetime_until)
     silences = staticmethod(dropouts.silences)
     merge = staticmethod(events.merge)
@@ -134,7 +134,7 @@ class NumbaCounts(Counts):
     def _rate_and_n_max(self) -> tuple[NDArray[np.int64], int]:
         return self._seen or self._look(np.zeros(self.grid.nt, np.int8))[1:]
 
-    def rate(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def counts_per_frame(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         chosen = checked(cells, (self.grid.box.ny, self.grid.box.nx), bool).ravel()
         most = np.count_nonzero(chosen) > chosen.size // 2
         rate = np.zeros(self.grid.nt, np.int64)
@@ -149,7 +149,7 @@ class NumbaCounts(Counts):
                 "fewer than two counts are too many by these limits: the numba backend does not look there"
             )
         of_frames = (
-            checked(expected.rate, (nt,), np.float64),
+            checked(expected.background_counts, (nt,), np.float64),
             checked(expected.live, (nt,), np.float64),
             checked(expected.kind, (nt,), np.uint8),
         )

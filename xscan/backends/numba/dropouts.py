@@ -23,7 +23,7 @@ __all__ = ["seconds", "silences"]
 LANES = 16  # CCDs processed at once by vector instructions; the table's width is a multiple of this
 
 
-def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int, int], CcdSilences]:
+def silences(lists: Sequence[EventList], t0: float, t1: float) -> tuple[dict[int, CcdSilences], ...]:
     """As :func:`xscan.events.dropouts.silences`."""
     names, counts, everything, totals = seconds(lists, t0, max(int(t1 - t0), 1))
     so_far = np.concatenate([[0], np.cumsum(everything)])
@@ -34,15 +34,16 @@ def silences(lists: Sequence[EventList], t0: float, t1: float) -> dict[tuple[int
     # rounded down: each silence found is checked again
     enough[judged] = np.clip(EXPECTED_MIN * others[judged] // totals[judged], 1, so_far[-1] + 1)
     # int32 is enough for events that fit into memory
-    place, first, end = _runs(counts, so_far.astype(np.int32), enough.astype(np.int32))
-    due = (so_far[end] - so_far[first]) * totals[place] >= EXPECTED_MIN * others[place]
-    place, first, end = place[due], first[due], end[due]
-    found = {}
+    column, first, end = _runs(counts, so_far.astype(np.int32), enough.astype(np.int32))
+    due = (so_far[end] - so_far[first]) * totals[column] >= EXPECTED_MIN * others[column]
+    column, first, end = column[due], first[due], end[due]
+    found: tuple[dict[int, CcdSilences], ...] = tuple({} for _ in lists)
     for number, name in enumerate(names.tolist()):
-        mine = np.flatnonzero(place == number)
+        mine = np.flatnonzero(column == number)
         alone = kept_silences(np.column_stack([first[mine], end[mine]]), number, names, counts, totals)
         start, stop = np.append(alone[:, 0], together[:, 0]), np.append(alone[:, 1], together[:, 1])
-        found[divmod(name, 256)] = CcdSilences(t0 + union(start, stop), int(totals[number]))
+        number_of_list, ccd = divmod(name, 256)
+        found[number_of_list][ccd] = CcdSilences(t0 + union(start, stop), int(totals[number]))
     return found
 
 
@@ -67,13 +68,13 @@ def seconds(
         _count_cells(events.time, events.x, events.y, events.ccd, t0, n_bins, to_cell, image, ccds)
     faint = faint_cells(image)
     names = np.flatnonzero(of_ccd)
-    place = np.zeros(of_ccd.size, np.uint64)
-    place[names] = np.arange(names.size)
+    column = np.zeros(of_ccd.size, np.uint64)
+    column[names] = np.arange(names.size)
     width = -(-names.size // LANES) * LANES
     for dtype in (np.uint16, np.uint32):  # a table half as large is faster, and nearly always large enough
         counts = np.zeros((n_bins, width), dtype)
-        for events, places in zip(lists, place.reshape(of_ccd.shape), strict=True):
-            _count_seconds(events.time, events.x, events.y, events.ccd, t0, to_cell, faint, places, counts)
+        for events, columns in zip(lists, column.reshape(of_ccd.shape), strict=True):
+            _count_seconds(events.time, events.x, events.y, events.ccd, t0, to_cell, faint, columns, counts)
         everything, totals = _sums(counts)
         if everything.sum() == image[faint].sum():  # each count that wrapped around would lack 65,536
             break
@@ -100,13 +101,13 @@ def _count_cells(
 
 @njit(cache=True)
 def _count_seconds(
-    time: Any, x: Any, y: Any, ccd: Any, t0: float, to_cell: Any, faint: Any, places: Any, counts: Any
+    time: Any, x: Any, y: Any, ccd: Any, t0: float, to_cell: Any, faint: Any, columns: Any, counts: Any
 ) -> None:
     for i in range(time.size):
         second = time[i] - t0
         if second >= 0 and second < counts.shape[0]:
             one = faint[_cell(y[i], to_cell), _cell(x[i], to_cell)]
-            counts[np.uint64(np.int64(second)), places[ccd[i]]] += one
+            counts[np.uint64(np.int64(second)), columns[ccd[i]]] += one
 
 
 @njit(cache=True)
@@ -115,9 +116,9 @@ def _sums(counts: Any) -> Any:
     everything, totals = np.zeros(counts.shape[0], np.int64), np.zeros(counts.shape[1], np.int64)
     for second in range(counts.shape[0]):
         total = 0
-        for place in range(counts.shape[1]):
-            total += counts[second, place]
-            totals[place] += counts[second, place]
+        for column in range(counts.shape[1]):
+            total += counts[second, column]
+            totals[column] += counts[second, column]
         everything[second] = total
     return everything, totals
 
@@ -128,7 +129,7 @@ def _runs(counts: Any, so_far: Any, enough: Any) -> Any:
 
     All CCDs of a second are processed together, without a branch except where a run is found.
     """
-    places = [np.int64(0) for _ in range(0)]
+    columns = [np.int64(0) for _ in range(0)]
     firsts = [np.int64(0) for _ in range(0)]
     ends = [np.int64(0) for _ in range(0)]
     n, width = counts.shape
@@ -137,21 +138,21 @@ def _runs(counts: Any, so_far: Any, enough: Any) -> Any:
     for second in range(n):
         now = so_far[second + 1]
         found = False
-        for place in range(width):
+        for column in range(width):
             # now where it sent something, else 0
-            before[place] = max(before[place], now & -np.int32(counts[second, place] > 0))
-            found |= now - before[place] >= enough[place]
+            before[column] = max(before[column], now & -np.int32(counts[second, column] > 0))
+            found |= now - before[column] >= enough[column]
         if not found:
             continue
-        for place in range(width):
-            if now - before[place] >= enough[place] and second >= done[place]:
+        for column in range(width):
+            if now - before[column] >= enough[column] and second >= done[column]:
                 first, end = second, second + 1
-                while first > 0 and counts[first - 1, place] == 0:
+                while first > 0 and counts[first - 1, column] == 0:
                     first -= 1
-                while end < n and counts[end, place] == 0:
+                while end < n and counts[end, column] == 0:
                     end += 1
-                places.append(np.int64(place))
+                columns.append(np.int64(column))
                 firsts.append(np.int64(first))
                 ends.append(np.int64(end))
-                done[place] = end
-    return np.array(places, np.int64), np.array(firsts, np.int64), np.array(ends, np.int64)
+                done[column] = end
+    return np.array(columns, np.int64), np.array(firsts, np.int64), np.array(ends, np.int64)

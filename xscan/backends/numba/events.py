@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from xscan.backends.numba.division import cell_division, division
 from xscan.errors import ConfigError
 from xscan.events import cuts as definition
-from xscan.events.cuts import SELECTED_BY, Cuts, Kept, RawEvents, Span
-from xscan.events.merge import CUT_BY, Gate, last_tick
+from xscan.events.cuts import SELECTED_BY, Cuts, EventBuffer, RawEvents, Span
+from xscan.events.merge import CUT_BY, GtiFilter, last_tick
 from xscan.grid import Box
 from xscan.model import EventList, Photons, PixelMask
 
-__all__ = ["band_curve", "drop", "merge", "one_comparison", "select"]
+__all__ = ["band_curve", "drop_bad_pixels", "merge", "one_comparison", "select"]
 
 # formats of the columns in every event list of the archive's pipeline
 USUAL = {
@@ -38,7 +38,7 @@ STEPS = 16  # an event
 CAMERA_AT = 39  # bit of a record's second word: below it stand 23 of the raw pixel and 16 of the energy
 
 
-def select(raw: RawEvents, cuts: Cuts, kept: Kept, at: int) -> tuple[int, NDArray[np.int64], Span]:
+def select(raw: RawEvents, cuts: Cuts, kept: EventBuffer, at: int) -> tuple[int, NDArray[np.int64], Span]:
     """As :func:`xscan.events.cuts.select`, which is called itself for lists with columns of unusual formats."""
     # (one row alone has another layout in memory, for which all would be compiled again)
     if len(raw.time) < 2 or any(getattr(raw, name).dtype != kind for name, kind in USUAL.items()):
@@ -70,14 +70,14 @@ def _time_of(key: int) -> float:
     return float(np.uint64(bits).view(np.float64))
 
 
-def drop(kept: Kept, n: int, own: PixelMask | None) -> tuple[int, int, int]:
-    """As :func:`xscan.events.cuts.drop`."""
+def drop_bad_pixels(kept: EventBuffer, n: int, own: PixelMask | None) -> tuple[int, int, int]:
+    """As :func:`xscan.events.cuts.drop_bad_pixels`."""
     left, bad, null = _drop(kept.columns(), n, NO_BITS if own is None else own.bits, own is not None)
     return left, bad, null
 
 
 def merge(
-    lists: Sequence[EventList], gates: Sequence[Gate], t0: float, t1: float, n_cells: int
+    lists: Sequence[EventList], filters: Sequence[GtiFilter], t0: float, t1: float, n_cells: int
 ) -> tuple[Photons, NDArray[np.int64]]:
     """As :func:`xscan.events.merge.merge`."""
     instrument = lists[0].instrument
@@ -94,11 +94,12 @@ def merge(
     records = np.empty((room, 2), np.uint64)
     to_cell = cell_division(n_cells, instrument.sky.n)
     counts, ends = np.zeros(n_cells**2, np.int64), starts.copy()
-    for events, gate, cut in zip(lists, gates, removed, strict=True):
-        _pass_gate(
+    for events, gti_filter, cut in zip(lists, filters, removed, strict=True):
+        _pass_filter(
             events.time, events.x, events.y, events.pi, events.ccd, events.pixel,
             instrument.number(events.camera),
-            gate.first, gate.intervals, gate.working, span, to_cell, cell_at, counts, ends, records, cut,
+            gti_filter.first, gti_filter.intervals, gti_filter.working,
+            span, to_cell, cell_at, counts, ends, records, cut,
         )  # fmt: skip
     n = int(counts.sum())
     if n:
@@ -108,10 +109,10 @@ def merge(
         box = Box(0, 1, 0, 1)
     inner = counts.reshape(n_cells, n_cells)[box.y0 : box.y1, box.x0 : box.x1].ravel()
     offsets = np.concatenate([[0], np.cumsum(inner)]).astype(np.int64)
-    place = np.zeros((n_cells, n_cells), np.int64)
-    place[box.y0 : box.y1, box.x0 : box.x1] = offsets[:-1].reshape(box.ny, box.nx)
+    next_of_cell = np.zeros((n_cells, n_cells), np.int64)
+    next_of_cell[box.y0 : box.y1, box.x0 : box.x1] = offsets[:-1].reshape(box.ny, box.nx)
     in_order = np.empty((n, 2), np.uint64)
-    _by_cell(starts, ends, records, cell_at, place.ravel(), in_order)
+    _by_cell(starts, ends, records, cell_at, next_of_cell.ravel(), in_order)
     # what is done with holds the result: fresh memory would cost as much as a pass over the events
     columns = _columns(records, n)
     _within_cells(offsets, in_order, np.empty((counts.max(), 2), np.uint64), cell_at, *columns)
@@ -306,7 +307,7 @@ def _count_times(time: Any, span: Any, counts: Any) -> None:
 
 
 @njit(cache=True)
-def _pass_gate(
+def _pass_filter(
     time: Any, x: Any, y: Any, pi: Any, ccd: Any, pixel: Any, camera: Any,
     first: Any, intervals: Any, working: Any, span: Any, to_cell: Any, cell_at: Any,
     counts: Any, ends: Any, records: Any, removed: Any,
@@ -363,13 +364,13 @@ def _band_curve(tick: Any, pi: Any, pi_from: Any, width: Any, end_ms: int, m: in
 
 
 @njit(cache=True)
-def _by_cell(starts: Any, ends: Any, records: Any, cell_at: int, place: Any, out: Any) -> None:
-    """Sort the events of bins of time by cell; ``place`` says where the next one of each goes."""
+def _by_cell(starts: Any, ends: Any, records: Any, cell_at: int, next_of_cell: Any, out: Any) -> None:
+    """Sort the events of bins of time by cell; ``next_of_cell`` says where the next one of each goes."""
     for b in range(ends.size):
         for i in range(starts[b], ends[b]):
             c = records[i, 1] >> np.uint64(cell_at)
-            j = np.uint64(place[c])
-            place[c] += 1
+            j = np.uint64(next_of_cell[c])
+            next_of_cell[c] += 1
             out[j, 0], out[j, 1] = records[i, 0], records[i, 1]
 
 

@@ -13,28 +13,28 @@ from numpy.typing import ArrayLike
 
 from xscan.events import gti
 from xscan.events.gti import Floats
-from xscan.model import GoodTime
+from xscan.model import CcdTime
 
-__all__ = ["live_curve", "livetime_until"]
+__all__ = ["cumulative_livetime", "livetime_until"]
 
 NO_CURVE = np.empty((2, 0))
 
 
-def live_curve(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Floats | None:
-    """As :func:`xscan.events.gti.live_curve`; rows out of order are left to it."""
+def cumulative_livetime(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike) -> Floats | None:
+    """As :func:`xscan.events.gti.cumulative_livetime`; rows out of order are left to it."""
     columns = tuple(np.asarray(values, np.float64) for values in (time, timedel, fracexp))
     curve = np.empty((2, 2 * columns[0].size))
     n = _curve(columns, curve)
     if n < 0:
-        return gti.live_curve(*columns)
+        return gti.cumulative_livetime(*columns)
     if n == 0:
         return None
     return curve if n == curve.shape[1] else np.ascontiguousarray(curve[:, :n])
 
 
-def livetime_until(time: Floats, good: GoodTime) -> Floats:
+def livetime_until(time: Floats, good: CcdTime) -> Floats:
     """As :func:`xscan.events.gti.livetime_until`."""
-    return np.asarray(_until(time, good.intervals, NO_CURVE if good.exposures is None else good.exposures))
+    return np.asarray(_until(time, good.gti, NO_CURVE if good.livetime is None else good.livetime))
 
 
 @njit(cache=True)

@@ -43,7 +43,7 @@ def spots_near(
     inside = (both.x0, both.x1, both.y0, both.y1)
     corners = (mine.x0, mine.y0, mine.nx, whole.x0, whole.y0)
     columns = (photons.offsets, photons.tick, photons.x_px, photons.y_px, photons.pi, photons.camera)
-    factors = (expected.template, expected.source, expected.rate, expected.live, expected.kind)
+    factors = (expected.template, expected.source, expected.background_counts, expected.live, expected.kind)
     its_own = np.empty(0, np.int64) if hidden is None else hidden
     frames = (grid.dt_ms, grid.nt, whole.nx)
     scales = (float(crpix), grid.sky.side_arcsec, grid.cell_arcsec**2, fit.DENSITY_MIN)
@@ -91,8 +91,8 @@ def _near(
         for x in range(x0, x1):
             cell = (y - py0) * pnx + x - px0
             number = (y - gy0) * gnx + x - gx0
-            place = np.searchsorted(its_own, number)
-            own = place < its_own.size and its_own[place] == number
+            index = np.searchsorted(its_own, number)
+            own = index < its_own.size and its_own[index] == number
             for i in range(offsets[cell], offsets[cell + 1]):
                 t = tick[i] // dt_ms
                 if not (pi_range[0] <= pi[i] < pi_range[1] and 0 <= t < nt and chosen[t]):
@@ -147,10 +147,10 @@ def _marked(bits: Any, pixel: Any) -> Any:
     return (bits[pixel >> 3] >> (pixel & 7)) & 1 == 1
 
 
-def likeliest(points: Points, strength: Floats, places: Floats) -> int:
+def likeliest(points: Points, strength: Floats, positions: Floats) -> int:
     """As :func:`xscan.pointsource.fit.likeliest`."""
     shape = (fit.WIDER * fit.WIDER, fit.CORE_FACTOR, 1 / (1 + fit.HIDDEN_MAX))
-    return int(_likeliest(_columns(points), np.asarray(strength, float), places, shape))
+    return int(_likeliest(_columns(points), np.asarray(strength, float), positions, shape))
 
 
 def _columns(points: Points) -> Any:
@@ -158,7 +158,7 @@ def _columns(points: Points) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def _likeliest(columns: Any, strength: Any, places: Any, shape: Any) -> Any:
+def _likeliest(columns: Any, strength: Any, positions: Any, shape: Any) -> Any:
     x, y, core2, group, area, _, background = columns
     wider2, core_factor, least = shape
     n, cameras = x.size, strength.size
@@ -168,8 +168,8 @@ def _likeliest(columns: Any, strength: Any, places: Any, shape: Any) -> Any:
         wide2[i] = wider2 * core2[i]
         root[i] = core_factor * math.sqrt(wide2[i])
     best, best_exponent, best_mantissa = 0, 0, 0.0
-    for k in range(len(places)):
-        px, py = places[k, 0], places[k, 1]
+    for k in range(len(positions)):
+        px, py = positions[k, 0], positions[k, 1]
         for i in range(n):
             dx, dy = x[i] - px, y[i] - py
             apart2 = (dx * dx + dy * dy) + wide2[i]
@@ -288,7 +288,7 @@ def _curvature(columns: Any, fitted: Any, strength: Any, shape: Any) -> Any:
     (px, py, width), (king_slope, core_factor), cameras = fitted, shape, strength.size
     observed, expected, product = np.zeros((3, 3)), np.zeros((3, 3)), np.empty((3, 3))
     pulled, seen_pulled = np.zeros((3, 2 * cameras)), np.zeros((3, cameras))
-    members, at_place, own = np.zeros(2 * cameras), np.zeros(cameras), np.zeros(cameras)
+    members, at_position, own = np.zeros(2 * cameras), np.zeros(cameras), np.zeros(cameras)
     slope, bends = np.empty(3), np.empty((3, 3))
     for i in range(x.size):
         dx, dy, wide2 = x[i] - px, y[i] - py, width * width * core2[i]
@@ -311,7 +311,7 @@ def _curvature(columns: Any, fitted: Any, strength: Any, shape: Any) -> Any:
             pulled[a, g] += member * slope[a]
         if g < cameras:
             own[g] += seen
-            at_place[g] += member / core2[i]
+            at_position[g] += member / core2[i]
             for a in range(3):
                 seen_pulled[a, g] += seen * slope[a]
     cross, in_holes = np.empty((3, cameras)), np.empty((3, cameras))
@@ -323,7 +323,7 @@ def _curvature(columns: Any, fitted: Any, strength: Any, shape: Any) -> Any:
         for c in range(cameras):
             in_holes[a, c] = -pulled[a, cameras + c]
             cross[a, c] = in_holes[a, c] + seen_pulled[a, c] - pulled[a, c]
-    return observed, expected, at_place, members[:cameras], members[cameras:], own, cross, in_holes
+    return observed, expected, at_position, members[:cameras], members[cameras:], own, cross, in_holes
 
 
 def pulls(

@@ -10,7 +10,7 @@ import numpy as np
 from xscan.backends import EventLoops
 from xscan.config import ScanConfig
 from xscan.errors import DataError, Reason
-from xscan.events.cuts import Cuts, FlagCut, Kept, RawEvents, Selection, Span, gather, make_cuts
+from xscan.events.cuts import Cuts, EventBuffer, FlagCut, RawEvents, Selection, Span, make_cuts, select_all
 from xscan.io.fits import Header, Table, stream_tables
 from xscan.missions.xmm.gti import MAX_SPAN_S, MOST, Stated, ccd_tables, main_span, pi_filter, read_good_time
 from xscan.missions.xmm.hot_pixels import HotPixels
@@ -98,7 +98,7 @@ def read_event_list(
             cuts, remarks = _cuts(info, events, primary, config, hot_pixels)
             remarks += system.remarks
             parts = (_raw_events(part) for part in streamed.parts())
-            selection = gather(parts, events.rows, cuts, loops.select)
+            selection = select_all(parts, events.rows, cuts, loops.select)
         if selection is None:
             names = ", ".join(table.name for table in tables[1:]) or "no extension"
             raise DataError(
@@ -172,14 +172,14 @@ def _drop(
     own: PixelMask | None,
     system: TimeSystem,
     loops: EventLoops,
-) -> tuple[InputFile, Kept, Span]:
+) -> tuple[InputFile, EventBuffer, Span]:
     """Remove events in bad pixels, without a position, and with times days away from all others.
 
     The bad pixels are read from tables behind the events in the file. Return the file's record with the number of
     events cut, the remaining events with mission times, and the times of the first and the last, s.
     """
     kept, cuts = selection.kept, selection.cuts
-    n, bad_pixel, null_xy = loops.drop(kept, selection.n, own)
+    n, bad_pixel, null_xy = loops.drop_bad_pixels(kept, selection.n, own)
     cuts = cuts | ({} if own is None else {"bad_pixel": bad_pixel}) | {"null_xy": null_xy}
     info = dataclasses.replace(info, cuts=cuts)
     if selection.span is None or n == 0:
@@ -227,7 +227,7 @@ def _finish(
     events: Table,
     plane: TangentPlane,
     system: TimeSystem,
-    kept: Kept,
+    kept: EventBuffer,
     span: Span,
     tables: list[Table],
     bad_pixels: tuple[PixelMask, ...],
@@ -242,7 +242,7 @@ def _finish(
             stated = read_good_time(tables, header, system, kept.time, kept.ccd, span, loops)
         except DataError as error:
             raise ListError(info, error) from None
-    if stated.good_time and not any(len(good.intervals) for good in stated.good_time.values()):
+    if stated.good_time and not any(len(good.gti) for good in stated.good_time.values()):
         why = f"{info.file}: its good-time tables (STDGTInn, GTInnnmm) are empty: whatever filtered it left no time"
         raise ListError(info, DataError(Reason.NO_GOOD_TIME, why))
     left = pi_filter(header, kept.pi)

@@ -20,7 +20,7 @@ from xscan.events.gti import Floats, intersect, union
 from xscan.io.fits import Header, Table
 from xscan.missions.xmm.instrument import EPIC
 from xscan.missions.xmm.times import TimeSystem, shift_of
-from xscan.model import GoodTime
+from xscan.model import CcdTime
 
 __all__ = ["MAX_SPAN_S", "Sample", "Stated", "ccd_tables", "main_span", "pi_filter", "read_good_time"]
 
@@ -74,7 +74,7 @@ class Stated:
 
     Attributes
     ----------
-    good_time : dict of int to GoodTime
+    good_time : dict of int to CcdTime
         By CCD.
     span : (float, float)
         First and last event that the tables allow, s.
@@ -82,7 +82,7 @@ class Stated:
         Which tables were rejected, and why.
     """
 
-    good_time: dict[int, GoodTime]
+    good_time: dict[int, CcdTime]
     span: tuple[float, float]
     remarks: tuple[str, ...] = ()
 
@@ -156,7 +156,7 @@ def read_good_time(
     others = union(*np.concatenate(believed).T) if believed else np.empty((0, 2))
     others = others if len(others) else np.array([span])  # for a CCD without an accepted table
     good = {
-        number: GoodTime(intersect(others if intervals is None else intervals, near))
+        number: CcdTime(intersect(others if intervals is None else intervals, near))
         for number, intervals in stated.items()
     }
     remarks = list(chosen.remarks())
@@ -417,15 +417,15 @@ def _frames(table: Table, system: TimeSystem, loops: EventLoops) -> _Frames:
     if usual > 0 and length.max() > 100 * usual:  # a damaged row would outweigh all others
         kept = length <= 100 * usual
         time, length, fraction = np.asarray(time)[kept], length[kept], np.asarray(fraction)[kept]
-    return _Frames(loops.live_curve(time, length, fraction), usual)
+    return _Frames(loops.cumulative_livetime(time, length, fraction), usual)
 
 
 def _with_frames(
-    good: dict[int, GoodTime], frames: dict[int, _Frames], sample: Sample, system: TimeSystem
-) -> tuple[dict[int, GoodTime], list[str]]:
+    good: dict[int, CcdTime], frames: dict[int, _Frames], sample: Sample, system: TimeSystem
+) -> tuple[dict[int, CcdTime], list[str]]:
     """Add the accepted read-out frames to good time; return it, and remarks on the rejected ones."""
     judged = {
-        ccd: _judge(of_ccd, sample.of_ccd(ccd), good[ccd].intervals)
+        ccd: _judge(of_ccd, sample.of_ccd(ccd), good[ccd].gti)
         for ccd, of_ccd in frames.items()
         if of_ccd.curve is not None
     }
@@ -441,9 +441,7 @@ def _with_frames(
         names = ", ".join(f"EXPOSU{ccd:02d}" for ccd in doubted)
         remarks.append(f"{names} not believed: more than a tenth of the events of that CCD lie outside")
     believed = judged.keys() - set(doubted)
-    return {
-        ccd: GoodTime(one.intervals, frames[ccd].curve) if ccd in believed else one for ccd, one in good.items()
-    }, remarks
+    return {ccd: CcdTime(one.gti, frames[ccd].curve) if ccd in believed else one for ccd, one in good.items()}, remarks
 
 
 def _judge(frames: _Frames, time: Floats, intervals: Floats) -> tuple[int, int, int]:
@@ -457,13 +455,9 @@ def _judge(frames: _Frames, time: Floats, intervals: Floats) -> tuple[int, int, 
     return time.size, int(np.count_nonzero(~near)), int(np.count_nonzero(beyond))
 
 
-def _outside(good: dict[int, GoodTime], sample: Sample) -> list[str]:
+def _outside(good: dict[int, CcdTime], sample: Sample) -> list[str]:
     """Return a remark if many events lie outside the good time, else nothing."""
-    n = sum(
-        int(np.count_nonzero(~_inside(sample.of_ccd(ccd), one.intervals)))
-        for ccd, one in good.items()
-        if len(one.intervals)
-    )
+    n = sum(int(np.count_nonzero(~_inside(sample.of_ccd(ccd), one.gti))) for ccd, one in good.items() if len(one.gti))
     if n <= max(_FEWEST, (1 - _OBEYED) * sample.time.size):
         return []
     return [f"{n / sample.time.size:.0%} of its events lie outside its good time, and are cut"]
