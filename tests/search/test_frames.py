@@ -150,25 +150,26 @@ def test_a_broken_ccd_does_not_cost_the_others() -> None:
 @pytest.mark.parametrize(("live_s", "works"), [(49.99, False), (50.0, True)])
 def test_a_ccd_works_if_it_was_live_for_half_as_long_as_the_best(live_s: float, works: bool) -> None:
     time = T0 + np.linspace(0, 99.9, 400)
-    good = {1: GoodTime(np.array([[T0, T0 + 100]])), 2: GoodTime(np.array([[T0, T0 + live_s]]))}
+    good = {1: CcdTime(np.array([[T0, T0 + 100]])), 2: CcdTime(np.array([[T0, T0 + live_s]]))}
     ccd = np.where(time < T0 + live_s, np.tile([1, 2], 200), 1)
     made = subset([events("m1", time, ccd, good=good)], 100)
-    live = live_time(made, get_backend("auto"))
-    assert list(live) == [(0, 1), (0, 2)][: 1 + works]
-    assert live[0, 1].usual_fraction == 1
+    (live,) = live_time(made, get_backend("auto").events)
+    assert list(live) == [1, 2][: 1 + works]
+    assert live[1].usual_fraction == 1
 
 
 @pytest.mark.parametrize(("live_ms", "works"), [(0.9, False), (1.1, True)])
 def test_a_ccd_that_was_live_for_less_than_a_millisecond_was_not(live_ms: float, works: bool) -> None:
     time = T0 + np.linspace(0, live_ms / 1000, 10)
-    lists = [events("m1", time, good={1: GoodTime(np.array([[T0, T0 + live_ms / 1000]]))})]
-    assert list(live_time(subset(lists, 100), get_backend("auto"))) == ([(0, 1)] if works else [])
+    lists = [events("m1", time, good={1: CcdTime(np.array([[T0, T0 + live_ms / 1000]]))})]
+    (live,) = live_time(subset(lists, 100), get_backend("auto").events)
+    assert list(live) == ([1] if works else [])
 
 
 @pytest.mark.parametrize(("live_s", "rejected"), [(19.9, True), (20.1, False)])
 def test_a_frame_is_searched_if_a_ccd_was_live_for_a_tenth_of_it(live_s: float, rejected: bool) -> None:
     time = T0 + np.linspace(0, 399.9, 800)  # whatever its good time says: no silence
-    good = GoodTime(np.array([[T0, T0 + live_s], [T0 + 200, T0 + 400]]))
+    good = CcdTime(np.array([[T0, T0 + live_s], [T0 + 200, T0 + 400]]))
     assert judge([events("m1", time, good={1: good})], 400, 200, OURS).rejected.tolist() == [rejected, False]
 
 
@@ -176,8 +177,8 @@ def test_a_frame_is_searched_if_a_ccd_was_live_for_a_tenth_of_it(live_s: float, 
 def test_a_frame_is_rejected_if_a_ccd_was_live_for_less_than_half_of_the_best(least: float, rejected: bool) -> None:
     time = T0 + np.linspace(0, 399.9, 800)
     good = {
-        1: GoodTime(np.array([[T0, T0 + 400]])),
-        2: GoodTime(np.array([[T0, T0 + least], [T0 + 200, T0 + 400]])),
+        1: CcdTime(np.array([[T0, T0 + 400]])),
+        2: CcdTime(np.array([[T0, T0 + least], [T0 + 200, T0 + 400]])),
     }
     frames = judge([events("m1", time, np.tile([1, 2], 400), good=good)], 400, 200, OURS)
     assert frames.rejected.tolist() == [rejected, False]
