@@ -25,7 +25,7 @@ STAGES = {
     "bin": "counts of each view, images and rates",
     "expectation": "mask, templates, constant sources",
     "flag": "every voxel against its threshold",
-    "regions": "gather, positions, light curves",
+    "regions": "gather, place, light curves",
     "tables": "Arrow tables, significances",
     "write": "Parquet on disk",
 }

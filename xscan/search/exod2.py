@@ -166,7 +166,7 @@ def expectation(
         The binned events of one view.
     frames : Frames
     disks : bool array, shape (ny, nx)
-        Cells covered by listed sources (:func:`source_disks`).
+        Cells covered by listed sources (:func:`xscan.search.background.source_disks`).
     rules : Rules
 
     Returns
