@@ -74,6 +74,12 @@ def read(
         If there is no such folder or no event list in it, or files are of several observations.
     ConfigError
         If the profile, the configuration or the hot-pixel tables are wrong.
+
+    Examples
+    --------
+    >>> observation = read(folder)  # of an observation with pn and both MOS
+    >>> [(events.camera, len(events.time) > 0) for events in observation.lists]
+    [('m1', True), ('m2', True), ('pn', True)]
     """
     settings = scan_settings(profile, config, hot_pixels=hot_pixels)
     place = _one_place(folder, sources)
@@ -140,6 +146,12 @@ def scan(
     -----
     The method is EXOD2's (Khan et al. 2025, A&A 697, A50) with the differences listed in docs/parity.md;
     each formula has its source beside it in :mod:`xscan.bayes` and :mod:`xscan.search.background`.
+
+    Examples
+    --------
+    >>> tables = scan(folder, views=["50:0.2-12"])
+    >>> tables.runs.select(["obsid", "dt_s", "state"]).to_pylist()
+    [{'obsid': '0990000001', 'dt_s': 50.0, 'state': 'done'}]
     """
     settings = scan_settings(profile, config, views, hot_pixels, backend)
     scanner = settings.scanner()
@@ -179,5 +191,13 @@ def open_results(folder: Path | str) -> Results:
     ------
     StoreError
         If the folder holds no results, or results of another format.
+
+    Examples
+    --------
+    >>> held = open_results(results)
+    >>> held.observations()
+    ['0990000001']
+    >>> held.table("regions").schema.field("pos_err_arcsec").metadata[b"unit"]
+    b'arcsec'
     """
     return _open_results(folder)

@@ -59,6 +59,11 @@ def log10_bayes_peak(n: ArrayLike, mu: ArrayLike) -> NDArray[np.float64]:
     -----
     Khan et al. (2025). The Poisson term is taken in log space. Where Q underflows (mu far above n)
     the same ratio is the series ``sum_j n! / (n - j)! mu**-j``, j = 0..n.
+
+    Examples
+    --------
+    >>> log10_bayes_peak([0, 5, 20], 1.0).round(2).tolist()
+    [0.0, 2.51, 18.82]
     """
     n_, mu_ = np.broadcast_arrays(np.asarray(n, float), np.asarray(mu, float))
     return _log10_bayes(n_, mu_, _log10_poisson(n_, mu_), eclipse=False)
@@ -83,6 +88,11 @@ def log10_bayes_eclipse(n: ArrayLike, mu: ArrayLike) -> NDArray[np.float64]:
     -----
     Khan et al. (2025). Where P underflows (mu far below n) the same ratio is the series
     ``sum_j mu**j n! / (n + j)!``, j >= 1.
+
+    Examples
+    --------
+    >>> log10_bayes_eclipse([100, 60], 100.0).round(2).tolist()
+    [1.07, 5.35]
     """
     n_, mu_ = np.broadcast_arrays(np.asarray(n, float), np.asarray(mu, float))
     return _log10_bayes(n_, mu_, _log10_poisson(n_, mu_), eclipse=True)
@@ -135,6 +145,13 @@ def poisson_tail(n: ArrayLike, mu: ArrayLike, eclipse: ArrayLike) -> NDArray[np.
     -------
     array of float64
         Per-voxel probability, not corrected for the number of voxels searched.
+
+    Examples
+    --------
+    Five counts or more where one is expected, and none where ten are:
+
+    >>> poisson_tail([5, 0], [1.0, 10.0], [False, True]).round(6).tolist()
+    [0.00366, 4.5e-05]
     """
     n_, mu_, low = np.broadcast_arrays(np.asarray(n, float), np.asarray(mu, float), eclipse)
     above = special.gammainc(np.maximum(n_, 1), mu_)
@@ -151,6 +168,11 @@ def log10_poisson_tail(n: ArrayLike, mu: ArrayLike, eclipse: ArrayLike) -> NDArr
     -----
     Both tails are the probability of n itself times a Bayes factor: ``P(N <= n) = Poisson(n) B_peak``
     and ``P(N >= n) = Poisson(n) (1 + B_eclipse)``.
+
+    Examples
+    --------
+    >>> log10_poisson_tail(400, 1.0, False).round(1).tolist()
+    -869.2
     """
     n_, mu_, low = np.broadcast_arrays(np.asarray(n, float), np.asarray(mu, float), eclipse)
     at_n = _log10_poisson(n_, mu_)
@@ -159,7 +181,13 @@ def log10_poisson_tail(n: ArrayLike, mu: ArrayLike, eclipse: ArrayLike) -> NDArr
 
 
 def power_of_ten(exponent: float) -> str:
-    """Return 10**exponent as text with two digits, also where it is too small for a float: ``2.4e-41``."""
+    """Return 10**exponent as text with two digits, also where it is too small for a float: ``2.4e-41``.
+
+    Examples
+    --------
+    >>> power_of_ten(-869.4), power_of_ten(-1.0)
+    ('4.0e-870', '1.0e-01')
+    """
     if not np.isfinite(exponent):
         return "0"
     whole = int(np.floor(exponent))
@@ -254,6 +282,13 @@ def thresholds(sigma: float, n_max: int) -> Thresholds:
     back by one count; the last crossing (peaks) and the first (eclipses) are taken, so that the
     inverted rule differs from the interpolated one at mu = 1000 exactly and nowhere else.
     Beyond 1e6 the Gaussian forms are inverted directly.
+
+    Examples
+    --------
+    With three counts in a voxel a peak is flagged where fewer than this are expected:
+
+    >>> float(thresholds(3.0, 100).mu_peak[3].round(4))
+    0.0015
     """
     # a power of two, so that few tables are built and kept
     size = 1 << max(11, int(n_max).bit_length())

@@ -114,6 +114,11 @@ class View:
         ------
         ConfigError
             If the text has another form, or the numbers are not valid for a view.
+
+        Examples
+        --------
+        >>> View.parse("5:0.2-12")
+        View(dt_s=5.0, lo_kev=0.2, hi_kev=12.0)
         """
         match = _VIEW.fullmatch(text)
         try:
@@ -248,6 +253,11 @@ def load_config(profile: str = "default", path: Path | None = None, views: tuple
     ------
     ConfigError
         For an unknown profile, an unreadable file, an unknown key or a value out of range.
+
+    Examples
+    --------
+    >>> [view.label for view in load_config(views=(View.parse("50:2-12"),)).views]
+    ['50_2.0_12.0']
     """
     if profile not in PROFILES:
         raise ConfigError(f"unknown profile {profile!r}{_nearest(profile, PROFILES)}")

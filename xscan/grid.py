@@ -24,6 +24,11 @@ def cells_across(cell_arcsec: float, sky: SkyPixels) -> int:
     ------
     ConfigError
         If there is no cell, or there are more than 16-bit numbers can tell apart.
+
+    Examples
+    --------
+    >>> cells_across(20.0, SkyPixels(51_840, 0.05))
+    129
     """
     n_cells = int(sky.n / (cell_arcsec / sky.side_arcsec))
     if not 1 <= n_cells <= np.iinfo(np.int16).max:
@@ -38,6 +43,11 @@ def cells_of(pixels: NDArray[np.integer], n_cells: int, n_pixels: int) -> NDArra
     """Give the cell (int16) of each sky pixel (integer, 1..n_pixels).
 
     The last pixel of the plane would begin a cell of its own; it is added to the last cell.
+
+    Examples
+    --------
+    >>> cells_of(np.array([1, 401, 402, 51_840]), 129, 51_840).tolist()
+    [0, 0, 1, 128]
     """
     cells = pixels.astype(np.int64) * n_cells // n_pixels
     return np.minimum(cells, n_cells - 1).astype(np.int16)
@@ -47,6 +57,11 @@ def ticks_of(time_s: NDArray[np.float64], t0: float) -> NDArray[np.int32]:
     """Return whole milliseconds (int32) since t0, rounded down, of times in s.
 
     Times more than 24 days away, which no exposure reaches, are clipped to the limits of int32.
+
+    Examples
+    --------
+    >>> ticks_of(np.array([99.9995, 100.0, 102.5]), 100.0).tolist()
+    [-1, 0, 2500]
     """
     limits = np.iinfo(np.int32)
     return np.clip(np.floor((time_s - t0) * 1000), limits.min, limits.max).astype(np.int32)
@@ -139,7 +154,14 @@ class Grid:
         return self.sky.n / self.n_cells * self.sky.side_arcsec
 
     def frame_edges(self) -> NDArray[np.float64]:
-        """Return the edges of the frames, shape (nt + 1,), s, mission time."""
+        """Return the edges of the frames, shape (nt + 1,), s, mission time.
+
+        Examples
+        --------
+        >>> grid = Grid(100.0, 50_000, 3, 129, Box(0, 129, 0, 129), SkyPixels(51_840, 0.05))
+        >>> grid.frame_edges().tolist()
+        [100.0, 150.0, 200.0, 250.0]
+        """
         return np.asarray(self.t0 + np.arange(self.nt + 1) * self.dt_s, np.float64)
 
     def to_pixel(self, cell: ArrayLike) -> NDArray[np.floating]:

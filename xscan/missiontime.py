@@ -37,6 +37,11 @@ def utc_text(time_s: ArrayLike, time_system: str = "TT", barycentred: bool = Fal
     list of str or None, length n
         As ``2000-03-12T04:05:06.789``; a leap second is ``23:59:60``. None where the time is not finite, and
         everywhere if times are barycentred or not in TT: UTC at the spacecraft is then not known.
+
+    Examples
+    --------
+    >>> utc_text([0.0, 69_000_000.5])
+    ['1997-12-31T23:58:56.816', '2000-03-09T14:38:56.316']
     """
     time, known = _known(time_s, time_system, barycentred)
     texts: list[str | None] = [None] * known.size
@@ -61,6 +66,11 @@ def mjd_utc(time_s: ArrayLike, time_system: str = "TT", barycentred: bool = Fals
     -------
     float64, shape (n,)
         Days; NaN where :func:`utc_text` returns None.
+
+    Examples
+    --------
+    >>> mjd_utc(0.0).round(6).tolist()
+    [50813.999269]
     """
     time, known = _known(time_s, time_system, barycentred)
     mjd = np.full(known.size, np.nan)

@@ -96,7 +96,15 @@ class TangentPlane:
         return np.degrees(ra), np.degrees(dec)
 
     def to_icrs(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return RA, Dec (deg, ICRS) of pixels x, y (float, counted from 1)."""
+        """Return RA, Dec (deg, ICRS) of pixels x, y (float, counted from 1).
+
+        Examples
+        --------
+        >>> plane = TangentPlane(150.0, 2.0)
+        >>> ra, dec = plane.to_icrs(plane.crpix, plane.crpix + 1200)  # a minute of arc to the north
+        >>> print(f"{ra:.4f} {dec:.4f}")
+        150.0000 2.0167
+        """
         ra, dec = self.to_fk5(x, y)
         return _rotate(ra, dec, _fk5_to_icrs())
 
@@ -117,7 +125,13 @@ class TangentPlane:
 
 
 def separation_arcsec(ra1: ArrayLike, dec1: ArrayLike, ra2: ArrayLike, dec2: ArrayLike) -> NDArray[np.float64]:
-    """Return the angle, arcsec, between positions in deg."""
+    """Return the angle, arcsec, between positions in deg.
+
+    Examples
+    --------
+    >>> float(separation_arcsec(150.0, 60.0, 150.002, 60.0).round(3))
+    3.6
+    """
     angles = erfa.seps(np.radians(ra1), np.radians(dec1), np.radians(ra2), np.radians(dec2))
     return np.asarray(np.degrees(angles) * 3600)
 

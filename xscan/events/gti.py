@@ -24,6 +24,11 @@ def union(start: ArrayLike, stop: ArrayLike) -> Floats:
     -------
     float64, shape (m, 2)
         Sorted and disjoint; intervals that touch are joined.
+
+    Examples
+    --------
+    >>> union([0.0, 5.0, 20.0], [10.0, 12.0, 30.0]).tolist()
+    [[0.0, 12.0], [20.0, 30.0]]
     """
     a, b = np.asarray(start, np.float64), np.asarray(stop, np.float64)
     real = np.isfinite(a) & np.isfinite(b) & (b > a)
@@ -38,7 +43,13 @@ def union(start: ArrayLike, stop: ArrayLike) -> Floats:
 
 
 def intersect(one: Floats, other: Floats) -> Floats:
-    """Return the time that lies in both of two sets of sorted, disjoint intervals, shape (m, 2)."""
+    """Return the time that lies in both of two sets of sorted, disjoint intervals, shape (m, 2).
+
+    Examples
+    --------
+    >>> intersect(np.array([[0.0, 10.0], [20.0, 30.0]]), np.array([[5.0, 25.0]])).tolist()
+    [[5.0, 10.0], [20.0, 25.0]]
+    """
     first = np.searchsorted(other[:, 1], one[:, 0], side="right")  # of those that end after it starts
     end = np.searchsorted(other[:, 0], one[:, 1])  # of those that start before it ends
     n = np.maximum(end - first, 0)
@@ -59,6 +70,13 @@ def cumulative_livetime(time: ArrayLike, timedel: ArrayLike, fracexp: ArrayLike)
     float64, shape (2, m), or None
         Times, s, and the live time until each, s; linear in between. None if no row is left, because the table then
         contains no information.
+
+    Examples
+    --------
+    Two read-out frames of 2 s around 1 and 5 s, the second live for half of it:
+
+    >>> cumulative_livetime([1.0, 5.0], [2.0, 2.0], [1.0, 0.5]).tolist()
+    [[0.0, 2.0, 4.0, 6.0], [0.0, 2.0, 2.0, 3.0]]
     """
     centre, length, fraction = (np.asarray(values, np.float64) for values in (time, timedel, fracexp))
     real = np.isfinite(centre + length + fraction) & (length > 0)
@@ -96,6 +114,13 @@ def livetime_until(time: Floats, good: CcdTime) -> Floats:
     float64, shape (n,)
         Seconds: good time times the live fraction of its read-out frames. Each is computed independently of the
         others, so that frames of several lengths can share their edges.
+
+    Examples
+    --------
+    Live seconds of frames of 5 s, of which the good time begins at 2 s:
+
+    >>> np.diff(livetime_until(np.array([0.0, 5.0, 10.0]), CcdTime(np.array([[2.0, 9.0]])))).tolist()
+    [3.0, 4.0]
     """
     start, stop = good.gti.T
     if start.size == 0:

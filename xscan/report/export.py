@@ -48,6 +48,11 @@ def write_ds9(regions: pa.Table, path: Path) -> int:
     -------
     int
         Number of circles written.
+
+    Examples
+    --------
+    >>> write_ds9(held.table("regions"), folder / "regions.reg") == held.table("regions").num_rows
+    True
     """
     lines = ["# Region file format: DS9 version 4.1", f'# one circle for all regions within {SAME_PLACE_ARCSEC:g}"']
     lines.append("icrs")

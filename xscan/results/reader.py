@@ -65,6 +65,11 @@ class Results:
             If there is no table or column of that name.
         StoreError
             If a file of the results is missing or damaged.
+
+        Examples
+        --------
+        >>> held.table("runs", obsid="0990000001", columns=["dt_s", "state"]).to_pylist()
+        [{'dt_s': 50.0, 'state': 'done'}]
         """
         if name not in SCHEMAS:
             raise KeyError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
