@@ -70,7 +70,8 @@ def test_a_poisoned_observation_costs_itself(data: Path, tmp_path: Path, undistu
         "XSCAN_POISON": ",".join(f"{obsid}={what}" for obsid, what in harm.items()),
         "DASK_DISTRIBUTED__WORKER__PRELOAD": str(POISON),
     }
-    limits = ("--time-limit", 10, "--memory-limit", "700MB")
+    # long enough for a worker to fill its memory on a machine that has more to do
+    limits = ("--time-limit", 20, "--memory-limit", "700MB")
     code, said = archive(data, tmp_path / "out", "--workers", 2, *limits, env=poison)
     assert code == 1
     expected = {OBSIDS[1]: "worker_died", OBSIDS[2]: "device_lost", OBSIDS[3]: "time_limit", OBSIDS[4]: "memory_limit"}
