@@ -16,10 +16,20 @@ use_own_environment() {
     export PATH="$PWD/.venv/bin:$PATH"
 }
 
+# For scripts that only need some environment with this checkout in it: theirs, else .venv as it is, else a new one.
 use_any_environment() {
-    local here
-    here=$(cd / && python3 -c 'import pathlib, xscan; print(pathlib.Path(xscan.__file__).parents[1])' 2>/dev/null) || true
-    [ "$here" = "$PWD" ] || use_own_environment
+    is_installed_in python3 && return
+    if is_installed_in "$PWD/.venv/bin/python"; then
+        export PATH="$PWD/.venv/bin:$PATH"
+    else
+        use_own_environment
+    fi
+}
+
+is_installed_in() {
+    local where
+    where=$(cd / && "$1" -c 'import pathlib, xscan; print(pathlib.Path(xscan.__file__).parents[1])' 2>/dev/null) &&
+        [ "$where" = "$PWD" ]
 }
 
 # Run a module of tests/soak in place of the script.

@@ -18,7 +18,13 @@ from xscan.simulate import simulate_archive
 OBSID = "0990000001"
 MODULES = (
     *("xscan.bayes", "xscan.config", "xscan.events.gti", "xscan.grid", "xscan.missiontime", "xscan.sky"),
-    *("xscan.api", "xscan.results.reader", "xscan.report.export"),
+    *(
+        "xscan.api",
+        "xscan.results.reader",
+        "xscan.report.export",
+        "xscan.pipeline.units",
+        "xscan.missions.xmm.products",
+    ),
 )
 
 

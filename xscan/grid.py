@@ -40,7 +40,7 @@ def cells_across(cell_arcsec: float, sky: SkyPixels) -> int:
 
 
 def cells_of(pixels: NDArray[np.integer], n_cells: int, n_pixels: int) -> NDArray[np.int16]:
-    """Give the cell (int16) of each sky pixel (integer, 1..n_pixels).
+    """Return the cell (int16) of each sky pixel (integer, 1..n_pixels).
 
     The last pixel of the plane would begin a cell of its own; it is added to the last cell.
 

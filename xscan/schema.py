@@ -292,7 +292,7 @@ LIGHTCURVES = pa.schema(
 IMAGES = pa.schema(
     [
         *_ID,
-        *(field for field in _VIEW if field.name != "dt_s"),
+        *_VIEW,
         column("t_start_s", pa.float64(), "s", f"start of the time in which the counts were taken, {_NOTE}"),
         column("t_stop_s", pa.float64(), "s", f"end of that time, {_NOTE}"),
         column("ra_ref_deg", pa.float64(), "deg", "right ascension, FK5, of the reference point of the tangent plane"),
@@ -309,7 +309,7 @@ IMAGES = pa.schema(
         _list("mask", pa.bool_(), "", "cell in the source mask: bright cells and listed sources"),
     ]
 )
-"""One image of each subset, in the widest band searched: what pictures need beside the other tables."""
+"""One image of each subset, that of the first view with the widest band: what pictures need beside the other tables."""
 
 CIRCUMSTANCES = {"xscan_version", "backend", "seconds_read", "seconds_spent", "finished_utc"}
 """Columns that may differ between two runs of the same search."""

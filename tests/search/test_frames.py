@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xscan.backends import Backend, get_backend
 from xscan.config import Rules
-from xscan.events.gti import cumulative_livetime
+from xscan.events.gti import cumulative_livetime, union
 from xscan.grid import Box, Grid
 from xscan.missions.xmm.instrument import EPIC
 from xscan.model import CAMERAS, CcdTime, EventList, Frames, InputFile, Photons
@@ -287,3 +287,27 @@ def test_a_lone_ccd_and_too_short_a_range(backend: Backend, rng: np.random.Gener
     lone = events("m1", np.sort(T0 + rng.uniform(0, 100, 500)))
     assert quiet(backend, [lone], 100) == {}
     assert quiet(backend, [lone], 5) == {}
+
+
+def test_frames_of_all_lengths_at_once_are_those_of_each_alone(rng: np.random.Generator) -> None:
+    """Also where a view has one frame, and where lengths have no edge in common."""
+    time = T0 + np.sort(rng.uniform(0, 400, 4000))
+    good = {
+        ccd: CcdTime(np.array([[T0 + start, T0 + start + 90] for start in np.sort(rng.uniform(0, 300, 4)).round(-2)]))
+        for ccd in range(1, 13)
+    }
+    good = {ccd: CcdTime(union(*one.gti.T)) for ccd, one in good.items()}
+    made = subset([events("pn", time, rng.integers(1, 13, 4000), good=good)], 400)
+    loops = get_backend("auto").events
+    live, high = live_time(made, loops), bad_intervals(made, photons(list(made.lists)), loops)
+    grids = [
+        Grid(T0, dt_ms, 400_000 // dt_ms, 129, Box(0, 1, 0, 1), EPIC.sky) for dt_ms in (5000, 7300, 50_000, 400_000)
+    ]
+    together = judge_frames(made, high, live, grids, OURS, loops)
+    for grid, (frames, seconds) in zip(grids, together, strict=True):
+        ((alone, its_seconds),) = judge_frames(made, high, live, [grid], OURS, loops)
+        for name in Frames.__slots__:
+            np.testing.assert_array_equal(getattr(frames, name), getattr(alone, name))
+        per_ccd = [np.diff(loops.livetime_until(grid.frame_edges(), ccd.good)) for ccd in live[0].values()]
+        np.testing.assert_array_equal(seconds["pn"], np.mean(per_ccd, axis=0))
+        np.testing.assert_array_equal(seconds["pn"], its_seconds["pn"])

@@ -67,6 +67,16 @@ def test_a_field_that_moves_raises_one(seed: int, arcmin: float, n_sources: int)
     assert abs(said - T0 - moment) < SECONDS / 16
 
 
+@pytest.mark.parametrize("eighths", [1, 2, 4, 7])
+def test_a_field_that_moves_early_or_late(eighths: int) -> None:
+    """The moments that are always tested are three and five eighths; the others follow from a hint there."""
+    rng = np.random.default_rng(eighths)
+    moment = eighths / 8 * SECONDS
+    lists = three_cameras(rng, SECONDS, sky(rng, 30, 2), (moment, 6000.0, 0.0), reach_px=14_000)
+    (remark,) = remarks(search(lists, "50:0.2-12"))
+    assert abs(float(remark.split("moved about ")[1].split(" s")[0]) - T0 - moment) <= SECONDS / 8
+
+
 @pytest.mark.parametrize("arcmin", [0.0, 2.0])
 def test_a_real_list_whose_later_half_is_moved(real_observation: Path, arcmin: float) -> None:
     """One camera alone: peaks beside eclipses, where nothing is if it is left at rest."""

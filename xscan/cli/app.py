@@ -171,12 +171,12 @@ def plan(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Say what xscan archive will take: bytes to fetch, hours, disk, memory.
+    """Estimate what xscan archive will take: bytes to fetch, hours, disk, memory.
 
     Searches a sample of what is on disk, for ten seconds to a minute, and keeps
     nothing of it (docs/operations.md).
 
-    Exit codes: 0 said; 2 wrong usage or configuration, or nothing could be
+    Exit codes: 0 estimated; 2 wrong usage or configuration, or nothing could be
     searched; 3 no usable device.
     """
     from xscan.cli import plan as command
@@ -206,7 +206,7 @@ def reprocess(
     """Search what is new or changed since the last release; carry over the rest.
 
     Searched again is what has other files, or all if the configuration or the
-    code that decides results is another. What that did to the regions, new,
+    code that decides results has changed. What that did to the regions, new,
     lost or changed, is printed and stands in changed_regions.parquet
     (docs/releases.md). Stopped, the same command goes on.
 
@@ -252,7 +252,7 @@ def fetch(
     """Fetch event lists and source lists from an archive (docs/fetching.md).
 
     Stop it and start it again as you like: what is there is not asked for
-    again, what has begun goes on. An observation's folder appears when all
+    again, what was cut short is resumed. An observation's folder appears when all
     of it is there.
 
     Exit codes: 0 all that the archive has is there; 1 something could not
@@ -276,7 +276,7 @@ def status(
         bool, typer.Option("--hash", help="Digest of all results but times: equal if the same was found.")
     ] = False,
 ) -> None:
-    """Say what became of every observation: done, empty, skipped, failed or pending."""
+    """Print what became of every observation: done, empty, skipped, failed or pending."""
     from xscan.cli import results as command
 
     raise typer.Exit(command.status(results, obslist, failed, json, hash))
@@ -308,7 +308,7 @@ def recovered(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of results.")],
     simulated: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that xscan simulate wrote.")],
 ) -> None:
-    """Hold what was found in simulated observations against what was planted."""
+    """Compare what was found in simulated observations with what was planted."""
     from xscan.cli import simulate as command
 
     raise typer.Exit(command.recovered(results, simulated))
@@ -382,7 +382,7 @@ def doctor(
         str | None, typer.Option("--backend", metavar="NAME", help="Exit with 3 if this one does not work.")
     ] = None,
 ) -> None:
-    """Say which backends work here, what auto would choose, and what is missing.
+    """Print which backends work here, what auto would choose, and what is missing.
 
     Each is tried on a small search. Exit codes: 0 one works, or the one asked
     for; 1 none does; 2 wrong usage; 3 the one asked for does not.

@@ -40,12 +40,12 @@ class GtiFilter:
 
     @classmethod
     def everything(cls) -> GtiFilter:
-        """Return a gti_filter that keeps every event."""
+        """Return a filter that keeps every event."""
         return cls.of({}, None)
 
     @classmethod
     def of(cls, good_time: dict[int, CcdTime], working: Sequence[int] | None) -> GtiFilter:
-        """Return a gti_filter that keeps the events in the good time of their CCD and of CCDs that work.
+        """Return a filter that keeps the events in the good time of their CCD and of CCDs that work.
 
         A CCD without stated good time is kept at any time. ``working`` is None if all CCDs work.
         """
@@ -63,7 +63,7 @@ def last_tick(t0: float, t1: float) -> int:
 def merge(
     lists: Sequence[EventList], filters: Sequence[GtiFilter], t0: float, t1: float, n_cells: int
 ) -> tuple[Photons, NDArray[np.int64]]:
-    """Merge lists, without events that a gti_filter rejects or that lie outside ``t0 <= TIME <= t1``.
+    """Merge lists, without events that a filter rejects or that lie outside ``t0 <= TIME <= t1``.
 
     Parameters
     ----------

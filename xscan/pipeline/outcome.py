@@ -29,7 +29,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ObservationSummary:
-    """ObservationSummary of one observation that ended, for progress and the table at the end of a run.
+    """What came of one observation that ended, for progress and the table at the end of a run.
 
     Attributes
     ----------

@@ -41,7 +41,7 @@ def format_size(n_bytes: float) -> str:
     '12.1 GB'
     """
     for power, unit in ((4, "TB"), (3, "GB"), (2, "MB")):
-        if n_bytes >= 1000**power:
+        if n_bytes >= 0.9995 * 1000**power:  # which rounds to one of this unit
             return f"{n_bytes / 1000**power:.3g} {unit}"
     return f"{n_bytes / 1000:.3g} kB"
 

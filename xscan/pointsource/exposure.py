@@ -238,7 +238,7 @@ def _fit_maps(
         n, mine = stop - start, columns[:, start:stop]
         if n < CCD_EVENTS_MIN:
             continue
-        products = mine @ mine.T
+        products = np.einsum("in,jn->ij", mine, mine)
         sums = {name: int(total) for name, total in zip("uvxy", mine.sum(axis=1), strict=True)}
         sums |= {a + b: int(products[i, j]) for i, a in enumerate("uvxy") for j, b in enumerate("uvxy")}
         made = _fit_map(sums, n, crpix, side_arcsec)

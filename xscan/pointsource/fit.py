@@ -165,13 +165,13 @@ class Curvature:
     observed, expected : float64, shape (3, 3)
         Information on x, y and log width at fixed strengths, except that which all expected events contain: from
         these photons, and minus the expectation for the holes.
-    at_position : float64, shape (3,)
+    at_position : float64, shape (n_cameras,)
         By camera: times a constant, the information on x and y that all expected events contain.
-    live, missed : float64, shape (3,)
+    live, missed : float64, shape (n_cameras,)
         By camera: photons of the source among the events, and those expected in the holes.
-    own : float64, shape (3,)
+    own : float64, shape (n_cameras,)
         By camera: information on the log strength.
-    cross, in_holes : float64, shape (3, 3)
+    cross, in_holes : float64, shape (3, n_cameras)
         Information shared by x, y or log width and each camera's log strength, and that of the holes alone.
     """
 
@@ -330,7 +330,7 @@ def curvature(points: Points, fitted: Fitted, strength: Floats) -> Curvature:
     points : Points
     fitted : (float, float, float)
         Position, arcsec, and width, from :func:`settle`.
-    strength : float64, shape (3,)
+    strength : float64, shape (n_cameras,)
     """
     n_cameras, event = points.n_cameras, points.event
     f, slopes, bends = _derivatives(points, fitted)
@@ -366,8 +366,8 @@ def pulls(
     ----------
     points : Points
     fitted : (float, float, float)
-    strength : float64, shape (3,)
-    freed : float64, shape (3, 3)
+    strength : float64, shape (n_cameras,)
+    freed : float64, shape (3, n_cameras)
         For x, y and log width: the part of an event's gradient that each camera's strength absorbs.
     by_width : (float, float)
         The part of the gradient in x, and of that in y, that the width absorbs.
@@ -378,7 +378,7 @@ def pulls(
     -------
     scatter : float
         Sum over the events of the squared steps by which each moves the position, arcsec^2.
-    near : float64, shape (3,)
+    near : float64, shape (n_cameras,)
         By camera: photons expected in holes within :data:`HOLES_WITHIN_ARCSEC` of the position, over the core,
         1/arcsec.
     """

@@ -33,7 +33,7 @@ OFF_AXIS_MAX_ARCMIN = 12.0
 
 
 def published(camera: Camera, energy_kev: Floats, off_axis_arcmin: float) -> tuple[Floats, Floats]:
-    """Give core (arcsec) and slope of a camera's King profile as they are published.
+    """Return core (arcsec) and slope of a camera's King profile as they are published.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def published(camera: Camera, energy_kev: Floats, off_axis_arcmin: float) -> tup
 def cores_arcsec(
     camera: NDArray[np.uint8], pi: NDArray[np.integer], off_axis_arcmin: float, instrument: Instrument
 ) -> Floats:
-    """Give the core of the profile of slope 1.5 that stands for each photon's, arcsec, shape (n,).
+    """Return the core of the profile of slope 1.5 that stands for each photon's, arcsec, shape (n,).
 
     Parameters
     ----------

@@ -150,8 +150,7 @@ class TableBuilder:
         """Keep the image of a view if its band is the widest so far of its subset."""
         held = self._images.get(number)
         if held is None or view.hi_kev - view.lo_kev > held["band_hi_kev"] - held["band_lo_kev"]:
-            row = {"obsid": self._obsid, "subset": number, "band_lo_kev": view.lo_kev, "band_hi_kev": view.hi_kev}
-            self._images[number] = row | _image(data)
+            self._images[number] = {"obsid": self._obsid, "subset": number} | _image(view, data)
 
     def tables(self) -> Tables:
         """Return the tables of all that was added; an observation without any view has a row of ``runs`` too."""
@@ -302,10 +301,13 @@ def _utc(start_s: float, stop_s: float, time_system: str, barycentred: bool) -> 
     return utc_text([start_s, stop_s], time_system, barycentred)
 
 
-def _image(data: ViewData) -> Row:
+def _image(view: View, data: ViewData) -> Row:
     grid, box, plane = data.grid, data.grid.box, data.plane
     edges = grid.frame_edges()
     return {
+        "dt_s": view.dt_s,
+        "band_lo_kev": view.lo_kev,
+        "band_hi_kev": view.hi_kev,
         "t_start_s": float(edges[0]),
         "t_stop_s": float(edges[-1]),
         "ra_ref_deg": plane.ra_deg,

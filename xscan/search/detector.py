@@ -168,7 +168,7 @@ class Detector:
         return [events for events in self._subset.lists if events.camera == self._cameras[camera].name]
 
     def _frame_s(self, camera: int) -> float:
-        """Give the time between two read-outs of a camera, s."""
+        """Return the time between two read-outs of a camera, s."""
         one = self._cameras[camera]
         return one.frame_s_by_submode.get(self._lists(camera)[0].info.submode, one.frame_s)
 
@@ -240,7 +240,7 @@ def _ccd(pixel: Ints) -> Ints:
 
 
 def _to_edge(camera: Camera, pixel: Ints) -> float:
-    """Give the distance of the median raw position to the edge of its CCD, pixels."""
+    """Return the distance of the median raw position to the edge of its CCD, pixels."""
     rawx = pixel // PixelMask.SIZE % PixelMask.SIZE - PixelMask.MARGIN
     rawy = pixel % PixelMask.SIZE - PixelMask.MARGIN
     x, y = (float(column[(column.size - 1) // 2] + column[column.size // 2]) / 2 for column in np.sort([rawx, rawy]))

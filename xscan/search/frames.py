@@ -162,7 +162,7 @@ def judge_frames(
             for share, index in zip(shares, indices, strict=True):
                 share.add_ccd(np.diff(until[index]), ccd.usual_fraction)
         for share in shares:
-            share.end_list(events.camera, len(ccds), weight)
+            share.end_list(events.camera, weight)
     return [
         (Frames(of_grid, share.rejected(), share.fraction), share.seconds)
         for share, of_grid in zip(shares, bad, strict=True)
@@ -178,8 +178,8 @@ class _LiveShares:
     dt_s : float
     least, most : float64, shape (nt,)
         Live fraction of the CCD that was least, and of the one that was most live, in units of what is usual for it.
-    total : float64, shape (nt,)
-        Live seconds of the CCDs of the list under way.
+    of_list : list of float64 array, shape (nt,)
+        Live seconds of each CCD of the list under way.
     fraction : float64, shape (nt,)
         Live fraction of all cameras.
     seconds : dict of str to float64 array, shape (nt,)
@@ -189,26 +189,26 @@ class _LiveShares:
     dt_s: float
     least: Floats
     most: Floats
-    total: Floats
+    of_list: list[Floats]
     fraction: Floats
     seconds: dict[str, Floats]
 
     @classmethod
     def of(cls, grid: Grid) -> _LiveShares:
         nothing = np.zeros(grid.nt)
-        return cls(grid.dt_s, nothing + np.inf, nothing - np.inf, nothing, nothing.copy(), {})
+        return cls(grid.dt_s, nothing + np.inf, nothing - np.inf, [], nothing, {})
 
     def add_ccd(self, seconds: Floats, usual_fraction: float) -> None:
         share = seconds / (self.dt_s * usual_fraction)
         np.minimum(self.least, share, out=self.least)
         np.maximum(self.most, share, out=self.most)
-        self.total = self.total + seconds
+        self.of_list.append(seconds)
 
-    def end_list(self, camera: str, n_ccds: int, weight: float) -> None:
-        mean = self.total / max(n_ccds, 1)
+    def end_list(self, camera: str, weight: float) -> None:
+        mean = np.mean(self.of_list, axis=0) if self.of_list else np.zeros(self.fraction.size)
         self.seconds[camera] = self.seconds.get(camera, 0.0) + mean
         self.fraction += mean / self.dt_s * weight
-        self.total = np.zeros(mean.size)
+        self.of_list = []
 
     def rejected(self) -> Bools:
         """Return which frames are rejected: all of them if no CCD works."""

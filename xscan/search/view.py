@@ -1,4 +1,4 @@
-"""Hold what the search of one view works with, so that each step is handed one object."""
+"""All that the search of one view works with, in one object that each step is handed."""
 
 from __future__ import annotations
 

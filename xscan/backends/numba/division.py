@@ -18,5 +18,5 @@ def division(divisor: int) -> tuple[int, int]:
 
 
 def cell_division(n_cells: int, n_pixels: int) -> tuple[int, int, int]:
-    """Give n, m and s with ``min(pixel * n * m >> s, n - 1)`` the cell of a pixel, as :func:`xscan.grid.cells_of`."""
+    """Return n, m and s with ``min(pixel * n * m >> s, n - 1)`` the cell of a pixel, as :func:`xscan.grid.cells_of`."""
     return n_cells, *division(n_pixels)

@@ -121,7 +121,7 @@ def merge(
 
 
 def _cell_at(n_cameras: int, n_cells: int) -> int:
-    """Give the bit at which the cell begins in the second word of a record: the cameras have what they need below it.
+    """Return the bit at which the cell begins in the second word of a record: the cameras have what they need below it.
 
     Raises
     ------
