@@ -163,7 +163,7 @@ class TableBuilder:
             pa.Table.from_pylist(self._regions, REGIONS),
             pa.concat_tables(self._voxels),
             pa.concat_tables(self._curves),
-            pa.Table.from_pylist(list(self._images.values()), IMAGES),
+            _images(list(self._images.values())),
         )
 
 
@@ -299,6 +299,16 @@ def _run(result: ViewResult, clock: Clock) -> Row:
 @lru_cache(maxsize=64)  # views of one frame length have the same times
 def _utc(start_s: float, stop_s: float, time_system: str, barycentred: bool) -> list[str | None]:
     return utc_text([start_s, stop_s], time_system, barycentred)
+
+
+def _images(rows: list[Row]) -> pa.Table:
+    """Return the table of some images, without making a Python number of each cell."""
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in IMAGES.names}
+    ends = pa.array(np.cumsum([0, *(row["counts"].size for row in rows)]), pa.int32())
+    for name, kind in (("counts", np.int32), ("mask", bool)):
+        values = np.concatenate([np.empty(0, kind), *(row[name].astype(kind) for row in rows)])
+        columns[name] = pa.ListArray.from_arrays(ends, pa.array(values))
+    return pa.table([columns[name] for name in IMAGES.names], IMAGES)
 
 
 def _image(view: View, data: ViewData) -> Row:
