@@ -68,10 +68,11 @@ def test_binning_against_a_loop(backend: Backend, rng: np.random.Generator) -> N
     for lo, hi in ((200, 2000), (2000, 12_000), (200, 12_000)):
         cube = slow_cube(p, GRID, lo, hi)
         counts = loaded.bin(GRID, lo, hi)
+        for _ in range(2):  # the first time, and when other sums are known already
+            kind = rng.integers(-1, 2, GRID.nt).astype(np.int8)
+            for k, image in enumerate(counts.images(kind)):
+                np.testing.assert_array_equal(image, cube[:, :, kind == k].sum(axis=2))
         assert (counts.n_events(), counts.n_max()) == (cube.sum(), cube.max())
-        kind = rng.integers(-1, 2, GRID.nt).astype(np.int8)
-        for k, image in enumerate(counts.images(kind)):
-            np.testing.assert_array_equal(image, cube[:, :, kind == k].sum(axis=2))
         for part in (0.3, 0.7, 2.0):
             cells = rng.random(cube.shape[:2]) < part
             np.testing.assert_array_equal(counts.counts_per_frame(cells), cube[cells].sum(axis=0))

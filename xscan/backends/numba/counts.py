@@ -122,7 +122,9 @@ class NumbaCounts(Counts):
 
     def images(self, kind: NDArray[np.int8]) -> NDArray[np.int64]:
         ny, nx, nt = self.grid.shape
-        images, _, _ = self._look(checked(kind, (nt,), np.int8))
+        kind = checked(kind, (nt,), np.int8)
+        where = self._first, self._end, self._tick, kind, *self._division
+        images = self._look(kind)[0] if self._seen is None else np.asarray(_images(*where))
         return images.reshape(2, ny, nx)
 
     def _look(self, kind: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
@@ -243,15 +245,35 @@ def _ends(first: Any, end: Any, tick: Any, stop: int) -> Any:
 
 
 @njit(cache=True)
+def _codes(kind: Any) -> Any:
+    """Return what a photon in each frame adds to a word that counts both kinds: bad frames below, rejected above."""
+    code = np.empty(kind.size, np.uint64)
+    for f in range(kind.size):
+        code[f] = np.uint64(kind[f] == 1) | np.uint64(kind[f] < 0) << np.uint64(32)
+    return code
+
+
+@njit(cache=True)
+def _images(first: Any, end: Any, tick: Any, kind: Any, m: int, s: int) -> Any:
+    """Return the images of both kinds of frames alone; as :func:`_survey`."""
+    images = np.zeros((2, first.size), np.int64)
+    code = _codes(kind)
+    for c in range(first.size):
+        both = np.uint64(0)
+        for one in tick[first[c] : end[c]]:
+            both += code[_frame(one, m, s)]
+        bad, rejected = np.int64(both & np.uint64(0xFFFFFFFF)), np.int64(both >> np.uint64(32))
+        images[0, c], images[1, c] = end[c] - first[c] - bad - rejected, bad
+    return images
+
+
+@njit(cache=True)
 def _survey(first: Any, end: Any, tick: Any, kind: Any, m: int, s: int) -> Any:
     """Return the images of both kinds of frames, the rate and the largest count."""
     images = np.zeros((2, first.size), np.int64)
     rate = np.zeros(kind.size, np.int32)  # int64 would take too much of the cache
     n_max = 0
-    half = np.uint64(32)
-    code = np.empty(kind.size, np.uint64)  # both kinds are counted in one word: bad frames below, rejected above
-    for f in range(kind.size):
-        code[f] = np.uint64(kind[f] == 1) | np.uint64(kind[f] < 0) << half
+    code = _codes(kind)
     for c in range(first.size):
         both = np.uint64(0)
         last, run = np.uint64(kind.size), 0
@@ -262,7 +284,7 @@ def _survey(first: Any, end: Any, tick: Any, kind: Any, m: int, s: int) -> Any:
             n_max = max(n_max, run)
             last = t
             both += code[t]
-        bad, rejected = np.int64(both & np.uint64(0xFFFFFFFF)), np.int64(both >> half)
+        bad, rejected = np.int64(both & np.uint64(0xFFFFFFFF)), np.int64(both >> np.uint64(32))
         images[0, c], images[1, c] = end[c] - first[c] - bad - rejected, bad
     return images, rate.astype(np.int64), n_max
 
