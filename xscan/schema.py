@@ -309,7 +309,8 @@ IMAGES = pa.schema(
         _list("mask", pa.bool_(), "", "cell in the source mask: bright cells and listed sources"),
     ]
 )
-"""One image of each subset, that of the first view with the widest band: what pictures need beside the other tables."""
+"""One image of each subset, that of the view with the widest band and then with most events: what pictures need
+beside the other tables."""
 
 CIRCUMSTANCES = {"xscan_version", "backend", "seconds_read", "seconds_spent", "finished_utc"}
 """Columns that may differ between two runs of the same search."""

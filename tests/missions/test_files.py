@@ -271,3 +271,32 @@ def test_real_filtered_lists_are_found_by_header(real_clean_observation: Path) -
     observation = read(real_clean_observation, DEFAULT)
     assert (observation.obsid, observation.skipped) == ("0201903501", ())
     assert len(inputs_digest(real_clean_observation)) == 16
+
+
+def test_what_is_named_like_a_list_and_is_none_is_told(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Beside a list that can be read: nothing named like an event list goes missing without a word."""
+    folder = tmp_path / OBSID
+    good = write_list(folder, quiet_list(rng, "m1", 500))
+    odd = write_list(folder, quiet_list(rng, "m2", 500, exposure="S002")).rename(folder / f" P{OBSID}M2S002MIEVLI0000.FTZ")
+    (folder / f"P{OBSID}PNS003PIEVLI0000.FTZ").symlink_to(tmp_path / "nowhere")
+    (folder / f"P{OBSID}PNS004PIEVLI0000.FTZ").mkdir()
+    (folder / "P0000000009M1S001MIEVLI0000.FTZ").write_bytes(good.read_bytes())
+    (folder / f"xP{OBSID}M1S001MIEVLI0000.FTZ").write_bytes(b"no FITS")
+    (folder / f"P{OBSID}M1S001MIEVLI0000.PDF").write_bytes(b"a picture")
+    (folder / f"P{OBSID}EPX000OBSMLI0000.FTZ").write_bytes(b"no FITS")
+    (folder / f"P{OBSID}EPX000OBSMLI0001.FTZ").write_bytes(b"no FITS")
+    read = xscan.read(folder)
+    assert [events.info.file for events in read.lists] == [good.name, odd.name]
+    assert {(info.file, info.reason) for info in read.skipped} == {
+        (f"P{OBSID}PNS003PIEVLI0000.FTZ", Reason.UNREADABLE),
+        (f"P{OBSID}PNS004PIEVLI0000.FTZ", Reason.UNREADABLE),
+        ("P0000000009M1S001MIEVLI0000.FTZ", Reason.CONTRADICTORY),
+        (f"xP{OBSID}M1S001MIEVLI0000.FTZ", Reason.UNREADABLE),
+        (f"P{OBSID}EPX000OBSMLI0001.FTZ", Reason.DUPLICATE),
+    }
+    (link,) = [info for info in read.skipped if "PNS003" in info.file]
+    assert (link.camera, link.exposure) == ("pn", "S003")
+    assert f"a link to {tmp_path / 'nowhere'}, which is not there" in link.message
+    assert all(info.message.startswith(info.file) for info in read.skipped)
+    tables = xscan.scan(folder, views=["50:0.2-12"])
+    assert {row["file"] for row in tables.inputs.to_pylist() if row["reason"]} >= {info.file for info in read.skipped}

@@ -248,6 +248,17 @@ def test_the_image_of_a_subset_is_of_its_widest_band(tmp_path: Path, busy: list[
         assert sum(counts[y - image["y0"], x - image["x0"]] for y, x in mine) == row["counts_total"]
 
 
+def test_of_equal_bands_the_image_has_most_events(tmp_path: Path, busy: list[FakeList]) -> None:
+    """Frames of 900 s leave a tenth of 2,000 s; the bands are equal in eV, though not as differences of keV."""
+    tables = xscan.scan(observation(tmp_path, busy), views=["900:0.2-1.2", "50:1.2-2.2", "50:0.2-1.2"])
+    n = {
+        row["dt_s"] + row["band_lo_kev"]: row["n_events"] - row["n_events_rejected"] for row in tables.runs.to_pylist()
+    }
+    (image,) = tables.images.to_pylist()
+    assert sum(image["counts"]) == n[image["dt_s"] + image["band_lo_kev"]] == max(n.values())
+    assert n[50.2] > n[900.2]
+
+
 def test_pictures_are_drawn_from_stored_results(tmp_path: Path, busy: list[FakeList]) -> None:
     scanner = api.scan_settings(views=["50:0.2-12"]).scanner()
     with ResultsWriter(tmp_path / "out", scanner.provenance(), scanner.settings.by_name()) as writer:

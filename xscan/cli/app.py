@@ -50,6 +50,10 @@ app = typer.Typer(
 )
 
 
+def _archive(name: str | None) -> str:
+    return "nxsa" if name is None else name  # an empty one, of a variable that is not set, is a mistake
+
+
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"xscan {__version__}")
@@ -144,7 +148,7 @@ def archive(
     if offline and (archive_name is not None or cache_limit is not None):
         raise ConfigError("--offline fetches nothing; it does not go together with --from and --cache-limit")
     limit_bytes = None if cache_limit is None else parse_size("--cache-limit", cache_limit)
-    prefetch = None if offline else Prefetch(archive_name or "nxsa", cache_limit_bytes=limit_bytes)
+    prefetch = None if offline else Prefetch(_archive(archive_name), cache_limit_bytes=limit_bytes)
     listed = read_obslist(obslist)
     reporter = _reporter(len(listed.obsids), log_format)
     with _last_words(reporter):
@@ -261,7 +265,7 @@ def fetch(
     from xscan.cli import fetch as command
     from xscan.pipeline.obslist import read_obslist
 
-    raise typer.Exit(command.fetch(read_obslist(obslist), data, archive_name or "nxsa", parallel, rate, refresh))
+    raise typer.Exit(command.fetch(read_obslist(obslist), data, _archive(archive_name), parallel, rate, refresh))
 
 
 @app.command()

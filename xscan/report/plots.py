@@ -79,29 +79,32 @@ def draw(folder: Path, obsid: str, tables: Tables) -> list[Path]:
         old.unlink()
     regions, runs, inputs = (table.to_pylist() for table in (tables.regions, tables.runs, tables.inputs))
     curves = {row["det_id"]: row for row in tables.lightcurves.to_pylist()}
-    images = {row["subset"]: Image.of(row) for row in tables.images.to_pylist()}
+    images = {row["subset"]: (Image.of(row), row) for row in tables.images.to_pylist()}
     flagged: dict[str, list[Row]] = {det_id: [] for det_id in curves}
     for row in tables.voxels.select(["det_id", "t_index", "kind", "p"]).to_pylist():
         flagged[row["det_id"]].append(row)
-    titles = {number: _title(number, runs, inputs) for number in images}
     paths = []
-    for number, image in images.items():
+    for number, (image, view) in images.items():
         mine = [row for row in regions if row["subset"] == number]
         with _figure(folder / f"{obsid}_{number}_image.png", (7.4, 7.6)) as figure:
-            draw_image(figure, image, mine, "\n".join(titles[number]))
+            draw_image(figure, image, mine, "\n".join(_title(view, runs, inputs)))
         paths.append(folder / f"{obsid}_{number}_image.png")
     for row in regions:
-        image, title = images[row["subset"]], ", ".join(titles[row["subset"]])
+        image, title = images[row["subset"]][0], ", ".join(_title(row, runs, inputs))
         with _figure(folder / f"{row['det_id']}.png", (9.0, 6.4)) as figure:
             draw_lightcurve(figure, row, curves[row["det_id"]], flagged[row["det_id"]], title, image)
         paths.append(folder / f"{row['det_id']}.png")
     return paths
 
 
-def _title(subset: int, runs: list[Row], inputs: list[Row]) -> tuple[str, str]:
-    """Return the title of a subset's pictures: target, obsid and exposures; and the time of the observation."""
-    run = next(row for row in runs if row["subset"] == subset and row["t_start_s"] is not None)
-    exposures = [f"{CAMERA_NAME[row['camera']]} {row['exposure']}" for row in inputs if row["subset"] == subset]
+def _title(of: Row, runs: list[Row], inputs: list[Row]) -> tuple[str, str]:
+    """Return the title of a picture: target, obsid and exposures; and the time searched in its view.
+
+    ``of`` is the row of ``images`` or ``regions`` that is drawn.
+    """
+    view = ("subset", "dt_s", "band_lo_kev", "band_hi_kev")
+    run = next(row for row in runs if all(row[name] == of[name] for name in view))
+    exposures = [f"{CAMERA_NAME[row['camera']]} {row['exposure']}" for row in inputs if row["subset"] == of["subset"]]
     when = f"mission time {run['t_start_s']:.0f} to {run['t_stop_s']:.0f} s"
     if run["t_start_utc"]:
         start, stop = (run[name][:19] for name in ("t_start_utc", "t_stop_utc"))
@@ -408,7 +411,8 @@ def _chart(axes: Axes, region: Row, image: Image) -> None:
     axes.set_xlim(reach, -reach)
     axes.set_ylim(-reach, reach)
     axes.set_aspect("equal")
-    axes.set_title("counts of the searched frames; box,\n90 % error circle, mask (green)", fontsize=8.5)
+    band = f"{image.band_kev[0]:g}-{image.band_kev[1]:g} keV"
+    axes.set_title(f"counts at {band}, searched frames;\nbox, 90 % error circle, mask (green)", fontsize=8.5)
     axes.set_xlabel("offset in RA (arcsec)")
     axes.set_ylabel("offset in Dec (arcsec)")
 

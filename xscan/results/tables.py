@@ -116,7 +116,7 @@ class TableBuilder:
         self._regions: list[Row] = []
         self._voxels: list[pa.Table] = [VOXELS.empty_table()]
         self._curves: list[pa.Table] = [LIGHTCURVES.empty_table()]
-        self._images: dict[int, Row] = {}  # of each subset
+        self._images: dict[int, tuple[tuple[int, int], Row]] = {}  # of each subset, with width of band (eV) and events
 
     def add(self, search: SubsetSearch, result: ViewResult, seconds: float) -> None:
         """Add one view of a subset.
@@ -147,10 +147,14 @@ class TableBuilder:
         self._curves.append(_curves(of_view))
 
     def _add_image(self, number: int, view: View, data: ViewData) -> None:
-        """Keep the image of a view if its band is the widest so far of its subset."""
+        """Keep the image of a view if its band is the widest so far of its subset, or as wide with more events.
+
+        Frames of one length may be rejected where those of another are searched.
+        """
+        worth = view.pi_hi - view.pi_lo, int(data.images.sum())
         held = self._images.get(number)
-        if held is None or view.hi_kev - view.lo_kev > held["band_hi_kev"] - held["band_lo_kev"]:
-            self._images[number] = {"obsid": self._obsid, "subset": number} | _image(view, data)
+        if held is None or worth > held[0]:
+            self._images[number] = worth, {"obsid": self._obsid, "subset": number} | _image(view, data)
 
     def tables(self) -> Tables:
         """Return the tables of all that was added; an observation without any view has a row of ``runs`` too."""
@@ -163,7 +167,7 @@ class TableBuilder:
             pa.Table.from_pylist(self._regions, REGIONS),
             pa.concat_tables(self._voxels),
             pa.concat_tables(self._curves),
-            _images(list(self._images.values())),
+            _images([row for _, row in self._images.values()]),
         )
 
 

@@ -243,9 +243,8 @@ def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Flo
     That position is the disk of 3 arcmin around the brightest spot of the bin. It is left out only where it holds
     significantly more than its share of the field; elsewhere a bin keeps its counts.
     """
-    index = np.flatnonzero(
-        photons.pi - np.uint16(HIGH_ENERGY_EV[0]) < HIGH_ENERGY_EV[1] - HIGH_ENERGY_EV[0]
-    )  # lower ones wrap to large numbers
+    above = photons.pi - np.uint16(HIGH_ENERGY_EV[0])  # lower ones wrap to large numbers
+    index = np.flatnonzero(above < HIGH_ENERGY_EV[1] - HIGH_ENERGY_EV[0])
     index = index[(photons.tick[index] >= 0) & (photons.tick[index] < edges[-1])]
     bin_of = np.minimum(photons.tick[index] // BAD_BIN_MS, edges.size - 2)  # the last bin also takes the remainder
     mine = chosen[bin_of]

@@ -1,8 +1,8 @@
 """Find the event lists and the source list of an observation, by name or else by header.
 
 A name of the pipeline (PPS) is sufficient (:mod:`xscan.missions.xmm.products`). If a folder has no list with such a
-name, and for files that are given one by one, the header is read: an EVENTS extension whose INSTRUME is EPN, EMOS1 or
-EMOS2, with EXPIDSTR and OBS_ID.
+name, for names that only resemble one, and for files that are given one by one, the header is read: an EVENTS extension
+whose INSTRUME is EPN, EMOS1 or EMOS2, with EXPIDSTR and OBS_ID.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from xscan.errors import DataError, Reason, first_line, is_shortage
 from xscan.io.fits import Header, Table, stream_tables
 from xscan.missions.xmm.products import TIMING, ProductName, parse_name
 from xscan.missions.xmm.times import INSTRUMENTS, check_telescope
+from xscan.model import InputFile
 
 __all__ = ["SOURCE_COLUMNS", "Files", "Found", "ListFile", "Place", "files_of", "find", "observation_name", "places"]
 
@@ -24,6 +25,7 @@ SOURCE_COLUMNS = ("RA", "DEC", "EP_DET_ML", "EP_EXTENT", "EP_TOT")
 """The columns of an EPIC source list that are read."""
 
 _OBSID = re.compile(r"\d{10}")
+_RESEMBLES = re.compile(r".*[PMT]IEVLI.*\.(?:FTZ|FITS?)(?:\.GZ)?\s*", re.I | re.S)
 _LOOK_BYTES = 1 << 23  # bytes of a file searched for its EVENTS table, which comes first in real files
 
 
@@ -84,11 +86,15 @@ class ListFile:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The files of an observation: its event lists, in the order in which they are tried, and its source list."""
+    """The files of an observation: its event lists, in the order in which they are tried, and its source list.
+
+    ``left_out`` are entries of the folder that are named like its files, with the reason why they cannot be used.
+    """
 
     obsid: str
     lists: tuple[ListFile, ...]
     sources: Path | None
+    left_out: tuple[InputFile, ...] = ()
 
 
 def find(place: Place) -> Found:
@@ -105,9 +111,10 @@ def find(place: Place) -> Found:
     if not place.is_dir():
         what = "is a file" if place.exists() else "no such folder"
         raise DataError(Reason.NO_FOLDER, f"{place}: {what}; an observation is a folder <obsid>/ of its event lists")
-    paths = sorted(path for path in _entries(place) if path.is_file())
+    entries = sorted(_entries(place))
+    paths = [path for path in entries if path.is_file()]
     called = observation_name(place)
-    lists = _lists(paths)
+    lists, left_out = _lists(paths)
     if not lists:
         raise DataError(Reason.NO_EVENT_LISTS, _no_list(place, len(paths)))
     obsids = sorted({one.obsid or called for one in lists})
@@ -119,7 +126,35 @@ def find(place: Place) -> Found:
         )
     mine = [one for one in lists if (one.obsid or called) == obsid]
     sources = [path for path in paths if (name := _source_list(path)) is not None and name.obsid == obsid]
-    return Found(obsid, _in_order(mine), sources[0] if sources else None)
+    left_out += [_left_out(one.path, Reason.CONTRADICTORY, _foreign(one, obsid)) for one in lists if one not in mine]
+    left_out += [_left_out(path, Reason.UNREADABLE, _no_file(path)) for path in entries if _is_no_file(path)]
+    left_out += [
+        _left_out(path, Reason.DUPLICATE, f"{sources[0].name} is the source list that is used; keep one of them")
+        for path in sources[1:]
+    ]
+    return Found(obsid, _in_order(mine), sources[0] if sources else None, tuple(left_out))
+
+
+def _left_out(path: Path, reason: Reason, why: str) -> InputFile:
+    listed = _named(path)
+    size = path.stat().st_size if path.is_file() else 0
+    camera, exposure = (listed.camera, listed.exposure) if listed is not None else ("", "")
+    return InputFile(path.name, size, camera=camera, exposure=exposure, reason=reason, message=f"{path.name}: {why}")
+
+
+def _foreign(one: ListFile, obsid: str) -> str:
+    return f"a list of observation {one.obsid} in the folder of {obsid}; move it to a folder {one.obsid}"
+
+
+def _is_no_file(path: Path) -> bool:
+    """Return whether something that is no file has the name of a product."""
+    return not path.is_file() and parse_name(path.name) is not None
+
+
+def _no_file(path: Path) -> str:
+    if path.is_symlink() and not path.exists():
+        return f"a link to {path.readlink()}, which is not there; mount or copy that, or fetch the file again"
+    return f"{'a folder' if path.is_dir() else 'no regular file'}, not an event list; put the file itself there"
 
 
 def _no_list(folder: Path, n_files: int) -> str:
@@ -158,8 +193,8 @@ def files_of(place: Place) -> list[Path]:
 
     Returns
     -------
-    Includes links to missing files; empty if there is no event list.
-        Links that lead nowhere are among them; none where there is no event list.
+    list of Path
+        Also links to missing files; empty if there is no event list.
 
     Raises
     ------
@@ -169,7 +204,7 @@ def files_of(place: Place) -> list[Path]:
     if isinstance(place, Files):
         return [*place.paths, *([place.sources] if place.sources is not None else [])]
     named = [path for path in _entries(place) if path.is_file() or not path.exists()]
-    by_name = [path for path in named if _named(path) is not None]
+    by_name = [path for path in named if _named(path) is not None or _resembles(path)]
     # as in reading: if only links to missing files have PPS names, the other files are judged by their headers
     if any(path.exists() for path in by_name):
         lists = by_name
@@ -184,10 +219,23 @@ def _entries(folder: Path) -> Iterator[Path]:
             yield from place.iterdir()
 
 
-def _lists(paths: Sequence[Path]) -> list[ListFile]:
-    """Return the event lists found by name or, if there are none, by header."""
+def _lists(paths: Sequence[Path]) -> tuple[list[ListFile], list[InputFile]]:
+    """Return the event lists found by name or, if there are none, by header; and files that only resemble one."""
     named = [one for path in paths if (one := _named(path)) is not None]
-    return named or [one for path in paths if (one := _by_header(path)) is not None]
+    if not named:
+        return [one for path in paths if (one := _by_header(path)) is not None], []
+    left_out = []
+    for path in filter(_resembles, paths):
+        try:
+            named.append(_looked_at(path))
+        except DataError as error:
+            left_out.append(InputFile(path.name, path.stat().st_size, reason=error.reason, message=str(error)))
+    return named, left_out
+
+
+def _resembles(path: Path) -> bool:
+    """Return whether a name resembles the pipeline's for an event list, without being one: blanks, odd letters."""
+    return _named(path) is None and _RESEMBLES.fullmatch(path.name) is not None
 
 
 def _in_order(lists: Iterable[ListFile]) -> tuple[ListFile, ...]:

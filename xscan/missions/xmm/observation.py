@@ -44,7 +44,7 @@ def read(place: Place, config: ScanConfig, hot_pixels: HotPixels, loops: EventLo
     """
     found = find(place)
     lists: list[EventList] = []
-    skipped: list[InputFile] = []
+    skipped = list(found.left_out)
     read_from: dict[tuple[str, ...], Path] = {}
     target = ""
     for one in found.lists:
