@@ -33,10 +33,10 @@ class Reason(StrEnum):
     NO_FOLDER = "no_folder"  # the observation's folder does not exist, or cannot be used
     NO_EVENT_LISTS = "no_event_lists"  # the folder holds no EPIC imaging event list
     # one file
-    UNREADABLE = "unreadable"  # truncated, corrupt, or not a FITS file
+    UNREADABLE = "unreadable"  # truncated, corrupt, not a FITS file, or no file at all
     NO_EVENTS_TABLE = "no_events_table"  # no EVENTS extension, or a needed column is missing or odd
     NO_SOURCE_TABLE = "no_source_table"  # a source list without the columns of one
-    CONTRADICTORY = "contradictory"  # the header names another observation or instrument than the file
+    CONTRADICTORY = "contradictory"  # header, file name or folder name different observations or instruments
     OTHER_TELESCOPE = "other_telescope"  # TELESCOP or INSTRUME name another telescope or instrument than EPIC
     OTHER_TIME_SYSTEM = (
         "other_time_system"  # times that cannot be converted exactly, or of another system than the others'
@@ -46,7 +46,7 @@ class Reason(StrEnum):
     NO_GOOD_TIME = "no_good_time"  # its good-time tables are empty, or all its events have one time
     MODE = "mode"  # a submode that is not searched (timing, small window, unknown)
     FILTER = "filter"  # filter wheel closed, calibration lamp, or blocked
-    DUPLICATE = "duplicate"  # the same exposure is in the folder twice
+    DUPLICATE = "duplicate"  # the same exposure, or another source list, is in the folder
     TIME_SPAN = "time_span"  # a tenth of its times or more are further than two orbits from the others
     # lists beside each other
     OTHER_PLANE = "other_plane"  # its tangent plane is not that of the other lists

@@ -277,7 +277,9 @@ def test_what_is_named_like_a_list_and_is_none_is_told(tmp_path: Path, rng: np.r
     """Beside a list that can be read: nothing named like an event list goes missing without a word."""
     folder = tmp_path / OBSID
     good = write_list(folder, quiet_list(rng, "m1", 500))
-    odd = write_list(folder, quiet_list(rng, "m2", 500, exposure="S002")).rename(folder / f" P{OBSID}M2S002MIEVLI0000.FTZ")
+    odd = write_list(folder, quiet_list(rng, "m2", 500, exposure="S002")).rename(
+        folder / f" P{OBSID}M2S002MIEVLI0000.FTZ"
+    )
     (folder / f"P{OBSID}PNS003PIEVLI0000.FTZ").symlink_to(tmp_path / "nowhere")
     (folder / f"P{OBSID}PNS004PIEVLI0000.FTZ").mkdir()
     (folder / "P0000000009M1S001MIEVLI0000.FTZ").write_bytes(good.read_bytes())

@@ -260,19 +260,19 @@ def draw(modules: Mapping[str, str], seed: int, n: int) -> list[Defect]:
 
 
 class Bench:
-    """Copies of the working tree: one as it is now, and one in which defects are planted and tests are run."""
+    """Copies of the working tree: ``now``, as it was at the start, and one in which defects are planted and tested."""
 
     def __init__(self, work: Path) -> None:
-        self._now, self._tree = work / "now", work / "xscan"
+        self.now, self._tree = work / "now", work / "xscan"
         self._cache, self._planted_cache, self._tmp = work / "numba", work / "numba-planted", work / "tmp"
         self._clean_s: dict[str, float] = {}
         self._cache.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self._now, ignore_errors=True)
+        shutil.rmtree(self.now, ignore_errors=True)
         command = ["git", "ls-files", "-co", "--exclude-standard"]
         for name in subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.splitlines():
             if (ROOT / name).is_file():  # git also names what was deleted
-                (self._now / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, self._now / name)
+                (self.now / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, self.now / name)
         if SHARED.is_dir() and not (work / "shared").exists():
             (work / "shared").symlink_to(SHARED)
 
@@ -302,12 +302,12 @@ class Bench:
         if code != 0:
             raise SystemExit(f"{unit} fails without a defect:\n{said[-3000:]}")
         if (self._tree / "build").exists():  # kernels, compiled for the CPU: named after their text
-            shutil.copytree(self._tree / "build", self._now / "build", dirs_exist_ok=True)
+            shutil.copytree(self._tree / "build", self.now / "build", dirs_exist_ok=True)
         return time.monotonic() - begun
 
     def _renew(self) -> None:
         shutil.rmtree(self._tree, ignore_errors=True)
-        shutil.copytree(self._now, self._tree)  # with the files' times: Numba knows by them what it compiled
+        shutil.copytree(self.now, self._tree)  # with the files' times: Numba knows by them what it compiled
 
     def _run(self, unit: str, cache: Path, limit_s: float | None) -> tuple[int | None, str]:
         """Run some tests; return the exit status, None for a run that took too long, and what it said."""
@@ -329,17 +329,17 @@ class Bench:
         return process.returncode, said
 
 
-def near(path: str) -> list[str]:
-    """Return the tests that are nearest to a module: the file of its name, wherever it is, and those of its room."""
+def near(path: str, root: Path = ROOT) -> list[str]:
+    """Return the tests in a tree that are nearest to a module: the file of its name, and those of its room."""
     module = Path(path).relative_to("xscan").with_suffix("")
-    named = sorted(test.relative_to(ROOT).as_posix() for test in (ROOT / "tests").rglob(f"test_{module.name}.py"))
+    named = sorted(test.relative_to(root).as_posix() for test in (root / "tests").rglob(f"test_{module.name}.py"))
     room = f"tests/{module.parts[0]}"
     return [*(name for name in named if name not in NOT_RUN), *([room] if room in SUITE else [])] or [SUITE[0]]
 
 
-def suite_for(path: str) -> list[str]:
-    """Return the tests that are run for a module, the nearest first."""
-    first = near(path)
+def suite_for(path: str, root: Path = ROOT) -> list[str]:
+    """Return the tests in a tree that are run for a module, the nearest first."""
+    first = near(path, root)
     return [*first, *(unit for unit in SUITE if unit not in first)]
 
 
@@ -376,7 +376,7 @@ def main() -> int:
             key = json.dumps(asdict(defect))
             if key not in known:
                 begun = time.monotonic()
-                known[key] = bench.verdict(defect, near(defect.path) if given.room else suite_for(defect.path))
+                known[key] = bench.verdict(defect, (near if given.room else suite_for)(defect.path, bench.now))
                 if given.out and (known[key] or not given.room):  # others may notice what its own room does not
                     row = asdict(defect) | {"killed_by": known[key], "took_s": round(time.monotonic() - begun, 1)}
                     with given.out.open("a") as lines:

@@ -27,7 +27,7 @@ def run_into(folder: Path, settings: ScanSettings, body: Callable[[ResultsWriter
     settings : ScanSettings
         With which the results are made.
     body : callable
-        Takes the writer, and what tells of signals.
+        Takes the writer and the StopSignal.
 
     Raises
     ------
