@@ -1,4 +1,4 @@
-"""scripts/cuts and scripts/plants, tried on a simulated observation: what they make of lists is what they say."""
+"""scripts/cuts, plants and agree, tried on a simulated observation: what they make of lists is what they say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from soak import cuts, plants, reallists
+from helpers.stored import failed
+from soak import agree, cuts, plants, reallists
 
 import xscan
 from xscan.model import pixel_number
@@ -205,3 +206,14 @@ def test_both_scripts_run(folder: Path, tmp_path: Path) -> None:
     assert f"| {folder.name} | bad | 2000 | 0 | no such time |" in out
     rows = json.loads((tmp_path / "plants.json").read_text())
     assert [row["counts"] for row in rows if row["duration_s"] == 20.0] == [40, 400]
+
+
+def test_backends_that_differ_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lists = agree.cut_lists(folder, [2000.0])
+    name, search = next(lists)
+    assert search(agree.scan_settings(backend="numpy").scanner()).runs.num_rows == 9
+    lists.close()
+    same, odd = (lambda _: failed("1")), failed
+    assert agree.differing(iter([("same", same), ("odd", odd)]), {"numpy": "1", "numba": "2"}) == (2, 1)
+    assert capsys.readouterr().out.startswith("differ: odd: {'numpy'")
+    assert folder.name in name
