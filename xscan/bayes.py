@@ -25,6 +25,7 @@ __all__ = [
     "log10_bayes",
     "log10_bayes_eclipse",
     "log10_bayes_peak",
+    "log10_negative_binomial_tail",
     "log10_poisson_tail",
     "poisson_tail",
     "power_of_ten",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 MU_REFERENCE = 1000.0  # mu at which a Gaussian sigma and a Bayes factor are equated
+_TERMS = 4000  # of a series; its terms fall at least as fast as x**j
 _TINY = 1e-290  # below this an incomplete gamma function has lost digits: its series is used
 
 
@@ -339,3 +341,44 @@ def _first_index(mu, passes, size: int) -> NDArray[np.int64]:  # type: ignore[no
         hi = np.where(active & ok, mid, hi)
         lo = np.where(active & ~ok, mid + 1, lo)
     return hi
+
+
+def log10_negative_binomial_tail(n: ArrayLike, mu: ArrayLike, shape: ArrayLike) -> NDArray[np.float64]:
+    """Return log10 of the probability of n counts or more where the expectation itself is Gamma distributed.
+
+    Parameters
+    ----------
+    n : array_like of int
+        Counts, at least 1.
+    mu : array_like of float
+        Mean of the expectation.
+    shape : array_like of float
+        Shape of its distribution: its variance is ``mu**2 / shape``.
+
+    Notes
+    -----
+    With ``x = mu / (shape + mu)`` the probability is the regularised incomplete beta function ``I_x(n, shape)``. Where
+    it underflows, it is the first term, times the sum of the ratios of the others to it.
+
+    Examples
+    --------
+    >>> log10_negative_binomial_tail([1, 10], [1.0, 1.0], [2.0, 2.0]).round(3).tolist()
+    [-0.255, -3.859]
+    """
+    n_, mu_, a = np.broadcast_arrays(*(np.asarray(values, np.float64) for values in (n, mu, shape)))
+    x = mu_ / (a + mu_)
+    p = special.betainc(n_, a, x)
+    low = p < _TINY
+    with np.errstate(divide="ignore"):
+        result = np.where(low, -np.inf, np.log10(p))
+    if low.any():
+        n_, a, x = n_[low], a[low], x[low]
+        term, total = np.ones(n_.size), np.ones(n_.size)
+        for j in range(_TERMS):
+            term = term * (n_ + a + j) / (n_ + 1 + j) * x
+            total = total + term
+            if (term < 1e-12 * total).all():
+                break
+        first = special.gammaln(n_ + a) - special.gammaln(a) - special.gammaln(n_ + 1) + a * np.log1p(-x) + n_ * np.log(x)
+        result[low] = (first + np.log(total)) / np.log(10)
+    return np.asarray(result)

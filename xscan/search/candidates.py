@@ -1,0 +1,116 @@
+"""Choose the candidates of the search by windows: windows of cells with improbably many counts, each thing once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaincinv
+
+from xscan.bayes import log10_negative_binomial_tail
+from xscan.windows import BASE_S, BRIGHT_N, PHASES, FineGrid, WindowLimits, Windows
+
+__all__ = ["P_CANDIDATE", "Candidates", "candidates", "distinct", "window_limits"]
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+P_CANDIDATE = 1e-6
+SAME_ARCSEC, SAME_S = 45.0, 200.0  # what lies within both of a better one belongs to it
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Windows that may hold a transient, the least probable first, shape (k,) each.
+
+    Attributes
+    ----------
+    x_px, y_px : float64
+        Centre of the cell, sky pixels.
+    start, stop : float64
+        s, since the start of the search.
+    n : int32
+        Counts.
+    mu : float64
+        Expected counts, given the cell's counts outside the window.
+    log10_p : float64
+    band : int16
+        Number of the band.
+    """
+
+    x_px: Floats
+    y_px: Floats
+    start: Floats
+    stop: Floats
+    n: NDArray[np.int32]
+    mu: Floats
+    log10_p: Floats
+    band: NDArray[np.int16]
+
+    def __len__(self) -> int:
+        return len(self.n)
+
+
+def window_limits(n_most: int, in_mask: Bools) -> WindowLimits:
+    """Return what makes a window a candidate: the Poisson means of which n counts have the probability P_CANDIDATE.
+
+    Parameters
+    ----------
+    n_most : int
+        The largest number of counts of a cell.
+    in_mask : bool, shape (ny, nx)
+        Fine pixels of the source mask.
+    """
+    size = 1 << min(n_most, BRIGHT_N).bit_length()  # few sizes, each worked out once
+    return WindowLimits(_mu_peak(min(size, BRIGHT_N) + 1), in_mask)
+
+
+@lru_cache(maxsize=8)
+def _mu_peak(size: int) -> Floats:
+    limits = np.zeros(size)
+    limits[1:] = gammaincinv(np.arange(1, size), P_CANDIDATE)
+    limits.setflags(write=False)
+    return limits
+
+
+def candidates(windows: Windows, grid: FineGrid) -> Candidates:
+    """Return the windows whose counts have a probability below :data:`P_CANDIDATE`, the best of each place and time."""
+    log10_p = log10_negative_binomial_tail(windows.n, windows.mu, windows.shape)
+    index = np.flatnonzero(log10_p < np.log10(P_CANDIDATE))
+    order = index[np.argsort(log10_p[index], kind="stable")]
+    x_px, y_px = np.empty(order.size), np.empty(order.size)
+    for number, phase in enumerate(PHASES):
+        mine = windows.phase[order] == number
+        x_px[mine], y_px[mine] = grid.middle(phase, windows.y[order][mine], windows.x[order][mine])
+    start, stop = windows.start[order] * BASE_S, windows.stop[order] * BASE_S
+    side = grid.sky.side_arcsec
+    kept = distinct(x_px * side, y_px * side, start, stop)
+    chosen = order[kept]
+    return Candidates(
+        x_px[kept], y_px[kept], start[kept], stop[kept], windows.n[chosen], windows.mu[chosen], log10_p[chosen],
+        windows.band[chosen],
+    )  # fmt: skip
+
+
+def distinct(x_arcsec: Floats, y_arcsec: Floats, start: Floats, stop: Floats) -> NDArray[np.intp]:
+    """Return the indices of windows without those that belong to a better one; the best come first.
+
+    One belongs to a better one within 45 arcsec if no more than 200 s lie between them.
+
+    Examples
+    --------
+    >>> distinct(np.array([0.0, 30.0, 30.0]), np.zeros(3), np.array([0.0, 100.0, 900.0]), np.array([5.0, 150.0, 910.0]))
+    array([0, 2])
+    """
+    free = np.ones(x_arcsec.size, bool)
+    kept = []
+    for i in range(x_arcsec.size):
+        if free[i]:
+            kept.append(i)
+            later = np.flatnonzero(free[i:]) + i
+            near = (x_arcsec[later] - x_arcsec[i]) ** 2 + (y_arcsec[later] - y_arcsec[i]) ** 2 < SAME_ARCSEC**2
+            near &= (start[later] < stop[i] + SAME_S) & (stop[later] > start[i] - SAME_S)
+            free[later[near]] = False
+    return np.array(kept, np.intp)
