@@ -19,7 +19,7 @@ from xscan.errors import ConfigError
 
 __all__ = ["PROFILES", "SIGMA_MIN", "Rules", "ScanConfig", "View", "load_config"]
 
-PROFILES = ("default", "exod2")
+PROFILES = ("default", "views", "exod2")
 
 BAND_KEV = (0.2, 12.0)
 """EPIC's events outside are cut before everything."""
@@ -29,6 +29,7 @@ PI_MOST = 65_535
 
 DT_MAX_S = 1e6
 SIGMA_MIN = 0.5
+FAR_MIN, FAR_MAX = 1e-6, 10.0
 
 _VIEW = re.compile(r"\s*([^:\s]+)\s*:\s*([^-\s]+)\s*-\s*([^-\s]+)\s*")
 
@@ -181,8 +182,12 @@ class ScanConfig:
     ----------
     views : tuple of View
         The views to search, in order.
+    windows : bool
+        Whether to search by windows: all lengths of time from 5 s to 5120 s.
+    far : float
+        Threshold of the search by windows: false events to expect in an observation.
     sigma : float
-        Threshold of the Bayes factors in equivalent sigma at mu = 1000.
+        Threshold of the views' Bayes factors in equivalent sigma at mu = 1000.
     cell_arcsec : float
         Nominal side of a cell, arcsec.
     pn_singles_below_kev : float
@@ -192,14 +197,28 @@ class ScanConfig:
     """
 
     views: tuple[View, ...]
+    windows: bool = False
+    far: float = 0.1
     sigma: float = 3.0
     cell_arcsec: float = 20.0
     pn_singles_below_kev: float = 0.0
     rules: Rules = field(default_factory=Rules)
 
     def __post_init__(self) -> None:
-        if not self.views:
-            raise ConfigError("search.views is empty; give at least one view such as 5:0.2-12")
+        if not self.views and not self.windows:
+            raise ConfigError(
+                "nothing to search for: set search.windows = true, or give at least one view such as 5:0.2-12"
+            )
+        if self.windows and not self.rules.live_time_rejection:
+            raise ConfigError(
+                "search.windows needs rules.live_time_rejection: its expectation follows the live time of every CCD; "
+                "set the rule, or search by views alone"
+            )
+        if not FAR_MIN <= self.far <= FAR_MAX:
+            raise ConfigError(
+                f"search.far is {self.far:g} false events an observation; it must lie between {FAR_MIN:g} and "
+                f"{FAR_MAX:g}, for which the rate of false alarms was measured"
+            )
         labels = [view.label for view in self.views]
         for label in labels:
             if labels.count(label) > 1:
@@ -216,6 +235,8 @@ class ScanConfig:
     def by_name(self) -> dict[str, str]:
         """Return every setting by its name in a configuration file, as text."""
         flat = {
+            "search.windows": str(self.windows).lower(),
+            "search.far": repr(self.far),
             "search.sigma": repr(self.sigma),
             "search.cell_arcsec": repr(self.cell_arcsec),
             "search.views": " ".join(f"{view.dt_s!r}:{view.lo_kev!r}-{view.hi_kev!r}" for view in self.views),
@@ -231,13 +252,15 @@ class ScanConfig:
 
 
 # section -> key -> (name in ScanConfig, type)
-_SEARCH: dict[str, type] = {"sigma": float, "cell_arcsec": float, "views": list}
+_SEARCH: dict[str, type] = {"windows": bool, "far": float, "sigma": float, "cell_arcsec": float, "views": list}
 _CLEAN: dict[str, type] = {"pn_singles_below_kev": float}
 _RULES: dict[str, type] = {rule.name: bool for rule in dataclasses.fields(Rules)}
 _SECTIONS: dict[str, dict[str, type]] = {"search": _SEARCH, "clean": _CLEAN, "rules": _RULES}
 
 
-def load_config(profile: str = "default", path: Path | None = None, views: tuple[View, ...] = ()) -> ScanConfig:
+def load_config(
+    profile: str = "default", path: Path | None = None, views: tuple[View, ...] = (), far: float | None = None
+) -> ScanConfig:
     """Return a configuration made from a profile, the user's own file and the requested views.
 
     Parameters
@@ -247,7 +270,9 @@ def load_config(profile: str = "default", path: Path | None = None, views: tuple
     path : Path, optional
         TOML file with the same sections; its settings override those of the profile.
     views : tuple of View, optional
-        If given, they replace the configured views.
+        If given, these are searched, in place of what the profile searches for: other views, or windows.
+    far : float, optional
+        If given, it replaces the configured false-alarm rate.
 
     Raises
     ------
@@ -269,11 +294,14 @@ def load_config(profile: str = "default", path: Path | None = None, views: tuple
         for section, keys in _checked(layer, where).items():
             values[section] |= keys
     search, clean = values["search"], values["clean"]
+    windows = search["windows"] and not views
     views = views or tuple(View.parse(text) for text in search["views"])
     for view in views:
         view.check_within(*BAND_KEV)
     return ScanConfig(
         views=views,
+        windows=windows,
+        far=search["far"] if far is None else far,
         sigma=search["sigma"],
         cell_arcsec=search["cell_arcsec"],
         pn_singles_below_kev=clean["pn_singles_below_kev"],

@@ -13,6 +13,7 @@ from xscan.model import CAMERAS
 __all__ = [
     "CIRCUMSTANCES",
     "CUTS",
+    "EVENTS",
     "IMAGES",
     "INPUTS",
     "LIGHTCURVES",
@@ -24,7 +25,7 @@ __all__ = [
     "column",
 ]
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 
 CUTS = {
     "time": "TIME not a finite number, or days from all others",
@@ -55,7 +56,7 @@ _ID = [
 ]
 _VIEW = [
     column("subset", pa.int32(), "", "group of event lists searched together, from 0 in order of time"),
-    column("dt_s", pa.float64(), "s", "length of a frame"),
+    column("dt_s", pa.float64(), "s", "length of a frame; in runs and images null for the search by windows"),
     column("band_lo_kev", pa.float64(), "keV", "lower end of the band, inclusive"),
     column("band_hi_kev", pa.float64(), "keV", "upper end of the band, exclusive"),
 ]
@@ -98,10 +99,22 @@ RUNS = pa.schema(
         column("message", pa.string(), "", "the sentence for the reason", True),
         column("remarks", pa.string(), "", "what may be wrong with the regions, sentences joined by '; '", True),
         column("target", pa.string(), "", "OBJECT of the event lists"),
+        column("n_found", pa.int32(), "", "events found by the search by windows; null for a view", True),
         column("n_regions", pa.int32(), "", "regions found"),
         column("n_voxels", pa.int64(), "", "voxels flagged"),
         column("n_events", pa.int64(), "", "events of the band in the frames and box of this view"),
         column("n_events_rejected", pa.int64(), "", "of these, events in rejected frames", True),
+        column("n_candidates", pa.int32(), "", "windows that were weighed; null for a view", True),
+        column("far", pa.float64(), "", "false events asked for; null for a view", True),
+        column("llr_min", pa.float64(), "", "log likelihood ratio of the weakest event; null for a view", True),
+        column(
+            "trials",
+            pa.float64(),
+            "s",
+            "sum over cells and time of (rate / 0.001 ct/s)**0.35, to which false events are proportional; null for a "
+            "view",
+            True,
+        ),
         column("n_voxels_searched", pa.int64(), "", "voxels with an expectation: the number of trials", True),
         column("n_frames", pa.int32(), "", "frames", True),
         column("n_frames_bad", pa.int32(), "", "frames of high particle background", True),
@@ -195,6 +208,7 @@ RUNS_WITH_INPUTS = RUNS.append(
 """The rows of ``runs`` as a scan gives them in memory; what is stored is flat (:data:`RUNS`, :data:`INPUTS`)."""
 
 _DET_ID = column("det_id", pa.string(), "", "region identifier: obsid_subset_dt_lo_hi_label")
+_OF = column("det_id", pa.string(), "", "identifier of the region (det_id) or event (event_id)")
 
 REGIONS = pa.schema(
     [
@@ -253,6 +267,65 @@ REGIONS = pa.schema(
     ]
 )
 
+EVENTS = pa.schema(
+    [
+        column("event_id", pa.string(), "", "event identifier: obsid_subset_start_place"),
+        *_ID,
+        _VIEW[0],
+        column("kind", pa.string(), "", "peak or eclipse"),
+        column(
+            "variable",
+            pa.bool_(),
+            "",
+            "a known source that varies slowly: the event is longer than 1 ks and changes it by less than what it gives",
+        ),
+        column("ra_deg", pa.float64(), "deg", "right ascension, ICRS, fitted to the photons"),
+        column("dec_deg", pa.float64(), "deg", "declination, ICRS, fitted to the photons"),
+        column(
+            "pos_err_arcsec",
+            pa.float64(),
+            "arcsec",
+            "1-sigma error of the place along each axis, without the error of the attitude",
+        ),
+        column("x_sky", pa.float64(), "0.05 arcsec", "X of the place, sky pixel"),
+        column("y_sky", pa.float64(), "0.05 arcsec", "Y of the place, sky pixel"),
+        column("t_start_s", pa.float64(), "s", f"start of the likeliest window, {_NOTE}"),
+        column("t_stop_s", pa.float64(), "s", f"end of the likeliest window, {_NOTE}"),
+        column("t_start_utc", pa.string(), "", f"start of the likeliest window, {_UTC}", True),
+        column("t_stop_utc", pa.string(), "", f"end of the likeliest window, {_UTC}", True),
+        column("mjd_start", pa.float64(), "d", "start of the likeliest window, MJD (UTC); null where UTC is", True),
+        column("mjd_stop", pa.float64(), "d", "end of the likeliest window, MJD (UTC); null where UTC is", True),
+        column(
+            "llr",
+            pa.float64(),
+            "",
+            "natural logarithm of the likelihood ratio: a source in the window against a constant one; for an eclipse "
+            "of the counts n against mu",
+        ),
+        column("n_false", pa.float64(), "", "events at least as strong expected by chance in this observation"),
+        column(
+            "counts",
+            pa.float64(),
+            "count",
+            "counts that the source has more (for an eclipse: fewer) than its constant rate, its whole image included",
+        ),
+        column("constant", pa.float64(), "count", "counts that the constant source at the place gives in the window"),
+        column("spectrum", pa.string(), "", "the likeliest of soft, middle and hard; null for an eclipse", True),
+        column("n", pa.int32(), "count", "counts of the least probable window of a cell of 20 arcsec"),
+        column("mu", pa.float64(), "count", "expected counts of that window, given the cell's counts outside it"),
+        column("log10_p", pa.float64(), "", "log10 of the probability of n or more (eclipse: fewer), before trials"),
+        column("band_lo_kev", pa.float64(), "keV", "lower end of the band of that window, inclusive"),
+        column("band_hi_kev", pa.float64(), "keV", "upper end of the band of that window, exclusive"),
+        *(
+            column(f"n_{camera}", pa.int64(), "count", f"counts of {camera} within 20 arcsec in the likeliest window")
+            for camera in CAMERAS
+        ),
+        column("n_pixels", pa.int32(), "", "distinct raw pixels (camera, CCD, RAWX, RAWY) of these"),
+        column("share_pixel", pa.float64(), "", "largest share of these in one raw pixel"),
+        column("share_readout", pa.float64(), "", "largest share of these within one read-out time of one camera"),
+    ]
+)
+
 VOXELS = pa.schema(
     [
         _DET_ID,
@@ -275,11 +348,11 @@ def _list(name: str, kind: pa.DataType, unit: str, description: str) -> pa.Field
 
 LIGHTCURVES = pa.schema(
     [
-        _DET_ID,
+        _OF,
         *_ID,
         column("dt_s", pa.float64(), "s", "length of a frame"),
         _list("time_s", pa.float64(), "s", f"start of each frame, {_NOTE}"),
-        _list("n", pa.int32(), "count", "counts in the region's bounding box; 0 in rejected frames"),
+        _list("n", pa.int32(), "count", "counts in a region's bounding box, or within 20 arcsec of an event; 0 in rejected frames"),
         _list("mu", pa.float64(), "count", "expected counts; null where undefined"),
         _list("live", pa.float32(), "", "live fraction of the frame, all cameras together, dead time included"),
         _list("bad", pa.bool_(), "", "frame of high particle background"),
@@ -292,7 +365,9 @@ LIGHTCURVES = pa.schema(
 IMAGES = pa.schema(
     [
         *_ID,
-        *_VIEW,
+        _VIEW[0],
+        _VIEW[1].with_nullable(True),
+        *_VIEW[2:],
         column("t_start_s", pa.float64(), "s", f"start of the time in which the counts were taken, {_NOTE}"),
         column("t_stop_s", pa.float64(), "s", f"end of that time, {_NOTE}"),
         column("ra_ref_deg", pa.float64(), "deg", "right ascension, FK5, of the reference point of the tangent plane"),
@@ -309,7 +384,7 @@ IMAGES = pa.schema(
         _list("mask", pa.bool_(), "", "cell in the source mask: bright cells and listed sources"),
     ]
 )
-"""One image of each subset, that of the view with the widest band and then with most events: what pictures need
+"""One image of each subset, that of the search by windows, else of the view with the widest band and then with most events: what pictures need
 beside the other tables."""
 
 CIRCUMSTANCES = {"xscan_version", "backend", "seconds_read", "seconds_spent", "finished_utc"}
@@ -318,6 +393,7 @@ CIRCUMSTANCES = {"xscan_version", "backend", "seconds_read", "seconds_spent", "f
 SCHEMAS = {
     "runs": RUNS,
     "inputs": INPUTS,
+    "events": EVENTS,
     "regions": REGIONS,
     "voxels": VOXELS,
     "lightcurves": LIGHTCURVES,

@@ -134,6 +134,8 @@ class BandModel:
     ----------
     lo, hi : int
         Narrow bands lo to hi, exclusive.
+    kinds : int8, shape (n_components,)
+        0 for the background of good time, 1 for that of bad time, 2 for constant sources.
     maps : float64, shape (n_components, ny, nx)
     curves : float64, shape (n_components, nt + 1)
         Cumulative, from 0.
@@ -141,6 +143,7 @@ class BandModel:
 
     lo: int
     hi: int
+    kinds: NDArray[np.int8]
     maps: Floats
     curves: Floats
 

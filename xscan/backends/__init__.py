@@ -1,7 +1,7 @@
 """Do the heavy loops: every loop over events, read-out frames or voxels is a method of a backend.
 
-A :class:`Backend` has three parts: the loops over events, those around a point source, and the search of voxels,
-``load`` -> ``bin`` -> :class:`Counts`.
+A :class:`Backend` has four parts: the loops over events, those around a point source, those over windows of time, and
+the search of voxels, ``load`` -> ``bin`` -> :class:`Counts`.
 
 Contract: all backends return identical results, bit for bit. Events are selected and counted in integers, mu is
 float64 from two products and a sum that are each rounded, and thresholds come from one table made on the host. The
@@ -30,6 +30,8 @@ from xscan.grid import Box, Grid
 from xscan.model import CcdTime, EventList, Expectation, Photons, PixelMask, Voxels
 from xscan.pointsource.exposure import CameraMap
 from xscan.pointsource.fit import Curvature, Fitted, Points, Settled, Spots
+from xscan.pointsource.ratio import Nearby, WindowRatio
+from xscan.windows import BandModel, FineGrid, TimedPhotons, WindowLimits, Windows
 
 __all__ = [
     "BACKENDS",
@@ -38,6 +40,7 @@ __all__ = [
     "EventLoops",
     "Loaded",
     "PointSourceLoops",
+    "WindowLoops",
     "cpu_backend",
     "get_backend",
 ]
@@ -136,6 +139,30 @@ class PointSourceLoops(Protocol):
         ...
 
 
+    def window_ratio(
+        self,
+        near: Nearby,
+        place: tuple[float, float],
+        window: tuple[float, float],
+        at_hand: tuple[float, float],
+        live_s: float,
+        part: float,
+        constant: bool,
+    ) -> WindowRatio | None:
+        """Weigh a source that shines for a while; as :func:`xscan.pointsource.ratio.window_ratio`."""
+        ...
+
+
+class WindowLoops(Protocol):
+    """Loops over the windows of cells: what the search by windows needs."""
+
+    def passing_windows(
+        self, photons: TimedPhotons, grid: FineGrid, bands: Sequence[BandModel], limits: WindowLimits
+    ) -> Windows:
+        """Return the windows with many counts; as :func:`xscan.backends.windows.passing_windows`."""
+        ...
+
+
 class Counts(Protocol):
     """The binned events of one view; how they are stored is up to the backend.
 
@@ -196,6 +223,7 @@ class Backend(Protocol):
     name: str
     events: EventLoops
     pointsource: PointSourceLoops
+    windows: WindowLoops
 
     def load(self, photons: Photons) -> Loaded:
         """Prepare the photons of a subset for binning."""

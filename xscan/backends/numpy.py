@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.backends import Counts, EventLoops, PointSourceLoops
+from xscan.backends import Counts, EventLoops, PointSourceLoops, WindowLoops
+from xscan.backends.windows import passing_windows
 from xscan.bayes import Thresholds
 from xscan.events.cuts import drop_bad_pixels, select
 from xscan.events.dropouts import silences
@@ -21,6 +22,7 @@ from xscan.grid import Grid
 from xscan.model import Expectation, Photons, Voxels
 from xscan.pointsource.exposure import dark
 from xscan.pointsource.fit import curvature, likeliest, pulls, settle, spots_near
+from xscan.pointsource.ratio import window_ratio
 
 __all__ = ["MU_MIN", "NumpyBackend"]
 
@@ -49,6 +51,13 @@ class NumpyPointSourceLoops:
     settle = staticmethod(settle)
     curvature = staticmethod(curvature)
     pulls = staticmethod(pulls)
+    window_ratio = staticmethod(window_ratio)
+
+
+class NumpyWindowLoops:
+    """The function of :mod:`xscan.backends.windows`."""
+
+    passing_windows = staticmethod(passing_windows)
 
 
 class NumpyBackend:
@@ -57,6 +66,7 @@ class NumpyBackend:
     name: str = "numpy"
     events: EventLoops = NumpyEventLoops()
     pointsource: PointSourceLoops = NumpyPointSourceLoops()
+    windows: WindowLoops = NumpyWindowLoops()
 
     def load(self, photons: Photons) -> NumpyLoaded:
         """Return the photons, which need no preparation for binning."""

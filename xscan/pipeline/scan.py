@@ -183,6 +183,9 @@ def search_to_tables(
     builder = TableBuilder(observation, skipped, provenance, seconds_read)
     started = time.perf_counter()
     for search in searches:
+        for of_windows in search.windows:
+            spent, started = time.perf_counter() - started, time.perf_counter()
+            builder.add_windows(search, of_windows, spent)
         for result in search.views:
             spent, started = time.perf_counter() - started, time.perf_counter()
             builder.add(search, result, spent)

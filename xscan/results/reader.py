@@ -48,7 +48,7 @@ class Results:
         Parameters
         ----------
         name : str
-            ``runs``, ``inputs``, ``regions``, ``voxels``, ``lightcurves`` or ``images``.
+            ``runs``, ``inputs``, ``events``, ``regions``, ``voxels``, ``lightcurves`` or ``images``.
         obsid : str, optional
             Only this observation; default all.
         columns : sequence of str, optional

@@ -15,17 +15,24 @@ from numpy.typing import NDArray
 from xscan.bayes import equivalent_sigma, log10_bayes_eclipse, log10_bayes_peak, log10_poisson_tail, poisson_tail
 from xscan.config import View
 from xscan.errors import DataError, Reason
+from xscan.grid import Grid
 from xscan.missiontime import mjd_utc, utc_text
 from xscan.model import CAMERAS, InputFile, Observation, Voxels
-from xscan.schema import CUTS, IMAGES, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, SCHEMAS, VOXELS
-from xscan.search.observation import Found, SubsetSearch, ViewResult
+from xscan.schema import CUTS, EVENTS, IMAGES, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, SCHEMAS, VOXELS
+from xscan.search.components import NARROW_EV
+from xscan.search.lightcurve import LightCurve
+from xscan.search.observation import Found, SubsetSearch, ViewResult, WindowResult
 from xscan.search.view import ViewData
-from xscan.sky import SAME_PLACE_ARCSEC, separation_arcsec
+from xscan.search.windows import Judged
+from xscan.sky import SAME_PLACE_ARCSEC, TangentPlane, separation_arcsec
 
 __all__ = ["Provenance", "TableBuilder", "Tables", "distinct_places", "failed_tables"]
 
 Row = dict[str, Any]
 Clock = tuple[str, bool]  # the time system of mission time, and whether it is barycentred
+
+ALL_EVENTS = (1 << 20, 0)
+"""Worth of an image of all events, more than of one of any band."""
 
 DAMAGE = {
     Reason.UNREADABLE,
@@ -56,7 +63,7 @@ class Tables:
 
     Attributes
     ----------
-    runs, inputs, regions, voxels, lightcurves, images : pyarrow.Table
+    runs, inputs, events, regions, voxels, lightcurves, images : pyarrow.Table
         Columns, units and meanings as in :mod:`xscan.schema`. Directly after a scan, ``runs`` has one more column,
         ``inputs``: a list of each row's files. :meth:`table` returns it without this column, as it is stored; the
         files are rows of the table ``inputs``.
@@ -64,6 +71,7 @@ class Tables:
 
     runs: pa.Table
     inputs: pa.Table
+    events: pa.Table
     regions: pa.Table
     voxels: pa.Table
     lightcurves: pa.Table
@@ -113,6 +121,7 @@ class TableBuilder:
         self._always["source_list"] = _source_list(observation)
         self._subsets: dict[int, list[Row]] = {}  # the lists of each
         self._runs: list[Row] = []
+        self._events: list[Row] = []
         self._regions: list[Row] = []
         self._voxels: list[pa.Table] = [VOXELS.empty_table()]
         self._curves: list[pa.Table] = [LIGHTCURVES.empty_table()]
@@ -128,11 +137,7 @@ class TableBuilder:
         seconds : float
             Wall time spent on it, s.
         """
-        number = search.subset.number
-        if number not in self._subsets:
-            self._subsets[number] = [_input(info) for info in search.files]
-        clock = search.subset.lists[0].time_system, search.subset.lists[0].barycentred
-        row = self._always | {"subset": number, "inputs": self._subsets[number] + self._common}
+        number, row, clock = self._of_subset(search)
         self._runs.append(row | _run(result, clock) | {"seconds_spent": seconds})
         if result.search is None:
             return
@@ -145,6 +150,27 @@ class TableBuilder:
         self._regions += _regions(of_view, weighed, clock)
         self._voxels.append(_voxels(of_view, weighed))
         self._curves.append(_curves(of_view))
+
+    def add_windows(self, search: SubsetSearch, result: WindowResult, seconds: float) -> None:
+        """Add the search by windows of a subset; parameters as in :meth:`add`."""
+        number, row, clock = self._of_subset(search)
+        self._runs.append(row | _run_of_windows(result, clock) | {"seconds_spent": seconds})
+        self._images[number] = ALL_EVENTS, {"obsid": self._obsid, "subset": number} | _image_of_windows(result)
+        found = result.search.found
+        if not found:
+            return
+        events = _events(self._obsid, number, result, clock)
+        self._events += events
+        curves, dt_s = [one.event.curve for one in found], [_step_s(one) for one in found]
+        self._curves.append(_lightcurves([row["event_id"] for row in events], self._obsid, dt_s, curves))
+
+    def _of_subset(self, search: SubsetSearch) -> tuple[int, Row, Clock]:
+        """Return the number of a subset, what all its rows of ``runs`` have, and its clock."""
+        number = search.subset.number
+        if number not in self._subsets:
+            self._subsets[number] = [_input(info) for info in search.files]
+        clock = search.subset.lists[0].time_system, search.subset.lists[0].barycentred
+        return number, self._always | {"subset": number, "inputs": self._subsets[number] + self._common}, clock
 
     def _add_image(self, number: int, view: View, data: ViewData) -> None:
         """Keep the image of a view if its band is the widest so far of its subset, or as wide with more events.
@@ -164,6 +190,7 @@ class TableBuilder:
         return Tables(
             pa.Table.from_pylist(runs, RUNS_WITH_INPUTS),
             pa.Table.from_pylist([{"obsid": self._obsid} | info for info in [*files, *self._common]], INPUTS),
+            pa.Table.from_pylist(self._events, EVENTS),
             pa.Table.from_pylist(self._regions, REGIONS),
             pa.concat_tables(self._voxels),
             pa.concat_tables(self._curves),
@@ -300,6 +327,89 @@ def _run(result: ViewResult, clock: Clock) -> Row:
     return row
 
 
+def _run_of_windows(result: WindowResult, clock: Clock) -> Row:
+    search, grid = result.search, result.grid
+    state = "done" if search.reason is None else "skipped"
+    lo, hi = (edge / 1000 for edge in (NARROW_EV[0], NARROW_EV[-1] - 1))
+    row = _empty_run(state, search.reason, search.message)
+    row |= {"band_lo_kev": lo, "band_hi_kev": hi, "n_events": search.n_photons, "n_found": len(search.found)}
+    for camera, seconds in result.camera_seconds.items():
+        for what in ("good", "bad", "rejected", "lost"):
+            row[f"{what}_s_{camera}"] = getattr(seconds, what)
+    if search.field is not None:
+        end = search.field.grid.bin_edges()[-1].item()
+        row |= {
+            "n_candidates": search.n_candidates,
+            "far": search.far,
+            "llr_min": search.llr_min,
+            "trials": search.trials,
+            "n_cells": grid.box.nx * grid.box.ny,
+            "n_cells_masked": int(np.count_nonzero(result.mask)),
+            "t_start_s": grid.t0,
+            "t_stop_s": end,
+            "timesys": clock[0],
+            "timeref": "SOLARSYSTEM" if clock[1] else "LOCAL",
+        }
+        row |= dict(zip(("t_start_utc", "t_stop_utc"), _utc(grid.t0, end, *clock), strict=True))
+    return row
+
+
+def _events(obsid: str, subset: int, result: WindowResult, clock: Clock) -> list[Row]:
+    found, t0 = result.search.found, result.grid.t0
+    spans = np.array([(one.event.start, one.event.stop) for one in found]) + t0
+    utc, mjd = utc_text(spans.ravel(), *clock), mjd_utc(spans.ravel(), *clock).tolist()
+    rows = []
+    for i, (one, (start, stop)) in enumerate(zip(found, spans.tolist(), strict=True)):
+        event, place = one.event, one.event.position
+        rows.append(
+            {
+                "event_id": f"{obsid}_{subset}_{round(event.start)}_{_sexagesimal(place.ra_deg, place.dec_deg)}",
+                "obsid": obsid,
+                "subset": subset,
+                "kind": event.kind,
+                "variable": event.variable,
+                "ra_deg": place.ra_deg,
+                "dec_deg": place.dec_deg,
+                "pos_err_arcsec": place.error_arcsec,
+                "x_sky": place.x_px,
+                "y_sky": place.y_px,
+                "t_start_s": start,
+                "t_stop_s": stop,
+                "t_start_utc": utc[2 * i],
+                "t_stop_utc": utc[2 * i + 1],
+                "mjd_start": mjd[2 * i] if utc[2 * i] else None,
+                "mjd_stop": mjd[2 * i + 1] if utc[2 * i + 1] else None,
+                "llr": event.llr,
+                "n_false": one.n_false,
+                "counts": event.counts,
+                "constant": event.constant,
+                "spectrum": event.spectrum,
+                "n": event.n,
+                "mu": event.mu,
+                "log10_p": event.log10_p,
+                "band_lo_kev": event.band[0] / 1000,
+                "band_hi_kev": event.band[1] / 1000,
+                **{f"n_{camera}": int(n) for camera, n in zip(CAMERAS, event.by_camera, strict=True)},
+                "n_pixels": event.n_pixels,
+                "share_pixel": event.share_pixel,
+                "share_readout": event.share_readout,
+            }
+        )
+    return rows
+
+
+def _sexagesimal(ra_deg: float, dec_deg: float) -> str:
+    """Return a place as in a name: JHHMMSS.s+DDMMSS, cut off as the IAU asks."""
+    tenths, seconds = int(ra_deg % 360 / 15 * 36_000), int(abs(dec_deg) * 3600)
+    ra = f"{tenths // 36_000:02}{tenths // 600 % 60:02}{tenths // 10 % 60:02}.{tenths % 10}"
+    return f"J{ra}{'-' if dec_deg < 0 else '+'}{seconds // 3600:02}{seconds // 60 % 60:02}{seconds % 60:02}"
+
+
+def _step_s(one: Judged) -> float:
+    time = one.event.curve.time_s
+    return float(time[1] - time[0]) if time.size > 1 else one.event.stop - one.event.start
+
+
 @lru_cache(maxsize=64)  # views of one frame length have the same times
 def _utc(start_s: float, stop_s: float, time_system: str, barycentred: bool) -> list[str | None]:
     return utc_text([start_s, stop_s], time_system, barycentred)
@@ -316,12 +426,19 @@ def _images(rows: list[Row]) -> pa.Table:
 
 
 def _image(view: View, data: ViewData) -> Row:
-    grid, box, plane = data.grid, data.grid.box, data.plane
-    edges = grid.frame_edges()
+    band = {"dt_s": view.dt_s, "band_lo_kev": view.lo_kev, "band_hi_kev": view.hi_kev}
+    return band | _drawn(data.grid, data.plane, data.image, data.mask)
+
+
+def _image_of_windows(result: WindowResult) -> Row:
+    lo, hi = (edge / 1000 for edge in (NARROW_EV[0], NARROW_EV[-1] - 1))
+    band = {"dt_s": None, "band_lo_kev": lo, "band_hi_kev": hi}
+    return band | _drawn(result.grid, result.plane, result.image, result.mask)
+
+
+def _drawn(grid: Grid, plane: TangentPlane, image: NDArray[np.int64], mask: NDArray[np.bool_]) -> Row:
+    edges, box = grid.frame_edges(), grid.box
     return {
-        "dt_s": view.dt_s,
-        "band_lo_kev": view.lo_kev,
-        "band_hi_kev": view.hi_kev,
         "t_start_s": float(edges[0]),
         "t_stop_s": float(edges[-1]),
         "ra_ref_deg": plane.ra_deg,
@@ -334,8 +451,8 @@ def _image(view: View, data: ViewData) -> Row:
         "y0": box.y0,
         "nx": box.nx,
         "ny": box.ny,
-        "counts": data.image.ravel(),
-        "mask": data.mask.ravel(),
+        "counts": image.ravel(),
+        "mask": mask.ravel(),
     }
 
 
@@ -475,6 +592,11 @@ def _voxels(of_view: _View, weighed: _Weighed) -> pa.Table:
 
 def _curves(of_view: _View) -> pa.Table:
     curves = [found.curve for found in of_view.found]
+    return _lightcurves(of_view.det_ids(), of_view.obsid, [of_view.view.dt_s] * len(curves), curves)
+
+
+def _lightcurves(names: list[str], obsid: str, dt_s: list[float], curves: list[LightCurve]) -> pa.Table:
+    """Return the light curves of regions or events."""
 
     def joined(name: str, kind: type) -> Any:
         """Return a column of all curves; one is made after the other, since together they are large."""
@@ -493,9 +615,9 @@ def _curves(of_view: _View) -> pa.Table:
         samples[name] = pa.array(joined(name, kind))
     ends = pa.array(np.cumsum([0, *(curve.n.size for curve in curves)]), pa.int32())
     columns: Mapping[str, Any] = {
-        "det_id": of_view.det_ids(),
-        "obsid": [of_view.obsid] * len(curves),
-        "dt_s": [of_view.view.dt_s] * len(curves),
+        "det_id": names,
+        "obsid": [obsid] * len(curves),
+        "dt_s": dt_s,
         **{name: pa.ListArray.from_arrays(ends, values) for name, values in samples.items()},
     }
     return pa.table([columns[name] for name in LIGHTCURVES.names], LIGHTCURVES)

@@ -97,7 +97,11 @@ class Field:
     @property
     def live_s(self) -> float:
         """Time in which any group was live."""
-        return float(self.groups.live.max(axis=0, initial=0.0).sum() * BASE_S)
+        return self.live_s_of(np.ones(self.bad.size, bool))
+
+    def live_s_of(self, chosen: Bools) -> float:
+        """Return the time, s, in which any group was live, of some bins."""
+        return float(self.groups.live.max(axis=0, initial=0.0)[chosen].sum() * BASE_S)
 
 
 def field_of(
@@ -397,7 +401,7 @@ def band_models(field: Field, counted: _Counted | None = None) -> list[BandModel
     is_open = ~field.mask
     models = []
     for lo, hi in BANDS:
-        maps, curves = [], []
+        kinds, maps, curves = [], [], []
         images, outside = counted.images[lo:hi].sum(axis=0), counted.outside[lo:hi].sum(axis=0)
         live = field.groups.live
         background = np.zeros(images.shape[:1] + images.shape[2:])
@@ -410,6 +414,7 @@ def band_models(field: Field, counted: _Counted | None = None) -> list[BandModel
                 if total > 0:
                     counts = smoother(np.where(is_open, images[g, k], 0.0))
                     background[g] += counts
+                    kinds.append(k)
                     maps.append(counts / total)
                     curves.append(_cumulative(curve))
         for g in range(len(live)):
@@ -418,12 +423,13 @@ def band_models(field: Field, counted: _Counted | None = None) -> list[BandModel
                 seen = _smoothed(images[g].sum(axis=0), SOURCE_SIGMA_ARCSEC / field.grid.side_arcsec)
                 source = np.where(field.mask, np.maximum(seen - background[g], 0.0), 0.0)
                 if source.any():
+                    kinds.append(2)
                     maps.append(source / seconds)
                     curves.append(_cumulative(live[g]))
         shape = (field.grid.ny, field.grid.nx)
         models.append(
             BandModel(
-                lo, hi, np.stack(maps) if maps else np.zeros((0, *shape)),
+                lo, hi, np.array(kinds, np.int8), np.stack(maps) if maps else np.zeros((0, *shape)),
                 np.stack(curves) if curves else np.zeros((0, field.grid.nt + 1)),
             )  # fmt: skip
         )

@@ -24,7 +24,7 @@ from xscan.grid import Box, Grid, cells_across
 from xscan.model import Expectation, Frames, InputFile, Observation, Photons, Sources, Voxels
 from xscan.pointsource.exposure import CameraMap
 from xscan.search import exod2
-from xscan.search.background import expectation, source_disks, without_flagged
+from xscan.search.background import expectation, source_disks, source_mask, without_flagged
 from xscan.search.detector import Detector, DetectorFacts
 from xscan.search.frames import BadTime, LiveTime, bad_intervals, judge_frames, live_time
 from xscan.search.lightcurve import LightCurve, light_curve
@@ -33,10 +33,12 @@ from xscan.search.position import region_centroids, region_positions
 from xscan.search.regions import Region, regions
 from xscan.search.subsets import Subset, good_intervals, make_subsets
 from xscan.search.view import ViewData
+from xscan.search.windows import WindowSearch, search_grid, search_windows
 from xscan.search.wings import parents
-from xscan.sky import Position
+from xscan.sky import Position, TangentPlane
+from xscan.windows import BASE_MS
 
-__all__ = ["CameraSeconds", "Found", "SubsetSearch", "ViewResult", "search_observation"]
+__all__ = ["CameraSeconds", "Found", "SubsetSearch", "ViewResult", "WindowResult", "search_observation"]
 
 
 Bools = NDArray[np.bool_]
@@ -109,11 +111,38 @@ class ViewResult:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowResult:
+    """The result of the search by windows of a subset.
+
+    Attributes
+    ----------
+    search : WindowSearch
+    camera_seconds : dict of str to CameraSeconds
+        ``rejected`` is the time in which no eclipse was looked for.
+    grid : Grid
+        Cells of the image.
+    image : int64 array, shape (ny, nx)
+        Counts in all energies, in the whole time.
+    mask : bool array, shape (ny, nx)
+        Cells of listed sources, and bright ones.
+    plane : TangentPlane
+    """
+
+    search: WindowSearch
+    camera_seconds: dict[str, CameraSeconds]
+    grid: Grid
+    image: NDArray[np.int64]
+    mask: Bools
+    plane: TangentPlane
+
+
+@dataclass(frozen=True, slots=True)
 class SubsetSearch:
-    """One subset, and its views as they are searched one after the other."""
+    """One subset; its search by windows, if there is one, and its views, as they are searched one after the other."""
 
     subset: Subset
     files: tuple[InputFile, ...]
+    windows: Iterator[WindowResult]
     views: Iterator[ViewResult]
 
 
@@ -159,7 +188,7 @@ def _search_subset(subset: Subset, observation: Observation, config: ScanConfig,
     maps = cache(lambda: _camera_maps(subset))
     detector = Detector(subset, live, config.rules, backend.events)
     shared = _Shared(subset, photons, bad_time, live, detector, loaded, observation.sources, box, maps, config, backend)
-    return SubsetSearch(subset, files, _search_views(shared))
+    return SubsetSearch(subset, files, _by_windows(shared), _search_views(shared))
 
 
 def _camera_maps(subset: Subset) -> tuple[CameraMap, ...]:
@@ -205,6 +234,28 @@ class _Shared:
     config: ScanConfig
     backend: Backend
     moves: dict[tuple[int, int], str | None] = field(default_factory=dict)  # remark by band (PI in eV)
+
+
+WINDOW_FRAME_MS = 4 * BASE_MS
+"""Frames in which live and bad time is judged for the search by windows."""
+
+
+def _by_windows(shared: _Shared) -> Iterator[WindowResult]:
+    """Search the subset by windows, if the configuration says so."""
+    subset, config, photons = shared.subset, shared.config, shared.photons
+    if not config.windows:
+        return
+    grid = search_grid(subset, photons, WINDOW_FRAME_MS, config.cell_arcsec)
+    judged = _judge([grid], shared)
+    frames, spent = judged[grid.dt_ms] if judged else (None, {})
+    rejected = np.empty(0, bool) if frames is None else np.repeat(frames.rejected, grid.dt_ms // BASE_MS)
+    search = search_windows(
+        subset, photons, shared.live, shared.bad_time, rejected, shared.sources, shared.maps, config.far, shared.backend
+    )
+    image = np.diff(photons.offsets).reshape(photons.box.ny, photons.box.nx)
+    plane = subset.lists[0].plane
+    mask = source_mask(image, source_disks(shared.sources, plane, grid, config.rules))
+    yield WindowResult(search, spent, grid, image, mask, plane)
 
 
 def _search_views(shared: _Shared) -> Iterator[ViewResult]:

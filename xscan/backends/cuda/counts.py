@@ -51,7 +51,7 @@ class CudaBackend:
     name: str = "cuda"
 
     def __init__(self, device: Device, host: Backend, cube_bytes: int | None = None) -> None:
-        self.events, self.pointsource = host.events, host.pointsource
+        self.events, self.pointsource, self.windows = host.events, host.pointsource, host.windows
         self._workspace = Workspace(device, cube_bytes)
 
     def load(self, photons: Photons) -> CudaLoaded:

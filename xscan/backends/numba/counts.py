@@ -15,9 +15,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from xscan.backends import Counts, EventLoops, PointSourceLoops
+from xscan.backends import Counts, EventLoops, PointSourceLoops, WindowLoops
 from xscan.backends.arguments import check_limits, checked
-from xscan.backends.numba import dropouts, events, livetime, points
+from xscan.backends.numba import dropouts, events, livetime, points, ratio, windows
 from xscan.backends.numba.division import division
 from xscan.backends.numpy import MU_MIN
 from xscan.bayes import Thresholds
@@ -40,7 +40,7 @@ class NumbaEventLoops:
 
 
 class NumbaPointSourceLoops:
-    """The compiled loops of ``points``."""
+    """The compiled loops of ``points`` and ``ratio``."""
 
     spots_near = staticmethod(points.spots_near)
     dark = staticmethod(points.dark)
@@ -48,6 +48,13 @@ class NumbaPointSourceLoops:
     settle = staticmethod(points.settle)
     curvature = staticmethod(points.curvature)
     pulls = staticmethod(points.pulls)
+    window_ratio = staticmethod(ratio.window_ratio)
+
+
+class NumbaWindowLoops:
+    """The compiled loop of ``windows``."""
+
+    passing_windows = staticmethod(windows.passing_windows)
 
 
 class NumbaBackend:
@@ -56,6 +63,7 @@ class NumbaBackend:
     name: str = "numba"
     events: EventLoops = NumbaEventLoops()
     pointsource: PointSourceLoops = NumbaPointSourceLoops()
+    windows: WindowLoops = NumbaWindowLoops()
 
     def load(self, photons: Photons) -> NumbaLoaded:
         """Return the photons, which are sorted already and need no preparation."""

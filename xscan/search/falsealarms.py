@@ -1,0 +1,72 @@
+"""Say how many events as strong as one are expected by chance, and where the threshold of a search lies.
+
+On skies without transients the likelihood ratios of the strongest candidates follow an exponential distribution. Their
+number grows with the number of places and windows that are tried, which is not the number of voxels: in one cell of
+rate r it grows as r to the power of 0.35 and in proportion to the live time. Both were measured with the search itself
+on skies without transients (``scripts/depth calibrate``; docs/depth.md has the figures and how well they hold).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xscan.search.components import Field
+from xscan.windows import CELL, BandModel
+
+__all__ = ["FAR_MAX", "FAR_MIN", "false_eclipses", "false_events", "likelihood_threshold", "trials"]
+
+FAR_MIN, FAR_MAX = 1e-6, 10.0
+"""Expected false events per observation: where the tail was measured, or is believed."""
+
+RATE_POWER = 0.35
+RATE_UNIT = 1e-3  # ct/s per cell
+
+LLR_OF_ONE = 19.0
+"""Log likelihood ratio above which one false event is expected in 1000 trials (:func:`trials`)."""
+
+SLOPE = 0.76
+TRIALS_UNIT = 1e8
+
+ECLIPSES_OF_ONE = 1e6
+"""Inverse probability below which one false eclipse is expected in TRIALS_UNIT."""
+
+
+def trials(field: Field, full_band: BandModel) -> float:
+    """Return the trials of a search: the sum over cells and kinds of time of (rate / 0.001 ct/s)**0.35 times live s.
+
+    Parameters
+    ----------
+    field : Field
+    full_band : BandModel
+        Of all energies.
+    """
+    total = 0.0
+    for k, chosen in enumerate((~field.bad, field.bad)):
+        live_s = field.live_s_of(chosen)
+        if live_s <= 0:
+            continue
+        counts = np.zeros(field.mask.shape)
+        for kind, one, curve in zip(full_band.kinds, full_band.maps, full_band.curves, strict=True):
+            if kind == k:
+                counts += one * curve[-1]
+        rate = counts * CELL**2 / live_s
+        total += float((np.power(rate / RATE_UNIT, RATE_POWER)).sum()) / CELL**2 * live_s
+    return total
+
+
+def false_events(llr: float | NDArray[np.float64], tried: float) -> NDArray[np.float64]:
+    """Return how many events of at least this log likelihood ratio are expected by chance, in so many trials."""
+    return np.asarray(tried / TRIALS_UNIT * np.exp(-SLOPE * (np.asarray(llr) - LLR_OF_ONE)))
+
+
+def likelihood_threshold(far: float, tried: float) -> float:
+    """Return the log likelihood ratio above which ``far`` events are expected by chance."""
+    return LLR_OF_ONE + math.log(max(tried, 1e-300) / TRIALS_UNIT / far) / SLOPE
+
+
+def false_eclipses(log10_p: float | NDArray[np.float64], tried: float) -> NDArray[np.float64]:
+    """Return how many eclipses at most this probable are expected by chance, in so many trials."""
+    return np.asarray(tried / TRIALS_UNIT * ECLIPSES_OF_ONE * np.power(10.0, log10_p))
