@@ -124,7 +124,7 @@ def field_of(
     index = np.flatnonzero((tick >= 0) & (tick < nt * BASE_MS))
     if index.size == 0 or nt < 2:
         return None
-    index = index[np.argsort(tick[index], kind="stable")]
+    index = index[_by_time(tick[index])]
     pixel = max(round(FINE_ARCSEC / photons.instrument.sky.side_arcsec), 1)
     x, y = (column[index].astype(np.int32) // pixel for column in (photons.x_px, photons.y_px))
     (x0, nx), (y0, ny) = (_span(values) for values in (x, y))
@@ -143,6 +143,12 @@ def field_of(
     seen = _smoothed(image, FIELD_SIGMA_ARCSEC / grid.side_arcsec) > 0
     mask = _source_mask(image, seen, sources, subset.lists[0].plane, grid)
     return Field(grid, timed, groups, bad, seen, mask)
+
+
+def _by_time(tick: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Return the order of ticks, which are not negative; 16 bits at a time, which NumPy sorts without comparisons."""
+    order = np.argsort((tick & 0xFFFF).astype(np.uint16), kind="stable")
+    return order[np.argsort((tick[order] >> 16).astype(np.uint16), kind="stable")]
 
 
 def _span(values: NDArray[np.int32]) -> tuple[int, int]:

@@ -30,6 +30,7 @@ LENGTHS = tuple(2**k for k in range(1, 10))  # of windows, in steps: 20 s to 512
 DUE_MIN = 16.0  # counts due: with fewer, even none is not that improbable
 MASKED_PART = 0.3  # of a cell in the source mask: elsewhere nothing can be eclipsed
 SHINING_ARCSEC = 60.0  # around what shone: there its time does not count
+SCALED_MOST = 2.0  # times as much may be due as the template says, by the cell's own counts
 LONGEST_PART = 0.5  # of the live time
 
 
@@ -160,14 +161,15 @@ def _too_few(n: NDArray[np.int64], mu: Floats, a0: Floats, live_s: float) -> lis
         if length > n.shape[1] or length * STEP * BASE_S > LONGEST_PART * live_s:
             break
         start = np.arange(0, n.shape[1] - length + 1, length // 2)
-        n_in = (n_until[:, start + length] - n_until[:, start]).astype(np.int64)
         mu_in = mu_until[:, start + length] - mu_until[:, start]
-        mean, shape = conditional(mu_in, n_in, n_cell[:, None], a0[:, None], total[:, None])
+        row = np.flatnonzero(mu_in.max(axis=1) * SCALED_MOST > due[0])  # elsewhere not even no count is too few
+        n_in = (n_until[row[:, None], start + length] - n_until[row[:, None], start]).astype(np.int64)
+        mean, shape = conditional(mu_in[row], n_in, n_cell[row, None], a0[row, None], total[row, None])
         k, j = np.nonzero(mean > due[n_in])
         n_in, mean, shape = n_in[k, j], mean[k, j], shape[k, j]
         p = betainc(shape, n_in + 1, shape / (shape + mean))  # P(n or less), of a negative binomial distribution
         few = p < P_DIP
         log10_p = np.log10(np.maximum(p[few], 1e-300))
         begin = start[j[few]] * (STEP * BASE_S)
-        found.append((k[few], begin, begin + length * STEP * BASE_S, n_in[few], mean[few], log10_p))
+        found.append((row[k[few]], begin, begin + length * STEP * BASE_S, n_in[few], mean[few], log10_p))
     return found

@@ -52,8 +52,9 @@ def trials(field: Field, full_band: BandModel) -> float:
         for kind, one, curve in zip(full_band.kinds, full_band.maps, full_band.curves, strict=True):
             if kind == k:
                 counts += one * curve[-1]
-        rate = counts * CELL**2 / live_s
-        total += float((np.power(rate / RATE_UNIT, RATE_POWER)).sum()) / CELL**2 * live_s
+        ny, nx = counts.shape
+        rate = counts.reshape(ny // CELL, CELL, nx // CELL, CELL).sum(axis=(1, 3)) / live_s
+        total += float(np.power(rate / RATE_UNIT, RATE_POWER).sum()) * live_s
     return total
 
 

@@ -67,7 +67,7 @@ class Surroundings:
         x, y = ((column[timed.index] - plane.crpix) * side for column in (photons.x_px, photons.y_px))
         n_x, n_y = field.grid.nx // BLOCK, field.grid.ny // BLOCK
         block = (timed.y // BLOCK).astype(np.int64) * n_x + timed.x // BLOCK
-        order = np.argsort(block, kind="stable")
+        order = np.argsort(block.astype(np.uint16) if n_x * n_y < 1 << 16 else block, kind="stable")  # 16 bits: quickly
         offsets = np.searchsorted(block[order], np.arange(n_x * n_y + 1))
         return cls(field, photons, plane, density, x, y, photons.tick[timed.index] / 1000, order, offsets)
 
