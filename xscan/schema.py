@@ -277,7 +277,7 @@ EVENTS = pa.schema(
             "variable",
             pa.bool_(),
             "",
-            "a known source that varies slowly: the event is longer than 1 ks and changes it by less than what it gives",
+            "a known source that varies slowly: the event lasts over 1 ks and changes it by less than it gives",
         ),
         column("ra_deg", pa.float64(), "deg", "right ascension, ICRS, fitted to the photons"),
         column("dec_deg", pa.float64(), "deg", "declination, ICRS, fitted to the photons"),
@@ -352,7 +352,12 @@ LIGHTCURVES = pa.schema(
         *_ID,
         column("dt_s", pa.float64(), "s", "length of a frame"),
         _list("time_s", pa.float64(), "s", f"start of each frame, {_NOTE}"),
-        _list("n", pa.int32(), "count", "counts in a region's bounding box, or within 20 arcsec of an event; 0 in rejected frames"),
+        _list(
+            "n",
+            pa.int32(),
+            "count",
+            "counts in a region's bounding box, or within 20 arcsec of an event; 0 in rejected frames",
+        ),
         _list("mu", pa.float64(), "count", "expected counts; null where undefined"),
         _list("live", pa.float32(), "", "live fraction of the frame, all cameras together, dead time included"),
         _list("bad", pa.bool_(), "", "frame of high particle background"),
@@ -384,8 +389,8 @@ IMAGES = pa.schema(
         _list("mask", pa.bool_(), "", "cell in the source mask: bright cells and listed sources"),
     ]
 )
-"""One image of each subset, that of the search by windows, else of the view with the widest band and then with most events: what pictures need
-beside the other tables."""
+"""One image of each subset: that of the search by windows, else of the view with the widest band and then with most
+events. It is what pictures need beside the other tables."""
 
 CIRCUMSTANCES = {"xscan_version", "backend", "seconds_read", "seconds_spent", "finished_utc"}
 """Columns that may differ between two runs of the same search."""

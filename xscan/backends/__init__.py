@@ -138,7 +138,6 @@ class PointSourceLoops(Protocol):
         """Return the scatter of the events' contributions to a position; as :func:`xscan.pointsource.fit.pulls`."""
         ...
 
-
     def window_ratio(
         self,
         near: Nearby,

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,9 @@ def cell_models(grid: FineGrid, bands: Sequence[BandModel], limits: WindowLimits
             ny, nx = grid.cells(corner)
             if ny < 1 or nx < 1:
                 continue
-            weights = np.stack([_summed(one, corner, ny, nx) for one in band.maps], axis=1)
+            weights = np.empty((ny * nx, len(band.maps)))
+            for q, one in enumerate(band.maps):
+                weights[:, q] = _summed(one, corner, ny, nx)
             total = np.zeros(ny * nx)
             for q, curve in enumerate(band.curves):
                 total += weights[:, q] * curve[-1]
@@ -91,9 +94,9 @@ def _summed(values: Floats, corner: tuple[int, int], ny: int, nx: int) -> Floats
     return np.asarray((((columns[..., 0] + columns[..., 1]) + columns[..., 2]) + columns[..., 3]).ravel())
 
 
-def conditional(mu: Floats, n: NDArray[np.integer], n_cell: NDArray[np.integer], a0: Floats, total: Floats) -> tuple[
-    Floats, Floats
-]:
+def conditional(
+    mu: Floats, n: NDArray[np.integer], n_cell: NDArray[np.integer], a0: Floats, total: Floats
+) -> tuple[Floats, Floats]:
     """Return mean mu' and shape a of the expectation of windows, given the cell's counts outside them.
 
     Parameters
@@ -117,30 +120,29 @@ def conditional(mu: Floats, n: NDArray[np.integer], n_cell: NDArray[np.integer],
     return np.asarray(mu * shape / (a0 + total - mu)), np.asarray(shape)
 
 
-def gathered(parts: Sequence[tuple[CellModel, Ints, Ints, Ints, Ints, Floats, Ints]]) -> Windows:
-    """Make windows of what was found in each phase of each band.
+Part = tuple[CellModel, Ints, Ints, Ints, Ints, Floats, Ints]
+"""What was found in a phase of a band: its cell model and, shape (k,) each, the cell, the number of the length, start, n,
+mu, and the counts of the cell in all."""
 
-    Each part is a cell model and, shape (k,) each, the cell, length (number in LENGTHS), start, n, mu and the counts of
-    the cell in all; in any order.
-    """
-    columns: list[list[NDArray[np.generic]]] = [[] for _ in range(9)]
+
+def gathered(parts: Sequence[Part]) -> Windows:
+    """Make windows of what was found, in any order."""
+    columns: list[list[NDArray[Any]]] = [[] for _ in range(10)]
     for model, cell, length, start, n, mu, n_cell in parts:
-        order = np.lexsort((start, length, cell))
-        cell, length, start, n, mu, n_cell = (values[order] for values in (cell, length, start, n, mu, n_cell))
         mean, shape = conditional(mu, n, n_cell, model.a0[cell], model.total[cell])
         stop = start + np.array(LENGTHS)[length]
         y, x = np.divmod(cell, model.nx)
         numbers = np.full(cell.size, model.band), np.full(cell.size, model.phase)
-        for column, values in zip(columns, (*numbers, y, x, start, stop, n, mean, shape), strict=True):
+        for column, values in zip(columns, (*numbers, y, x, start, stop, n, mean, shape, length), strict=True):
             column.append(values)
+    joined = [np.concatenate([np.empty(0), *column]) for column in columns]
+    band, phase, y, x, start, _, _, _, _, length = joined
+    order = np.lexsort((start, length, x, y, phase, band))
     kinds = (np.int16, np.int16, np.int32, np.int32, np.int32, np.int32, np.int32, np.float64, np.float64)
-    joined = (np.concatenate([np.empty(0), *column]).astype(kind) for column, kind in zip(columns, kinds, strict=True))
-    return Windows(*joined)
+    return Windows(*(column[order].astype(kind) for column, kind in zip(joined, kinds, strict=False)))
 
 
-def passing_windows(
-    photons: TimedPhotons, grid: FineGrid, bands: Sequence[BandModel], limits: WindowLimits
-) -> Windows:
+def passing_windows(photons: TimedPhotons, grid: FineGrid, bands: Sequence[BandModel], limits: WindowLimits) -> Windows:
     """Return all windows of at least two counts that the Poisson limit passes.
 
     Parameters
@@ -150,7 +152,7 @@ def passing_windows(
     bands : sequence of BandModel
     limits : WindowLimits
     """
-    parts = []
+    parts: list[Part] = []
     for model in cell_models(grid, bands, limits):
         band = bands[model.band]
         oy, ox = PHASES[model.phase]
@@ -163,21 +165,7 @@ def passing_windows(
             if length <= grid.nt:
                 found = _of_length(cell, photons.bin[inside], length, n_cell, grid.nt, model, limits.mu_peak)
                 parts.append((model, found[0], np.full(found[0].size, level), *found[1:]))
-    return gathered(_by_model(parts))
-
-
-def _by_model(parts: list[tuple[CellModel, Ints, Ints, Ints, Ints, Floats, Ints]]) -> list[
-    tuple[CellModel, Ints, Ints, Ints, Ints, Floats, Ints]
-]:
-    """Join the parts of each cell model, which follow one another."""
-    joined: list[tuple[CellModel, Ints, Ints, Ints, Ints, Floats, Ints]] = []
-    for part in parts:
-        if joined and joined[-1][0] is part[0]:
-            both = zip(joined[-1][1:], part[1:], strict=True)
-            joined[-1] = (part[0], *(np.concatenate(pair) for pair in both))  # type: ignore[assignment]
-        else:
-            joined.append(part)
-    return joined
+    return gathered(parts)
 
 
 def _of_length(
@@ -185,7 +173,9 @@ def _of_length(
 ) -> tuple[Ints, Ints, Ints, Floats, Ints]:
     """Return cell, start, n, mu and the cell's counts of the windows of one length that pass."""
     half, n_halves = length // 2, nt // (length // 2) + 2
-    occupied, counts = np.unique(cell * n_halves + bins // half + 1, return_counts=True)  # from 1: 0 is before the first
+    occupied, counts = np.unique(
+        cell * n_halves + bins // half + 1, return_counts=True
+    )  # from 1: 0 is before the first
     window, index = np.unique(np.concatenate([occupied, occupied - 1]), return_inverse=True)  # by their first half
     n = np.bincount(index, np.concatenate([counts, counts])).astype(np.int64)
     cells, first = np.divmod(window, n_halves)

@@ -30,13 +30,12 @@ Span = tuple[float, float]
 REACH_ARCSEC = 40.0
 """Photons within this distance of a place are weighed."""
 
-SPECTRA = np.array(
-    [[0.35, 0.35, 0.20, 0.08, 0.02], [0.08, 0.25, 0.34, 0.24, 0.09], [0.02, 0.05, 0.13, 0.40, 0.40]]
-)
+SPECTRA = np.array([[0.35, 0.35, 0.20, 0.08, 0.02], [0.08, 0.25, 0.34, 0.24, 0.09], [0.02, 0.05, 0.13, 0.40, 0.40]])
 """Part of a source's photons in each narrow band: soft, middle, hard."""
 
 MIDDLE = 1
 STEP_ARCSEC = 5.0
+GRID_PHOTONS = 2000  # in the window: with more, the place is found from any start, and a grid costs too much
 STEPS = 2  # places on either side, along each axis, of the first guess
 ROUNDS = 4
 FIT_ROUNDS = 12
@@ -174,7 +173,8 @@ def window_ratio(
             rate, shares = _constant_source(near, x, y, start, stop, live_s, part)
         null = _Null(now, rate, shares)
         chosen = (now.time >= start) & (now.time < stop)
-        places = _grid(x, y) if number == 0 else np.array([[x, y]])
+        few = np.count_nonzero(chosen) <= GRID_PHOTONS
+        places = _grid(x, y) if number == 0 and few else np.array([[x, y]])
         found = _strength(null, places, chosen, stop - start, part)
         if found is None:
             break

@@ -84,7 +84,7 @@ def candidates(windows: Windows, grid: FineGrid) -> Candidates:
     for number, phase in enumerate(PHASES):
         mine = windows.phase[order] == number
         x_px[mine], y_px[mine] = grid.middle(phase, windows.y[order][mine], windows.x[order][mine])
-    start, stop = windows.start[order] * BASE_S, windows.stop[order] * BASE_S
+    start, stop = (np.asarray(edge[order] * BASE_S, np.float64) for edge in (windows.start, windows.stop))
     side = grid.sky.side_arcsec
     kept = distinct(x_px * side, y_px * side, start, stop)
     chosen = order[kept]

@@ -19,7 +19,6 @@ from scipy import ndimage
 from scipy.special import gammaincinv
 
 from xscan.backends import EventLoops
-from xscan.config import Rules
 from xscan.model import Photons, PixelMask, Sources
 from xscan.search.background import LIKELIHOOD_MIN, POINT_RADII_ARCSEC
 from xscan.search.frames import BadTime, LiveTime
@@ -137,8 +136,8 @@ def field_of(
     columns = index, tick[index] // BASE_MS, x - x0, y - y0, band, np.maximum(group, 0)
     kinds = np.int64, np.int32, np.int16, np.int16, np.uint8, np.uint8
     timed = TimedPhotons(*(values.astype(kind) for values, kind in zip(columns, kinds, strict=True)))
-    bins = np.clip(np.searchsorted(bad_time.edges_ms, np.arange(nt) * BASE_MS + BASE_MS // 2, side="right") - 1, 0, None)
-    bad = bad_time.bad[np.minimum(bins, bad_time.bad.size - 1)]
+    middle_ms = np.arange(nt) * BASE_MS + BASE_MS // 2
+    bad = bad_time.bad[np.searchsorted(bad_time.edges_ms[1:-1], middle_ms, side="right")]
     image = _image(timed, grid, np.ones(index.size, bool))
     seen = _smoothed(image, FIELD_SIGMA_ARCSEC / grid.side_arcsec) > 0
     mask = _source_mask(image, seen, sources, subset.lists[0].plane, grid)
@@ -383,7 +382,9 @@ def _mean_rate(rate: _Rate) -> Floats:
     known = rate.live > LIVE_PART_MIN
     usual = float(rate.counts[known].sum()) / max(float(rate.live[known].sum()), 1e-9)
     reach = min(math.ceil(RATE_COUNTS / max(usual, 1e-3)) // 2, rate.live.size)
-    counts, live = (_running(values, reach) for values in (np.where(known, rate.counts, 0), np.where(known, rate.live, 0)))
+    counts, live = (
+        _running(values, reach) for values in (np.where(known, rate.counts, 0), np.where(known, rate.live, 0))
+    )
     return np.where(known & (live > 0), counts / np.maximum(live, 1e-9), 0.0)
 
 
@@ -432,13 +433,9 @@ def band_models(field: Field, counted: _Counted | None = None) -> list[BandModel
                     kinds.append(2)
                     maps.append(source / seconds)
                     curves.append(_cumulative(live[g]))
-        shape = (field.grid.ny, field.grid.nx)
-        models.append(
-            BandModel(
-                lo, hi, np.array(kinds, np.int8), np.stack(maps) if maps else np.zeros((0, *shape)),
-                np.stack(curves) if curves else np.zeros((0, field.grid.nt + 1)),
-            )  # fmt: skip
-        )
+        nothing = np.zeros((0, field.grid.ny, field.grid.nx)), np.zeros((0, field.grid.nt + 1))
+        both = (np.stack(maps), np.stack(curves)) if maps else nothing
+        models.append(BandModel(lo, hi, np.array(kinds, np.int8), *both))
     return models
 
 

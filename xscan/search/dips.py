@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,9 @@ class Dip:
     log10_p: float
 
 
-def dips(field: Field, full_band: BandModel, limits: WindowLimits, rejected: Bools, shone: Sequence[Shining]) -> list[Dip]:
+def dips(
+    field: Field, full_band: BandModel, limits: WindowLimits, rejected: Bools, shone: Sequence[Shining]
+) -> list[Dip]:
     """Return the windows with improbably few counts, each thing once, the least probable first.
 
     Parameters
@@ -85,10 +88,10 @@ def dips(field: Field, full_band: BandModel, limits: WindowLimits, rejected: Boo
     n_steps = grid.nt // STEP
     alive = ~rejected & (field.groups.live.max(axis=0, initial=0.0) > 0)
     live_s = float(np.count_nonzero(alive) * BASE_S)
-    found: list[tuple[Floats, ...]] = []
+    found: list[tuple[NDArray[Any], ...]] = []
     for model in cell_models(grid, [full_band], limits):
         corner = PHASES[model.phase]
-        cells = _worth_it(field, model, limits, alive, live_s)
+        cells = _worth_it(model, limits, live_s)
         if cells.size == 0 or n_steps < LENGTHS[0]:
             continue
         n, mu = _curves(field, model, cells, alive, n_steps)
@@ -111,9 +114,7 @@ def dips(field: Field, full_band: BandModel, limits: WindowLimits, rejected: Boo
     ]
 
 
-def _worth_it(
-    field: Field, model: CellModel, limits: WindowLimits, alive: Bools, live_s: float
-) -> NDArray[np.int64]:
+def _worth_it(model: CellModel, limits: WindowLimits, live_s: float) -> NDArray[np.int64]:
     """Return the cells of sources in which enough counts are due in the longest window."""
     corner = PHASES[model.phase]
     part = limits.in_mask[corner[0] : corner[0] + model.ny * CELL, corner[1] : corner[1] + model.nx * CELL]
@@ -151,12 +152,12 @@ def _kept(x_px: Floats, y_px: Floats, shone: Sequence[Shining], n_steps: int, si
     return kept
 
 
-def _too_few(n: NDArray[np.int64], mu: Floats, a0: Floats, live_s: float) -> list[tuple[NDArray[np.generic], ...]]:
+def _too_few(n: NDArray[np.int64], mu: Floats, a0: Floats, live_s: float) -> list[tuple[NDArray[Any], ...]]:
     """Return cell, start, stop (s), counts, expected counts and log10 p of the windows of each length."""
     n_cell, total = n.sum(axis=1), mu.sum(axis=1)
     n_until, mu_until = (np.concatenate([np.zeros((len(v), 1)), np.cumsum(v, axis=1)], axis=1) for v in (n, mu))
     due = gammainccinv(np.arange(int(n_cell.max(initial=0)) + 1) + 1, P_DIP)
-    found = []
+    found: list[tuple[NDArray[Any], ...]] = []
     for length in LENGTHS:
         if length > n.shape[1] or length * STEP * BASE_S > LONGEST_PART * live_s:
             break

@@ -1,4 +1,4 @@
-"""Describe what the search by windows found: place, time, counts and significance of each event, and its light curve."""
+"""Describe what the search by windows found: place, time, counts, significance and light curve of each event."""
 
 from __future__ import annotations
 
@@ -110,7 +110,8 @@ def peak_event(
     time = around.time[near]
     inside = near[(time >= best.start) & (time < best.stop)]
     place = _fitted(inside, (best.x, best.y), best.counts, best.stop - best.start, around, maps, loops)
-    constant = best.constant * (best.stop - best.start) + _of_sources(best.x, best.y, best.start, best.stop, around, full)
+    constant = best.constant * (best.stop - best.start)
+    constant += _of_sources(best.x, best.y, best.start, best.stop, around, full)
     lo, hi = BANDS[int(found.band[number])]
     return Event(
         "peak",

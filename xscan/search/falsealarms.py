@@ -52,8 +52,8 @@ def trials(field: Field, full_band: BandModel) -> float:
         for kind, one, curve in zip(full_band.kinds, full_band.maps, full_band.curves, strict=True):
             if kind == k:
                 counts += one * curve[-1]
-        ny, nx = counts.shape
-        rate = counts.reshape(ny // CELL, CELL, nx // CELL, CELL).sum(axis=(1, 3)) / live_s
+        ny, nx = field.grid.ny // CELL, field.grid.nx // CELL
+        rate = counts.reshape(ny, CELL, nx, CELL).sum(axis=(1, 3)) / live_s
         total += float(np.power(rate / RATE_UNIT, RATE_POWER).sum()) * live_s
     return total
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from xscan.backends import PointSourceLoops
 from xscan.model import Photons
 from xscan.pointsource.psf import cores_arcsec
-from xscan.pointsource.ratio import Nearby, WindowRatio, inside
+from xscan.pointsource.ratio import REACH_ARCSEC, Nearby, WindowRatio, inside
 from xscan.search.candidates import Candidates, distinct
 from xscan.search.components import Densities, Field
 from xscan.sky import TangentPlane
@@ -27,6 +28,8 @@ LLR_MIN = 13.0
 """Candidates with a smaller ratio are given up: a constant source only makes it smaller."""
 
 PAD_PART, PAD_S, PAD_MOST_S = 1.5, 30.0, 2500.0  # before and after a candidate's window: there a better one may lie
+WING_CORE_ARCSEC = 6.0
+WINGS = 2.0  # times as much as the profile says may lie in the wings: slopes and cores differ
 LONGEST_PART = 0.5  # of the live time: beyond, too little is left outside to know the constant source
 
 
@@ -64,7 +67,8 @@ class Surroundings:
     def of(cls, field: Field, photons: Photons, plane: TangentPlane, density: Densities) -> Surroundings:
         """Prepare the photons of a subset."""
         timed, side = field.photons, photons.instrument.sky.side_arcsec
-        x, y = ((column[timed.index] - plane.crpix) * side for column in (photons.x_px, photons.y_px))
+        columns = photons.x_px, photons.y_px
+        x, y = (np.asarray((column[timed.index] - plane.crpix) * side, np.float64) for column in columns)
         n_x, n_y = field.grid.nx // BLOCK, field.grid.ny // BLOCK
         block = (timed.y // BLOCK).astype(np.int64) * n_x + timed.x // BLOCK
         order = np.argsort(block.astype(np.uint16) if n_x * n_y < 1 << 16 else block, kind="stable")  # 16 bits: quickly
@@ -75,10 +79,12 @@ class Surroundings:
         """Return the photons within a radius of a place (arcsec), indices of ``field.photons`` in order of time."""
         grid, n_x = self.field.grid, self.field.grid.nx // BLOCK
         reach = radius_arcsec / grid.side_arcsec
-        middle = [(self.plane.crpix + v / grid.sky.side_arcsec) / grid.pixel - v0 for v, v0 in ((x, grid.x0), (y, grid.y0))]
+        axes = (x, grid.x0, grid.nx), (y, grid.y0, grid.ny)
         (x_from, x_to), (y_from, y_to) = (
-            (max(int((v - reach) // BLOCK), 0), min(int((v + reach) // BLOCK) + 1, n // BLOCK))
-            for v, n in zip(middle, (grid.nx, grid.ny), strict=True)
+            (max(int((middle - reach) // BLOCK), 0), min(int((middle + reach) // BLOCK) + 1, n // BLOCK))
+            for middle, n in (
+                ((self.plane.crpix + v / grid.sky.side_arcsec) / grid.pixel - first, n) for v, first, n in axes
+            )
         )
         parts = [
             self.order[self.offsets[row * n_x + x_from] : self.offsets[row * n_x + x_to]]
@@ -94,8 +100,8 @@ class Surroundings:
         index = self.around(x, y, GATHERED_ARCSEC)
         timed = self.field.photons
         own, everything = self.density.at(timed, index)
-        of = timed.index[index]
-        core = cores_arcsec(self.photons.camera[of], self.photons.pi[of], math.hypot(x, y) / 60, self.photons.instrument)
+        of, instrument = timed.index[index], self.photons.instrument
+        core = cores_arcsec(self.photons.camera[of], self.photons.pi[of], math.hypot(x, y) / 60, instrument)
         band = timed.band[index].astype(np.int64)
         return Nearby(self.x[index], self.y[index], self.time[index], band, core * core, own, everything)
 
@@ -111,7 +117,8 @@ class Weighed:
 def weigh(found: Candidates, around: Surroundings, loops: PointSourceLoops) -> list[Weighed]:
     """Weigh candidates; return each thing once, the largest ratio first.
 
-    Left out are those with a ratio of less than :data:`LLR_MIN`, and windows of more than half of the live time.
+    Left out are those with a ratio of less than :data:`LLR_MIN`, windows of more than half of the live time, and what
+    lies in the wings of something brighter.
     """
     side, crpix, live_s = around.field.grid.sky.side_arcsec, around.plane.crpix, around.field.live_s
     weighed = []
@@ -131,4 +138,23 @@ def weigh(found: Candidates, around: Surroundings, loops: PointSourceLoops) -> l
             weighed.append(Weighed(number, best))
     weighed.sort(key=lambda one: (-one.best.llr, one.candidate))
     columns = (np.array([getattr(one.best, name) for one in weighed]) for name in ("x", "y", "start", "stop"))
-    return [weighed[k] for k in distinct(*columns)]
+    return _not_in_wings([weighed[k] for k in distinct(*columns)])
+
+
+def _not_in_wings(weighed: Sequence[Weighed]) -> list[Weighed]:
+    """Leave out what the wings of something brighter at the same time explain; the largest ratios come first."""
+    kept: list[Weighed] = []
+    for one in weighed:
+        mine = one.best
+        due = 0.0
+        for other in kept:
+            best = other.best
+            shared = min(mine.stop, best.stop) - max(mine.start, best.start)
+            if shared > 0:
+                r2 = (mine.x - best.x) ** 2 + (mine.y - best.y) ** 2
+                near = 1 + r2 / WING_CORE_ARCSEC**2
+                density = 0.5 / (math.pi * WING_CORE_ARCSEC**2) / (near * math.sqrt(near))
+                due += best.counts * shared / (best.stop - best.start) * density * math.pi * REACH_ARCSEC**2
+        if mine.counts > WINGS * due:
+            kept.append(one)
+    return kept

@@ -8,37 +8,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from xscan.pointsource.ratio import (
-    CONSTANT_FIRST,
-    CONSTANT_LEAST,
-    CONSTANT_MOVED,
-    CONSTANT_PRIOR,
-    CONSTANT_ROUNDS,
-    COUNTS_MIN,
-    EDGE_S,
-    FIT_ROUNDS,
-    MIDDLE,
-    NOTHING,
-    OUTSIDE_MIN,
-    PLACE_MOVED_ARCSEC,
-    PLACE_ROUNDS,
-    RATE_STEP,
-    RATES,
-    REACH_ARCSEC,
-    ROUNDS,
-    SPECTRA,
-    STEP_ARCSEC,
-    STEPS,
-    Nearby,
-    Span,
-    WindowRatio,
-)
+from xscan.pointsource import ratio
+from xscan.pointsource.ratio import Nearby, Span, WindowRatio
 
 __all__ = ["window_ratio"]
 
-REACH2 = REACH_ARCSEC * REACH_ARCSEC
-LN2, ROOT_HALF = math.log(2.0), math.sqrt(0.5)
-FACTORS = np.array([RATE_STEP**power for power in RATES])
+FACTORS = np.array([ratio.RATE_STEP**power for power in ratio.RATES])
 
 
 def window_ratio(
@@ -47,21 +22,31 @@ def window_ratio(
     """As :func:`xscan.pointsource.ratio.window_ratio`."""
     first, end = np.searchsorted(near.time, at_hand).tolist()
     columns = near.x, near.y, near.time, near.band, near.core2, near.own, near.everything
-    found = _ratio(columns, first, end, *place, *window, live_s, part, constant, SPECTRA, FACTORS)
-    return WindowRatio(*found[:6], int(found[6]), found[7]) if found[8] else None
+    rounds = ratio.ROUNDS, ratio.FIT_ROUNDS, ratio.PLACE_ROUNDS, ratio.CONSTANT_ROUNDS
+    places = ratio.STEPS, ratio.STEP_ARCSEC, ratio.GRID_PHOTONS, ratio.PLACE_MOVED_ARCSEC, ratio.REACH_ARCSEC**2
+    constants = (
+        ratio.CONSTANT_FIRST, ratio.CONSTANT_MOVED, ratio.CONSTANT_LEAST, ratio.CONSTANT_PRIOR, ratio.OUTSIDE_MIN,
+    )  # fmt: skip
+    others = ratio.MIDDLE, ratio.COUNTS_MIN, ratio.EDGE_S, ratio.NOTHING
+    found = _ratio(
+        columns, (first, end), (*place, *window), (live_s, part, constant), ratio.SPECTRA, FACTORS, rounds, places,
+        constants, others,
+    )  # fmt: skip
+    llr, counts, x, y, start, stop, spectrum, rate, done = found
+    return WindowRatio(llr, counts, x, y, start, stop, spectrum, rate) if done else None
 
 
 @njit(cache=True, error_model="numpy", inline="always")
 def _log(value: float) -> float:
     mantissa, exponent = math.frexp(value)
-    if mantissa < ROOT_HALF:
+    if mantissa < math.sqrt(0.5):
         mantissa, exponent = 2 * mantissa, exponent - 1
     s = (mantissa - 1) / (mantissa + 1)
     z = s * s
     series = 1.0 / 21
     for k in (19, 17, 15, 13, 11, 9, 7, 5, 3, 1):
         series = series * z + 1.0 / k
-    return exponent * LN2 + 2 * s * series
+    return exponent * math.log(2.0) + 2 * s * series
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -72,30 +57,35 @@ def _image(r2: float, core2: float) -> float:
 
 @njit(cache=True, error_model="numpy")
 def _ratio(
-    columns: Any, first: int, end: int, x: float, y: float, start: float, stop: float, live_s: float, part: float,
-    constant: bool, spectra: Any, factors: Any,
+    columns: Any, span: Any, guess: Any, known: Any, spectra: Any, factors: Any, rounds: Any, places: Any,
+    constants: Any, others: Any,
 ) -> Any:  # fmt: skip
     px, py, time, band, core2, own, everything = columns
+    (first, end), (x, y, start, stop), (live_s, part, constant) = span, guess, known
+    n_rounds, fit_rounds, place_rounds, constant_rounds = rounds
+    steps, step_arcsec, grid_photons, place_moved, reach2 = places
+    constant_first, constant_moved, constant_least, constant_prior, outside_min = constants
+    middle, counts_min, edge_s, nothing = others
     n_spectra, n_bands = spectra.shape
     n = end - first
     f, r2, excess = np.empty(px.size), np.empty(max(n, 1)), np.empty(max(n, 1))
     g, logs = np.empty(max(n, 1)), np.empty(max(n, 1))
-    members, shares = np.empty(n_bands), spectra[MIDDLE].copy()
+    members, shares = np.empty(n_bands), spectra[middle].copy()
     rate = 0.0
     done, llr_best, s_best, x_best, y_best, start_best, stop_best, h_best, rate_best = (
         False, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0,
     )  # fmt: skip
-    for number in range(ROUNDS):
+    for number in range(n_rounds):
         width = stop - start
         if constant:
             for i in range(px.size):
                 dx, dy = px[i] - x, py[i] - y
                 d2 = dx * dx + dy * dy
                 outside = time[i] < start or time[i] >= stop
-                f[i] = _image(d2, core2[i]) if d2 < REACH2 and outside else 0.0
-            seconds = max(live_s - width, OUTSIDE_MIN * live_s)
-            rate, total = CONSTANT_FIRST, 0.0
-            for _ in range(CONSTANT_ROUNDS):
+                f[i] = _image(d2, core2[i]) if d2 < reach2 and outside else 0.0
+            seconds = max(live_s - width, outside_min * live_s)
+            rate, total = constant_first, 0.0
+            for _ in range(constant_rounds):
                 members[:] = 0.0
                 for i in range(px.size):
                     if f[i] > 0:
@@ -105,12 +95,12 @@ def _ratio(
                 for k in range(n_bands):
                     total += members[k]
                 new = total / (part * seconds)
-                settled = abs(new - rate) < CONSTANT_MOVED * rate + CONSTANT_LEAST
+                settled = abs(new - rate) < constant_moved * rate + constant_least
                 rate = new
                 if settled:
                     break
             for k in range(n_bands):
-                shares[k] = (members[k] + CONSTANT_PRIOR * spectra[MIDDLE, k]) / (total + CONSTANT_PRIOR)
+                shares[k] = (members[k] + constant_prior * spectra[middle, k]) / (total + constant_prior)
         low, high = first, first
         while low < end and time[low] < start:
             low += 1
@@ -119,16 +109,17 @@ def _ratio(
             high += 1
         # the strength at some places
         found, llr, counts, best_x, best_y, spectrum = False, 0.0, 0.0, x, y, 0
-        side = 2 * STEPS + 1 if number == 0 else 1
+        many_places = number == 0 and high - low <= grid_photons
+        side = 2 * steps + 1 if many_places else 1
         for a in range(side):
             for b in range(side):
-                qx = x + (a - STEPS) * STEP_ARCSEC if number == 0 else x
-                qy = y + (b - STEPS) * STEP_ARCSEC if number == 0 else y
+                qx = x + (a - steps) * step_arcsec if many_places else x
+                qy = y + (b - steps) * step_arcsec if many_places else y
                 m = 0
                 for i in range(low, high):
                     dx, dy = px[i] - qx, py[i] - qy
                     d2 = dx * dx + dy * dy
-                    if d2 < REACH2:
+                    if d2 < reach2:
                         light = _image(d2, core2[i])
                         excess[m] = light / (own[i] + rate * light * shares[band[i]])
                         r2[m] = band[i]
@@ -139,13 +130,13 @@ def _ratio(
                     for i in range(m):
                         g[i] = spectra[h, int(r2[i])] * excess[i] / width
                     s = max(m - 1.0, 1.0) * 0.6
-                    for _ in range(FIT_ROUNDS):
+                    for _ in range(fit_rounds):
                         total = 0.0
                         for i in range(m):
                             logs[i] = g[i] / (1 + s * g[i])
                         for i in range(m):
                             total += logs[i]
-                        s = max(s * total / part, COUNTS_MIN)
+                        s = max(s * total / part, counts_min)
                     total = 0.0
                     for i in range(m):
                         logs[i] = _log(1 + s * g[i])
@@ -160,17 +151,22 @@ def _ratio(
         if number > 0 and (not done or llr > llr_best):
             done, llr_best, s_best, x_best, y_best = True, llr, counts, x, y
             start_best, stop_best, h_best, rate_best = start, stop, spectrum, rate
-        if number == ROUNDS - 1:
+        if number == n_rounds - 1:
             break
         # the place
-        for _ in range(PLACE_ROUNDS):
+        for _ in range(place_rounds):
             total, sum_x, sum_y = 0.0, 0.0, 0.0
             for i in range(low, high):
                 dx, dy = px[i] - x, py[i] - y
                 d2 = dx * dx + dy * dy
-                if d2 < REACH2:
+                if d2 < reach2:
                     light = _image(d2, core2[i])
-                    v = counts * (light / (own[i] + rate * light * shares[band[i]])) * spectra[spectrum, band[i]] / width
+                    v = (
+                        counts
+                        * (light / (own[i] + rate * light * shares[band[i]]))
+                        * spectra[spectrum, band[i]]
+                        / width
+                    )
                     weight = v / (1 + v) / (d2 + core2[i])
                     total += weight
                     sum_x += weight * px[i]
@@ -179,19 +175,19 @@ def _ratio(
                 break
             moved = abs(sum_x / total - x) + abs(sum_y / total - y)
             x, y = sum_x / total, sum_y / total
-            if moved < PLACE_MOVED_ARCSEC:
+            if moved < place_moved:
                 break
         # the window
         m = 0
         for i in range(first, end):
             dx, dy = px[i] - x, py[i] - y
             d2 = dx * dx + dy * dy
-            if d2 < REACH2:
+            if d2 < reach2:
                 light = _image(d2, core2[i])
                 excess[m] = light / (own[i] + rate * light * shares[band[i]])
                 r2[m] = i
                 m += 1
-        best, rho0 = NOTHING, counts / width
+        best, rho0 = nothing, counts / width
         if m == 0:
             continue
         for h in range(n_spectra):
@@ -212,8 +208,8 @@ def _ratio(
                     gain = (sum_logs - moment) - least
                     if i == 0 or gain > top:
                         top, i_top, j_top = gain, at, i
-                value = top - lost * 2 * EDGE_S
+                value = top - lost * 2 * edge_s
                 if value > best:
                     best = value
-                    start, stop = time[int(r2[i_top])] - EDGE_S, time[int(r2[j_top])] + EDGE_S
+                    start, stop = time[int(r2[i_top])] - edge_s, time[int(r2[j_top])] + edge_s
     return llr_best, s_best, x_best, y_best, start_best, stop_best, h_best, rate_best, done

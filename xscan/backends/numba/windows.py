@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from xscan.backends.windows import cell_models, gathered
 from xscan.windows import CELL, LENGTHS, PHASES, BandModel, FineGrid, TimedPhotons, WindowLimits, Windows
@@ -21,9 +20,7 @@ __all__ = ["passing_windows"]
 FIRST_ROOM = 4096
 
 
-def passing_windows(
-    photons: TimedPhotons, grid: FineGrid, bands: Sequence[BandModel], limits: WindowLimits
-) -> Windows:
+def passing_windows(photons: TimedPhotons, grid: FineGrid, bands: Sequence[BandModel], limits: WindowLimits) -> Windows:
     """As :func:`xscan.backends.windows.passing_windows`."""
     parts = []
     orders: dict[int, Any] = {}
@@ -31,7 +28,8 @@ def passing_windows(
         band = bands[model.band]
         if model.phase not in orders:
             corner = PHASES[model.phase]
-            orders[model.phase] = _by_cell(photons.x, photons.y, photons.bin, photons.band, *corner, model.ny, model.nx)
+            columns = photons.x, photons.y, photons.bin, photons.band
+            orders[model.phase] = _by_cell(*columns, CELL, *corner, model.ny, model.nx)
         offsets, bins, bands_of = orders[model.phase]
         room = FIRST_ROOM
         while True:
@@ -49,12 +47,12 @@ def passing_windows(
 
 
 @njit(cache=True, error_model="numpy")
-def _by_cell(x: Any, y: Any, bins: Any, band: Any, oy: int, ox: int, ny: int, nx: int) -> Any:
+def _by_cell(x: Any, y: Any, bins: Any, band: Any, side: int, oy: int, ox: int, ny: int, nx: int) -> Any:
     """Return offsets by cell of a phase, and the bin and band of the photons by cell and time."""
     cell = np.empty(x.size, np.int64)
     offsets = np.zeros(ny * nx + 1, np.int64)
     for i in range(x.size):
-        cy, cx = (y[i] - oy) // CELL, (x[i] - ox) // CELL
+        cy, cx = (y[i] - oy) // side, (x[i] - ox) // side
         inside = cy >= 0 and cy < ny and cx >= 0 and cx < nx
         cell[i] = cy * nx + cx if inside else -1
         if inside:
