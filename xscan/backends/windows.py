@@ -121,8 +121,8 @@ def conditional(
 
 
 Part = tuple[CellModel, Ints, Ints, Ints, Ints, Floats, Ints]
-"""What was found in a phase of a band: its cell model and, shape (k,) each, the cell, the number of the length, start, n,
-mu, and the counts of the cell in all."""
+"""What was found in a phase of a band: its cell model and, shape (k,) each, the cell, the number of the length, the
+start, n, mu, and the counts of the cell in all."""
 
 
 def gathered(parts: Sequence[Part]) -> Windows:

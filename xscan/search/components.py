@@ -133,9 +133,10 @@ def field_of(
     band = np.searchsorted(NARROW_EV, photons.pi[index], side="right") - 1
     ccd = (photons.pixel[index] // PixelMask.SIZE**2).astype(np.int64)
     group = groups.of_ccd[photons.camera[index], ccd]
-    columns = index, tick[index] // BASE_MS, x - x0, y - y0, band, np.maximum(group, 0)
-    kinds = np.int64, np.int32, np.int16, np.int16, np.uint8, np.uint8
-    timed = TimedPhotons(*(values.astype(kind) for values, kind in zip(columns, kinds, strict=True)))
+    timed = TimedPhotons(
+        index, tick[index] // np.int32(BASE_MS), (x - x0).astype(np.int16), (y - y0).astype(np.int16),
+        band.astype(np.uint8), np.maximum(group, 0).astype(np.uint8),
+    )  # fmt: skip
     middle_ms = np.arange(nt) * BASE_MS + BASE_MS // 2
     bad = bad_time.bad[np.searchsorted(bad_time.edges_ms[1:-1], middle_ms, side="right")]
     image = _image(timed, grid, np.ones(index.size, bool))
