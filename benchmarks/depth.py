@@ -4,15 +4,17 @@
     scripts/depth quiet    [--n 60] [--seed 900] [--profile NAME]... [--far 0.1]... [--class NAME]...
     scripts/depth counts   [--n 4]  [--seed 900] [--profile NAME]...
 
-All take --exposure S, --jobs N (processes) and --keep DIR: the skies stay there, and another run takes them from there.
+All take --exposure S, --jobs N (processes), --config FILE (settings that override every profile's) and --keep DIR: the
+skies stay there, and another run takes them from there.
 
 ``recovery``: half A and half B skies (docs/simulator.md), 19 transients each: how many are found, by class. Found:
 within 30 arcsec, overlapping in time, and of its kind. False: further than 60 arcsec from everything planted.
 
-``quiet``: skies without transients: false events in each of four classes of observation, beside the number to expect
-at a false-alarm rate, with the two-sided Poisson probability of such a difference. The classes: ``good`` (no proton
-flares), ``bad`` (proton flares for half of the time), ``short`` (2 ks) and ``one`` (one camera); half of each is A and
-half B. Where a profile states no false-alarm rate, its events are only counted.
+``quiet``: skies without transients: false events in each class of observation, beside the number to expect at a
+false-alarm rate, with the two-sided Poisson probability of such a difference. The classes: ``usual``, ``good`` (no
+proton flares), ``bad`` (bad time for a third of the time or more), ``short`` (2 ks) and ``one`` (one camera, each in
+turn); half of each is A and half B. The profile must be set to let through the events of the largest rate; those of a
+profile without such a rate are only counted.
 
 ``counts``: dense skies, 72 transients each: the counts recorded within 60 arcsec at which half and nine tenths are
 found, by width.
@@ -22,11 +24,12 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import functools
 import multiprocessing
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +40,8 @@ import pyarrow.parquet as pq
 from xscan.api import scan
 from xscan.model import CAMERAS
 from xscan.simulate import simulate_archive
-from xscan.simulate.depth import fit_curve, match, merge_regions, two_sided_p
-from xscan.simulate.presets import DENSE_WIDTHS_S, FLARE_LENGTH, PRESETS
+from xscan.simulate.depth import false_alarms, fit_curve, match, merge_regions
+from xscan.simulate.presets import DENSE_WIDTHS_S, FLARE_LENGTH, N_DENSE, PRESETS
 
 PROFILES = ("default", "exod2")
 PROFILES_OF_VIEWS = ("default", "exod2")
@@ -46,7 +49,9 @@ PROFILES_OF_VIEWS = ("default", "exod2")
 
 FALSE_ALARM_RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
 KINDS = ("burst", "flare", "eclipse")
-CLASSES = ("good", "bad", "short", "one")
+CLASSES = {"usual": "", "good": " calm", "bad": " stormy", "short": "", "one": ""}
+"""Classes of quiet observations, and what their presets have after A or B."""
+
 SHORT_S = 2000.0
 FEW = 10.0
 
@@ -86,10 +91,10 @@ def simulated(archive: Archive, keep: Path) -> Archive:
     return archive
 
 
-def events_of(task: tuple[Path, str]) -> list[Row]:
-    """Search one observation with one profile; give its events."""
-    folder, profile = task
-    tables = scan(folder, profile=profile)
+def events_of(task: tuple[Path, str, Path | None]) -> list[Row]:
+    """Search one observation with one profile and settings that override it; give its events."""
+    folder, profile, config = task
+    tables = scan(folder, profile=profile, config=config)
     failed = [row["message"] for row in tables.runs.to_pylist() if row["state"] == "failed"]
     if failed:
         raise RuntimeError(f"{folder}, profile {profile}: {failed[0]}")
@@ -108,19 +113,28 @@ class Searched:
     events: list[Row]
 
 
-def search(archives: Sequence[Archive], profiles: Sequence[str], keep: Path, jobs: int) -> list[Searched]:
+def search(archives: Sequence[Archive], args: argparse.Namespace, keep: Path) -> list[Searched]:
     """Simulate archives and search all their observations with every profile."""
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        pool.map(functools.partial(simulated, keep=keep), archives, chunksize=1)
-        pairs = [(archive, profile) for profile in profiles for archive in archives]
+    pairs = [(archive, profile) for profile in args.profile for archive in archives]
+    with processes(args.jobs) as over:
+        over(functools.partial(simulated, keep=keep), archives)
         folders = {archive: sorted(archive.folder(keep).glob("0*/")) for archive in archives}
-        tasks = [(folder, profile) for archive, profile in pairs for folder in folders[archive]]
-        found = iter(pool.map(events_of, tasks, chunksize=1))
+        found = iter(over(events_of, [(folder, name, args.config) for one, name in pairs for folder in folders[one]]))
     truths = {archive: pq.read_table(archive.folder(keep) / "truth.parquet").to_pylist() for archive in archives}
     return [
         Searched(archive, profile, truths[archive], [row for _ in folders[archive] for row in next(found)])
         for archive, profile in pairs
     ]
+
+
+@contextlib.contextmanager
+def processes(jobs: int) -> Iterator[Callable[..., list[Any]]]:
+    """Give what applies a function to all items of a list, in several processes."""
+    if jobs == 1:
+        yield lambda function, items: [function(item) for item in items]
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield functools.partial(pool.map, chunksize=1)
 
 
 def table(*header: str) -> None:
@@ -132,7 +146,7 @@ def recovery(args: argparse.Namespace, keep: Path) -> None:
     """Print how many of the planted transients each profile finds."""
     halves = {"A": (args.n + 1) // 2, "B": args.n // 2}
     archives = [Archive(preset, n, args.seed, args.exposure) for preset, n in halves.items() if n]
-    searched = search(archives, args.profile, keep, args.jobs)
+    searched = search(archives, args, keep)
     print(f"{args.n} skies of {args.exposure:g} s, seed {args.seed}, half A and half B\n")
     table("profile", "found a sky", "A", "B", *(f"{kind}s" for kind in KINDS), "false events", "median offset")
     for profile in args.profile:
@@ -163,7 +177,7 @@ def mean(found: Sequence[int]) -> str:
 
 def quiet_archives(which: str, n: int, seed: int, exposure_s: float) -> list[Archive]:
     """List the skies of a class of observation, each of half the number or less."""
-    calm, half = (" calm", " stormy")[which == "bad"], {"A": (n + 1) // 2, "B": n // 2}
+    half = {"A" + CLASSES[which]: (n + 1) // 2, "B" + CLASSES[which]: n // 2}
     if which == "one":
         return [
             Archive(preset, len(range(k, half[preset], 3)), seed + 1 + k, exposure_s, True, (camera,))
@@ -171,48 +185,42 @@ def quiet_archives(which: str, n: int, seed: int, exposure_s: float) -> list[Arc
             for k, camera in enumerate(CAMERAS)
             if k < half[preset]
         ]
-    if which == "short":
-        return [Archive(preset, k, seed, SHORT_S, True) for preset, k in half.items() if k]
-    return [Archive(preset + calm, k, seed, exposure_s, True) for preset, k in half.items() if k]
+    length_s = min(SHORT_S, exposure_s) if which == "short" else exposure_s
+    return [Archive(preset, k, seed, length_s, True) for preset, k in half.items() if k]
 
 
 def quiet(args: argparse.Namespace, keep: Path) -> None:
     """Print false events beside the number to expect."""
     archives = {which: quiet_archives(which, args.n, args.seed, args.exposure) for which in args.classes}
-    searched = search([one for mine in archives.values() for one in mine], args.profile, keep, args.jobs)
+    searched = search([one for mine in archives.values() for one in mine], args, keep)
     print(f"{args.n} quiet skies of each class, {args.exposure:g} s, seed {args.seed}\n")
-    table("profile", "class", "skies", "false-alarm rate", "expected", "seen", "p", "")
+    table("profile", "class", "skies", "false-alarm rate", "expected", "seen", "p", "remark")
     for profile in args.profile:
         for which, mine in archives.items():
             done = [one for one in searched if one.profile == profile and one.archive in mine]
-            for line in expected_and_seen([row for one in done for row in one.events], args.n, args.far):
-                print(f"| {profile} | {which} | {args.n} | {' | '.join(line)} |")
-
-
-def expected_and_seen(events: Iterable[Row], n_skies: int, rates: Sequence[float]) -> list[tuple[str, ...]]:
-    """Hold events of quiet skies against false-alarm rates: the rate, what to expect, what was seen, and p."""
-    strengths = [event["n_false"] for event in events]
-    if any(strength is None for strength in strengths):
-        return [("as it is", "", str(len(strengths)), "", "")]
-    lines = []
-    for rate in rates:
-        expected, seen = rate * n_skies, sum(strength <= rate for strength in strengths)
-        remark = "" if expected >= FEW else f"fewer than {FEW:g} to expect"
-        lines.append((f"{rate:g}", f"{expected:g}", str(seen), f"{two_sided_p(seen, expected):.3f}", remark))
-    return lines
+            events = [row for one in done for row in one.events]
+            if profile in PROFILES_OF_VIEWS:
+                print(f"| {profile} | {which} | {args.n} | as it is | | {len(events)} | | |")
+                continue
+            for alarms in false_alarms([row["n_false"] for row in events], args.n, args.far):
+                remark = "" if alarms.expected >= FEW else f"fewer than {FEW:g} to expect"
+                print(
+                    f"| {profile} | {which} | {args.n} | {alarms.rate:g} | {alarms.expected:g} | {alarms.seen} | "
+                    f"{alarms.p:.3f} | {remark} |"
+                )
 
 
 def counts(args: argparse.Namespace, keep: Path) -> None:
     """Print the recorded counts of which half and nine tenths are found."""
     halves = {"A dense": (args.n + 1) // 2, "B dense": args.n // 2}
     archives = [Archive(preset, n, args.seed, args.exposure) for preset, n in halves.items() if n]
-    searched = search(archives, args.profile, keep, args.jobs)
+    searched = search(archives, args, keep)
     print(f"{args.n} dense skies of {args.exposure:g} s, seed {args.seed}; a flare is {FLARE_LENGTH:g} widths long\n")
     table("profile", "width (s)", "planted", "found", "counts at 50 %", "68 %", "counts at 90 %")
     for profile in args.profile:
         rows = [row for done in searched if done.profile == profile for row in match(done.truth, done.events).planted]
         for k, width in enumerate(DENSE_WIDTHS_S):
-            mine = [row for row in rows if row["number"] * len(DENSE_WIDTHS_S) // 72 == k]
+            mine = [row for row in rows if row["number"] // N_DENSE == k]
             found = [bool(row["found"]) for row in mine]
             curve = fit_curve([row["n_near"] for row in mine], found)
             half = curve.counts(0.5)
@@ -235,6 +243,7 @@ def main() -> int:
     parser.add_argument("--profile", action="append", help=f"repeat for more; default: {', '.join(PROFILES)}")
     parser.add_argument("--far", action="append", type=float, help="false-alarm rate; repeat for more")
     parser.add_argument("--class", dest="classes", action="append", choices=CLASSES, help="repeat for more")
+    parser.add_argument("--config", type=Path, help="TOML file with settings that override every profile's")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--keep", type=Path, help="folder of the skies; default: a temporary one")
     args = parser.parse_args()

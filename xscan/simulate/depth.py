@@ -12,7 +12,7 @@ from scipy import stats
 
 from xscan.sky import SAME_PLACE_ARCSEC, separation_arcsec
 
-__all__ = ["Curve", "Matched", "fit_curve", "match", "merge_regions", "two_sided_p"]
+__all__ = ["Alarms", "Curve", "Matched", "false_alarms", "fit_curve", "match", "merge_regions", "two_sided_p"]
 
 Row = Mapping[str, Any]
 
@@ -131,6 +131,44 @@ def two_sided_p(seen: int, expected: float) -> float:
     """Return the probability that a Poisson number is as far from what is expected as the one that was seen."""
     low, high = stats.poisson.cdf(seen, expected), stats.poisson.sf(seen - 1, expected)
     return float(min(1.0, 2 * min(low, high)))
+
+
+@dataclass(frozen=True, slots=True)
+class Alarms:
+    """False events of quiet observations at a false-alarm rate.
+
+    Attributes
+    ----------
+    rate, expected : float
+        False events to expect in one observation, and in all of them.
+    seen : int
+    p : float
+        Probability of such a difference: :func:`two_sided_p`.
+    """
+
+    rate: float
+    expected: float
+    seen: int
+    p: float
+
+
+def false_alarms(n_false: Sequence[float], n_observations: int, rates: Sequence[float]) -> list[Alarms]:
+    """Hold the events of quiet observations against what was to expect at several false-alarm rates.
+
+    Parameters
+    ----------
+    n_false : sequence of float
+        For each event, the false events as strong that were expected in its observation.
+    n_observations : int
+        Observations searched, with and without events.
+    rates : sequence of float
+        False events expected in one observation.
+    """
+    out = []
+    for rate in rates:
+        seen = sum(value <= rate for value in n_false)
+        out.append(Alarms(rate, rate * n_observations, seen, two_sided_p(seen, rate * n_observations)))
+    return out
 
 
 @dataclass(frozen=True, slots=True)

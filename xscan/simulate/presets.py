@@ -23,7 +23,16 @@ from xscan.simulate.scene import (
     start_within,
 )
 
-__all__ = ["DENSE_WIDTHS_S", "FLARE_LENGTH", "PRESETS", "PRESET_CAMERA", "Preset", "draw_drop_outs", "draw_preset"]
+__all__ = [
+    "DENSE_WIDTHS_S",
+    "FLARE_LENGTH",
+    "N_DENSE",
+    "PRESETS",
+    "PRESET_CAMERA",
+    "Preset",
+    "draw_drop_outs",
+    "draw_preset",
+]
 
 Floats = NDArray[np.float64]
 
@@ -37,6 +46,8 @@ FLARE_DECAYS = 2.7
 DENSE_WIDTHS_S = (2.0, 5.0, 50.0, 200.0, 800.0, 2500.0)
 DENSE_COUNTS = ((4, 40), (4, 40), (6, 60), (8, 100), (12, 250), (15, 400))
 N_DENSE = 12
+"""Transients of each width on a dense sky."""
+
 STORMY = 8.0
 
 PRESET_CAMERA = {
