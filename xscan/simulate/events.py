@@ -22,9 +22,9 @@ SPECTRA = {
     "soft": (900, 0.6),
     "middle": (1400, 0.78),
     "hard": (3500, 0.5),
-    "sky": (700, 0.75),
+    "diffuse": (700, 0.75),
     "protons": (2500, 1.0),
-    "wide sky": (950, 0.8),
+    "wide": (950, 0.8),
 }
 """Median energy, eV, and width of its logarithm of what has a smooth spectrum."""
 
@@ -217,26 +217,11 @@ def draw_events(
         if transient.kind != "eclipse":
             parts.append(_photons(rng, camera, pa_deg, _from_transient(rng, transient, camera, span_s), transient, i))
     n_sky = rng.poisson(background * camera.sky_rate * (stop - start))
-    parts.append(
-        _diffuse(
-            rng,
-            camera,
-            rng.uniform(start, stop, n_sky),
-            _spectrum(rng, n_sky, "wide sky" if sky.compared else "sky"),
-            vignetted=True,
-        )
-    )
+    time = rng.uniform(start, stop, n_sky)
+    parts.append(_diffuse(rng, camera, time, _spectrum(rng, n_sky, sky.diffuse_spectrum), vignetted=True))
     for peak, decay, rate in sky.proton_flares:
         time = _flare_times(rng, peak, decay, rate * camera.share / 0.58, span_s)
-        parts.append(
-            _diffuse(
-                rng,
-                camera,
-                time,
-                _spectrum(rng, time.size, "flat protons" if sky.compared else "protons"),
-                vignetted=True,
-            )
-        )
+        parts.append(_diffuse(rng, camera, time, _spectrum(rng, time.size, sky.proton_spectrum), vignetted=True))
     for rate, kind in ((camera.particle_rate, "particle"), (camera.noise_rate, "noise")):
         n = rng.poisson(background * rate * (stop - start))
         parts.append(_diffuse(rng, camera, rng.uniform(start, stop, n), _spectrum(rng, n, kind), vignetted=False))
@@ -317,7 +302,7 @@ def _spectrum(rng: np.random.Generator, n: int, kind: str) -> Ints:
     """Return energies PI, eV, drawn from a spectrum."""
     if kind == "noise":
         return (70 + rng.exponential(70, n)).astype(np.int64)
-    if kind == "flat protons":  # as many in each octave
+    if kind == "flat":  # as many in each octave
         return np.asarray(300 * (14_282 / 300) ** rng.random(n)).astype(np.int64)
     if kind == "particle":
         lines = np.array([1490, 1740, 8040])

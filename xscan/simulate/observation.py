@@ -189,7 +189,7 @@ def simulate_observation(
         kept = events.take(_kept(events, name, faults))
         recorded[name] += _count(kept, sky)
         recorded["near"] += _count(_near(kept, sky), sky)
-        (aside,) = rng.spawn(1)  # what was hidden is drawn last and apart, so that it decides nothing else
+        (aside,) = rng.spawn(1)  # what was hidden decides nothing of what is written
         hidden = draw_hidden(aside, sky, camera, faults, span, pointing.pa_deg)
         recorded["hidden"] += _count(_near(hidden.take(_kept(hidden, name, faults)), sky), sky)
     write_source_list(folder, pointing, _listed_sources(sky, pointing, rng))

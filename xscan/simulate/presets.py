@@ -119,7 +119,7 @@ def draw_preset(rng: np.random.Generator, preset: Preset, exposure_s: float, qui
         transients = (
             _draw_dense(rng, exposure_s, places) if dense else _draw_transients(rng, exposure_s, sources, places)
         )
-    return Sky(sources, transients, protons, compared=True)
+    return Sky(sources, transients, protons, "wide", "flat")
 
 
 def draw_drop_outs(rng: np.random.Generator, preset: Preset, exposure_s: float) -> tuple[DropOut, ...]:

@@ -96,14 +96,16 @@ class Sky:
     transients : tuple of Transient
     proton_flares : float64 array, shape (k, 3)
         Peak time (s since the start), decay time (s) and peak rate (ct/s in pn) of each.
-    compared : bool
-        Whether diffuse background and protons have the spectra of the presets.
+    diffuse_spectrum, proton_spectrum : str
+        Spectra of the diffuse sky (``diffuse`` or the harder ``wide``) and of protons (``protons``, a broad peak at
+        2.5 keV, or ``flat``, as many in each octave).
     """
 
     sources: tuple[Source, ...]
     transients: tuple[Transient, ...]
     proton_flares: Floats
-    compared: bool = False
+    diffuse_spectrum: str = "diffuse"
+    proton_spectrum: str = "protons"
 
 
 def draw_sky(rng: np.random.Generator, exposure_s: float, quiet: bool = False, n_sources: int = 60) -> Sky:
