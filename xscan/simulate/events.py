@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xscan.simulate.detector import Camera
 from xscan.simulate.scene import Sky, Source, Transient
 
-__all__ = ["Faults", "RawEvents", "draw_events", "draw_faults"]
+__all__ = ["DropOut", "Faults", "RawEvents", "draw_events", "draw_faults", "draw_hidden", "without_mishaps"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -18,6 +18,16 @@ Bools = NDArray[np.bool_]
 
 KING_SLOPE = 1.55
 PSF_REACH_ARCSEC = 240.0
+SPECTRA = {
+    "soft": (900, 0.6),
+    "middle": (1400, 0.78),
+    "hard": (3500, 0.5),
+    "diffuse": (700, 0.75),
+    "protons": (2500, 1.0),
+    "wide": (950, 0.8),
+}
+"""Median energy, eV, and width of its logarithm of what has a smooth spectrum."""
+
 OUT_OF_FOV = 0x10000
 BAD_FLAGS = (0x2000, 0x8000, 0x20000, 0x80000, 0x200000, 0x400000)
 HARMLESS_FLAGS = (0x1, 0x2, 0x20, 0x40, 0x100, 0x200, 0x400)
@@ -153,6 +163,27 @@ def draw_faults(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class DropOut:
+    """CCDs of a camera that are silent without any table saying so; times in s since the start of the observation."""
+
+    camera: str
+    ccds: tuple[int, ...]
+    start_s: float
+    stop_s: float
+
+
+def without_mishaps(faults: Faults, camera: Camera, drop_outs: tuple[DropOut, ...]) -> Faults:
+    """Return faults without missing CCDs, lost frames and gaps in good time, and with the given drop-outs alone."""
+    return replace(
+        faults,
+        missing=(),
+        good_time={ccd: np.array([[good[0, 0], good[-1, 1]]]) for ccd, good in faults.good_time.items()},
+        lost_frames={},
+        silences=tuple((out.ccds, out.start_s, out.stop_s) for out in drop_outs if out.camera == camera.name),
+    )
+
+
 def draw_events(
     rng: np.random.Generator,
     sky: Sky,
@@ -186,22 +217,41 @@ def draw_events(
         if transient.kind != "eclipse":
             parts.append(_photons(rng, camera, pa_deg, _from_transient(rng, transient, camera, span_s), transient, i))
     n_sky = rng.poisson(background * camera.sky_rate * (stop - start))
-    parts.append(_diffuse(rng, camera, rng.uniform(start, stop, n_sky), _spectrum(rng, n_sky, "sky"), vignetted=True))
+    time = rng.uniform(start, stop, n_sky)
+    parts.append(_diffuse(rng, camera, time, _spectrum(rng, n_sky, sky.diffuse_spectrum), vignetted=True))
     for peak, decay, rate in sky.proton_flares:
         time = _flare_times(rng, peak, decay, rate * camera.share / 0.58, span_s)
-        parts.append(_diffuse(rng, camera, time, _spectrum(rng, time.size, "protons"), vignetted=True))
+        parts.append(_diffuse(rng, camera, time, _spectrum(rng, time.size, sky.proton_spectrum), vignetted=True))
     for rate, kind in ((camera.particle_rate, "particle"), (camera.noise_rate, "noise")):
         n = rng.poisson(background * rate * (stop - start))
         parts.append(_diffuse(rng, camera, rng.uniform(start, stop, n), _spectrum(rng, n, kind), vignetted=False))
     parts.append(_hot(rng, camera, faults, span_s))
-    events = RawEvents(*(np.concatenate([getattr(p, name) for p in parts]) for name in RawEvents.__slots__))
-    events = _detect(rng, events, camera, pa_deg)
+    events = _detect(rng, _joined(parts), camera, pa_deg)
     events = events.take(np.flatnonzero(_survives(events, camera, faults, start)))
     # the camera records only the frame of an event: the pipeline draws a time within it
     frame = np.floor((events.time - start) / camera.frame_s)
     time = np.minimum(start + (frame + rng.random(frame.size)) * camera.frame_s, stop)
     order = np.lexsort((rng.random(frame.size), frame, events.ccd))
     return replace(events, time=time).take(order)
+
+
+def draw_hidden(
+    rng: np.random.Generator, sky: Sky, camera: Camera, faults: Faults, span_s: tuple[float, float], pa_deg: float
+) -> RawEvents:
+    """Draw events like those that the eclipses of a sky hid; parameters as in :func:`draw_events`."""
+    none = np.empty(0, np.int64)
+    parts = [_assemble(np.empty(0), none, none, none, none, -1)]
+    for i, transient in enumerate(sky.transients):
+        if transient.kind == "eclipse":
+            time = transient.start_s + transient.width_s * rng.random(rng.poisson(transient.counts * camera.share))
+            time = time[(time >= span_s[0]) & (time < span_s[1])]
+            parts.append(_photons(rng, camera, pa_deg, time, sky.sources[transient.eclipsed], i))
+    events = _detect(rng, _joined(parts), camera, pa_deg)
+    return events.take(np.flatnonzero(_survives(events, camera, faults, span_s[0])))
+
+
+def _joined(parts: list[RawEvents]) -> RawEvents:
+    return RawEvents(*(np.concatenate([getattr(part, name) for part in parts]) for name in RawEvents.__slots__))
 
 
 def _eclipses(sky: Sky, source: int) -> list[tuple[float, float]]:
@@ -233,10 +283,11 @@ def _from_transient(
     if transient.kind == "burst":
         time = transient.start_s + transient.width_s * rng.random(n)
     else:  # rise in a fifth of the width, then exponential decay, cut at the width
-        rise, decay = transient.width_s / 5, transient.width_s / 5
-        rising = rng.random(n) < (rise / 2) / (rise / 2 + decay * (1 - np.exp(-4)))
+        rise = transient.width_s / 5
+        decay, decayed = rise * (4 / transient.decays), 1 - np.exp(-transient.decays)
+        rising = rng.random(n) < (rise / 2) / (rise / 2 + decay * decayed)
         up = rise * np.sqrt(rng.random(n))
-        down = rise - decay * np.log1p(-rng.random(n) * (1 - np.exp(-4)))
+        down = rise - decay * np.log1p(-rng.random(n) * decayed)
         time = transient.start_s + np.where(rising, up, down)
     return time[(time >= span[0]) & (time < span[1])]
 
@@ -251,12 +302,14 @@ def _spectrum(rng: np.random.Generator, n: int, kind: str) -> Ints:
     """Return energies PI, eV, drawn from a spectrum."""
     if kind == "noise":
         return (70 + rng.exponential(70, n)).astype(np.int64)
+    if kind == "flat":  # as many in each octave
+        return np.asarray(300 * (14_282 / 300) ** rng.random(n)).astype(np.int64)
     if kind == "particle":
         lines = np.array([1490, 1740, 8040])
         flat = rng.uniform(100, 14_282, n)
         line = rng.choice(lines, n) + rng.normal(0, 60, n)
         return np.where(rng.random(n) < 0.2, line, flat).astype(np.int64)
-    middle, width = {"soft": (900, 0.6), "hard": (3500, 0.5), "sky": (700, 0.75), "protons": (2500, 1.0)}[kind]
+    middle, width = SPECTRA[kind]
     return np.clip(rng.lognormal(np.log(middle), width, n), 68, 14_282).astype(np.int64)
 
 
@@ -271,10 +324,9 @@ def _photons(
     dx = what.dx_arcsec + radius * np.cos(angle) + extent * rng.normal(size=n)
     dy = what.dy_arcsec + radius * np.sin(angle) + extent * rng.normal(size=n)
     u, v = camera.rotation(pa_deg).T @ np.array([dx, dy])
-    hard = isinstance(what, Source) and what.hard
     ccd, rawx, rawy = camera.locate(u, v)
     keep = (radius < PSF_REACH_ARCSEC) & (ccd > 0) & (rng.random(n) < camera.vignetting(u, v))
-    pi = _spectrum(rng, n, "hard" if hard else "soft")
+    pi = _spectrum(rng, n, what.spectrum)
     return _assemble(time[keep], pi[keep], ccd[keep], rawx[keep], rawy[keep], origin)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from xscan.events import cuts
 from xscan.missions.xmm.instrument import EPIC
 from xscan.model import CAMERAS, PixelMask
 from xscan.schema import column
-from xscan.simulate.detector import CAMERA
-from xscan.simulate.events import Faults, RawEvents, draw_events, draw_faults
+from xscan.simulate.detector import CAMERA, Camera
+from xscan.simulate.events import DropOut, Faults, RawEvents, draw_events, draw_faults, draw_hidden, without_mishaps
 from xscan.simulate.files import write_event_list, write_source_list
 from xscan.simulate.headers import FLAG_EXPRESSION, SUBMODE, Pointing
+from xscan.simulate.presets import PRESET_CAMERA, Preset, draw_drop_outs, draw_preset
 from xscan.simulate.scene import Sky, draw_sky
 from xscan.sky import TangentPlane
 
@@ -30,6 +31,7 @@ START_S = 130_000_000.0
 DAY_S = 86_400.0
 LIST_LIKELIHOOD_MIN = 6.0
 LIST_ERROR_ARCSEC = 0.7
+NEAR_ARCSEC = 60.0
 
 
 TRUTH = pa.schema(
@@ -50,6 +52,13 @@ TRUTH = pa.schema(
         column("n_pn", pa.int64(), "count", "events of pn that the default cuts keep; of an eclipse 0"),
         column("n_m1", pa.int64(), "count", "events of MOS1 that the default cuts keep; of an eclipse 0"),
         column("n_m2", pa.int64(), "count", "events of MOS2 that the default cuts keep; of an eclipse 0"),
+        column("n_near", pa.int64(), "count", "events that the default cuts keep within 60 arcsec; of an eclipse 0"),
+        column(
+            "n_hidden",
+            pa.int64(),
+            "count",
+            "events within 60 arcsec that an eclipse hid and the default cuts would have kept, drawn beside the others",
+        ),
     ]
 )
 """Schema of the table of simulated transients."""
@@ -63,6 +72,8 @@ def simulate_archive(
     quiet: bool = False,
     background: float = 1.0,
     made: Callable[[str], None] | None = None,
+    preset: Preset | None = None,
+    cameras: Sequence[str] = CAMERAS,
 ) -> pa.Table:
     """Write ``n`` observations, ``observations.txt`` and ``truth.parquet``.
 
@@ -75,11 +86,15 @@ def simulate_archive(
     exposure_s : float or sequence of float
         Length of all observations, or of each, s.
     quiet : bool
-        No transients, no variable sources, no proton flares.
+        No transients, no variable sources, no proton flares; with a preset only no transients.
     background : float
         Factor on the background: 1 gives some 0.5 million rows in 30 ks.
     made : callable, optional
         Called with each observation when it is written, for progress.
+    preset : Preset, optional
+        Kind of sky (:data:`xscan.simulate.presets.PRESETS`), with its cameras and no faults but its drop-outs.
+    cameras : sequence of str
+        Cameras that observe.
 
     Returns
     -------
@@ -90,11 +105,19 @@ def simulate_archive(
     tables = [TRUTH.empty_table()]
     obsids = []
     lengths_s = np.broadcast_to(np.asarray(exposure_s, float), n).tolist()
-    for k, child in enumerate(np.random.SeedSequence(seed).spawn(n)):
+    entropy = seed if preset is None else [seed, *preset.name.encode()]
+    for k, child in enumerate(np.random.SeedSequence(entropy).spawn(n)):
         rng = np.random.default_rng(child)
         pointing = draw_pointing(rng, f"{990_000_001 + k:010d}", lengths_s[k], k)
-        sky = draw_sky(rng, lengths_s[k], quiet)
-        tables.append(simulate_observation(folder / pointing.obsid, pointing, sky, rng, background))
+        drop_outs = None
+        if preset is None:
+            sky = draw_sky(rng, lengths_s[k], quiet)
+        else:
+            sky = draw_preset(rng, preset, lengths_s[k], quiet)
+            drop_outs = draw_drop_outs(rng, preset, lengths_s[k])
+        all_cameras = CAMERA if preset is None else PRESET_CAMERA
+        used = {name: camera for name, camera in all_cameras.items() if name in cameras}
+        tables.append(simulate_observation(folder / pointing.obsid, pointing, sky, rng, background, used, drop_outs))
         obsids.append(pointing.obsid)
         if made is not None:
             made(pointing.obsid)
@@ -114,9 +137,28 @@ def draw_pointing(rng: np.random.Generator, obsid: str, exposure_s: float, k: in
 
 
 def simulate_observation(
-    folder: Path, pointing: Pointing, sky: Sky, rng: np.random.Generator, background: float = 1.0
+    folder: Path,
+    pointing: Pointing,
+    sky: Sky,
+    rng: np.random.Generator,
+    background: float = 1.0,
+    cameras: Mapping[str, Camera] = CAMERA,
+    drop_outs: tuple[DropOut, ...] | None = None,
 ) -> pa.Table:
-    """Write one observation: three event lists and the source list.
+    """Write one observation: an event list for each camera and the source list.
+
+    Parameters
+    ----------
+    folder : Path
+    pointing : Pointing
+    sky : Sky
+    rng : numpy.random.Generator
+    background : float
+        Factor on the background.
+    cameras : mapping of str to Camera
+        Cameras that observe.
+    drop_outs : tuple of DropOut, optional
+        The only times at which CCDs are silent, instead of missing CCDs, gaps and filters drawn at random.
 
     Returns
     -------
@@ -125,25 +167,31 @@ def simulate_observation(
     """
     length = pointing.exposure_s
     gap = None
-    if rng.random() < 0.3:
+    if drop_outs is None and rng.random() < 0.3:
         at = float(rng.uniform(0.2, 0.8)) * length
         gap = (at, at + min(float(rng.uniform(40, 300)), 0.05 * length))
     filtered = None
-    if rng.random() < 0.15:
+    if drop_outs is None and rng.random() < 0.15:
         edges = np.sort(rng.uniform(0.05, 0.95, 2)) * length
         filtered = np.array([[0.0, edges[0]], [min(edges[0] + 0.1 * length, edges[1]), length]])
         filtered = filtered[filtered[:, 1] > filtered[:, 0]]
-    recorded = np.zeros((len(sky.transients), len(CAMERAS)), np.int64)
-    for place, name in enumerate(CAMERAS):
-        camera = CAMERA[name]
+    recorded = {name: np.zeros(len(sky.transients), np.int64) for name in (*CAMERAS, "near", "hidden")}
+    for name in [camera for camera in CAMERAS if camera in cameras]:
+        camera = cameras[name]
         late = float(rng.uniform(0.02, 0.06)) * length if name == "pn" else float(rng.uniform(0, 10))
         early = float(rng.uniform(0, 0.01)) * length if name == "pn" else 0.0
         span = (late, length - early)
         faults = draw_faults(rng, camera, *span, gap, filtered)
+        if drop_outs is not None:
+            faults = without_mishaps(faults, camera, drop_outs)
         events = draw_events(rng, sky, camera, faults, span, pointing.pa_deg, background)
         write_event_list(folder, pointing, camera, EXPOSURES[name], span, events, faults, rng)
-        origin = events.origin[_kept(events, name, faults)]
-        recorded[:, place] = [np.count_nonzero(origin == i) for i in range(len(sky.transients))]
+        kept = events.take(_kept(events, name, faults))
+        recorded[name] += _count(kept, sky)
+        recorded["near"] += _count(_near(kept, sky), sky)
+        (aside,) = rng.spawn(1)  # what was hidden decides nothing of what is written
+        hidden = draw_hidden(aside, sky, camera, faults, span, pointing.pa_deg)
+        recorded["hidden"] += _count(_near(hidden.take(_kept(hidden, name, faults)), sky), sky)
     write_source_list(folder, pointing, _listed_sources(sky, pointing, rng))
     return _truth(sky, pointing, recorded)
 
@@ -162,6 +210,19 @@ def _kept(events: RawEvents, camera: str, faults: Faults) -> NDArray[np.intp]:
     selection = cuts.select_all([raw], number.size, made, cuts.select)
     n, _, _ = cuts.drop_bad_pixels(selection.kept, selection.n, own)
     return selection.kept.time[:n].astype(np.intp)  # what stood for the time was the event's number
+
+
+def _near(events: RawEvents, sky: Sky) -> RawEvents:
+    """Return the events of transients that lie within 60 arcsec of theirs."""
+    events = events.take(np.flatnonzero(events.origin >= 0))
+    place = np.array([(t.dx_arcsec, t.dy_arcsec) for t in sky.transients]).reshape(-1, 2)[events.origin]
+    offset = np.hypot(0.05 * (events.x - 25_921) - place[:, 0], 0.05 * (events.y - 25_921) - place[:, 1])
+    return events.take(np.flatnonzero(offset < NEAR_ARCSEC))
+
+
+def _count(events: RawEvents, sky: Sky) -> NDArray[np.int64]:
+    """Return the number of events of each transient."""
+    return np.bincount(events.origin[events.origin >= 0], minlength=len(sky.transients)).astype(np.int64)
 
 
 def _listed_sources(sky: Sky, pointing: Pointing, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
@@ -183,7 +244,7 @@ def _listed_sources(sky: Sky, pointing: Pointing, rng: np.random.Generator) -> d
     }
 
 
-def _truth(sky: Sky, pointing: Pointing, recorded: NDArray[np.int64]) -> pa.Table:
+def _truth(sky: Sky, pointing: Pointing, recorded: Mapping[str, NDArray[np.int64]]) -> pa.Table:
     rows: list[dict[str, Any]] = []
     for i, transient in enumerate(sky.transients):
         x = pointing.plane.crpix + transient.dx_arcsec / 0.05
@@ -203,7 +264,7 @@ def _truth(sky: Sky, pointing: Pointing, recorded: NDArray[np.int64]) -> pa.Tabl
                 "t_stop_s": start + transient.width_s,
                 "width_s": transient.width_s,
                 "counts_expected": transient.counts,
-                **{f"n_{name}": int(recorded[i, k]) for k, name in enumerate(CAMERAS)},
+                **{f"n_{name}": int(counts[i]) for name, counts in recorded.items()},
             }
         )
     return pa.Table.from_pylist(rows, TRUTH)

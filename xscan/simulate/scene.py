@@ -7,7 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Sky", "Source", "Transient", "draw_sky"]
+__all__ = [
+    "CLEARANCE_ARCSEC",
+    "FIELD_RADIUS_ARCSEC",
+    "TRANSIENT_RADIUS_ARCSEC",
+    "Sky",
+    "Source",
+    "Transient",
+    "apart",
+    "draw_sky",
+    "start_within",
+]
 
 FIELD_RADIUS_ARCSEC = 780.0
 TRANSIENT_RADIUS_ARCSEC = 660.0
@@ -26,8 +36,8 @@ class Source:
         Position on the tangent plane: toward smaller RA and larger Dec.
     rate : float
         Count rate on axis, all three cameras together, ct/s, 0.2-12 keV.
-    hard : bool
-        Whether the spectrum peaks at 3.5 keV instead of 0.9 keV.
+    spectrum : str
+        ``soft``, ``middle`` or ``hard``: a peak at 0.9, 1.4 or 3.5 keV.
     extent_arcsec : float
         Gaussian sigma; 0 for a point.
     period_s, amplitude : float
@@ -37,7 +47,7 @@ class Source:
     dx_arcsec: float
     dy_arcsec: float
     rate: float
-    hard: bool = False
+    spectrum: str = "soft"
     extent_arcsec: float = 0.0
     period_s: float = 5000.0
     amplitude: float = 0.0
@@ -59,6 +69,10 @@ class Transient:
         Expected counts on axis, all three cameras together; for an eclipse, the missing counts.
     eclipsed : int
         Number of the source that an eclipse hides; -1 otherwise.
+    spectrum : str
+        As of a source.
+    decays : float
+        Decay times of a flare between its peak and its end.
     """
 
     kind: str
@@ -68,6 +82,8 @@ class Transient:
     width_s: float
     counts: float
     eclipsed: int = -1
+    spectrum: str = "soft"
+    decays: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +96,16 @@ class Sky:
     transients : tuple of Transient
     proton_flares : float64 array, shape (k, 3)
         Peak time (s since the start), decay time (s) and peak rate (ct/s in pn) of each.
+    diffuse_spectrum, proton_spectrum : str
+        Spectra of the diffuse sky (``diffuse`` or the harder ``wide``) and of protons (``protons``, a broad peak at
+        2.5 keV, or ``flat``, as many in each octave).
     """
 
     sources: tuple[Source, ...]
     transients: tuple[Transient, ...]
     proton_flares: Floats
+    diffuse_spectrum: str = "diffuse"
+    proton_spectrum: str = "protons"
 
 
 def draw_sky(rng: np.random.Generator, exposure_s: float, quiet: bool = False, n_sources: int = 60) -> Sky:
@@ -103,8 +124,8 @@ def draw_sky(rng: np.random.Generator, exposure_s: float, quiet: bool = False, n
     if not 1 <= n_sources <= 200:
         raise ValueError(f"n_sources is {n_sources}; more than 200 do not fit apart from each other")
     n_bright = min(2, n_sources)  # an eclipse needs something to hide
-    bright = _apart(rng, n_bright, 0.6 * FIELD_RADIUS_ARCSEC, [])
-    places = np.concatenate([bright, _apart(rng, n_sources - n_bright, FIELD_RADIUS_ARCSEC, list(bright))])
+    bright = apart(rng, n_bright, 0.6 * FIELD_RADIUS_ARCSEC, [])
+    places = np.concatenate([bright, apart(rng, n_sources - n_bright, FIELD_RADIUS_ARCSEC, list(bright))])
     rates = np.minimum(0.002 * rng.pareto(1.2, n_sources) + 0.001, 0.2)
     rates[:n_bright] = rng.uniform(0.4, 1.0, n_bright)
     variable = rng.random(n_sources) < (0.0 if quiet else 0.1)
@@ -115,7 +136,7 @@ def draw_sky(rng: np.random.Generator, exposure_s: float, quiet: bool = False, n
             dx_arcsec=float(places[i, 0]),
             dy_arcsec=float(places[i, 1]),
             rate=float(rates[i]),
-            hard=bool(rng.random() < 0.3),
+            spectrum="hard" if rng.random() < 0.3 else "soft",
             extent_arcsec=float(rng.uniform(10, 40)) if extended[i] else 0.0,
             period_s=float(rng.uniform(1000, 10_000)),
             amplitude=float(rng.uniform(0.3, 0.8)) if variable[i] else 0.0,
@@ -134,7 +155,7 @@ def draw_sky(rng: np.random.Generator, exposure_s: float, quiet: bool = False, n
 def _draw_transients(
     rng: np.random.Generator, exposure_s: float, sources: tuple[Source, ...], taken: Floats
 ) -> tuple[Transient, ...]:
-    places = _apart(rng, 5, TRANSIENT_RADIUS_ARCSEC, list(taken))
+    places = apart(rng, 5, TRANSIENT_RADIUS_ARCSEC, list(taken))
     out = []
     for i in range(3):
         width = float(np.exp(rng.uniform(np.log(3), np.log(60))))
@@ -161,11 +182,16 @@ def _transient(
     counts: float,
     eclipsed: int = -1,
 ) -> Transient:
-    start = float(rng.uniform(0.08 * exposure_s, 0.92 * exposure_s - width_s))
+    start = start_within(rng, exposure_s, width_s)
     return Transient(kind, float(place[0]), float(place[1]), start, width_s, counts, eclipsed)
 
 
-def _apart(rng: np.random.Generator, n: int, radius: float, taken: list[Floats]) -> Floats:
+def start_within(rng: np.random.Generator, exposure_s: float, width_s: float) -> float:
+    """Draw the start of a transient, s since the start of an observation; it keeps clear of both ends."""
+    return float(rng.uniform(0.08 * exposure_s, 0.92 * exposure_s - width_s))
+
+
+def apart(rng: np.random.Generator, n: int, radius: float, taken: list[Floats]) -> Floats:
     """Return positions, uniform in a disk, with a least distance from each other; shape (n, 2), arcsec."""
     found: list[Floats] = []
     while len(found) < n:

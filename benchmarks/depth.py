@@ -1,0 +1,261 @@
+"""How deep a search goes, and how often it is wrong, on skies drawn anew from a seed.
+
+    scripts/depth recovery [--n 16] [--seed 900] [--profile NAME]...
+    scripts/depth quiet    [--n 60] [--seed 900] [--profile NAME]... [--far 0.1]... [--class NAME]...
+    scripts/depth counts   [--n 4]  [--seed 900] [--profile NAME]...
+
+All take --exposure S, --jobs N (processes), --config FILE (settings that override every profile's) and --keep DIR: the
+skies stay there, and another run takes them from there.
+
+``recovery``: half A and half B skies (docs/simulator.md), 19 transients each: how many are found, by class. Found:
+within 30 arcsec, overlapping in time, and of its kind. False: further than 60 arcsec from everything planted.
+
+``quiet``: skies without transients: false events in each class of observation, beside the number to expect at a
+false-alarm rate, with the two-sided Poisson probability of such a difference. The classes: ``usual``, ``good`` (no
+proton flares), ``bad`` (bad time for a third of the time or more), ``short`` (2 ks) and ``one`` (one camera, each in
+turn); half of each is A and half B. The profile must be set to let through the events of the largest rate; those of a
+profile without such a rate are only counted.
+
+``counts``: dense skies, 72 transients each: the counts recorded within 60 arcsec at which half and nine tenths are
+found, by width.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import functools
+import multiprocessing
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from xscan.api import scan
+from xscan.model import CAMERAS
+from xscan.simulate import simulate_archive
+from xscan.simulate.depth import false_alarms, fit_curve, match, merge_regions
+from xscan.simulate.presets import DENSE_WIDTHS_S, FLARE_LENGTH, N_DENSE, PRESETS
+
+PROFILES = ("default", "exod2")
+PROFILES_OF_VIEWS = ("default", "exod2")
+"""Profiles that give a region per view, not events."""
+
+FALSE_ALARM_RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
+KINDS = ("burst", "flare", "eclipse")
+CLASSES = {"usual": "", "good": " calm", "bad": " stormy", "short": "", "one": ""}
+"""Classes of quiet observations, and what their presets have after A or B."""
+
+SHORT_S = 2000.0
+FEW = 10.0
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Skies of one kind."""
+
+    preset: str
+    n: int
+    seed: int
+    exposure_s: float
+    quiet: bool = False
+    cameras: tuple[str, ...] = CAMERAS
+
+    def folder(self, keep: Path) -> Path:
+        """Say where its observations are."""
+        name = f"{self.preset}-{self.n}-{self.seed}-{self.exposure_s:g}{'-quiet' * self.quiet}"
+        return keep / "-".join([name.replace(" ", "-"), *(self.cameras if self.cameras != CAMERAS else ())])
+
+
+def simulated(archive: Archive, keep: Path) -> Archive:
+    """Write an archive, unless it is there."""
+    folder = archive.folder(keep)
+    if not (folder / "truth.parquet").is_file():  # written last
+        simulate_archive(
+            folder,
+            archive.n,
+            archive.seed,
+            archive.exposure_s,
+            archive.quiet,
+            preset=PRESETS[archive.preset],
+            cameras=archive.cameras,
+        )
+    return archive
+
+
+def events_of(task: tuple[Path, str, Path | None]) -> list[Row]:
+    """Search one observation with one profile and settings that override it; give its events."""
+    folder, profile, config = task
+    tables = scan(folder, profile=profile, config=config)
+    failed = [row["message"] for row in tables.runs.to_pylist() if row["state"] == "failed"]
+    if failed:
+        raise RuntimeError(f"{folder}, profile {profile}: {failed[0]}")
+    if profile in PROFILES_OF_VIEWS:
+        return merge_regions(tables.regions.to_pylist())
+    return tables.events.to_pylist()
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What was planted in the skies of an archive, and the events of one profile."""
+
+    archive: Archive
+    profile: str
+    truth: list[Row]
+    events: list[Row]
+
+
+def search(archives: Sequence[Archive], args: argparse.Namespace, keep: Path) -> list[Searched]:
+    """Simulate archives and search all their observations with every profile."""
+    pairs = [(archive, profile) for profile in args.profile for archive in archives]
+    with processes(args.jobs) as over:
+        over(functools.partial(simulated, keep=keep), archives)
+        folders = {archive: sorted(archive.folder(keep).glob("0*/")) for archive in archives}
+        found = iter(over(events_of, [(folder, name, args.config) for one, name in pairs for folder in folders[one]]))
+    truths = {archive: pq.read_table(archive.folder(keep) / "truth.parquet").to_pylist() for archive in archives}
+    return [
+        Searched(archive, profile, truths[archive], [row for _ in folders[archive] for row in next(found)])
+        for archive, profile in pairs
+    ]
+
+
+@contextlib.contextmanager
+def processes(jobs: int) -> Iterator[Callable[..., list[Any]]]:
+    """Give what applies a function to all items of a list, in several processes."""
+    if jobs == 1:
+        yield lambda function, items: [function(item) for item in items]
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield functools.partial(pool.map, chunksize=1)
+
+
+def table(*header: str) -> None:
+    """Print the head of a table."""
+    print(f"| {' | '.join(header)} |\n|{'---|' * len(header)}")
+
+
+def recovery(args: argparse.Namespace, keep: Path) -> None:
+    """Print how many of the planted transients each profile finds."""
+    halves = {"A": (args.n + 1) // 2, "B": args.n // 2}
+    archives = [Archive(preset, n, args.seed, args.exposure) for preset, n in halves.items() if n]
+    searched = search(archives, args, keep)
+    print(f"{args.n} skies of {args.exposure:g} s, seed {args.seed}, half A and half B\n")
+    table("profile", "found a sky", "A", "B", *(f"{kind}s" for kind in KINDS), "false events", "median offset")
+    for profile in args.profile:
+        mine = [(done.archive.preset, match(done.truth, done.events)) for done in searched if done.profile == profile]
+        by_sky: dict[tuple[str, str], list[bool]] = collections.defaultdict(list)
+        by_kind: dict[str, list[bool]] = {kind: [] for kind in KINDS}
+        for preset, matched in mine:
+            for row in matched.planted:
+                by_sky[preset, row["obsid"]].append(bool(row["found"]))
+                by_kind[row["kind"]].append(bool(row["found"]))
+        of = {len(sky) for sky in by_sky.values()}
+        cells = [
+            mean([sum(sky) for (preset, _), sky in by_sky.items() if preset in kinds]) for kinds in ("AB", "A", "B")
+        ]
+        cells[0] += f" of {'-'.join(map(str, sorted({min(of), max(of)})))}"
+        cells += [f"{sum(found)} of {len(found)}" for found in by_kind.values()]
+        offsets = [row["offset_arcsec"] for _, matched in mine for row in matched.planted if row["found"]]
+        false = sum(len(matched.false) for _, matched in mine)
+        print(f'| {profile} | {" | ".join(cells)} | {false} | {np.median(offsets or [np.nan]):.1f}" |')
+
+
+def mean(found: Sequence[int]) -> str:
+    """Write a mean with its standard error."""
+    if len(found) < 2:
+        return f"{np.mean(found):.2f}" if found else "-"
+    return f"{np.mean(found):.2f} +- {np.std(found, ddof=1) / np.sqrt(len(found)):.2f}"
+
+
+def quiet_archives(which: str, n: int, seed: int, exposure_s: float) -> list[Archive]:
+    """List the skies of a class of observation, each of half the number or less."""
+    half = {"A" + CLASSES[which]: (n + 1) // 2, "B" + CLASSES[which]: n // 2}
+    if which == "one":
+        return [
+            Archive(preset, len(range(k, half[preset], 3)), seed + 1 + k, exposure_s, True, (camera,))
+            for preset in half
+            for k, camera in enumerate(CAMERAS)
+            if k < half[preset]
+        ]
+    length_s = min(SHORT_S, exposure_s) if which == "short" else exposure_s
+    return [Archive(preset, k, seed, length_s, True) for preset, k in half.items() if k]
+
+
+def quiet(args: argparse.Namespace, keep: Path) -> None:
+    """Print false events beside the number to expect."""
+    archives = {which: quiet_archives(which, args.n, args.seed, args.exposure) for which in args.classes}
+    searched = search([one for mine in archives.values() for one in mine], args, keep)
+    print(f"{args.n} quiet skies of each class, {args.exposure:g} s, seed {args.seed}\n")
+    table("profile", "class", "skies", "false-alarm rate", "expected", "seen", "p", "remark")
+    for profile in args.profile:
+        for which, mine in archives.items():
+            done = [one for one in searched if one.profile == profile and one.archive in mine]
+            events = [row for one in done for row in one.events]
+            if profile in PROFILES_OF_VIEWS:
+                print(f"| {profile} | {which} | {args.n} | as it is | | {len(events)} | | |")
+                continue
+            for alarms in false_alarms([row["n_false"] for row in events], args.n, args.far):
+                remark = "" if alarms.expected >= FEW else f"fewer than {FEW:g} to expect"
+                print(
+                    f"| {profile} | {which} | {args.n} | {alarms.rate:g} | {alarms.expected:g} | {alarms.seen} | "
+                    f"{alarms.p:.3f} | {remark} |"
+                )
+
+
+def counts(args: argparse.Namespace, keep: Path) -> None:
+    """Print the recorded counts of which half and nine tenths are found."""
+    halves = {"A dense": (args.n + 1) // 2, "B dense": args.n // 2}
+    archives = [Archive(preset, n, args.seed, args.exposure) for preset, n in halves.items() if n]
+    searched = search(archives, args, keep)
+    print(f"{args.n} dense skies of {args.exposure:g} s, seed {args.seed}; a flare is {FLARE_LENGTH:g} widths long\n")
+    table("profile", "width (s)", "planted", "found", "counts at 50 %", "68 %", "counts at 90 %")
+    for profile in args.profile:
+        rows = [row for done in searched if done.profile == profile for row in match(done.truth, done.events).planted]
+        for k, width in enumerate(DENSE_WIDTHS_S):
+            mine = [row for row in rows if row["number"] // N_DENSE == k]
+            found = [bool(row["found"]) for row in mine]
+            curve = fit_curve([row["n_near"] for row in mine], found)
+            half = curve.counts(0.5)
+            factor = np.exp(curve.log_half_error)
+            print(
+                f"| {profile} | {width:g} | {len(mine)} | {sum(found)} | {half:.1f} | "
+                f"{half / factor:.1f}-{half * factor:.1f} | {curve.counts(0.9):.1f} |"
+            )
+        false = sum(len(match(done.truth, done.events).false) for done in searched if done.profile == profile)
+        print(f"| {profile} | false events | | {false} | | | |")
+
+
+def main() -> int:
+    """Run one of the comparisons; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("recovery", "quiet", "counts"))
+    parser.add_argument("--n", type=int, help="number of skies; of each class for quiet")
+    parser.add_argument("--seed", type=int, default=900)
+    parser.add_argument("--exposure", type=float, default=30_000.0, help="length of each, s")
+    parser.add_argument("--profile", action="append", help=f"repeat for more; default: {', '.join(PROFILES)}")
+    parser.add_argument("--far", action="append", type=float, help="false-alarm rate; repeat for more")
+    parser.add_argument("--class", dest="classes", action="append", choices=CLASSES, help="repeat for more")
+    parser.add_argument("--config", type=Path, help="TOML file with settings that override every profile's")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--keep", type=Path, help="folder of the skies; default: a temporary one")
+    args = parser.parse_args()
+    run, n = {"recovery": (recovery, 16), "quiet": (quiet, 60), "counts": (counts, 4)}[args.what]
+    args.n = n if args.n is None else args.n
+    args.profile = args.profile or list(PROFILES)
+    args.far = args.far or list(FALSE_ALARM_RATES)
+    args.classes = args.classes or list(CLASSES)
+    with tempfile.TemporaryDirectory() as folder:
+        run(args, args.keep or Path(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
