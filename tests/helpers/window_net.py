@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from helpers.kernel_net import cuda
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
-from xscan.backends import WindowLoops
+from helpers.kernel_net import cuda
+from xscan.backends import WindowLoops, get_backend
 from xscan.backends.cuda.device import Device
-from xscan.backends.cuda.memory import HITS
-from xscan.backends.numpy import NumpyBackend
 from xscan.missions.xmm.instrument import EPIC
 from xscan.windows import BandModel, FineGrid, TimedPhotons, WindowLimits, Windows
 
@@ -81,7 +79,9 @@ def any_field(
     """A field of shape (ny, nx, nt) fine pixels and bins; limits reach to less than ``size`` counts."""
     grid = fine_grid(*shape)
     name = f"{n} photons on {shape}, limits {size} at {p}"
-    return WindowCase(name, photons_on(rng, grid, n, crowd), grid, bands_on(rng, grid, n), limits_on(rng, grid, size, p))
+    return WindowCase(
+        name, photons_on(rng, grid, n, crowd), grid, bands_on(rng, grid, n), limits_on(rng, grid, size, p)
+    )
 
 
 def on_its_limit() -> WindowCase:
@@ -108,7 +108,16 @@ def window_cases() -> Iterator[WindowCase]:
     yield any_field(rng, (11, 14, 2501), 3000)
     yield any_field(rng, (22, 19, 701), 5000, 20_000, crowd=0.4)
     yield any_field(rng, (8, 8, 4100), 700, crowd=0.5)
-    yield any_field(rng, (30, 30, 4000), 60_000, p=0.9)
+
+
+def more_than_room() -> WindowCase:
+    """More windows in some phases of some bands than a device first has room for."""
+    return any_field(np.random.default_rng(18), (20, 20, 5000), 60_000, p=0.9)
+
+
+def huge_cell(n: int = 1_200_000) -> WindowCase:
+    """100 ks of the whole field, most of its photons in one cell."""
+    return any_field(np.random.default_rng(19), (360, 360, 40_001), n, 20_001, 1e-6, crowd=0.4)
 
 
 def assert_same_windows(ours: Windows, theirs: Windows, name: str) -> None:
@@ -126,13 +135,8 @@ def windows_of(loops: WindowLoops, case: WindowCase) -> Windows:
     return loops.passing_windows(case.photons, case.grid, case.bands, case.limits)
 
 
-def compare_windows(device: Device, case: WindowCase, cube_bytes: int | None = None) -> int:
-    """Hold the windows that a device finds against NumPy's, to the last bit; give their number."""
-    theirs = windows_of(NumpyBackend().windows, case)
+def compare_windows(device: Device, case: WindowCase, cube_bytes: int | None = None, host: str = "numpy") -> int:
+    """Hold the windows that a device finds against those of another backend, to the last bit; give their number."""
+    theirs = windows_of(get_backend(host).windows, case)
     assert_same_windows(windows_of(cuda(device, cube_bytes).windows, case), theirs, case.name)
     return len(theirs)
-
-
-def more_than_room(windows: Windows) -> bool:
-    """Whether some phase of some band has more windows than a device first has room for."""
-    return bool(np.bincount(windows.band * 4 + windows.phase).max(initial=0) > HITS)
