@@ -16,6 +16,7 @@ from helpers.kernel_net import (
     small_cases,
 )
 from helpers.lists import binned
+from helpers.window_net import compare_windows, huge_cell, more_than_room, window_cases
 
 from xscan.backends.cuda.device import Device, OutOfMemory
 
@@ -25,6 +26,19 @@ pytestmark = pytest.mark.gpu
 def test_the_net_holds(gpu: Device) -> None:
     for case in small_cases():
         compare(gpu, case)
+
+
+def test_the_net_of_windows_holds(gpu: Device) -> None:
+    for case in window_cases():
+        compare_windows(gpu, case)
+
+
+def test_more_windows_than_there_is_room_for(gpu: Device) -> None:
+    assert compare_windows(gpu, more_than_room(), host="numba") > 1 << 16
+
+
+def test_a_million_photons_in_one_cell(gpu: Device) -> None:
+    assert compare_windows(gpu, huge_cell(3_000_000), host="numba") > 10_000
 
 
 def test_two_hundred_million_voxels(gpu: Device) -> None:

@@ -17,13 +17,17 @@ from helpers.cuda_on_cpu import CpuDevice, HostArray, build, compiler
 from helpers.kernel_net import compare, small_cases
 from helpers.lists import binned
 from helpers.nvrtc import RefusedError, Usage, assembly, compile_kernels
+from helpers.window_net import compare_windows, window_cases
 
 from xscan.backends.cuda.source import COMPILE_OPTIONS, check_arguments, kernel_parameters, kernel_text
 
 TEXT = kernel_text()
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
-MOST_REGISTERS = {"bin_events": 40, "sum_images": 40, "sum_rate": 40, "sum_by_camera": 40, "flag_voxels": 64}
+MOST_REGISTERS = {
+    "bin_events": 40, "sum_images": 40, "sum_rate": 40, "sum_by_camera": 40, "flag_voxels": 64,
+    "count_photons": 40, "add_chunks": 64, "sort_photons": 64, "pass_windows": 64,
+}  # fmt: skip
 
 
 def changed(*edits: tuple[str, str]) -> str:
@@ -83,8 +87,10 @@ def test_mu_is_never_rounded_once() -> None:
     careless = changed(
         ("__dadd_rn(__dmul_rn(background, rate), __dmul_rn(source, live))", "background * rate + source * live")
     )
-    assert "fma." not in assembly(careless, COMPILE_OPTIONS)
-    assert "fma." in assembly(careless, ())
+    of_windows = changed(("__dadd_rn(mu, __dmul_rn(weight, in_window))", "mu + weight * in_window"))
+    for text in (careless, of_windows):
+        assert "fma." not in assembly(text, COMPILE_OPTIONS)
+        assert "fma." in assembly(text, ())
 
 
 # ---- the comparison's net
@@ -147,6 +153,130 @@ def test_the_net_holds() -> None:
 def test_the_net_catches(defect: str) -> None:
     with pytest.raises(AssertionError):
         hold_net(changed(DEFECTS[defect]))
+
+
+WINDOW_DEFECTS = {
+    "a window on its limit": ("__dmul_rn(mu, factor) < most", "__dmul_rn(mu, factor) <= most"),
+    "one rounding": ("__dadd_rn(mu, __dmul_rn(weight, in_window))", "__builtin_fma(weight, in_window, mu)"),
+    "the limit of one count less": ("limited ? mu_peak[n]", "limited ? mu_peak[n - 1]"),
+    "no window beyond the limits": ("passes = !limited || ", "passes = "),
+    "nothing expected": ("!(mu > 0.0)", "!(mu >= 0.0)"),
+    "the window's counts in its expectation": ("(double)(end - begin - n)", "(double)(end - begin)"),
+    "the template's shape left out": ("__dadd_rn(a0[cell], total[cell])", "total[cell]"),
+    "the last component left out": ("q < n_components && passes", "q < n_components - 1 && passes"),
+    "components as rows": ("(u64)cell * n_components + q", "(u64)cell + q"),
+    "one count": ("n < 2 ||", "n < 1 ||"),
+    "two counts are too few": ("n < 2 ||", "n < 3 ||"),
+    "cells of two photons": ("if (end - begin < 2)", "if (end - begin < 3)"),
+    "behind the end": ("stop > nt", "stop > nt + 1"),
+    "before the end": ("stop > nt", "stop >= nt"),
+    "no window from the beginning": ("half > 0 ?", "half > 1 ?"),
+    "a window twice": ("(bin_before >> level) < half - 1", "(bin_before >> level) < half"),
+    "the half before forgotten": ("alone && half > 0 ?", "is_first && half > 0 ?"),
+    "photons of another cell": ("is_first || (bin_before", "(bin_before"),
+    "every photon of a half window": ("if (!is_first && bin_before >> level == half) break;", ""),
+    "odd halves": ("if (half % 2 == 0)", "if (half % 2 == 1)"),
+    "a window of one half": ("(half + 2) << level", "(half + 1) << level"),
+    "the first photon too late": ("sorted_bin[middle] < bin", "sorted_bin[middle] <= bin"),
+    "a search cut short": ("from + step - 1 : end;", "from + step - 2 : end;"),
+    "a step too far": ("from += step;", "from += step + 1;"),
+    "the longest windows": ("level < n_levels", "level < n_levels - 1"),
+    "pixels before the first row": ("dy >= 0 && ", ""),
+    "pixels before the first column": ("dx >= 0 && ", ""),
+    "the column behind the last": ("column < cells.nx", "column <= cells.nx"),
+    "the row behind the last": ("row < cells.ny", "row <= cells.ny"),
+    "the upper end of the band": ("band < cells.hi", "band <= cells.hi"),
+    "the lower end of the band": ("band >= cells.lo", "band > cells.lo"),
+    "x and y swapped": ("row * cells.nx + column", "column * cells.ny + row"),
+    "phases swapped": ("x - cells.x0", "x - cells.y0"),
+    "another side": ("#define CELL 4", "#define CELL 3"),
+    "a chunk backwards": ("for (u64 i = begin; i < end; i++)", "for (u64 i = end; i-- > begin;)"),
+    "no stride": ("return (u64)gridDim.x * blockDim.x;", "return ~0ull >> 1;"),
+    "the capacity exceeded by one": ("if (slot < capacity)", "if (slot <= capacity)"),
+    "windows counted only while there is room": DEFECTS["hits counted only while there is room"],
+}  # fmt: skip
+
+
+def hold_windows_net(text: str) -> None:
+    device = CpuDevice(text, optimise="-O1")
+    for case in window_cases():
+        compare_windows(device, case)
+
+
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xscan.backends.cuda.memory.HITS", 500)
+    monkeypatch.setattr("xscan.backends.cuda.windows.CHUNK", 100)
+
+
+@pytest.mark.usefixtures("little_room")
+def test_the_net_of_windows_holds() -> None:
+    hold_windows_net(TEXT)
+
+
+@pytest.mark.usefixtures("little_room")
+@pytest.mark.parametrize("defect", WINDOW_DEFECTS)
+def test_the_net_of_windows_catches(defect: str) -> None:
+    with pytest.raises(AssertionError):
+        hold_windows_net(changed(WINDOW_DEFECTS[defect]))
+
+
+def kept(device: CpuDevice, values: object, dtype: type) -> HostArray:
+    """An array between guards."""
+    values = np.asarray(values, dtype)
+    array = device.empty(values.size, dtype)
+    device.put(array, values)
+    return array
+
+
+def hold_sort_net(text: str) -> None:
+    """Sort photons by cell, without looking for windows in them: defects that leave a place empty are seen here."""
+    device, rng, n = CpuDevice(text, optimise="-O1"), np.random.default_rng(6), 1000
+    y, x, band = rng.integers(0, 11, n), rng.integers(0, 15, n), rng.integers(0, 5, n)
+    bins = np.sort(rng.integers(0, 300, n))
+    columns = [kept(device, *column) for column in ((y, np.int16), (x, np.int16), (band, np.uint8), (bins, np.int32))]
+    for (y0, x0, ny, nx, lo, hi), size in (
+        ((0, 2, 2, 3, 1, 4), 90),
+        ((2, 0, 2, 3, 0, 5), 1000),
+        ((2, 2, 2, 3, 0, 2), 7),
+    ):
+        cells = kept(device, [y0, x0, ny, nx, lo, hi], np.int32)
+        row, column = (y - y0) // 4, (x - x0) // 4
+        inside = (row >= 0) & (row < ny) & (column >= 0) & (column < nx) & (band >= lo) & (band < hi)
+        cell = (row * nx + column)[inside]
+        order, n_cell = np.argsort(cell, kind="stable"), np.bincount(cell, minlength=ny * nx)
+        n_chunks = -(-n // size)
+        table, found = kept(device, np.zeros(n_chunks * ny * nx), np.uint32), kept(device, n_cell * 0, np.uint32)
+        shape, words = (np.uint64(n), cells, np.uint64(size)), (np.uint64(n_chunks), np.uint64(ny * nx))
+        device.launch("count_photons", (2,), (32,), *columns[:3], *shape, table)
+        device.launch("add_chunks", (2,), (32,), table, *words, found)
+        np.testing.assert_array_equal(device.get(found), n_cell)
+        offsets = kept(device, np.concatenate([[0], np.cumsum(n_cell)]), np.uint32)
+        sorted_to = [kept(device, cell * 0, np.int32) for _ in range(2)]
+        device.launch("sort_photons", (2,), (32,), *columns, *shape, words[0], table, offsets, *sorted_to)
+        np.testing.assert_array_equal(device.get(sorted_to[0]), cell[order])
+        np.testing.assert_array_equal(device.get(sorted_to[1]), bins[inside][order])
+
+
+def test_photons_are_sorted_by_cell_and_time() -> None:
+    hold_sort_net(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("i / chunk_size", "i / (chunk_size + 1)"),
+        ("chunk + k < n_chunks ? table", "chunk + k <= n_chunks ? table"),
+        ("chunk + k < n_chunks) table", "chunk + k <= n_chunks) table"),
+        ("chunk += 8", "chunk += 7"),
+        ("before += counts[k]", "before = counts[k]"),
+        ("before[cell]++", "before[cell]"),
+        ("? begin + chunk_size : n_photons", "? begin + chunk_size - 1 : n_photons"),
+    ],
+)
+def test_a_photon_in_a_wrong_place_is_caught(old: str, new: str) -> None:
+    with pytest.raises(AssertionError):
+        hold_sort_net(changed((old, new)))
 
 
 # ---- more than 2^31 voxels

@@ -40,6 +40,7 @@ from xscan.errors import DeviceError
 
 if TYPE_CHECKING:
     from helpers.kernel_net import Case
+    from helpers.window_net import WindowCase
 
     from xscan.backends.cuda.device import Device
     from xscan.bench.record import Measurement, Report
@@ -215,11 +216,14 @@ def tests(device: Device, on_cpu: bool) -> Iterator[Step]:
     """Hold the device against NumPy without pytest, by calling what the tests call."""
     if not on_cpu and pytest_is_here():
         return
-    from helpers import kernel_net
+    from helpers import kernel_net, window_net
 
     yield attempt("small views", compare_all, device, list(kernel_net.small_cases()))
+    yield attempt("windows of small fields", compare_all_windows, device, list(window_net.window_cases()))
     if on_cpu:
         return
+    fields = [window_net.more_than_room(), window_net.huge_cell(3_000_000)]
+    yield attempt("windows, up to 3e6 photons", compare_all_windows, device, fields, "numba")
     large = kernel_net.large_case()
     yield attempt("2e8 voxels, in slabs", compare_all, device, [large])
     yield attempt("2e8 voxels, whole", compare_all, device, [replace(large, cube_bytes=None)])
@@ -231,6 +235,14 @@ def compare_all(device: Device, cases: list[Case]) -> str:
     from helpers.kernel_net import compare
 
     return f"{sum(compare(device, case) for case in cases)} voxels of {len(cases)} views identical"
+
+
+def compare_all_windows(device: Device, cases: list[WindowCase], host: str = "numpy") -> str:
+    """Compare the windows that the device finds with those of a CPU's backend."""
+    from helpers.window_net import compare_windows
+
+    found = sum(compare_windows(device, case, host=host) for case in cases)
+    return f"{found} windows in {len(cases)} fields identical"
 
 
 def compare_many(device: Device) -> str:

@@ -19,6 +19,7 @@ template <class T> static inline T __ldcs(const T* p) { return *p; }
 // 64-bit Arm have no wider intermediate.
 static inline double __dmul_rn(double a, double b) { return a * b; }
 static inline double __dadd_rn(double a, double b) { return a + b; }
+static inline double __dsub_rn(double a, double b) { return a - b; }
 
 template <class T> static inline T atomicAdd(T* p, T v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
 template <class T> static inline T atomicMax(T* p, T v)

@@ -51,5 +51,31 @@ int main()
                     ones.data(), ones.data(), kind.data(), peak.data(), eclipse.data(), 1e-7, 2, 0, nt,
                     hit_voxel.data(), hit_mu.data(), hit_n.data(), hit_eclipse.data(), 64, &n_hits);
     });
-    return n_hits == n_cells * nt && totals[0] == n ? 0 : 1;
+    // windows: two chunks of photons on 3 x 2 cells; whatever has two counts passes
+    const Cells cells = {0, 0, ny, nx, 0, 3};
+    std::vector<i16> y(n), x(n);
+    std::vector<u32> table(2 * n_cells), n_cell(n_cells), offsets(n_cells + 1), window_n(64);
+    std::vector<i32> sorted_cell(n), sorted_bin(n), window(3 * 64);
+    for (u64 i = 0; i < n; i++) {
+        y[i] = (i16)below(CELL * ny);
+        x[i] = (i16)below(CELL * nx);
+        tick[i] = (i32)(i * nt / n);
+    }
+    race({64, 1, 1}, [&] { count_photons(y.data(), x.data(), camera.data(), n, &cells, n / 2, table.data()); });
+    race({64, 1, 1}, [&] { add_chunks(table.data(), 2, n_cells, n_cell.data()); });
+    for (i32 c = 0; c < n_cells; c++) offsets[c + 1] = offsets[c] + n_cell[c];
+    race({64, 1, 1}, [&] {
+        sort_photons(y.data(), x.data(), camera.data(), tick.data(), n, &cells, n / 2, 2, table.data(), offsets.data(),
+                     sorted_cell.data(), sorted_bin.data());
+    });
+    std::vector<double> curve(nt + 1);
+    for (i32 t = 0; t <= nt; t++) curve[t] = t;
+    u64 n_windows = 0;
+    race({64, 1, 1}, [&] {
+        pass_windows(sorted_cell.data(), sorted_bin.data(), n, offsets.data(), ones.data(), curve.data(), 1,
+                     ones.data(), ones.data(), peak.data(), 1, 3, nt, &window[0], &window[64], &window[128],
+                     window_n.data(), hit_mu.data(), 64, &n_windows);
+    });
+    const u64 expected_windows = n_cells * (7 + 3 + 1);
+    return n_hits == n_cells * nt && totals[0] == n && offsets[n_cells] == n && n_windows == expected_windows ? 0 : 1;
 }

@@ -10,17 +10,16 @@ if another result has used them since.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.backends import Backend, Counts
+from xscan.backends import Backend, Counts, WindowLoops
 from xscan.backends.arguments import check_limits, checked
-from xscan.backends.cuda.device import Device, OutOfMemory
-from xscan.backends.cuda.memory import Workspace
+from xscan.backends.cuda.device import Device
+from xscan.backends.cuda.memory import Workspace, cutting_smaller
+from xscan.backends.cuda.windows import CudaWindows
 from xscan.backends.numpy import MU_MIN
 from xscan.bayes import Thresholds
 from xscan.errors import DataError, Reason
@@ -31,8 +30,8 @@ __all__ = ["CudaBackend"]
 
 QUAD = 4  # frames that a thread of flag_voxels loads at once, 16 bytes
 CELLS = 4  # cells that a thread has in flight
-PHOTON_THREADS, QUAD_THREADS = 256, 128  # a block
-PHOTON_BLOCKS, QUAD_BLOCKS = 8, 32  # approximate blocks per multiprocessor: a few times the number that run at once
+QUAD_THREADS = 128  # a block
+QUAD_BLOCKS = 32  # approximate blocks per multiprocessor: a few times the number that run at once
 
 
 class CudaBackend:
@@ -51,34 +50,14 @@ class CudaBackend:
     name: str = "cuda"
 
     def __init__(self, device: Device, host: Backend, cube_bytes: int | None = None) -> None:
-        self.events, self.pointsource, self.windows = host.events, host.pointsource, host.windows
+        self.events, self.pointsource = host.events, host.pointsource
         self._workspace = Workspace(device, cube_bytes)
+        self.windows: WindowLoops = CudaWindows(self._workspace)
 
     def load(self, photons: Photons) -> CudaLoaded:
         """Return the photons of a subset; they are uploaded when first needed."""
         self._workspace.renew()
         return CudaLoaded(self._workspace, photons)
-
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-
-def _cutting_smaller(
-    method: Callable[Concatenate[CudaCounts, _P], _T],
-) -> Callable[Concatenate[CudaCounts, _P], _T]:
-    """Call a method again with a smaller cube for as long as the device has no room."""
-
-    @wraps(method)
-    def again(self: CudaCounts, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        while True:
-            try:
-                return method(self, *args, **kwargs)
-            except OutOfMemory:
-                pass
-            self._workspace.shrink()  # not above: the exception's frames keep buffers alive
-
-    return again
 
 
 class CudaLoaded:
@@ -146,17 +125,17 @@ class CudaCounts(Counts):
     def n_max(self) -> int:
         return self._bin_all()[1]
 
-    @_cutting_smaller
+    @cutting_smaller
     def images(self, kind: NDArray[np.int8]) -> NDArray[np.int64]:
         ny, nx, nt = self.grid.shape
         return self._sum("sum_images", checked(kind, (nt,), np.int8), 2 * ny * nx).reshape(2, ny, nx)
 
-    @_cutting_smaller
+    @cutting_smaller
     def counts_per_frame(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         ny, nx, nt = self.grid.shape
         return self._sum("sum_rate", checked(cells, (ny, nx), bool).astype(np.uint8), nt)
 
-    @_cutting_smaller
+    @cutting_smaller
     def by_camera(self, voxels: Voxels) -> NDArray[np.int64]:
         _, nx, nt = self.grid.shape
         n_cameras = self._loaded.n_cameras
@@ -171,7 +150,7 @@ class CudaCounts(Counts):
         )  # fmt: skip
         return device.get(sums).reshape(-1, n_cameras).astype(np.int64)
 
-    @_cutting_smaller
+    @cutting_smaller
     def flag(self, expected: Expectation, limits: Thresholds) -> Voxels:
         used = slice(self.n_max() + 1)
         check_limits(limits, self.n_max())
@@ -186,7 +165,7 @@ class CudaCounts(Counts):
         x, y, t = (values.astype(np.int32) for values in (x, y, t))
         return Voxels(x, y, t, n[order].astype(np.int32), mu[order], eclipse[order].astype(bool))
 
-    @_cutting_smaller
+    @cutting_smaller
     def dense_row(self, y: int) -> NDArray[np.int32]:
         _, nx, nt = self.grid.shape
         row = np.empty((nx, nt), np.int32)
@@ -209,7 +188,7 @@ class CudaCounts(Counts):
             )
         return [Slab(t, min(t + frames, nt)) for t in range(0, nt, frames)]
 
-    @_cutting_smaller
+    @cutting_smaller
     def _bin_all(self) -> tuple[int, int]:
         """Return the number of events and the largest count, computed once; the last slab stays in the cube."""
         if self._totals is None:
@@ -302,9 +281,7 @@ class CudaCounts(Counts):
         return *columns, self._loaded.n_photons(), self._workspace.memory.put("view", view)
 
     def _launch_over_photons(self, kernel: str, *arguments: Any) -> None:
-        device = self._workspace.device
-        blocks = min(-(-int(self._loaded.n_photons()) // PHOTON_THREADS), device.multiprocessors * PHOTON_BLOCKS)
-        device.launch(kernel, (max(blocks, 1),), (PHOTON_THREADS,), *arguments)
+        self._workspace.launch_over(int(self._loaded.n_photons()), kernel, *arguments)
 
 
 def least_peak(limits: Thresholds) -> int:

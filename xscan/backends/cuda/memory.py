@@ -1,21 +1,24 @@
-"""Manage the buffers of the CUDA backend on its device, and limit their size."""
+"""Manage the buffers of the CUDA backend on its device, limit their size, and start kernels on them."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from xscan.backends.cuda.device import Device
+from xscan.backends.cuda.device import Device, OutOfMemory
 from xscan.errors import DataError, Reason
 
-__all__ = ["CUBE_MOST", "HITS", "Memory", "Workspace"]
+__all__ = ["CUBE_MOST", "HITS", "Memory", "Workspace", "cutting_smaller"]
 
 CUBE_SHARE = 0.5  # of the free memory; the rest is for photons, hits, and other users of the device
 CUBE_MOST = 8 << 30  # bytes; 100 ks in frames of 5 s over the whole field are 1.3 GB
 CUBE_LEAST = 1 << 20  # bytes; if not even this fits, a smaller cube does not help
-HITS = 1 << 16  # initial room for flagged voxels
+HITS = 1 << 16  # initial room for flagged voxels, and for windows
+THREADS, BLOCKS = 256, 8  # a block; approximate blocks per multiprocessor: a few times the number that run at once
 
 
 class Memory:
@@ -82,6 +85,11 @@ class Workspace:
         else:
             self.cube_bytes = max(self.cube_bytes, min(CUBE_MOST, int(CUBE_SHARE * self.device.free_bytes())))
 
+    def launch_over(self, n: int, kernel: str, *arguments: Any) -> None:
+        """Start a kernel whose threads stride over n items."""
+        blocks = min(-(-n // THREADS), self.device.multiprocessors * BLOCKS)
+        self.device.launch(kernel, (max(blocks, 1),), (THREADS,), *arguments)
+
     def shrink(self) -> None:
         """Release all buffers and halve the cube.
 
@@ -99,3 +107,27 @@ class Workspace:
                 f"and a cube of {CUBE_LEAST >> 20} MiB; stop what else uses the device, or use another backend",
             )
         self.cube_bytes //= 2
+
+
+class _Working(Protocol):
+    _workspace: Workspace
+
+
+_W = TypeVar("_W", bound=_Working)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def cutting_smaller(method: Callable[Concatenate[_W, _P], _T]) -> Callable[Concatenate[_W, _P], _T]:
+    """Call a method again with a smaller cube for as long as the device has no room."""
+
+    @wraps(method)
+    def again(self: _W, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        while True:
+            try:
+                return method(self, *args, **kwargs)
+            except OutOfMemory:
+                pass
+            self._workspace.shrink()  # not above: the exception's frames keep buffers alive
+
+    return again

@@ -16,13 +16,14 @@ __all__ = ["COMPILE_OPTIONS", "Parameter", "check_arguments", "kernel_parameters
 COMPILE_OPTIONS = ("-std=c++17", "--fmad=false")
 """For NVRTC. Fused multiply-add would round mu once where NumPy rounds it twice."""
 
-_FILES = ("bin_events.cu", "sum_events.cu", "flag_voxels.cu")
+_FILES = ("bin_events.cu", "sum_events.cu", "flag_voxels.cu", "sort_photons.cu", "pass_windows.cu")
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.M)
 _COMMENT = re.compile(r"//[^\n]*")
 _KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\s*\(([^)]*)\)\s*\{')
 _DTYPES = {
     "i8": np.int8,
     "u8": np.uint8,
+    "i16": np.int16,
     "u16": np.uint16,
     "u32": np.uint32,
     "u64": np.uint64,
@@ -30,6 +31,7 @@ _DTYPES = {
     "double": np.float64,
     "uint4": np.uint32,  # four of them, aligned to 16 bytes
     "View": np.int32,  # a struct of nine of them
+    "Cells": np.int32,  # a struct of six of them
 }
 
 
