@@ -43,8 +43,8 @@ from xscan.simulate import simulate_archive
 from xscan.simulate.depth import false_alarms, fit_curve, match, merge_regions
 from xscan.simulate.presets import DENSE_WIDTHS_S, FLARE_LENGTH, N_DENSE, PRESETS
 
-PROFILES = ("default", "exod2")
-PROFILES_OF_VIEWS = ("default", "exod2")
+PROFILES = ("exod2", "views", "default")
+PROFILES_OF_VIEWS = ("exod2", "views")
 """Profiles that give a region per view, not events."""
 
 FALSE_ALARM_RATES = (0.03, 0.1, 0.3, 1.0, 3.0)

@@ -38,10 +38,10 @@ STEP_ARCSEC = 5.0
 GRID_PHOTONS = 2000  # in the window: with more, the place is found from any start, and a grid costs too much
 STEPS = 2  # places on either side, along each axis, of the first guess
 ROUNDS = 4
-FIT_ROUNDS = 12
+GUESS_ROUNDS, FIT_ROUNDS = 4, 6  # of expectation maximisation, then of Newton's method
 PLACE_ROUNDS, PLACE_MOVED_ARCSEC = 6, 0.1
-CONSTANT_ROUNDS, CONSTANT_MOVED = 40, 1e-3
-CONSTANT_FIRST, CONSTANT_LEAST = 1e-4, 1e-8  # ct/s
+CONSTANT_ROUNDS, CONSTANT_MOVED, CONSTANT_LEAST = 25, 1e-4, 1e-9  # the latter: ct/s
+SHRINK_MOST = 0.1  # of a step of Newton's method
 CONSTANT_PRIOR = 2.0  # counts with the middle spectrum
 OUTSIDE_MIN = 0.05  # of the live time
 RATES = range(-6, 7)
@@ -208,25 +208,31 @@ def _image(r2: Floats, core2: Floats) -> Floats:
 def _constant_source(
     near: Nearby, x: float, y: float, start: float, stop: float, live_s: float, part: float
 ) -> tuple[float, Floats]:
-    """Fit rate and spectrum of a constant source to the photons outside a window, by expectation maximisation."""
+    """Fit rate and spectrum of a constant source to the photons outside a window, by Newton's method.
+
+    Expectation maximisation comes to a halt far from the maximum where the background already holds most of a source.
+    """
     out = (near.time < start) | (near.time >= stop)
     dx, dy = near.x[out] - x, near.y[out] - y
     f = _image(dx * dx + dy * dy, near.core2[out])
     everything, band = near.everything[out], near.band[out]
     seconds = max(live_s - (stop - start), OUTSIDE_MIN * live_s)
-    rate, shares = CONSTANT_FIRST, SPECTRA[MIDDLE]
-    n_bands = shares.size
+    rate, shares = np.count_nonzero(f) / seconds, SPECTRA[MIDDLE]
     for _ in range(CONSTANT_ROUNDS):
-        light = rate * f
-        members = np.bincount(band, light / (light + everything), n_bands)
-        total = 0.0
-        for each in members.tolist():
-            total += each
-        new = total / (part * seconds)
+        term = f / (rate * f + everything)
+        slope = float(_in_order(term * term))
+        if slope <= 0:
+            break
+        new = max(rate + (float(_in_order(term)) - part * seconds) / slope, SHRINK_MOST * rate)
         settled = abs(new - rate) < CONSTANT_MOVED * rate + CONSTANT_LEAST
         rate = new
         if settled:
             break
+    light = rate * f
+    members = np.bincount(band, light / (light + everything), shares.size)
+    total = 0.0
+    for each in members.tolist():
+        total += each
     return rate, (members + CONSTANT_PRIOR * shares) / (total + CONSTANT_PRIOR)
 
 
@@ -261,8 +267,12 @@ def _strength(
             continue
         g = SPECTRA[:, band].T * excess[:, None] / width
         s = np.full(len(SPECTRA), max(n - 1.0, 1.0) * 0.6)
-        for _ in range(FIT_ROUNDS):
+        for _ in range(GUESS_ROUNDS):
             s = np.maximum(s * _in_order(g / (1 + s * g)) / part, COUNTS_MIN)
+        for _ in range(FIT_ROUNDS):
+            term = g / (1 + s * g)
+            step = (_in_order(term) - part) / _in_order(term * term)
+            s = np.maximum(np.maximum(s + step, SHRINK_MOST * s), COUNTS_MIN)
         llr = _in_order(natural_log(1 + s * g)) - s * part
         for spectrum in range(len(SPECTRA)):
             if best is None or llr[spectrum] > best[0]:

@@ -12,12 +12,13 @@ from scipy.special import gammaincinv
 from xscan.bayes import log10_negative_binomial_tail
 from xscan.windows import BASE_S, BRIGHT_N, PHASES, FineGrid, WindowLimits, Windows
 
-__all__ = ["P_CANDIDATE", "Candidates", "candidates", "distinct", "window_limits"]
+__all__ = ["Candidates", "candidates", "distinct", "probability_of_candidates", "window_limits"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
-P_CANDIDATE = 1e-6
+P_CANDIDATE, P_CANDIDATE_MOST = 1e-6, 1e-4
+TRIALS_OF_P = 2e8  # s: with fewer, less improbable windows are weighed, about a hundred in any observation
 SAME_ARCSEC, SAME_S = 45.0, 200.0  # what lies within both of a better one belongs to it
 
 
@@ -53,32 +54,45 @@ class Candidates:
         return len(self.n)
 
 
-def window_limits(n_most: int, in_mask: Bools) -> WindowLimits:
-    """Return what makes a window a candidate: the Poisson means of which n counts have the probability P_CANDIDATE.
+def probability_of_candidates(trials: float) -> float:
+    """Return the probability below which a window is a candidate, for so many trials of the search.
+
+    Examples
+    --------
+    >>> probability_of_candidates(1e9), round(probability_of_candidates(2e7), 8)
+    (1e-06, 1e-05)
+    """
+    return min(max(P_CANDIDATE * TRIALS_OF_P / trials, P_CANDIDATE), P_CANDIDATE_MOST)
+
+
+def window_limits(p: float, n_most: int, in_mask: Bools) -> WindowLimits:
+    """Return what makes a window a candidate: the Poisson means of which n counts have a probability.
 
     Parameters
     ----------
+    p : float
+        From :func:`probability_of_candidates`.
     n_most : int
         The largest number of counts of a cell.
     in_mask : bool, shape (ny, nx)
         Fine pixels of the source mask.
     """
     size = 1 << min(n_most, BRIGHT_N).bit_length()  # few sizes, each worked out once
-    return WindowLimits(_mu_peak(min(size, BRIGHT_N) + 1), in_mask)
+    return WindowLimits(_mu_peak(p, min(size, BRIGHT_N) + 1), in_mask)
 
 
 @lru_cache(maxsize=8)
-def _mu_peak(size: int) -> Floats:
+def _mu_peak(p: float, size: int) -> Floats:
     limits = np.zeros(size)
-    limits[1:] = gammaincinv(np.arange(1, size), P_CANDIDATE)
+    limits[1:] = gammaincinv(np.arange(1, size), p)
     limits.setflags(write=False)
     return limits
 
 
-def candidates(windows: Windows, grid: FineGrid) -> Candidates:
-    """Return the windows whose counts have a probability below :data:`P_CANDIDATE`, the best of each place and time."""
+def candidates(windows: Windows, grid: FineGrid, p: float) -> Candidates:
+    """Return the windows whose counts have a probability below ``p``, the best of each place and time."""
     log10_p = log10_negative_binomial_tail(windows.n, windows.mu, windows.shape)
-    index = np.flatnonzero(log10_p < np.log10(P_CANDIDATE))
+    index = np.flatnonzero(log10_p < np.log10(p))
     order = index[np.argsort(log10_p[index], kind="stable")]
     x_px, y_px = np.empty(order.size), np.empty(order.size)
     for number, phase in enumerate(PHASES):

@@ -16,7 +16,7 @@ from xscan.backends import Backend
 from xscan.errors import Reason
 from xscan.grid import Grid, cells_across
 from xscan.model import Photons, Sources
-from xscan.search.candidates import candidates, window_limits
+from xscan.search.candidates import candidates, probability_of_candidates, window_limits
 from xscan.search.components import Field, counted_field, field_of
 from xscan.search.dips import Shining, dips
 from xscan.search.events import Event, Maps, dip_event, peak_event
@@ -111,8 +111,9 @@ def search_windows(
         return WindowSearch(
             Reason.NO_BACKGROUND, "nothing outside the sources: no expectation can be built", n_photons, field=field
         )
-    limits = window_limits(_most_in_a_cell(field), field.mask)
-    found = candidates(backend.windows.passing_windows(field.photons, field.grid, bands, limits), field.grid)
+    p = probability_of_candidates(tried)
+    limits = window_limits(p, _most_in_a_cell(field), field.mask)
+    found = candidates(backend.windows.passing_windows(field.photons, field.grid, bands, limits), field.grid, p)
     around = Surroundings.of(field, photons, subset.lists[0].plane, density)
     least = max(likelihood_threshold(far, tried), LLR_MIN)
     judged = []

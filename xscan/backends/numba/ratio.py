@@ -22,10 +22,10 @@ def window_ratio(
     """As :func:`xscan.pointsource.ratio.window_ratio`."""
     first, end = np.searchsorted(near.time, at_hand).tolist()
     columns = near.x, near.y, near.time, near.band, near.core2, near.own, near.everything
-    rounds = ratio.ROUNDS, ratio.FIT_ROUNDS, ratio.PLACE_ROUNDS, ratio.CONSTANT_ROUNDS
+    rounds = ratio.ROUNDS, ratio.GUESS_ROUNDS, ratio.FIT_ROUNDS, ratio.PLACE_ROUNDS, ratio.CONSTANT_ROUNDS
     places = ratio.STEPS, ratio.STEP_ARCSEC, ratio.GRID_PHOTONS, ratio.PLACE_MOVED_ARCSEC, ratio.REACH_ARCSEC**2
     constants = (
-        ratio.CONSTANT_FIRST, ratio.CONSTANT_MOVED, ratio.CONSTANT_LEAST, ratio.CONSTANT_PRIOR, ratio.OUTSIDE_MIN,
+        ratio.CONSTANT_MOVED, ratio.CONSTANT_LEAST, ratio.CONSTANT_PRIOR, ratio.OUTSIDE_MIN, ratio.SHRINK_MOST,
     )  # fmt: skip
     others = ratio.MIDDLE, ratio.COUNTS_MIN, ratio.EDGE_S, ratio.NOTHING
     found = _ratio(
@@ -62,9 +62,9 @@ def _ratio(
 ) -> Any:  # fmt: skip
     px, py, time, band, core2, own, everything = columns
     (first, end), (x, y, start, stop), (live_s, part, constant) = span, guess, known
-    n_rounds, fit_rounds, place_rounds, constant_rounds = rounds
+    n_rounds, guess_rounds, fit_rounds, place_rounds, constant_rounds = rounds
     steps, step_arcsec, grid_photons, place_moved, reach2 = places
-    constant_first, constant_moved, constant_least, constant_prior, outside_min = constants
+    constant_moved, constant_least, constant_prior, outside_min, shrink_most = constants
     middle, counts_min, edge_s, nothing = others
     n_spectra, n_bands = spectra.shape
     n = end - first
@@ -84,21 +84,32 @@ def _ratio(
                 outside = time[i] < start or time[i] >= stop
                 f[i] = _image(d2, core2[i]) if d2 < reach2 and outside else 0.0
             seconds = max(live_s - width, outside_min * live_s)
-            rate, total = constant_first, 0.0
+            n_near = 0
+            for i in range(px.size):
+                n_near += f[i] > 0
+            rate = n_near / seconds
             for _ in range(constant_rounds):
-                members[:] = 0.0
+                total, slope = 0.0, 0.0
                 for i in range(px.size):
                     if f[i] > 0:
-                        light = rate * f[i]
-                        members[band[i]] += light / (light + everything[i])
-                total = 0.0
-                for k in range(n_bands):
-                    total += members[k]
-                new = total / (part * seconds)
+                        term = f[i] / (rate * f[i] + everything[i])
+                        total += term
+                        slope += term * term
+                if slope <= 0:
+                    break
+                new = max(rate + (total - part * seconds) / slope, shrink_most * rate)
                 settled = abs(new - rate) < constant_moved * rate + constant_least
                 rate = new
                 if settled:
                     break
+            members[:] = 0.0
+            for i in range(px.size):
+                if f[i] > 0:
+                    light = rate * f[i]
+                    members[band[i]] += light / (light + everything[i])
+            total = 0.0
+            for k in range(n_bands):
+                total += members[k]
             for k in range(n_bands):
                 shares[k] = (members[k] + constant_prior * spectra[middle, k]) / (total + constant_prior)
         low, high = first, first
@@ -130,13 +141,21 @@ def _ratio(
                     for i in range(m):
                         g[i] = spectra[h, int(r2[i])] * excess[i] / width
                     s = max(m - 1.0, 1.0) * 0.6
-                    for _ in range(fit_rounds):
+                    for _ in range(guess_rounds):
                         total = 0.0
                         for i in range(m):
                             logs[i] = g[i] / (1 + s * g[i])
                         for i in range(m):
                             total += logs[i]
                         s = max(s * total / part, counts_min)
+                    for _ in range(fit_rounds):
+                        total, slope = 0.0, 0.0
+                        for i in range(m):
+                            logs[i] = g[i] / (1 + s * g[i])
+                        for i in range(m):
+                            total += logs[i]
+                            slope += logs[i] * logs[i]
+                        s = max(max(s + (total - part) / slope, shrink_most * s), counts_min)
                     total = 0.0
                     for i in range(m):
                         logs[i] = _log(1 + s * g[i])
