@@ -240,25 +240,33 @@ def test_bounds_are_exact() -> None:
     assert eclipse_possible(e, limits).tolist() == [[False, True, True, True]]
 
 
-def test_tables_are_those_of_numpy(tmp_path: Path, rng: np.random.Generator) -> None:
-    assert assert_same_tables(CpuDevice(), busy_folder(tmp_path, rng)) > 0
+@pytest.mark.parametrize("profile", ["default", "views"])
+def test_tables_are_those_of_numpy(tmp_path: Path, rng: np.random.Generator, profile: str) -> None:
+    assert assert_same_tables(CpuDevice(), busy_folder(tmp_path, rng), profile=profile) > 0
 
 
-@pytest.mark.parametrize("profile", ["default", "exod2"])
-def test_tables_are_those_of_numpy_on_real_data(real_observation: Path, profile: str) -> None:
-    assert assert_same_tables(CpuDevice(), real_observation, profile=profile) == (3 if profile == "exod2" else 0)
+@pytest.mark.parametrize(("profile", "n_regions"), [("views", 0), ("exod2", 3)])
+def test_tables_are_those_of_numpy_on_real_data(real_observation: Path, profile: str, n_regions: int) -> None:
+    assert assert_same_tables(CpuDevice(), real_observation, profile=profile) == n_regions
 
 
-def test_a_full_device_is_on_record_and_the_worker_lives_on(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_events_are_those_of_numpy_on_real_data(real_observation: Path) -> None:
+    assert_same_tables(CpuDevice(), real_observation, profile="default")
+
+
+@pytest.mark.parametrize("profile", ["default", "views"])
+def test_a_full_device_is_on_record_and_the_worker_lives_on(
+    tmp_path: Path, rng: np.random.Generator, profile: str
+) -> None:
     folder = busy_folder(tmp_path, rng)
     device = CpuDevice(total_bytes=100_000)
-    scanner = replace(api.scan_settings(backend="numpy").scanner(), backend=cuda(device))
+    scanner = replace(api.scan_settings(backend="numpy", profile=profile).scanner(), backend=cuda(device))
     _, tables = scan_folder(folder, scanner)
     assert set(tables.runs["reason"].to_pylist()) == {"device_memory"}
     device.total_bytes = 1 << 30
     _, tables = scan_folder(folder, scanner)
     assert set(tables.runs["state"].to_pylist()) == {"done"}
-    assert tables.regions.num_rows > 0
+    assert tables.table("events").num_rows + tables.regions.num_rows > 0
 
 
 def test_photons_need_not_be_contiguous() -> None:

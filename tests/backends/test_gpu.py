@@ -53,8 +53,9 @@ def test_more_than_two_to_the_31_voxels(gpu: Device) -> None:
     assert compare_beyond_32_bits(gpu) > 0
 
 
-def test_tables_are_those_of_numpy(gpu: Device, tmp_path: Path, rng: np.random.Generator) -> None:
-    assert assert_same_tables(gpu, busy_folder(tmp_path, rng)) > 0
+@pytest.mark.parametrize("profile", ["default", "views"])
+def test_tables_are_those_of_numpy(gpu: Device, tmp_path: Path, rng: np.random.Generator, profile: str) -> None:
+    assert assert_same_tables(gpu, busy_folder(tmp_path, rng), profile=profile) > 0
 
 
 def test_tables_are_those_of_numpy_on_real_data(gpu: Device, real_observation: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers.cuda_on_cpu import CpuDevice
 from helpers.kernel_net import busy_folder, small_cases
+from helpers.window_net import window_cases
 
 from xscan.api import scan_settings
 from xscan.backends.cuda.counts import eclipse_possible
@@ -53,7 +54,7 @@ def test_the_whole_command_with_the_cpu_in_place_of_a_gpu(tmp_path: Path, rng: n
     done = run("--on-cpu", *places, without=tuple(set(NOT_NEEDED) - {"dask", "distributed"}), folder=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[-1] == "all well: 10 of 11, 1 skipped"
+    assert lines[-1] == "all well: 11 of 12, 1 skipped"
     assert "0999999901, exod2: tables" in done.stdout
     assert re.search(r"^a worker +finds the same as a loop with numba", done.stdout, re.MULTILINE)
     (path,) = (tmp_path / "out").glob("*.json")
@@ -93,15 +94,18 @@ def test_a_comparison_that_fails_is_a_line_and_an_exit_code(
     out = capsys.readouterr().out
     assert "FAILED: AssertionError: regions\n" in out
     assert "FAILED: FileExistsError" in out
-    assert out.endswith("FAILED: 1 of 4\n")
+    assert out.endswith("FAILED: 2 of 5\n")
 
 
 def test_comparisons_without_pytest(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a real GPU without pytest is held against, on a small case in place of the large one."""
     monkeypatch.setattr(script.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr("helpers.kernel_net.large_case", lambda: next(small_cases()))
+    monkeypatch.setattr("helpers.window_net.huge_cell", lambda _: next(window_cases()))
     steps = list(script.tests(CpuDevice(total_bytes=1 << 30), on_cpu=False))
-    assert [step.what for step in steps] == ["small views", "2e8 voxels, in slabs", "2e8 voxels, whole", "2^31 voxels"]
+    windows = ["windows of small fields", "windows, up to 3e6 photons"]
+    views = ["2e8 voxels, in slabs", "2e8 voxels, whole", "2^31 voxels"]
+    assert [step.what for step in steps] == ["small views", *windows, *views]
     assert not any(step.failed for step in steps)
     assert steps[-1].result.startswith("skipped: 1.1 GB are free")
     assert steps[-1].skipped
@@ -114,7 +118,7 @@ def test_tests_without_a_device_are_no_success(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(AssertionError, match="pytest ended with 1"):
         script.run_pytest()
-    assert "8 errors in" in capsys.readouterr().err
+    assert "12 errors in" in capsys.readouterr().err
 
 
 def test_pytest_needs_nothing_that_a_search_does_not(tmp_path: Path) -> None:
@@ -124,7 +128,7 @@ def test_pytest_needs_nothing_that_a_search_does_not(tmp_path: Path) -> None:
     options = "-o addopts= -p no:cacheprovider -q -m gpu tests/backends/test_gpu.py"
     command = [sys.executable, "-m", "pytest", *options.split()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
-    assert "8 skipped" in done.stdout, done.stdout
+    assert "12 skipped" in done.stdout, done.stdout
 
 
 def test_a_device_is_opened_by_another_process_first(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,7 +267,8 @@ def same_tables(device: Device, folder: Path, profile: str) -> str:
 
     from xscan.backends import cpu_backend
 
-    return f"{assert_same_tables(device, folder, cpu_backend().name, profile=profile)} regions, all tables identical"
+    found = assert_same_tables(device, folder, cpu_backend().name, profile=profile)
+    return f"{found} events and regions, all tables identical"
 
 
 # ---- speed

@@ -1,4 +1,4 @@
-"""Search on a GPU: photons are uploaded once and binned into a cube of counts, of which every voxel is examined.
+"""Search voxels on a GPU: photons are uploaded once and binned into a cube of counts, of which each is examined.
 
 The photons of a view are binned on the device and the cube is searched there by one kernel; only flagged voxels
 are copied back. Images and rates are summed over the photons, which are far fewer bytes than the cube. The
@@ -41,7 +41,8 @@ class CudaBackend:
     ----------
     device : Device
     host : Backend
-        Its loops over events and around point sources are used: event lists are read from disk by the CPU anyway.
+        Its loops over events and around point sources are used: event lists are read from disk by the CPU anyway, and
+        point sources are few.
     cube_bytes : int, optional
         Largest memory for the cube of counts; default: half of the free memory, at most 8 GiB. A view
         whose cube is larger is cut along time.
