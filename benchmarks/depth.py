@@ -3,6 +3,7 @@
     scripts/depth recovery [--n 16] [--seed 900] [--profile NAME]...
     scripts/depth quiet    [--n 60] [--seed 900] [--profile NAME]... [--far 0.1]... [--class NAME]...
     scripts/depth counts   [--n 4]  [--seed 900] [--profile NAME]...
+    scripts/depth scrambled FOLDER... [--n 60] [--seed 900] [--far 0.1]...
 
 All take --exposure S, --jobs N (processes), --config FILE (settings that override every profile's) and --keep DIR: the
 skies stay there, and another run takes them from there.
@@ -13,8 +14,10 @@ within 30 arcsec, overlapping in time, and of its kind. False: further than 60 a
 ``quiet``: skies without transients: false events in each class of observation, beside the number to expect at a
 false-alarm rate, with the two-sided Poisson probability of such a difference. The classes: ``usual``, ``good`` (no
 proton flares), ``bad`` (bad time for a third of the time or more), ``short`` (2 ks) and ``one`` (one camera, each in
-turn); half of each is A and half B. The profile must be set to let through the events of the largest rate; those of a
-profile without such a rate are only counted.
+turn); half of each is A and half B. Profiles of views have no such rate: their events are only counted.
+
+``scrambled``: the same for real observations, each with the times of the photons of every CCD dealt out anew n times:
+what varied is constant then, and good time, background and detector are as they were.
 
 ``counts``: dense skies, 72 transients each: the counts recorded within 60 arcsec at which half and nine tenths are
 found, by width.
@@ -25,6 +28,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import dataclasses
 import functools
 import multiprocessing
 import sys
@@ -37,7 +41,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from xscan.api import scan
+from xscan.api import read, scan
 from xscan.model import CAMERAS
 from xscan.simulate import simulate_archive
 from xscan.simulate.depth import false_alarms, fit_curve, match, merge_regions
@@ -46,6 +50,9 @@ from xscan.simulate.presets import DENSE_WIDTHS_S, FLARE_LENGTH, N_DENSE, PRESET
 PROFILES = ("exod2", "views", "default")
 PROFILES_OF_VIEWS = ("exod2", "views")
 """Profiles that give a region per view, not events."""
+
+FAR_MOST = 10.0
+"""What quiet skies are searched with, so that all the rates can be counted."""
 
 FALSE_ALARM_RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
 KINDS = ("burst", "flare", "eclipse")
@@ -91,10 +98,10 @@ def simulated(archive: Archive, keep: Path) -> Archive:
     return archive
 
 
-def events_of(task: tuple[Path, str, Path | None]) -> list[Row]:
+def events_of(task: tuple[Path, str, Path | None, float | None]) -> list[Row]:
     """Search one observation with one profile and settings that override it; give its events."""
-    folder, profile, config = task
-    tables = scan(folder, profile=profile, config=config)
+    folder, profile, config, far = task
+    tables = scan(folder, profile=profile, config=config, far=far)
     failed = [row["message"] for row in tables.runs.to_pylist() if row["state"] == "failed"]
     if failed:
         raise RuntimeError(f"{folder}, profile {profile}: {failed[0]}")
@@ -113,13 +120,17 @@ class Searched:
     events: list[Row]
 
 
-def search(archives: Sequence[Archive], args: argparse.Namespace, keep: Path) -> list[Searched]:
+def search(
+    archives: Sequence[Archive], args: argparse.Namespace, keep: Path, far: float | None = None
+) -> list[Searched]:
     """Simulate archives and search all their observations with every profile."""
     pairs = [(archive, profile) for profile in args.profile for archive in archives]
     with processes(args.jobs) as over:
         over(functools.partial(simulated, keep=keep), archives)
         folders = {archive: sorted(archive.folder(keep).glob("0*/")) for archive in archives}
-        found = iter(over(events_of, [(folder, name, args.config) for one, name in pairs for folder in folders[one]]))
+        found = iter(
+            over(events_of, [(folder, name, args.config, far) for one, name in pairs for folder in folders[one]])
+        )
     truths = {archive: pq.read_table(archive.folder(keep) / "truth.parquet").to_pylist() for archive in archives}
     return [
         Searched(archive, profile, truths[archive], [row for _ in folders[archive] for row in next(found)])
@@ -192,7 +203,7 @@ def quiet_archives(which: str, n: int, seed: int, exposure_s: float) -> list[Arc
 def quiet(args: argparse.Namespace, keep: Path) -> None:
     """Print false events beside the number to expect."""
     archives = {which: quiet_archives(which, args.n, args.seed, args.exposure) for which in args.classes}
-    searched = search([one for mine in archives.values() for one in mine], args, keep)
+    searched = search([one for mine in archives.values() for one in mine], args, keep, FAR_MOST)
     print(f"{args.n} quiet skies of each class, {args.exposure:g} s, seed {args.seed}\n")
     table("profile", "class", "skies", "false-alarm rate", "expected", "seen", "p", "remark")
     for profile in args.profile:
@@ -202,12 +213,41 @@ def quiet(args: argparse.Namespace, keep: Path) -> None:
             if profile in PROFILES_OF_VIEWS:
                 print(f"| {profile} | {which} | {args.n} | as it is | | {len(events)} | | |")
                 continue
-            for alarms in false_alarms([row["n_false"] for row in events], args.n, args.far):
-                remark = "" if alarms.expected >= FEW else f"fewer than {FEW:g} to expect"
-                print(
-                    f"| {profile} | {which} | {args.n} | {alarms.rate:g} | {alarms.expected:g} | {alarms.seen} | "
-                    f"{alarms.p:.3f} | {remark} |"
-                )
+            print_alarms(f"{profile} | {which} | {args.n}", [row["n_false"] for row in events], args.n, args.far)
+
+
+def dealt_anew(task: tuple[Path, int]) -> list[float]:
+    """Search an observation whose photons have the times of others of their CCD; give n_false of its events."""
+    folder, seed = task
+    rng = np.random.default_rng(seed)
+    observation = read(folder)
+    lists = []
+    for events in observation.lists:
+        time = events.time.copy()
+        for ccd in np.unique(events.ccd):
+            mine = np.flatnonzero(events.ccd == ccd)
+            time[mine] = time[rng.permutation(mine)]
+        lists.append(dataclasses.replace(events, time=time))
+    tables = scan(dataclasses.replace(observation, lists=tuple(lists)), far=FAR_MOST)
+    return tables.events["n_false"].to_pylist()
+
+
+def scrambled(args: argparse.Namespace, keep: Path) -> None:  # noqa: ARG001
+    """Print false events of observations without their variability beside the number to expect."""
+    seeds = [int(seed.generate_state(1)[0]) for seed in np.random.SeedSequence(args.seed).spawn(args.n)]
+    with processes(args.jobs) as over:
+        found = iter(over(dealt_anew, [(folder, seed) for folder in args.folders for seed in seeds]))
+    print(f"{args.n} times, seed {args.seed}\n")
+    table("observation", "false-alarm rate", "expected", "seen", "p", "remark")
+    for folder in args.folders:
+        print_alarms(folder.name, [value for _ in seeds for value in next(found)], args.n, args.far)
+
+
+def print_alarms(name: str, n_false: Sequence[float], n: int, rates: Sequence[float]) -> None:
+    """Print a line for each false-alarm rate."""
+    for alarms in false_alarms(n_false, n, rates):
+        remark = "" if alarms.expected >= FEW else f"fewer than {FEW:g} to expect"
+        print(f"| {name} | {alarms.rate:g} | {alarms.expected:g} | {alarms.seen} | {alarms.p:.3f} | {remark} |")
 
 
 def counts(args: argparse.Namespace, keep: Path) -> None:
@@ -236,7 +276,8 @@ def counts(args: argparse.Namespace, keep: Path) -> None:
 def main() -> int:
     """Run one of the comparisons; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("recovery", "quiet", "counts"))
+    parser.add_argument("what", choices=("recovery", "quiet", "counts", "scrambled"))
+    parser.add_argument("folders", type=Path, nargs="*", help="of scrambled: observations")
     parser.add_argument("--n", type=int, help="number of skies; of each class for quiet")
     parser.add_argument("--seed", type=int, default=900)
     parser.add_argument("--exposure", type=float, default=30_000.0, help="length of each, s")
@@ -247,7 +288,14 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--keep", type=Path, help="folder of the skies; default: a temporary one")
     args = parser.parse_args()
-    run, n = {"recovery": (recovery, 16), "quiet": (quiet, 60), "counts": (counts, 4)}[args.what]
+    run, n = {
+        "recovery": (recovery, 16),
+        "quiet": (quiet, 60),
+        "counts": (counts, 4),
+        "scrambled": (scrambled, 60),
+    }[args.what]
+    if (args.what == "scrambled") != bool(args.folders):
+        parser.error("scrambled takes folders of observations, the others take none")
     args.n = n if args.n is None else args.n
     args.profile = args.profile or list(PROFILES)
     args.far = args.far or list(FALSE_ALARM_RATES)

@@ -30,6 +30,7 @@ from xscan.search.windows import Judged
 from xscan.windows import BASE_S, CELL, LENGTHS, PHASES, WindowLimits
 
 SECONDS = 12_000.0
+FAR = 1e-4  # so that nothing is found by chance
 NAMES = ("band", "phase", "y", "x", "start", "stop", "n", "mu")
 
 
@@ -44,14 +45,14 @@ def spread(lists: Sequence[EventList]) -> list[EventList]:
     return made
 
 
-def results(lists: Sequence[EventList], backend: str | Backend = "numba", far: float = 0.1) -> list[WindowResult]:
+def results(lists: Sequence[EventList], backend: str | Backend = "numba", far: float = FAR) -> list[WindowResult]:
     used = get_backend(backend) if isinstance(backend, str) else backend
     observation = Observation("0999999901", tuple(spread(lists)), (), None, None)
     searches, _ = search_observation(observation, load_config(far=far), used)
     return [result for one in searches for result in one.windows]
 
 
-def found(lists: Sequence[EventList], backend: str | Backend = "numba", far: float = 0.1) -> list[Judged]:
+def found(lists: Sequence[EventList], backend: str | Backend = "numba", far: float = FAR) -> list[Judged]:
     (result,) = results(lists, backend, far)
     assert result.search.reason is None
     return list(result.search.found)

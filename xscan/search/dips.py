@@ -20,12 +20,12 @@ from xscan.search.candidates import distinct
 from xscan.search.components import Field
 from xscan.windows import BASE_S, CELL, PHASES, BandModel, WindowLimits
 
-__all__ = ["P_DIP", "Dip", "Shining", "dips"]
+__all__ = ["P_DIP_MOST", "Dip", "Shining", "dips"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
-P_DIP = 1e-7
+P_DIP_MOST = 1e-5  # up to which the number of false eclipses was counted
 STEP = 4  # base bins of the shortest half window
 LENGTHS = tuple(2**k for k in range(1, 10))  # of windows, in steps: 20 s to 5120 s
 DUE_MIN = 16.0  # counts due: with fewer, even none is not that improbable
@@ -71,7 +71,7 @@ class Dip:
 
 
 def dips(
-    field: Field, full_band: BandModel, limits: WindowLimits, rejected: Bools, shone: Sequence[Shining]
+    field: Field, full_band: BandModel, limits: WindowLimits, rejected: Bools, shone: Sequence[Shining], p_most: float
 ) -> list[Dip]:
     """Return the windows with improbably few counts, each thing once, the least probable first.
 
@@ -83,6 +83,8 @@ def dips(
     rejected : bool, shape (nt,)
         Base bins that are not looked at.
     shone : sequence of Shining
+    p_most : float
+        Probability below which a window is a dip.
     """
     grid = field.grid
     n_steps = grid.nt // STEP
@@ -99,7 +101,7 @@ def dips(
         x_px, y_px = grid.middle(corner, y, x)
         kept = _kept(x_px, y_px, shone, n_steps, grid.sky.side_arcsec)
         n, mu = n * kept, mu * kept
-        for k, start, stop, n_in, mean, log10_p in _too_few(n, mu, model.a0[cells], live_s):
+        for k, start, stop, n_in, mean, log10_p in _too_few(n, mu, model.a0[cells], live_s, p_most):
             found.append((x_px[k], y_px[k], start, stop, n_in, mean, log10_p))
     if not found:
         return []
@@ -152,11 +154,13 @@ def _kept(x_px: Floats, y_px: Floats, shone: Sequence[Shining], n_steps: int, si
     return kept
 
 
-def _too_few(n: NDArray[np.int64], mu: Floats, a0: Floats, live_s: float) -> list[tuple[NDArray[Any], ...]]:
+def _too_few(
+    n: NDArray[np.int64], mu: Floats, a0: Floats, live_s: float, p_most: float
+) -> list[tuple[NDArray[Any], ...]]:
     """Return cell, start, stop (s), counts, expected counts and log10 p of the windows of each length."""
     n_cell, total = n.sum(axis=1), mu.sum(axis=1)
     n_until, mu_until = (np.concatenate([np.zeros((len(v), 1)), np.cumsum(v, axis=1)], axis=1) for v in (n, mu))
-    due = gammainccinv(np.arange(int(n_cell.max(initial=0)) + 1) + 1, P_DIP)
+    due = gammainccinv(np.arange(int(n_cell.max(initial=0)) + 1) + 1, p_most)
     found: list[tuple[NDArray[Any], ...]] = []
     for length in LENGTHS:
         if length > n.shape[1] or length * STEP * BASE_S > LONGEST_PART * live_s:
@@ -169,7 +173,7 @@ def _too_few(n: NDArray[np.int64], mu: Floats, a0: Floats, live_s: float) -> lis
         k, j = np.nonzero(mean > due[n_in])
         n_in, mean, shape = n_in[k, j], mean[k, j], shape[k, j]
         p = betainc(shape, n_in + 1, shape / (shape + mean))  # P(n or less), of a negative binomial distribution
-        few = p < P_DIP
+        few = p < p_most
         log10_p = np.log10(np.maximum(p[few], 1e-300))
         begin = start[j[few]] * (STEP * BASE_S)
         found.append((row[k[few]], begin, begin + length * STEP * BASE_S, n_in[few], mean[few], log10_p))

@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from xscan.search.components import Field
 from xscan.windows import CELL, BandModel
 
-__all__ = ["FAR_MAX", "FAR_MIN", "false_eclipses", "false_events", "likelihood_threshold", "trials"]
+__all__ = ["eclipse_probability", "false_eclipses", "false_events", "likelihood_threshold", "trials"]
 
-FAR_MIN, FAR_MAX = 1e-6, 10.0
-"""Expected false events per observation: where the tail was measured, or is believed."""
 
 RATE_POWER = 0.35
 RATE_UNIT = 1e-3  # ct/s per cell
@@ -31,8 +29,9 @@ LLR_OF_ONE = 18.3
 SLOPE = 0.9
 TRIALS_UNIT = 1e8
 
-ECLIPSES_OF_ONE = 1e6
-"""Inverse probability below which one false eclipse is expected in TRIALS_UNIT."""
+ECLIPSES_OF_ONE = 2e4
+"""Inverse probability below which at most one false eclipse is expected in TRIALS_UNIT: two were seen where this says
+ten. It depends on how many bright sources there are, so it is on the safe side."""
 
 
 def trials(field: Field, full_band: BandModel) -> float:
@@ -76,6 +75,11 @@ def false_events(llr: float | NDArray[np.float64], tried: float) -> NDArray[np.f
 def likelihood_threshold(far: float, tried: float) -> float:
     """Return the log likelihood ratio above which ``far`` events are expected by chance."""
     return LLR_OF_ONE + math.log(max(tried, 1e-300) / TRIALS_UNIT / far) / SLOPE
+
+
+def eclipse_probability(far: float, tried: float) -> float:
+    """Return the probability below which at most ``far`` eclipses are expected by chance."""
+    return far * TRIALS_UNIT / max(tried, 1e-300) / ECLIPSES_OF_ONE
 
 
 def false_eclipses(log10_p: float | NDArray[np.float64], tried: float) -> NDArray[np.float64]:

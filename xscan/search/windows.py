@@ -18,9 +18,9 @@ from xscan.grid import Grid, cells_across
 from xscan.model import Photons, Sources
 from xscan.search.candidates import candidates, probability_of_candidates, window_limits
 from xscan.search.components import Field, counted_field, field_of
-from xscan.search.dips import Shining, dips
+from xscan.search.dips import P_DIP_MOST, Shining, dips
 from xscan.search.events import Event, Maps, dip_event, peak_event
-from xscan.search.falsealarms import false_eclipses, false_events, likelihood_threshold, trials
+from xscan.search.falsealarms import eclipse_probability, false_eclipses, false_events, likelihood_threshold, trials
 from xscan.search.frames import BadTime, LiveTime
 from xscan.search.ratios import LLR_MIN, Surroundings, weigh
 from xscan.search.subsets import Subset
@@ -124,10 +124,10 @@ def search_windows(
     shone = [Shining(j.event.position.x_px, j.event.position.y_px, j.event.start, j.event.stop) for j in judged]
     bins = np.ones(field.grid.nt, bool)
     bins[: rejected.size] = rejected[: bins.size]
-    for dip in dips(field, full, limits, bins, shone):
+    p = min(eclipse_probability(far, tried), P_DIP_MOST)
+    for dip in dips(field, full, limits, bins, shone, p):
         n_false = float(false_eclipses(dip.log10_p, tried))
-        if n_false <= far:
-            judged.append(Judged(dip_event(dip, around, full, maps, backend.pointsource), n_false))
+        judged.append(Judged(dip_event(dip, around, full, maps, backend.pointsource), n_false))
     judged.sort(key=lambda one: (one.event.start, one.event.position.x_px, one.event.position.y_px))
     return WindowSearch(None, "", n_photons, len(found), far, least, tried, field, tuple(judged))
 
