@@ -232,7 +232,7 @@ def dealt_anew(task: tuple[Path, int]) -> list[float]:
     return tables.events["n_false"].to_pylist()
 
 
-def scrambled(args: argparse.Namespace, keep: Path) -> None:  # noqa: ARG001
+def scrambled(args: argparse.Namespace, keep: Path) -> None:
     """Print false events of observations without their variability beside the number to expect."""
     seeds = [int(seed.generate_state(1)[0]) for seed in np.random.SeedSequence(args.seed).spawn(args.n)]
     with processes(args.jobs) as over:
