@@ -28,7 +28,15 @@ REMEDY = "restore it from a copy; docs/operations.md says how to go on without i
 
 _END = b"PAR1"  # last bytes of any complete Parquet file
 
-_ROWS_IN_GROUP = {"runs": 2000, "inputs": 2000, "events": 2000, "regions": 2000, "voxels": 20_000, "lightcurves": 32, "images": 64}
+_ROWS_IN_GROUP = {
+    "runs": 2000,
+    "inputs": 2000,
+    "events": 2000,
+    "regions": 2000,
+    "voxels": 20_000,
+    "lightcurves": 32,
+    "images": 64,
+}
 """Reading one observation means reading the row groups that may hold it; a light curve or an image is a long row."""
 
 
