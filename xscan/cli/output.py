@@ -193,9 +193,10 @@ def _print_listing(console: Console, listing: _Listing, title: str, rows: list[R
 def _line(row: Row, name: str, kind: str, significance: str) -> str:
     place, error = _place(row)
     cameras = ", ".join(f"{camera} {n}" for camera, n in zip(CAMERAS, _counts(row), strict=True) if n != "0")
+    start = f"{_start(row)}{' UTC' if row['t_start_utc'] else ''}"
     return (
-        f"{name} ({row['target']})  {place} {error.replace(' ', '')}  "
-        f"{kind} {_start(row)}{' UTC' if row['t_start_utc'] else ''}  {significance}{f' ({cameras})' if cameras else ''}"
+        f"{name} ({row['target']})  {place} {error.replace(' ', '')}  {kind} {start}  {significance}"
+        f"{f' ({cameras})' if cameras else ''}"
     )
 
 
