@@ -45,7 +45,7 @@ def test_images_of_odd_skies(counts: int) -> None:
     n = 14 if counts else 0
     draw_image(figure, image, [region(k, cell=61 + k % 8) for k in range(n)], "odd")
     axes, legend = figure.axes[0], figure.legends[0]
-    assert axes.get_title() == f'odd\n{80 * counts:,} events in searched frames, 0.2-12 keV, cells of 20.1"'
+    assert axes.get_title() == f'odd\n{80 * counts:,} counts in the time searched, 0.2-12 keV, cells of 20.1"'
     assert [text.get_text() for text in axes.texts] == [str(k) for k in range(1, n + 1)]
     assert len(axes.patches) == n
     assert bool(axes.images[0].get_array().mask.all()) is (counts == 0)

@@ -209,7 +209,7 @@ def draw_image(figure: Figure, image: Image, found: list[Row], title: str) -> No
     figure.legend(handles=handles, loc="outside lower left", ncol=2, columnspacing=1.2, title=title_of_legend)
     band = f"{image.band_kev[0]:g}-{image.band_kev[1]:g} keV"
     cell = f'cells of {image.grid.cell_arcsec:.1f}"'
-    axes.set_title(f"{title}\n{int(image.counts.sum()):,} events in searched frames, {band}, {cell}")
+    axes.set_title(f"{title}\n{int(image.counts.sum()):,} counts in the time searched, {band}, {cell}")
     ra, dec = image.plane.to_icrs(image.plane.crpix, image.plane.crpix)
     axes.set_xlabel(f"offset from RA {float(ra):.4f} deg (arcmin; east is left)")
     axes.set_ylabel(f"offset from Dec {float(dec):+.4f} deg (arcmin)")
@@ -399,7 +399,7 @@ def _panels(figure: Figure, curve: Row, around: tuple[int, int]) -> _Panels:
     curves = [_Panel(axes["whole"], slice(0, n_frames), together)]
     if zoomed:
         edges = np.array([first, end]) * curve["dt_s"]
-        axes["whole"].axvspan(*edges, color="#E69F00", alpha=0.25, lw=0, zorder=0, label="enlarged below")
+        axes["whole"].axvspan(*edges, color="#F0E442", alpha=0.35, lw=0, zorder=0, label="enlarged below")
         curves.append(_Panel(axes["near"], slice(first, end), 1))
     return _Panels(tuple(curves), axes["sky"])
 
@@ -552,7 +552,7 @@ def _chart(axes: Axes, row: Row, image: Image) -> None:
     axes.set_aspect("equal")
     band = f"{image.band_kev[0]:g}-{image.band_kev[1]:g} keV"
     drawn = f'{CIRCLE_ARCSEC:g}" circle' if "event_id" in row else "box"
-    axes.set_title(f"counts at {band}, searched frames;\n{drawn}, 90 % error circle, mask (green)", fontsize=8.5)
+    axes.set_title(f"counts at {band}, time searched;\n{drawn}, 90 % error circle, mask (green)", fontsize=8.5)
     axes.set_xlabel("offset in RA (arcsec)")
     axes.set_ylabel("offset in Dec (arcsec)")
 
