@@ -353,7 +353,12 @@ LIGHTCURVES = pa.schema(
         *_ID,
         column("dt_s", pa.float64(), "s", "length of a frame"),
         _list("time_s", pa.float64(), "s", f"start of each frame, {_NOTE}"),
-        _list("n", pa.int32(), "count", "counts in a region's bounding box, or within 20 arcsec of an event; 0 in rejected frames"),
+        _list(
+            "n",
+            pa.int32(),
+            "count",
+            "counts in a region's bounding box, or within 20 arcsec of an event; 0 in rejected frames",
+        ),
         _list("mu", pa.float64(), "count", "expected counts; null where undefined"),
         _list("live", pa.float32(), "", "live fraction of the frame, all cameras together, dead time included"),
         _list("bad", pa.bool_(), "", "frame of high particle background"),

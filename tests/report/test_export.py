@@ -19,6 +19,7 @@ import xscan
 from xscan.bayes import log10_bayes_eclipse, log10_bayes_peak
 from xscan.report.export import write_ds9, write_lightcurves
 from xscan.results.tables import Tables
+from xscan.schema import EVENTS
 from xscan.sky import separation_arcsec
 
 DT_S = 50.0
@@ -41,9 +42,13 @@ def gapped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tables, Path]:
     header = {"OBJECT": "a constant source"}
     write_list(folder / OBSID, FakeList(**{**vars_of(kept), "gti": good, "header": header}))
     tables = xscan.scan(folder / OBSID, views=[f"{DT_S:g}:0.2-12"])
-    paths = write_lightcurves(tables.lightcurves, tables.regions, tables.runs, folder / "curves", "fits")
+    paths = written(tables, folder / "curves", "fits")
     (row,) = [row for row in tables.regions.to_pylist() if row["n_max"] > 100]
     return tables, next(path for path in paths if path.stem == row["det_id"])
+
+
+def written(tables: Tables, folder: Path, kind: str) -> list[Path]:
+    return write_lightcurves(tables.lightcurves, tables.events, tables.regions, tables.runs, folder, kind)
 
 
 def vars_of(fake: FakeList) -> dict[str, object]:
@@ -139,7 +144,7 @@ def test_astropy_knows_the_moment(gapped: tuple[Tables, Path]) -> None:
 
 def test_csv_has_utc_and_mjd(gapped: tuple[Tables, Path], tmp_path: Path) -> None:
     tables = gapped[0]
-    (path, *_) = write_lightcurves(tables.lightcurves, tables.regions, tables.runs, tmp_path, "csv")
+    (path, *_) = written(tables, tmp_path, "csv")
     with path.open() as stream:
         rows = list(csv.DictReader(stream))
     (run,) = tables.runs.to_pylist()
@@ -155,7 +160,7 @@ def test_ds9_draws_a_circle_for_each_place(tmp_path: Path) -> None:
     write_list(tmp_path / OBSID, fake)
     regions = xscan.scan(tmp_path / OBSID, views=["5:0.2-12", "50:0.2-12", "5:0.2-2"]).regions
     assert regions.num_rows > 2
-    assert write_ds9(regions, tmp_path / "a.reg") == 2
+    assert write_ds9(EVENTS.empty_table(), regions, tmp_path / "a.reg") == 2
     lines = (tmp_path / "a.reg").read_text().splitlines()
     assert lines[2] == "icrs"
     places = [[float(value) for value in re.findall(r"[-\d.]+", line)[:3]] for line in lines[3:]]
@@ -172,6 +177,6 @@ def test_a_circle_is_a_cell_or_three_errors_wide(tmp_path: Path, error_arcsec: f
         "obsid": OBSID, "det_id": "it", "parent": None, "kind": "eclipse", "ra_deg": 150.0, "dec_deg": -2.0,
         "cell_arcsec": 20.0, "pos_err_arcsec": error_arcsec, "log10_p_min": -9.0,
     }  # fmt: skip
-    assert write_ds9(pa.Table.from_pylist([row]), tmp_path / "a.reg") == 1
+    assert write_ds9(EVENTS.empty_table(), pa.Table.from_pylist([row]), tmp_path / "a.reg") == 1
     last = (tmp_path / "a.reg").read_text().splitlines()[-1]
     assert last == f'circle(150.000000,-2.000000,{radius}") # color=cyan text={{it}}'

@@ -161,6 +161,7 @@ def lightcurve(frames: int) -> dict[str, object]:
         "n": [k % 3 for k in range(frames)],
         "mu": [None if k % 7 == 3 else 0.5 for k in range(frames)],
         "bad": [k > 20 for k in range(frames)],
+        "live": [0.0 if k % 7 == 3 else 1.0 for k in range(frames)],
         "rejected": [k % 7 == 3 for k in range(frames)],
     }
 

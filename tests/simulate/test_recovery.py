@@ -30,8 +30,8 @@ def region(number: int = 0, north_arcsec: float = 0.0, cells: int = 1, **columns
 def matched(*rows: dict[str, Any], planted: dict[str, Any] = PLANTED) -> list[str]:
     done = compare(pa.Table.from_pylist([planted]), pa.Table.from_pylist(list(rows)))
     (found,) = done.truth
-    assert [row["det_id"] for row in rows] == sorted(found["det_ids"] + [row["det_id"] for row in done.unmatched])
-    return found["det_ids"]
+    assert [row["det_id"] for row in rows] == sorted(found["found"] + [row["det_id"] for row in done.unmatched])
+    return found["found"]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,6 @@ def test_a_peak_is_no_eclipse_and_another_observation_is_not_this_one() -> None:
 def test_the_most_significant_match_is_the_best() -> None:
     rows = [region(0, 5.0), region(1, 10.0, log10_p_min=-20.0), region(2, 300.0, log10_p_min=-30.0)]
     (found,) = compare(pa.Table.from_pylist([PLANTED]), pa.Table.from_pylist(rows)).truth
-    assert found["det_ids"] == ["0990000001_0", "0990000001_1"]
+    assert found["found"] == ["0990000001_0", "0990000001_1"]
     assert found["best"]["det_id"] == "0990000001_1"
     assert found["offset_arcsec"] == pytest.approx(10.0)

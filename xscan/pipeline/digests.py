@@ -15,7 +15,7 @@ from xscan.missions.xmm.files import Files, Place, files_of
 __all__ = ["DECIDES", "code_digest", "inputs_digest", "other_files"]
 
 DECIDES = (
-    *("errors", "config", "model", "missiontime", "sky", "grid", "bayes", "schema", "profiles"),
+    *("errors", "config", "model", "missiontime", "sky", "grid", "bayes", "windows", "schema", "profiles"),
     *("io", "missions", "events", "pointsource", "backends", "search", "results/tables"),
     *("pipeline/scan", "pipeline/digests"),
 )

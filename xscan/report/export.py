@@ -53,8 +53,8 @@ def write_ds9(events: pa.Table, regions: pa.Table, path: Path) -> int:
 
     Examples
     --------
-    >>> count = write_ds9(held.table("events"), held.table("regions"), folder / "events.reg")
-    >>> count == held.table("events").num_rows
+    >>> events, regions = held.table("events"), held.table("regions")
+    >>> write_ds9(events, regions, folder / "found.reg") == events.num_rows + regions.num_rows
     True
     """
     lines = ["# Region file format: DS9 version 4.1"]
