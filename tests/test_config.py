@@ -34,14 +34,14 @@ def test_a_rate_of_false_events_is_of_windows() -> None:
     assert load_config().far == 0.1
     assert load_config(far=1.0).far == 1.0
     assert load_config(far=1.0).digest() != load_config().digest()
-    for given in ({"profile": "views"}, {"profile": "exod2"}, {"views": (View(50.0, 0.2, 12.0),)}):
+    for profile, views in (("views", ()), ("exod2", ()), ("default", (View(50.0, 0.2, 12.0),))):
         with pytest.raises(ConfigError, match="belongs to the search by windows"):
-            load_config(**given, far=1.0)
+            load_config(profile, None, views, 1.0)
 
 
 @pytest.mark.parametrize("far", [0.0, -1.0, 1e9, float("nan"), float("inf")])
 def test_a_rate_of_false_events_that_was_not_measured(far: float) -> None:
-    with pytest.raises(ConfigError, match="search.far is .*; it must lie between 1e-06 and 10"):
+    with pytest.raises(ConfigError, match=r"search.far is .*; it must lie between 1e-06 and 10"):
         load_config(far=far)
 
 

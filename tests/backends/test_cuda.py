@@ -34,6 +34,7 @@ from xscan.backends.cuda.device import OutOfMemory
 from xscan.backends.cuda.memory import CUBE_MOST, Memory
 from xscan.backends.numpy import NumpyBackend
 from xscan.bayes import Thresholds, thresholds
+from xscan.config import PROFILES
 from xscan.errors import DataError, Reason
 from xscan.model import Expectation, Photons
 from xscan.pipeline.scan import scan_folder
@@ -241,18 +242,21 @@ def test_bounds_are_exact() -> None:
 
 
 def test_tables_are_those_of_numpy(tmp_path: Path, rng: np.random.Generator) -> None:
-    assert assert_same_tables(CpuDevice(), busy_folder(tmp_path, rng)) > 0
+    folder = busy_folder(tmp_path, rng)
+    for profile in ("default", "views"):
+        assert assert_same_tables(CpuDevice(), folder, profile=profile) > 0
 
 
-@pytest.mark.parametrize("profile", ["default", "exod2"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_tables_are_those_of_numpy_on_real_data(real_observation: Path, profile: str) -> None:
-    assert assert_same_tables(CpuDevice(), real_observation, profile=profile) == (3 if profile == "exod2" else 0)
+    n = assert_same_tables(CpuDevice(), real_observation, profile=profile)
+    assert n == {"views": 0, "exod2": 3}.get(profile, n)
 
 
 def test_a_full_device_is_on_record_and_the_worker_lives_on(tmp_path: Path, rng: np.random.Generator) -> None:
     folder = busy_folder(tmp_path, rng)
     device = CpuDevice(total_bytes=100_000)
-    scanner = replace(api.scan_settings(backend="numpy").scanner(), backend=cuda(device))
+    scanner = replace(api.scan_settings("views", backend="numpy").scanner(), backend=cuda(device))
     _, tables = scan_folder(folder, scanner)
     assert set(tables.runs["reason"].to_pylist()) == {"device_memory"}
     device.total_bytes = 1 << 30

@@ -215,14 +215,14 @@ def busy_folder(folder: Path, rng: np.random.Generator) -> Path:
 
 
 def assert_same_tables(device: Device, folder: Path, backend: str = "numpy", **options: object) -> int:
-    """Scan with a CPU's backend and with CUDA, whole and in slabs; give the number of regions."""
+    """Scan with a CPU's backend and with CUDA, whole and in slabs; give the number of events and regions."""
     scanner = api.scan_settings(backend=backend, **options).scanner()
     _, theirs = scan_folder(folder, scanner)
     for cube_bytes in (None, 4 << 20):
         _, ours = scan_folder(folder, replace(scanner, backend=cuda(device, cube_bytes)))
-        for name in ("regions", "voxels", "lightcurves"):
+        for name in ("events", "regions", "voxels", "lightcurves"):
             assert ours.table(name).equals(theirs.table(name)), name
         clock = ["seconds_spent", "seconds_read", "finished_utc", "backend"]
         assert ours.runs.drop_columns(clock).equals(theirs.runs.drop_columns(clock))
         assert set(ours.runs["backend"].to_pylist()) == {"cuda"}
-    return theirs.regions.num_rows
+    return theirs.events.num_rows + theirs.regions.num_rows

@@ -255,7 +255,7 @@ def same_tables(device: Device, folder: Path, profile: str) -> str:
 
     from xscan.backends import cpu_backend
 
-    return f"{assert_same_tables(device, folder, cpu_backend().name, profile=profile)} regions, all tables identical"
+    return f"{assert_same_tables(device, folder, cpu_backend().name, profile=profile)} events and regions, all tables identical"
 
 
 # ---- speed
@@ -269,7 +269,7 @@ def measure(device: Device, workloads: list[Workload], scale: Scale, work: Path)
     from xscan.bench.gpu import flag_kernel, views_after_upload
     from xscan.bench.suite import scans
 
-    scanner = scan_settings(backend="numpy").scanner()
+    scanner = scan_settings("views", backend="numpy").scanner()
     yield measured(f"{scale.n_voxels:.3g} voxels", flag_kernel, device, scale.backend, scale.n_voxels, scale.repeat)
     for held in workloads:
         observed = (held.name, held.observation, scanner.settings.config, scale.repeat)
