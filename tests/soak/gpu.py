@@ -255,7 +255,8 @@ def same_tables(device: Device, folder: Path, profile: str) -> str:
 
     from xscan.backends import cpu_backend
 
-    return f"{assert_same_tables(device, folder, cpu_backend().name, profile=profile)} events and regions, all tables identical"
+    n = assert_same_tables(device, folder, cpu_backend().name, profile=profile)
+    return f"{n} events and regions, all tables identical"
 
 
 # ---- speed
