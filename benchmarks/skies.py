@@ -70,7 +70,7 @@ def merged(voxels: Voxels, shape: tuple[int, int, int]) -> int:
     return int(ndimage.label(cube, np.ones((3, 3, 3)))[1])
 
 
-def results(folder: Path, profile: str = "default") -> Iterator[tuple[str, ViewResult]]:
+def results(folder: Path, profile: str = "views") -> Iterator[tuple[str, ViewResult]]:
     """Search every observation of a folder."""
     scanner = scan_settings(profile).scanner()
     config = scanner.settings.config
@@ -102,7 +102,7 @@ def quiet(folder: Path, n: int, seed: int, exposure_s: float) -> int:
                 f"cameras {found.by_camera.tolist()}, "
                 f"{'masked' if result.search.mask[voxels.y[members[0]], voxels.x[members[0]]] else 'open sky'}"
             )
-    print(f"{n} quiet skies of {exposure_s:g} s, seed {seed}, three bands, default profile")
+    print(f"{n} quiet skies of {exposure_s:g} s, seed {seed}, three bands, profile views")
     print("| frame (s) | expected by chance | flagged | 99 % interval | |\n|---|---|---|---|---|")
     inside = True
     for dt in sorted(due):
@@ -124,7 +124,7 @@ def recovery(folder: Path, n: int, seed: int, exposure_s: float) -> int:
     truth = simulate_archive(folder, n, seed, exposure_s)
     print(f"{n} skies of {exposure_s:g} s, seed {seed}")
     print("| profile | bursts | flares | eclipses | other regions | median offset |\n|---|---|---|---|---|---|")
-    for profile in ("default", "exod2"):
+    for profile in ("views", "exod2"):
         done = recovered(folder, truth, profile)
         cells = []
         for kind in ("burst", "flare", "eclipse"):
@@ -138,7 +138,7 @@ def recovery(folder: Path, n: int, seed: int, exposure_s: float) -> int:
 def positions(folder: Path, n: int, seed: int, exposure_s: float) -> int:
     """Hold offsets of planted bursts and flares against their stated errors."""
     truth = simulate_archive(folder, n, seed, exposure_s)
-    done = recovered(folder, truth, "default")
+    done = recovered(folder, truth, "views")
     eclipses = [row for row in done.truth if row["best"] is not None and row["kind"] == "eclipse"]
     found = [row for row in done.truth if row["best"] is not None and row["kind"] != "eclipse"]
     offsets = np.array([row["offset_arcsec"] for row in found])

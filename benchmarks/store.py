@@ -43,7 +43,7 @@ def _column(field: pa.Field, n: int, obsid: str, frames: int, rng: np.random.Gen
         values = _column(kind.value_field, n * frames, obsid, frames, rng)
         return pa.ListArray.from_arrays(pa.array(np.arange(n + 1) * frames, pa.int32()), values, kind)
     if pa.types.is_string(kind):
-        text = [f"{obsid}_{k}" for k in range(n)] if field.name == "det_id" else [obsid] * n
+        text = [f"{obsid}_{k}" for k in range(n)] if field.name in ("det_id", "event_id") else [obsid] * n
         return pa.array(["done"] * n if field.name == "state" else text, kind)
     if pa.types.is_boolean(kind):
         return pa.array(rng.random(n) < 0.1, kind)
@@ -58,7 +58,7 @@ def fill(folder: Path, n: int, regions: int, frames: int) -> float:
     """Write the observations in random order; give the wall time, s."""
     rng = np.random.default_rng(1)
     rows = {"runs": N_VIEWS, "inputs": N_FILES, "regions": regions * N_VIEWS, "lightcurves": regions * N_VIEWS}
-    rows |= {"voxels": regions * N_VIEWS * VOXELS_PER_REGION, "images": 1}
+    rows |= {"events": N_VIEWS, "voxels": regions * N_VIEWS * VOXELS_PER_REGION, "images": 1}
     started = time.perf_counter()
     with ResultsWriter(folder, Provenance("0", "made up", "0", "0", "none"), {}) as writer:
         for number in rng.permutation(n):

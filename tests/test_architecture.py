@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.lists import OBSID, T0, FakeList, write_list
+from helpers.lists import OBSID, quiet_list, write_list
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -162,7 +162,7 @@ def test_a_scan_needs_neither_gpu_nor_cluster() -> None:
 
 def test_a_scan_loads_only_what_it_uses(tmp_path: Path) -> None:
     """A worker's start is paid for every process: astropy and matplotlib cost more than a short scan."""
-    write_list(tmp_path / OBSID, FakeList(time=np.linspace(T0, T0 + 900, 50)))
+    write_list(tmp_path / OBSID, quiet_list(np.random.default_rng(1), "m1", 900.0))
     code = f"""
 import sys
 from xscan.cli.app import main
@@ -202,7 +202,12 @@ def test_the_wheel_holds_what_runs(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    assert {"xscan/profiles/default.toml", "xscan/profiles/exod2.toml", "xscan/py.typed"} <= names
+    assert {
+        "xscan/profiles/default.toml",
+        "xscan/profiles/exod2.toml",
+        "xscan/profiles/views.toml",
+        "xscan/py.typed",
+    } <= names
     assert {f"xscan/kernels/{p.name}" for p in (ROOT / "kernels").glob("*.*")} <= names
     assert kernels_from(wheel) == "True"
     assert len(code_digest_from(wheel)) == 16

@@ -7,20 +7,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xscan.config import Rules, ScanConfig, View, load_config
+from xscan.config import PROFILES, Rules, ScanConfig, View, load_config
 from xscan.errors import ConfigError
 
 NINE = [(dt, lo, hi) for dt in (5.0, 50.0, 200.0) for lo, hi in ((0.2, 2.0), (2.0, 12.0), (0.2, 12.0))]
 
 
 def test_profiles() -> None:
-    default, exod2 = load_config(), load_config("exod2")
-    assert [(view.dt_s, view.lo_kev, view.hi_kev) for view in default.views] == NINE
-    assert default.views == exod2.views
-    assert default.rules == Rules()
+    default, views, exod2 = (load_config(profile) for profile in PROFILES)
+    assert (default.windows, default.views) == (True, ())
+    assert [(view.dt_s, view.lo_kev, view.hi_kev) for view in views.views] == NINE
+    assert views.views == exod2.views
+    assert (views.windows, exod2.windows) == (False, False)
+    assert default.rules == views.rules == Rules()
     assert not any(dataclasses.asdict(exod2.rules).values())
-    assert default.digest() != exod2.digest()
+    assert len({default.digest(), views.digest(), exod2.digest()}) == 3
     assert default.digest() == load_config().digest()
+
+
+def test_views_are_searched_in_place_of_windows() -> None:
+    view = View(50.0, 0.2, 12.0)
+    assert (load_config(views=(view,)).windows, load_config(views=(view,)).views) == (False, (view,))
+
+
+def test_a_rate_of_false_events_is_of_windows() -> None:
+    assert load_config().far == 0.1
+    assert load_config(far=1.0).far == 1.0
+    assert load_config(far=1.0).digest() != load_config().digest()
+    for profile, views in (("views", ()), ("exod2", ()), ("default", (View(50.0, 0.2, 12.0),))):
+        with pytest.raises(ConfigError, match="belongs to the search by windows"):
+            load_config(profile, None, views, 1.0)
+
+
+@pytest.mark.parametrize("far", [0.0, -1.0, 1e9, float("nan"), float("inf")])
+def test_a_rate_of_false_events_that_was_not_measured(far: float) -> None:
+    with pytest.raises(ConfigError, match=r"search.far is .*; it must lie between 1e-06 and 10"):
+        load_config(far=far)
 
 
 def test_every_rule_is_in_both_profiles() -> None:
@@ -33,7 +55,7 @@ def test_every_rule_is_in_both_profiles() -> None:
 
 def test_a_users_file_overrides(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text('[search]\nsigma = 5\nviews = ["10:0.5-2"]\n[rules]\nflag_cut = false\n')
+    path.write_text('[search]\nwindows = false\nsigma = 5\nviews = ["10:0.5-2"]\n[rules]\nflag_cut = false\n')
     config = load_config("default", path)
     assert (config.sigma, config.views) == (5.0, (View(10.0, 0.5, 2.0),))
     assert config.rules == Rules(flag_cut=False)
@@ -47,13 +69,15 @@ def test_a_users_file_overrides(tmp_path: Path) -> None:
         ("[serach]\nsigma = 3", "unknown key 'serach'; did you mean search?"),
         ("sigma = 3", "unknown key 'sigma'; did you mean search.sigma?"),
         ("[rules]\nflagcut = true", "did you mean flag_cut?"),
-        ("[search]\nxyzzy = 3", "known: sigma, cell_arcsec, views"),
+        ("[search]\nxyzzy = 3", "known: windows, far, sigma, cell_arcsec, views"),
         ("search = 3", "search is a section"),
         ('[search]\nsigma = "three"', "search.sigma is 'three'; it must be a number"),
         ("[search]\nsigma = true", "must be a number"),
         ("[rules]\nflag_cut = 1", "must be true or false"),
         ("[search]\nviews = [5]", "views in quotes"),
-        ("[search]\nviews = []", "search.views is empty"),
+        ("[search]\nwindows = false", "nothing to search for: set search.windows = true, or give at least one view"),
+        ("[search]\nfar = 0", "search.far is 0 false events an observation"),
+        ("[rules]\nlive_time_rejection = false", "search.windows needs rules.live_time_rejection"),
         ('[search]\nviews = ["5:0.2-2", "5.0:0.2-2.0"]', "asked for twice"),
         ('[search]\nviews = ["5:2-0.2"]', "give the lower energy first"),
         ("[search]\nsigma = 0", "between 0.5 and 10"),
@@ -153,5 +177,5 @@ def test_label() -> None:
 def test_a_config_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_config().sigma = 2.0
-    with pytest.raises(ConfigError, match="empty"):
+    with pytest.raises(ConfigError, match="nothing to search for"):
         ScanConfig(())

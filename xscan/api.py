@@ -29,10 +29,11 @@ def scan_settings(
     views: Sequence[View | str] = (),
     hot_pixels: Path | str | None = None,
     backend: str = "auto",
+    far: float | None = None,
 ) -> ScanSettings:
     """Return all settings of a scan, for use anywhere; parameters as in :func:`scan`."""
     parsed = tuple(view if isinstance(view, View) else View.parse(view) for view in views)
-    search = load_config(profile, Path(config) if config else None, parsed)
+    search = load_config(profile, Path(config) if config else None, parsed, far)
     hot = HotPixels.load(Path(hot_pixels)) if hot_pixels else HotPixels()
     return ScanSettings(search, profile, hot, backend)
 
@@ -106,8 +107,9 @@ def scan(
     config: Path | str | None = None,
     hot_pixels: Path | str | None = None,
     backend: str = "auto",
+    far: float | None = None,
 ) -> Tables:
-    """Search one observation for bursts and eclipses.
+    """Search one observation for bursts, flares and eclipses.
 
     Parameters
     ----------
@@ -116,21 +118,25 @@ def scan(
     sources : path, optional
         Source list (OBSMLI) to use in place of the folder's; only with a folder or event lists.
     views : sequence of View or str
-        Frame length and band, as ``"5:0.2-12"`` (s, keV); default: the profile's nine.
+        Frame length and band, as ``"5:0.2-12"`` (s, keV); if given, these are searched in place of what the profile
+        searches for.
     profile : str
-        ``default``, or ``exod2`` for comparison.
+        ``default`` (windows of every length of time), ``views`` (frames of one length), or ``exod2`` for comparison.
     config : path, optional
         TOML file whose settings override the profile's.
     hot_pixels : path, optional
         Folder of hot-pixel tables.
     backend : str
         ``auto`` (the fastest that works here), ``cuda``, ``numba`` or ``numpy``; all give the same results.
+    far : float, optional
+        False events to expect in an observation, of the search by windows; default: the configured rate, 0.1.
 
     Returns
     -------
     Tables
-        ``runs``, ``inputs``, ``regions``, ``voxels``, ``lightcurves`` and ``images``, pyarrow tables with unit and
-        description on every column. ``runs`` has one column more than in a folder of results: ``inputs``,
+        ``runs``, ``inputs``, ``events``, ``regions``, ``voxels``, ``lightcurves`` and ``images``, pyarrow tables with
+        unit and description on every column. ``events`` holds what the search by windows found, ``regions`` and
+        ``voxels`` what was found in views. ``runs`` has one column more than in a folder of results: ``inputs``,
         the files of each row.
 
     Raises
@@ -144,8 +150,9 @@ def scan(
 
     Notes
     -----
-    The method is EXOD2's (Khan et al. 2025, A&A 697, A50) with the differences listed in docs/parity.md;
-    each formula has its source beside it in :mod:`xscan.bayes` and :mod:`xscan.search.background`.
+    The search by windows is described in docs/depth.md. That of views is EXOD2's (Khan et al. 2025, A&A 697, A50) with
+    the differences listed in docs/parity.md; each formula has its source beside it in :mod:`xscan.bayes` and
+    :mod:`xscan.search.background`.
 
     Examples
     --------
@@ -153,7 +160,7 @@ def scan(
     >>> tables.runs.select(["obsid", "dt_s", "state"]).to_pylist()
     [{'obsid': '0990000001', 'dt_s': 50.0, 'state': 'done'}]
     """
-    settings = scan_settings(profile, config, views, hot_pixels, backend)
+    settings = scan_settings(profile, config, views, hot_pixels, backend, far)
     scanner = settings.scanner()
     started = time.perf_counter()
     if not isinstance(observation, Observation):
@@ -183,8 +190,8 @@ def open_results(folder: Path | str) -> Results:
     Returns
     -------
     Results
-        ``.table("regions")`` returns a :class:`pyarrow.Table`; likewise ``runs``, ``inputs``, ``voxels``,
-        ``lightcurves`` and ``images``, and ``.table("regions", obsid="0001730201")`` those of one observation.
+        ``.table("events")`` returns a :class:`pyarrow.Table`; likewise ``runs``, ``inputs``, ``regions``, ``voxels``,
+        ``lightcurves`` and ``images``, and ``.table("events", obsid="0001730201")`` those of one observation.
         ``.observations()`` lists the obsids.
 
     Raises
@@ -197,7 +204,7 @@ def open_results(folder: Path | str) -> Results:
     >>> held = open_results(results)
     >>> held.observations()
     ['0990000001']
-    >>> held.table("regions").schema.field("pos_err_arcsec").metadata[b"unit"]
+    >>> held.table("events").schema.field("pos_err_arcsec").metadata[b"unit"]
     b'arcsec'
     """
     return _open_results(folder)

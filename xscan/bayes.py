@@ -363,7 +363,7 @@ def log10_negative_binomial_tail(n: ArrayLike, mu: ArrayLike, shape: ArrayLike) 
     Examples
     --------
     >>> log10_negative_binomial_tail([1, 10], [1.0, 1.0], [2.0, 2.0]).round(3).tolist()
-    [-0.255, -3.859]
+    [-0.255, -3.887]
     """
     n_, mu_, a = np.broadcast_arrays(*(np.asarray(values, np.float64) for values in (n, mu, shape)))
     x = mu_ / (a + mu_)

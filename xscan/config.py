@@ -272,7 +272,7 @@ def load_config(
     views : tuple of View, optional
         If given, these are searched, in place of what the profile searches for: other views, or windows.
     far : float, optional
-        If given, it replaces the configured false-alarm rate.
+        If given, it replaces the configured false events to expect in an observation; only of the search by windows.
 
     Raises
     ------
@@ -295,6 +295,11 @@ def load_config(
             values[section] |= keys
     search, clean = values["search"], values["clean"]
     windows = search["windows"] and not views
+    if far is not None and not windows:
+        raise ConfigError(
+            "a rate of false events (--far) belongs to the search by windows, and only views are searched; leave it out, "
+            "or leave out the views and take the default profile"
+        )
     views = views or tuple(View.parse(text) for text in search["views"])
     for view in views:
         view.check_within(*BAND_KEV)

@@ -14,6 +14,7 @@ __all__ = [
     "CIRCUMSTANCES",
     "CUTS",
     "EVENTS",
+    "IDENTIFIERS",
     "IMAGES",
     "INPUTS",
     "LIGHTCURVES",
@@ -404,6 +405,10 @@ SCHEMAS = {
     "lightcurves": LIGHTCURVES,
     "images": IMAGES,
 }
+
+
+IDENTIFIERS = {"events": "event_id", "regions": "det_id"}
+"""Tables of what was found, and the column that names each row; both names stand in ``det_id`` of ``lightcurves``."""
 
 
 def markdown() -> str:

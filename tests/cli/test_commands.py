@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +14,15 @@ from helpers.command import run, run_process
 from helpers.lists import CENTRE, OBSID, FakeList, quiet_list, with_burst, write_list
 
 import xscan
+from xscan.api import scan_settings
 from xscan.bayes import log10_bayes_eclipse
 from xscan.cli.app import app
+from xscan.cli.output import Findings, print_findings
 from xscan.errors import ConfigError
 from xscan.pipeline.obslist import read_obslist
+from xscan.pipeline.outcome import summarize
+from xscan.pipeline.scan import scan_folder
+from xscan.schema import IDENTIFIERS
 
 VIEWS = ["--view", "5:0.2-12", "--view", "50:0.2-12"]
 
@@ -45,25 +52,62 @@ def test_version_and_help() -> None:
 
 
 def test_scan_one_observation(archive: Path, tmp_path: Path) -> None:
-    done = run_process("scan", archive / "data" / "0000000001", "--out", tmp_path / "out", *VIEWS)
+    done = run_process("scan", archive / "data" / "0000000001", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    held = xscan.open_results(tmp_path / "out")
+    (event,) = held.table("events").to_pylist()
+    row = next(line for line in done.stdout.splitlines() if event["event_id"] in line)
+    for shown in (f"{event['ra_deg']:.4f} {event['dec_deg']:+.4f}", "peak", f"+{event['counts']:.1f}"):
+        assert shown in row
+    assert "0000000001: 1 event in " in done.stderr
+    assert "1 observation: 1 done; 1 event; results in" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr  # no colours, no bar outside a terminal
+    assert held.table("regions").num_rows == 0
+
+
+def test_scan_views_of_one_observation(archive: Path, tmp_path: Path) -> None:
+    done = run("scan", archive / "data" / "0000000001", "--out", tmp_path / "out", *VIEWS)
     assert done.returncode == 0, done.stderr
     assert "0000000001_0_5_0.2_12.0_0" in done.stdout
-    assert "1 done" in done.stdout
-    assert "\x1b" not in done.stdout + done.stderr  # no colours, no bar outside a terminal
-    assert xscan.open_results(tmp_path / "out").table("regions").num_rows >= 1
+    held = xscan.open_results(tmp_path / "out")
+    n = held.table("regions").num_rows
+    assert n >= 1
+    assert held.table("events").num_rows == 0
+    assert f"1 done; {n} region" in done.stdout
+
+
+def test_a_narrow_terminal_has_a_line_for_each_event(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = Findings()
+    for profile in ("default", "views"):
+        _, tables = scan_folder(archive / "data" / "0000000001", scan_settings(profile).scanner())
+        found.add(summarize(tables, 1.0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.stdout, "isatty", lambda: True)
+        for name, value in {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}.items():
+            patch.setenv(name, value)
+        print_findings(found, [], Path("out"))
+    first, second, last = capsys.readouterr().out.splitlines()
+    (event,) = found.events
+    assert first.startswith(f"{event['event_id']} (FAKE)  {event['ra_deg']:.4f} {event['dec_deg']:+.4f} +-")
+    assert re.search(
+        r"  peak \d{4}-\d\d-\d\dT[\d:]+ UTC  [\d.]+ s, \+[\d.]+ counts, [\d.]+ constant, \S+ by chance \(m1 \d+\)$",
+        first,
+    )
+    assert re.match(r"0000000001_0_\S+ \(FAKE\)  .* n \d+, expected \S+, p \S+ \(m1 \d+\)", second)
+    assert last.startswith("2 observations: 2 done; 1 event, ")
 
 
 def test_nothing_found_is_success(archive: Path, tmp_path: Path) -> None:
-    done = run("scan", archive / "data" / "0000000004" / "pps", "--out", tmp_path / "out", *VIEWS)
+    done = run("scan", archive / "data" / "0000000004" / "pps", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert "0 regions" in done.stdout
+    assert "1 done; nothing found; results in" in done.stdout
 
 
 def test_archive_accounts_for_every_observation(archive: Path) -> None:
     """`xscan archive --obslist observations.txt` alone: ./data in, ./results out."""
     lines = ["# mine", "0000000001", "", "0000000002  # broken", "0000000003", "0000000001", "0000000009", "0000000004"]
     (archive / "observations.txt").write_text("\n".join(lines))
-    done = run("archive", "--offline", "--obslist", "observations.txt", *VIEWS, cwd=archive)
+    done = run("archive", "--offline", "--obslist", "observations.txt", cwd=archive)
     assert done.returncode == 1
     assert "5 observations (1 duplicates, 1 comments, 1 blank lines left out)" in done.stderr
     assert "Traceback" not in done.stderr
@@ -98,9 +142,7 @@ def test_an_archive_goes_on_where_it_was(tmp_path: Path) -> None:
         """The exit code, the obsids that were searched now, and what was said."""
         (tmp_path / "list.txt").write_text("\n".join(obsids))
         before = finished()
-        done = run(
-            "archive", "--offline", "--obslist", tmp_path / "list.txt", "--data", data, "--out", out, *VIEWS, *args
-        )
+        done = run("archive", "--offline", "--obslist", tmp_path / "list.txt", "--data", data, "--out", out, *args)
         assert "Traceback" not in done.stderr
         return done.returncode, {obsid for obsid, when in finished().items() if before.get(obsid) != when}, done.stderr
 
@@ -132,7 +174,7 @@ def test_status_accounts_for_every_observation(archive: Path, tmp_path: Path) ->
     (tmp_path / "list.txt").write_text("\n".join(obsids))
     data, out = archive / "data", tmp_path / "out"
     listed = ("--obslist", tmp_path / "list.txt", "--backend", "numba")
-    run("archive", "--offline", *listed, "--data", data, "--out", out, *VIEWS)
+    run("archive", "--offline", *listed, "--data", data, "--out", out)
     (tmp_path / "longer.txt").write_text("\n".join(["0000000010", *obsids]))
     lines = run("status", out, "--obslist", tmp_path / "longer.txt", "--hash").stdout.splitlines()
     assert [line.split()[:2] for line in lines[:5]] == [
@@ -153,7 +195,8 @@ def test_status_accounts_for_every_observation(archive: Path, tmp_path: Path) ->
     assert held["totals"] == {"done": 1, "empty": 0, "skipped": 1, "failed": 2, "pending": 1}
     assert held["content_hash"] == xscan.open_results(out).content_digest()
     by_obsid = {row["obsid"]: row for row in held["observations"]}
-    assert by_obsid["0000000001"]["n_regions"] == xscan.open_results(out).table("regions").num_rows > 0
+    assert by_obsid["0000000001"]["n_found"] == xscan.open_results(out).table("events").num_rows > 0
+    assert by_obsid["0000000001"]["n_regions"] == 0
     assert by_obsid["0000000001"]["seconds"] > 0
     assert by_obsid["0000000009"]["reason"] == "no_folder"
     assert by_obsid["0000000010"]["finished_utc"] is None
@@ -163,7 +206,7 @@ def test_a_folder_of_another_observation(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "0000000007").symlink_to(archive / "data" / "0000000001")
     (tmp_path / "list.txt").write_text("0000000007")
-    done = run("archive", "--offline", "--obslist", "list.txt", *VIEWS, cwd=tmp_path)
+    done = run("archive", "--offline", "--obslist", "list.txt", cwd=tmp_path)
     assert f"contradictory: {tmp_path}/data/0000000007: holds observation 0000000001" in done.stderr
     assert xscan.open_results(tmp_path / "results").table("runs")["obsid"].to_pylist() == ["0000000007"]
 
@@ -176,6 +219,12 @@ def test_a_folder_of_another_observation(archive: Path, tmp_path: Path) -> None:
         (["scan", "{data}/0000000001", "--view", "0:0.2-2"], "greater than 0"),
         (["scan", "{data}/0000000001", "--view", "-5:0.2-2"], "greater than 0"),
         (["scan", "{data}/0000000001", "--view", "1e99:0.2-2"], "the longest is"),
+        (["scan", "{data}/0000000001", "--far", "0"], "search.far is 0 false events an observation; it must lie"),
+        (["scan", "{data}/0000000001", "--far", "1e9"], "it must lie between 1e-06 and 10"),
+        (["scan", "{data}/0000000001", "--far", "-1"], "it must lie between 1e-06 and 10"),
+        (["scan", "{data}/0000000001", "--far", "nan"], "it must lie between 1e-06 and 10"),
+        (["scan", "{data}/0000000001", "--far", "few"], "Invalid value for '--far'"),
+        (["scan", "{data}/0000000001", "--far", "1", *VIEWS], "belongs to the search by windows"),
         (["scan", "{data}/0000000001", "--profile", "exod"], "did you mean exod2?"),
         (["scan", "{data}/0000000001", "--backend", "gpu"], "unknown backend"),
         (["scan", "{data}/0000000001", "--config", "{data}/none.toml"], "cannot read this configuration"),
@@ -200,7 +249,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(archive: Path, tmp_path: Path, 
 
 def test_a_failed_observation_is_exit_code_1(archive: Path, tmp_path: Path) -> None:
     for obsid, says in (("0000000002", "cut short"), ("0000000003", "FastTiming"), ("0000000008", "no such folder")):
-        done = run("scan", archive / "data" / obsid, "--out", tmp_path / "out", *VIEWS)
+        done = run("scan", archive / "data" / obsid, "--out", tmp_path / "out")
         assert done.returncode == 1
         assert says in done.stderr
         assert "Traceback" not in done.stderr
@@ -208,40 +257,45 @@ def test_a_failed_observation_is_exit_code_1(archive: Path, tmp_path: Path) -> N
 
 def test_an_unwritable_folder(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    done = run_process("scan", archive / "data" / "0000000001", "--out", tmp_path / "file" / "out", *VIEWS)
+    done = run_process("scan", archive / "data" / "0000000001", "--out", tmp_path / "file" / "out")
     assert done.returncode == 2
     assert "cannot write results here" in done.stderr
 
 
 def test_another_configuration_in_the_same_folder(archive: Path, tmp_path: Path) -> None:
     folder = archive / "data" / "0000000001"
-    assert run("scan", folder, "--out", tmp_path / "out", *VIEWS).returncode == 0
-    done = run("scan", folder, "--out", tmp_path / "out", *VIEWS, "--profile", "exod2")
+    assert run("scan", folder, "--out", tmp_path / "out").returncode == 0
+    done = run("scan", folder, "--out", tmp_path / "out", "--profile", "exod2")
     assert done.returncode == 2
-    assert "another configuration (rules.flag_cut is true there, false here;" in done.stderr
+    assert "another configuration (search.windows is true there, false here;" in done.stderr
 
 
-def test_export(archive: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "table"), [([], "events"), (VIEWS, "regions")])
+def test_export(archive: Path, tmp_path: Path, options: list[str], table: str) -> None:
     out = tmp_path / "out"
-    run("scan", archive / "data" / "0000000001", "--out", out, *VIEWS)
+    run("scan", archive / "data" / "0000000001", "--out", out, *options)
     for kind in ("csv", "fits"):
         done = run("export", out, "--ds9", tmp_path / "a.reg", "--lightcurves", tmp_path / kind, "--format", kind)
         assert done.returncode == 0, done.stderr
     held = xscan.open_results(out)
     places = [line for line in (tmp_path / "a.reg").read_text().splitlines() if line.startswith("circle(")]
     assert len(places) == 1
-    assert any(f"text={{{det_id}}}" in places[0] for det_id in held.table("regions")["det_id"].to_pylist())
+    names = held.table(table)[IDENTIFIERS[table]].to_pylist()
+    assert any(f"text={{{name}}}" in places[0] for name in names)
+    assert held.table("lightcurves")["det_id"].to_pylist() == names
     for curve in held.table("lightcurves").to_pylist():
         with (tmp_path / "csv" / f"{curve['det_id']}.csv").open() as stream:
-            table = list(csv.DictReader(stream))
-        assert [int(row["n"]) for row in table] == curve["n"]
+            lines = list(csv.DictReader(stream))
+        assert [int(row["n"]) for row in lines] == curve["n"]
         expected = [
             None if mu is None else float(log10_bayes_eclipse(n, mu))
             for n, mu in zip(curve["n"], curve["mu"], strict=True)
         ]
-        assert [float(row["log10_b_eclipse"]) if row["log10_b_eclipse"] else None for row in table] == expected
+        assert [float(row["log10_b_eclipse"]) if row["log10_b_eclipse"] else None for row in lines] == expected
         with fits.open(tmp_path / "fits" / f"{curve['det_id']}.fits") as made:
-            assert len(made["RATE"].data) == len(table)
+            assert len(made["RATE"].data) == len(lines)
+            assert made["RATE"].header["DET_ID"] == curve["det_id"]
+            assert (made["RATE"].header["E_MIN"], made["RATE"].header["E_MAX"]) == (0.2, 12.0)
 
 
 def test_obslists(tmp_path: Path) -> None:
@@ -262,9 +316,6 @@ def test_obslists(tmp_path: Path) -> None:
 
 
 def test_an_unforeseen_error_costs_one_observation(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from xscan.api import scan_settings
-    from xscan.pipeline.scan import scan_folder
-
     def explode(*args: object) -> None:
         raise RuntimeError("out of cheese")
 

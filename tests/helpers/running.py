@@ -15,7 +15,7 @@ import pytest
 import xscan
 from helpers.lists import CENTRE, quiet_list, with_burst, write_list
 
-VIEWS = ("--view", "5:0.2-12", "--view", "50:0.2-12", "--backend", "numpy")
+BACKEND = ("--backend", "numpy")
 OBSIDS = [f"{number:010d}" for number in range(1, 9)]
 MISSING, BROKEN = OBSIDS[5], OBSIDS[6]
 MAIN = "from xscan.cli.app import main; main()"
@@ -62,7 +62,7 @@ def start(
         data,
         "--out",
         out,
-        *VIEWS,
+        *BACKEND,
     ]
     return subprocess.Popen(
         [*map(str, command), *map(str, options)],

@@ -46,7 +46,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     rng = np.random.default_rng(3)
     folder = tmp_path_factory.mktemp("data") / OBSID
     write_list(folder, with_burst(quiet_list(rng, "m1", 600.0), rng, 30, 100.0, 4.0, CENTRE, CENTRE))
-    return xscan.scan(folder, views=["5:0.2-12", "50:0.2-12"])
+    config = folder.parent / "both.toml"
+    config.write_text('[search]\nviews = ["5:0.2-12", "50:0.2-12"]\n')  # beside the windows: rows in every table
+    return xscan.scan(folder, config=config)
 
 
 @pytest.fixture

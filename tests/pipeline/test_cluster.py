@@ -26,7 +26,6 @@ from helpers.running import (
     OBSIDS,
     POISON,
     POISONED,
-    VIEWS,
     archive,
     data,
     states,
@@ -176,7 +175,7 @@ def test_what_cannot_be_had_is_one_line(
     (tmp_path / "list.txt").write_text("\n".join(OBSIDS))
     where = ("--offline", "--obslist", tmp_path / "list.txt", "--data", data, "--out", tmp_path / "out")
     backend = "cuda" if "--gpus" in options else "numpy"
-    done = command("archive", *where, *VIEWS[:4], "--backend", backend, *options)
+    done = command("archive", *where, "--backend", backend, *options)
     assert done.returncode == code
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("xscan: ")]
     assert says in line

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xscan.pipeline.release.difference import compare_regions
-from xscan.schema import REGIONS
+from xscan.pipeline.release.difference import compare_events, compare_regions
+from xscan.schema import EVENTS, REGIONS
 
 ARCSEC = 1 / 3600
 
@@ -23,6 +23,39 @@ def region(number: int = 0, **values: Any) -> dict[str, Any]:
     row |= {"obsid": "0000000001", "dt_s": 5.0, "band_lo_kev": 0.2, "band_hi_kev": 12.0, "kind": "peak"}
     row |= {"pos_err_arcsec": 1.0, "t_start_s": 100.0, "t_stop_s": 105.0, "log10_p_min": -20.0}
     return row | {"det_id": f"region {number}", "label": number} | values
+
+
+def event(**values: Any) -> dict[str, Any]:
+    """A row of ``events``."""
+    kinds = {pa.string(): "", pa.float64(): 0.0, pa.int32(): 0, pa.int64(): 0, pa.bool_(): False}
+    row = {field.name: kinds[field.type] for field in EVENTS}
+    row |= {"event_id": "an event", "obsid": "0000000001", "kind": "peak", "pos_err_arcsec": 1.0}
+    return row | {"t_start_s": 100.0, "t_stop_s": 105.0, "counts": 12.0, "n_false": 1e-6} | values
+
+
+@pytest.mark.parametrize(
+    ("values", "changes"),
+    [
+        ({"event_id": "another name"}, []),
+        ({"counts": 14.0}, ["changed"]),
+        ({"dec_deg": 29 * ARCSEC}, ["changed"]),
+        ({"t_start_s": 105.0, "t_stop_s": 900.0, "variable": True}, ["changed"]),
+        ({"dec_deg": 31 * ARCSEC}, ["lost", "new"]),
+        ({"dec_deg": 31 * ARCSEC, "pos_err_arcsec": 7.0}, ["changed"]),
+        ({"t_start_s": 105.1, "t_stop_s": 900.0}, ["lost", "new"]),
+        ({"kind": "eclipse"}, ["lost", "new"]),
+    ],
+)
+def test_what_became_of_an_event(values: dict[str, Any], changes: list[str]) -> None:
+    tables = (pa.Table.from_pylist([row], EVENTS) for row in (event(), event(**values)))
+    found = compare_events(*tables, {"0000000001": "code"})
+    found.validate(full=True)
+    assert sorted(row["change"] for row in found.to_pylist()) == changes
+    if changes == ["changed"]:
+        (row,) = found.to_pylist()
+        assert row["columns"] == ", ".join(name for name in event() if name in values)
+        assert (row["counts_before"], row["counts"]) == (12.0, values.get("counts", 12.0))
+        assert row["moved_arcsec"] == pytest.approx(values.get("dec_deg", 0.0) * 3600)
 
 
 def compared(before: list[dict[str, Any]], after: list[dict[str, Any]], **reasons: str) -> list[dict[str, Any]]:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 from helpers.stored import failed
 
 from xscan.pipeline.outcome import MOST_SIGNIFICANT, ObservationSummary, summarize
-from xscan.results.tables import Tables
 from xscan.schema import INPUTS, RUNS_WITH_INPUTS
 
 OBSID = "0000000001"
@@ -15,21 +16,21 @@ def summary(*views: dict[str, object], inputs: tuple[dict[str, object], ...] = (
     """Of an observation with these views, rows of ``runs``; what is not told is as for a view that was searched."""
     made = failed(OBSID)
     (row,) = made.runs.to_pylist()
-    searched = row | {"state": "done", "reason": None, "message": None, "dt_s": 5.0, "band_lo_kev": 0.2,
+    searched = row | {"state": "done", "reason": None, "message": None, "subset": 0, "dt_s": 5.0, "band_lo_kev": 0.2,
                       "band_hi_kev": 12.0, "n_events": 1000, "source_list": "used"}  # fmt: skip
     runs = pa.Table.from_pylist([searched | view for view in views], RUNS_WITH_INPUTS)
     files = pa.Table.from_pylist([{"obsid": OBSID} | info for info in inputs], INPUTS)
-    return summarize(Tables(runs, files, made.regions, made.voxels, made.lightcurves, made.images), 1.5)
+    return summarize(replace(made, runs=runs, inputs=files), 1.5)
 
 
 def test_views_that_were_not_searched_are_counted() -> None:
     empty = {"state": "empty", "reason": "empty_band", "message": "no events"}
     skipped = {"state": "skipped", "reason": "too_short", "message": "short"}
     found = summary({}, empty, {"dt_s": 50.0}, skipped, empty)
-    assert (found.n_views, found.n_unsearched) == (5, 3)
-    assert (summary({}, {}).n_views, summary({}, {}).n_unsearched) == (2, 0)
+    assert (found.n_searches, found.n_unsearched) == (5, 3)
+    assert (summary({}, {}).n_searches, summary({}, {}).n_unsearched) == (2, 0)
     of_nothing = summarize(failed(OBSID), 1.0)
-    assert (of_nothing.n_views, of_nothing.n_unsearched) == (0, 0)
+    assert (of_nothing.n_searches, of_nothing.n_unsearched) == (0, 0)
     assert of_nothing.remarks == ()
 
 

@@ -17,14 +17,14 @@ from helpers.lists import CELL, CENTRE, quiet_list, with_burst, write_list
 from xscan import open_results
 from xscan.api import scan_settings
 from xscan.cli.archive import scan
-from xscan.cli.releases import reprocess
+from xscan.cli.releases import list_releases, reprocess
 from xscan.errors import ConfigError, StoreError
 from xscan.pipeline import local
 from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.progress import Reporter
 from xscan.pipeline.release.changes import Change, changes
-from xscan.pipeline.release.difference import REGION_CHANGES
+from xscan.pipeline.release.difference import EVENT_CHANGES, REGION_CHANGES
 from xscan.pipeline.release.make import prepare
 from xscan.pipeline.release.record import read_release
 from xscan.pipeline.scan import Reading, Scanner, read_folder, search_reading
@@ -96,16 +96,17 @@ class Releases:
 
         monkeypatch.setattr(local, "read_folder", reading)
 
-    def make(self, name: str, obsids: list[str], view: str = "50:0.2-12", retry_failed: bool = False) -> int:
+    def make(self, name: str, obsids: list[str], view: str | None = "50:0.2-12", retry_failed: bool = False) -> int:
         self.searched.clear()
         listed = Obslist(tuple(obsids), 0, 0, 0)
-        settings = scan_settings(views=[view])
+        settings = scan_settings(views=[] if view is None else [view])
         return reprocess(
             listed, self.data, self.folder, name, settings, ExecutorOptions(), retry_failed, Reporter(len(obsids))
         )
 
-    def changed(self, name: str) -> list[tuple[str, str, str]]:
-        table = pq.read_table(self.folder / name / "changed_regions.parquet", schema=REGION_CHANGES)
+    def changed(self, name: str, what: str = "regions") -> list[tuple[str, str, str]]:
+        schema = {"events": EVENT_CHANGES, "regions": REGION_CHANGES}[what]
+        table = pq.read_table(self.folder / name / f"changed_{what}.parquet", schema=schema)
         return [(row["obsid"], row["change"], row["reason"]) for row in table.to_pylist()]
 
     def hash(self, name: str) -> str:
@@ -164,6 +165,31 @@ def test_a_year_of_releases(made: tuple[Archive, Releases]) -> None:
     scratch = releases.hash("all")
     releases.folder = releases.folder.with_name("releases")
     assert releases.hash("month-12") == scratch
+
+
+def test_events_that_come_and_go(made: tuple[Archive, Releases], capsys: pytest.CaptureFixture[str]) -> None:
+    """The search by windows: one observation gains a burst, one loses it, one is made again as it was."""
+    archive, releases = made
+    for obsid, bursts in zip(LISTED[:3], ({0: 40}, {1: 40}, {2: 40}), strict=True):
+        archive.write(obsid, bursts)
+    releases.make("a", LISTED[:3], view=None)
+    assert read_release(releases.folder / "a").n_found == {"all": 3}
+    assert "3 events (0 new, 0 lost, 0 changed); results" in capsys.readouterr().out
+    for obsid, bursts in zip(LISTED[:3], ({0: 40, 2: 40}, {}, {2: 40}), strict=True):
+        archive.write(obsid, bursts)
+    releases.make("b", LISTED[:3], view=None)
+    told = releases.changed("b", "events")
+    assert (LISTED[0], "new", "files") in told
+    assert [row for row in told if row[0] != LISTED[0]] == [(LISTED[1], "lost", "files")]
+    b = read_release(releases.folder / "b")
+    assert (b.n_found["all"], b.n_found["new"], b.n_found["lost"], b.n_regions) == (3, 1, 1, {"all": 0})
+    observations = pq.read_table(releases.folder / "b" / "changed_observations.parquet").to_pylist()
+    assert [(row["n_found_before"], row["n_found"]) for row in observations] == [(1, 2), (1, 0), (1, 1)]
+    said = capsys.readouterr().out
+    assert "events: new" in said
+    assert "region" not in said.replace("changed_regions", "")
+    list_releases(releases.folder, unfinished=False)
+    assert "3 (1 new, 1 lost, " in capsys.readouterr().out
 
 
 def test_another_code_or_configuration_searches_all(

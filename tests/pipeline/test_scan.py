@@ -90,10 +90,11 @@ def test_planted_bursts_are_found_where_they_were_put(tmp_path: Path, busy: list
 
 def test_quiet_sky_is_quiet(tmp_path: Path, rng: np.random.Generator) -> None:
     lists = [quiet_list(rng, camera, SECONDS) for camera in ("pn", "m1", "m2")]
-    tables = xscan.scan(observation(tmp_path, lists))
-    assert tables.regions.num_rows == 0
-    assert tables.runs.num_rows == 9
-    assert set(tables.runs["state"].to_pylist()) == {"done"}
+    for profile, n_searches in (("default", 1), ("views", 9)):
+        tables = xscan.scan(observation(tmp_path / profile, lists), profile=profile)
+        assert tables.events.num_rows == tables.regions.num_rows == 0
+        assert tables.runs.num_rows == n_searches
+        assert set(tables.runs["state"].to_pylist()) == {"done"}
 
 
 def test_an_eclipse_is_found_and_a_gap_in_good_time_is_not(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -127,7 +128,7 @@ def test_order_of_events_and_lists_is_irrelevant(
     shuffled = [fake.take(rng.permutation(len(fake.time))) for fake in busy]
     second = xscan.scan(observation(tmp_path / "b", shuffled[::-1]), views=VIEWS)
     assert first.regions.num_rows > 0
-    for name in ("regions", "voxels", "lightcurves", "images"):
+    for name in ("events", "regions", "voxels", "lightcurves", "images"):
         assert first.table(name).equals(second.table(name)), name
     assert rows(first.runs, *CLOCK) == rows(second.runs, *CLOCK)
 
@@ -176,9 +177,9 @@ def test_mirroring_x_mirrors_x(tmp_path: Path, busy: list[FakeList]) -> None:
         assert a["mu_at_max"] == pytest.approx(b["mu_at_max"], rel=0.05)
 
 
-def test_real_observation_default_finds_nothing(real_observation: Path, hotpix: Path) -> None:
+def test_real_observation_views_find_nothing(real_observation: Path, hotpix: Path) -> None:
     for hot in (None, hotpix):
-        tables = xscan.scan(real_observation, hot_pixels=hot)
+        tables = xscan.scan(real_observation, profile="views", hot_pixels=hot)
         assert tables.regions.num_rows == 0
         assert tables.runs["state"].to_pylist() == ["done"] * 9
     run = tables.runs.to_pylist()[0]
@@ -458,16 +459,17 @@ def test_the_last_moment_of_the_range_counts(tmp_path: Path, rng: np.random.Gene
 def assert_backends_agree(folder: Path, **options: object) -> None:
     """Every table the same, but the clock and the backend's name."""
     one, other = (xscan.scan(folder, backend=name, **options) for name in ("numpy", "numba"))
-    for name in ("regions", "voxels", "lightcurves", "images"):
+    for name in ("events", "regions", "voxels", "lightcurves", "images"):
         assert one.table(name).equals(other.table(name)), name
     assert rows(one.runs, *CLOCK, "backend") == rows(other.runs, *CLOCK, "backend")
 
 
-def test_backends_agree(tmp_path: Path, busy: list[FakeList]) -> None:
-    assert_backends_agree(observation(tmp_path, busy))
+@pytest.mark.parametrize("profile", ["default", "views"])
+def test_backends_agree(tmp_path: Path, busy: list[FakeList], profile: str) -> None:
+    assert_backends_agree(observation(tmp_path, busy), profile=profile)
 
 
-@pytest.mark.parametrize("profile", ["default", "exod2"])
+@pytest.mark.parametrize("profile", ["default", "views", "exod2"])
 def test_backends_agree_on_real_data(real_observation: Path, golden: Path, profile: str) -> None:
     assert_backends_agree(real_observation, profile=profile)
     assert_backends_agree(golden / "0900000101" / "inputs", profile=profile)

@@ -19,6 +19,7 @@ import xscan
 from xscan.bayes import log10_bayes_eclipse, log10_bayes_peak
 from xscan.report.export import write_ds9, write_lightcurves
 from xscan.results.tables import Tables
+from xscan.schema import EVENTS, REGIONS
 from xscan.sky import separation_arcsec
 
 DT_S = 50.0
@@ -41,9 +42,13 @@ def gapped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tables, Path]:
     header = {"OBJECT": "a constant source"}
     write_list(folder / OBSID, FakeList(**{**vars_of(kept), "gti": good, "header": header}))
     tables = xscan.scan(folder / OBSID, views=[f"{DT_S:g}:0.2-12"])
-    paths = write_lightcurves(tables.lightcurves, tables.regions, tables.runs, folder / "curves", "fits")
+    paths = written(tables, folder / "curves", "fits")
     (row,) = [row for row in tables.regions.to_pylist() if row["n_max"] > 100]
     return tables, next(path for path in paths if path.stem == row["det_id"])
+
+
+def written(tables: Tables, folder: Path, kind: str) -> list[Path]:
+    return write_lightcurves(tables.lightcurves, tables.events, tables.regions, tables.runs, folder, kind)
 
 
 def vars_of(fake: FakeList) -> dict[str, object]:
@@ -139,12 +144,44 @@ def test_astropy_knows_the_moment(gapped: tuple[Tables, Path]) -> None:
 
 def test_csv_has_utc_and_mjd(gapped: tuple[Tables, Path], tmp_path: Path) -> None:
     tables = gapped[0]
-    (path, *_) = write_lightcurves(tables.lightcurves, tables.regions, tables.runs, tmp_path, "csv")
+    (path, *_) = written(tables, tmp_path, "csv")
     with path.open() as stream:
         rows = list(csv.DictReader(stream))
     (run,) = tables.runs.to_pylist()
     assert rows[0]["utc"] == run["t_start_utc"]
     assert float(rows[-1]["mjd"]) + DT_S / 86_400 == pytest.approx(Time(run["t_stop_utc"], scale="utc").mjd, abs=1e-8)
+
+
+def test_an_event_beside_a_gap(gapped: tuple[Tables, Path], tmp_path: Path) -> None:
+    """The gap is no part of an event's light curve either, and its band is that of all its counts."""
+    tables = xscan.scan(gapped[1].parents[1] / OBSID)
+    paths = written(tables, tmp_path, "fits")
+    rows = tables.events.to_pylist()
+    assert [path.stem for path in paths] == [row["event_id"] for row in rows]
+    (burst,) = [row for row in rows if row["kind"] == "peak" and row["t_start_s"] > T0 + 4000]
+    with fits.open(tmp_path / f"{burst['event_id']}.fits") as made:
+        rate, gti, header = made["RATE"].data, made["GTI"].data, made["RATE"].header
+        assert (header["DET_ID"], header["E_MIN"], header["E_MAX"]) == (burst["event_id"], 0.2, 12.0)
+        assert header.comments["DET_ID"] == "event, counts within 20 arcsec"
+        inside = (rate["TIME"] > T0 + GAP[0] + 10) & (rate["TIME"] < T0 + GAP[1] - 10)
+        assert np.isnan(rate["RATE"][inside]).all()
+        assert not rate["FRACEXP"][inside].any()
+        assert len(gti) == 2
+        assert gti["STOP"][0] - T0 == pytest.approx(GAP[0], abs=header["TIMEDEL"])
+        shone = (rate["TIME"] > burst["t_start_s"]) & (rate["TIME"] < burst["t_stop_s"])
+        assert rate["COUNTS"][shone].sum() > 60
+
+
+@pytest.mark.parametrize(("variable", "colour"), [(False, "orange"), (True, "green")])
+def test_a_circle_for_each_event(tmp_path: Path, variable: bool, colour: str) -> None:
+    row = {"event_id": "it", "kind": "peak", "variable": variable, "ra_deg": 150.0, "dec_deg": -2.0}
+    rows = [row | {"pos_err_arcsec": error} for error in (1.0, 5.0)]
+    assert write_ds9(pa.Table.from_pylist(rows), REGIONS.empty_table(), tmp_path / "a.reg") == 2
+    lines = (tmp_path / "a.reg").read_text().splitlines()
+    assert lines[1:] == [
+        "icrs",
+        *(f'circle(150.000000,-2.000000,{radius}") # color={colour} text={{it}}' for radius in ("10.0", "15.0")),
+    ]
 
 
 def test_ds9_draws_a_circle_for_each_place(tmp_path: Path) -> None:
@@ -155,7 +192,7 @@ def test_ds9_draws_a_circle_for_each_place(tmp_path: Path) -> None:
     write_list(tmp_path / OBSID, fake)
     regions = xscan.scan(tmp_path / OBSID, views=["5:0.2-12", "50:0.2-12", "5:0.2-2"]).regions
     assert regions.num_rows > 2
-    assert write_ds9(regions, tmp_path / "a.reg") == 2
+    assert write_ds9(EVENTS.empty_table(), regions, tmp_path / "a.reg") == 2
     lines = (tmp_path / "a.reg").read_text().splitlines()
     assert lines[2] == "icrs"
     places = [[float(value) for value in re.findall(r"[-\d.]+", line)[:3]] for line in lines[3:]]
@@ -172,6 +209,6 @@ def test_a_circle_is_a_cell_or_three_errors_wide(tmp_path: Path, error_arcsec: f
         "obsid": OBSID, "det_id": "it", "parent": None, "kind": "eclipse", "ra_deg": 150.0, "dec_deg": -2.0,
         "cell_arcsec": 20.0, "pos_err_arcsec": error_arcsec, "log10_p_min": -9.0,
     }  # fmt: skip
-    assert write_ds9(pa.Table.from_pylist([row]), tmp_path / "a.reg") == 1
+    assert write_ds9(EVENTS.empty_table(), pa.Table.from_pylist([row]), tmp_path / "a.reg") == 1
     last = (tmp_path / "a.reg").read_text().splitlines()[-1]
     assert last == f'circle(150.000000,-2.000000,{radius}") # color=cyan text={{it}}'

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from xscan.bayes import power_of_ten, thresholds
 from xscan.grid import Box, Grid
 from xscan.missions.xmm.instrument import EPIC
-from xscan.report.plots import Image, counts_band, draw_image, draw_lightcurve
+from xscan.report.plots import Image, counts_band, draw_event, draw_image, draw_lightcurve
 from xscan.sky import TangentPlane
 
 GRID = Grid(0.0, 5000, 40, 129, Box(60, 70, 60, 68), EPIC.sky)
@@ -25,6 +25,15 @@ def region(number: int, kind: str = "peak", p: float = -12.0, cell: int = 63) ->
         "mu_at_max": 0.1, "log10_p_min": p, "t_start_s": 50.0, "t_stop_s": 60.0, "x_sky": 25_500.0, "y_sky": 25_700.0,
         "t_start_utc": "1997-12-31T23:59:46.816", "parent": None,
     }  # fmt: skip
+
+
+def event(number: int = 0, **columns: object) -> dict[str, object]:
+    return {
+        "event_id": f"0999999901_0_{number}", "obsid": "0999999901", "subset": 0, "kind": "peak", "variable": False,
+        "ra_deg": 150.0, "dec_deg": 2.0, "pos_err_arcsec": 1.0, "t_start_s": 52.0, "t_stop_s": 61.0,
+        "t_start_utc": "1997-12-31T23:59:46.816", "x_sky": 25_500.0 + 100 * number, "y_sky": 25_700.0,
+        "n_false": 2e-9, "llr": 30.0, "counts": 21.3, "constant": 4.5,
+    } | columns  # fmt: skip
 
 
 def test_bands_are_the_thresholds() -> None:
@@ -45,7 +54,7 @@ def test_images_of_odd_skies(counts: int) -> None:
     n = 14 if counts else 0
     draw_image(figure, image, [region(k, cell=61 + k % 8) for k in range(n)], "odd")
     axes, legend = figure.axes[0], figure.legends[0]
-    assert axes.get_title() == f'odd\n{80 * counts:,} events in searched frames, 0.2-12 keV, cells of 20.1"'
+    assert axes.get_title() == f'odd\n{80 * counts:,} counts in the time searched, 0.2-12 keV, cells of 20.1"'
     assert [text.get_text() for text in axes.texts] == [str(k) for k in range(1, n + 1)]
     assert len(axes.patches) == n
     assert bool(axes.images[0].get_array().mask.all()) is (counts == 0)
@@ -154,6 +163,43 @@ def test_many_frames_are_drawn_together() -> None:
     assert dots(figure.axes[0], "peak")[:, 0].tolist() == [400.5 * 5.0]
 
 
+def test_events_are_circles_in_order_of_strength() -> None:
+    figure = Figure()
+    found = [event(0, n_false=1e-3), event(1, kind="eclipse"), event(2, variable=True, n_false=0.02)]
+    draw_image(figure, IMAGE, found, "three events")
+    axes, legend = figure.axes[0], figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()][:3] == [
+        "1: eclipse of 9 s, 23:59:46 UTC, 2.0e-09 by chance",
+        "2: peak of 9 s, 23:59:46 UTC, 0.001 by chance",
+        "3: variable of 9 s, 23:59:46 UTC, 0.02 by chance",
+    ]
+    assert legend.get_title().get_text() == "events; how many as strong are expected by chance"
+    x, y = axes.patches[0].get_center()
+    assert (x * 60, y * 60) == pytest.approx(((25_921 - 25_600) * 0.05, (25_700 - 25_921) * 0.05))
+    saved(figure)
+
+
+@pytest.mark.parametrize("frames", [1, 3, 40, 900])
+def test_an_event_and_its_light_curve(frames: int) -> None:
+    """Its time is shaded; where it is short it is enlarged. Frames without live time have no counts."""
+    figure = Figure()
+    curve = lightcurve(frames) | {"rejected": [False] * frames}
+    draw_event(figure, event(), curve, "any", IMAGE)
+    assert [axes.get_label() for axes in figure.axes] == ["whole", *["near"] * (frames > 64), "sky"]
+    for axes in figure.axes[:-1]:
+        (window,) = [patch for patch in axes.patches if patch.get_label() == "the event, 9 s"]
+        assert (window.get_x(), window.get_width()) == (52.0, 9.0)
+        assert to_rgba(window.get_facecolor())[:3] == to_rgba("#D55E00")[:3]
+    if frames == 900:
+        assert figure.axes[1].get_xlim() == (0.0, (13 + 15) * 5.0)
+    counts = next(patch for patch in figure.axes[-2].patches if patch.get_label() == "counts").get_data().values
+    np.testing.assert_array_equal(np.isnan(counts), [k % 7 == 3 for k in range(len(counts))])
+    title = figure.axes[0].get_title()
+    assert '0999999901_0_0: peak at RA 150.0000, Dec +2.0000 +- 1.0"; counts within 20 arcsec, 0.2-12 keV' in title
+    assert "21.3 counts more than the 4.5 of the constant source; 2.0e-09 as strong expected by chance" in title
+    saved(figure)
+
+
 def lightcurve(frames: int) -> dict[str, object]:
     return {
         "time_s": [5.0 * k for k in range(frames)],
@@ -161,6 +207,7 @@ def lightcurve(frames: int) -> dict[str, object]:
         "n": [k % 3 for k in range(frames)],
         "mu": [None if k % 7 == 3 else 0.5 for k in range(frames)],
         "bad": [k > 20 for k in range(frames)],
+        "live": [0.0 if k % 7 == 3 else 1.0 for k in range(frames)],
         "rejected": [k % 7 == 3 for k in range(frames)],
     }
 

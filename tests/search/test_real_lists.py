@@ -211,7 +211,7 @@ def test_both_scripts_run(folder: Path, tmp_path: Path) -> None:
 def test_backends_that_differ_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lists = agree.cut_lists(folder, [2000.0])
     name, search = next(lists)
-    assert search(agree.scan_settings(backend="numpy").scanner()).runs.num_rows == 9
+    assert search(agree.scan_settings("views", backend="numpy").scanner()).runs.num_rows == 9
     lists.close()
     same, odd = (lambda _: failed("1")), failed
     assert agree.differing(iter([("same", same), ("odd", odd)]), {"numpy": "1", "numba": "2"}) == (2, 1)

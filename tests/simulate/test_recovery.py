@@ -27,11 +27,19 @@ def region(number: int = 0, north_arcsec: float = 0.0, cells: int = 1, **columns
     } | columns  # fmt: skip
 
 
+def event(number: int = 0, north_arcsec: float = 0.0, **columns: object) -> dict[str, Any]:
+    return {
+        "event_id": f"0990000001_{number}", "obsid": "0990000001", "kind": "peak", "ra_deg": 150.0,
+        "dec_deg": 2.0 + north_arcsec / 3600, "t_start_s": 100.0, "t_stop_s": 110.0, "n_false": 1e-5, "llr": 30.0,
+    } | columns  # fmt: skip
+
+
 def matched(*rows: dict[str, Any], planted: dict[str, Any] = PLANTED) -> list[str]:
     done = compare(pa.Table.from_pylist([planted]), pa.Table.from_pylist(list(rows)))
     (found,) = done.truth
-    assert [row["det_id"] for row in rows] == sorted(found["det_ids"] + [row["det_id"] for row in done.unmatched])
-    return found["det_ids"]
+    name = "event_id" if "event_id" in rows[0] else "det_id"
+    assert [row[name] for row in rows] == sorted(found["found"] + [row[name] for row in done.unmatched])
+    return found["found"]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +67,29 @@ def test_a_peak_is_no_eclipse_and_another_observation_is_not_this_one() -> None:
 def test_the_most_significant_match_is_the_best() -> None:
     rows = [region(0, 5.0), region(1, 10.0, log10_p_min=-20.0), region(2, 300.0, log10_p_min=-30.0)]
     (found,) = compare(pa.Table.from_pylist([PLANTED]), pa.Table.from_pylist(rows)).truth
-    assert found["det_ids"] == ["0990000001_0", "0990000001_1"]
+    assert found["found"] == ["0990000001_0", "0990000001_1"]
     assert found["best"]["det_id"] == "0990000001_1"
     assert found["offset_arcsec"] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    ("row", "is_matched"),
+    [
+        (event(0, 29.0), True),
+        (event(0, 31.0), False),
+        (event(t_start_s=119.0, t_stop_s=2000.0), True),
+        (event(t_start_s=120.0, t_stop_s=2000.0), False),
+        (event(kind="eclipse"), False),
+        (event(obsid="0990000002"), False),
+    ],
+)
+def test_an_event_matches_by_kind_place_and_time(row: dict[str, Any], is_matched: bool) -> None:
+    assert bool(matched(row)) is is_matched
+
+
+def test_the_strongest_event_is_the_best() -> None:
+    """What chance gives least often; of two that it never gives the one of the larger likelihood ratio."""
+    rows = [event(0), event(1, 5.0, n_false=0.0), event(2, 9.0, n_false=0.0, llr=900.0), event(3, 300.0, n_false=0.0)]
+    (found,) = compare(pa.Table.from_pylist([PLANTED]), pa.Table.from_pylist(rows)).truth
+    assert found["found"] == ["0990000001_0", "0990000001_1", "0990000001_2"]
+    assert (found["best"]["event_id"], found["offset_arcsec"]) == ("0990000001_2", pytest.approx(9.0))

@@ -290,19 +290,19 @@ def test_skies_run() -> None:
 
     code, lines = told("quiet")
     assert code == 0
-    assert lines[0] == "2 quiet skies of 3000 s, seed 3, three bands, default profile"
+    assert lines[0] == "2 quiet skies of 3000 s, seed 3, three bands, profile views"
     assert [line.split("|")[1].strip() for line in lines[3:]] == ["5", "50", "200"]
     assert all(line.endswith("| inside |") for line in lines[3:])
     code, lines = told("recovery")
     assert code == 0
     assert lines[0] == "2 skies of 3000 s, seed 3"
-    for line, profile in zip(lines[3:], ("default", "exod2"), strict=True):
+    for line, profile in zip(lines[3:], ("views", "exod2"), strict=True):
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
         assert cells[0] == profile
         found, planted = zip(*(map(int, cell.split(" of ")) for cell in cells[1:4]), strict=True)
         assert planted == (6, 4, 2)
         assert sum(found) >= 8
-        assert float(cells[5].rstrip('"')) < (2.5 if profile == "default" else 15)
+        assert float(cells[5].rstrip('"')) < (2.5 if profile == "views" else 15)
     code, lines = told("positions")
     assert code == 0  # offsets over errors are Rayleigh-distributed, and the median offset is at most 2.5 arcsec
     (found,) = re.findall(r": (\d+) bursts and flares found$", lines[0])

@@ -75,7 +75,7 @@ def main() -> int:
     parser.add_argument("--counts", type=int, nargs="+", default=[40, 400, 2700])
     parser.add_argument("--seed", type=int, default=11)
     given = parser.parse_args()
-    scanner = scan_settings(backend="numpy").scanner()  # all labelled alike: only what is found may differ
+    scanner = scan_settings("views", backend="numpy").scanner()  # all labelled alike: only what is found may differ
     scanners = {name: replace(scanner, backend=make_backend(name)) for name in BACKENDS}
     all_alike = True
     for folder in given.folders:

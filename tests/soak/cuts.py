@@ -98,7 +98,7 @@ def search(job: Job, scratch: Path) -> tuple[Job, list[Row], list[Row]]:
     with tempfile.TemporaryDirectory(dir=scratch) as place:
         folder = make_folder(Path(place), chosen, source_list(job.folder) if job.with_sources else None, job.window)
         try:
-            tables = xscan.scan(folder, backend="numba")
+            tables = xscan.scan(folder, profile="views", backend="numba")
         except Exception as error:  # a window that fails is a result too
             return job, [{"state": "failed", "reason": type(error).__name__, "message": str(error), "n_events": 0}], []
     runs = [{name: row[name] for name in RUN_COLUMNS} for row in tables.runs.to_pylist()]

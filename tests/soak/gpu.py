@@ -282,7 +282,7 @@ def measure(device: Device, workloads: list[Workload], scale: Scale, work: Path)
     from xscan.bench.gpu import flag_kernel, views_after_upload
     from xscan.bench.suite import scans
 
-    scanner = scan_settings(backend="numpy").scanner()
+    scanner = scan_settings("views", backend="numpy").scanner()
     yield measured(f"{scale.n_voxels:.3g} voxels", flag_kernel, device, scale.backend, scale.n_voxels, scale.repeat)
     for held in workloads:
         observed = (held.name, held.observation, scanner.settings.config, scale.repeat)

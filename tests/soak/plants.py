@@ -174,7 +174,7 @@ def field_of(folder: Path) -> Field:
         observation = xscan.read(make_folder(Path(scratch), lists, source_list(folder)))
     real = {one.camera.lower(): one for one in lists}
     detectors = tuple(Detector(real[events.camera], events) for events in observation.lists)
-    return Field(observation, detectors, xscan.scan(observation, backend="numba").regions.to_pylist())
+    return Field(observation, detectors, xscan.scan(observation, profile="views", backend="numba").regions.to_pylist())
 
 
 def slots(field: Field, kind: str, duration_s: float) -> Floats:
@@ -322,7 +322,7 @@ def search(job: Job) -> list[Row]:
     rows = []
     for n in job.counts:
         photons = flare.photons.first(n)
-        tables = xscan.scan(planted(field.observation, photons), backend="numba")
+        tables = xscan.scan(planted(field.observation, photons), profile="views", backend="numba")
         rows.append(about | {"counts": n} | judge(tables.regions.to_pylist(), flare, field.regions))
         runs = tables.runs.to_pylist()
         rows[-1]["not_done"] = sum(run["state"] != "done" for run in runs)

@@ -96,7 +96,7 @@ def scan_and_store(folder: Path, scanner: Scanner, writer: ResultsWriter) -> Non
 def report_peak() -> None:
     """Do in the child what :func:`peak_mib` asks for, and print the peak."""
     folder, backend, work, scans = sys.argv[1:]
-    scanner = scan_settings(backend=backend).scanner()
+    scanner = scan_settings("views", backend=backend).scanner()
     for _ in range(int(scans)):
         with tempfile.TemporaryDirectory(dir=work) as out:
             writer = ResultsWriter(Path(out), scanner.provenance(), scanner.settings.by_name())

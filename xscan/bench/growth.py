@@ -90,7 +90,7 @@ def grow(observation: Observation, backend: Backend, say: Callable[[str], None])
 
 
 def _points(what: str, observation: Observation) -> Iterator[tuple[Observation, ScanConfig, dict[str, float]]]:
-    nine = load_config()
+    nine = load_config("views")
     n = sum(events.time.size for events in observation.lists)
     copies = [*COPIES, MOST_EVENTS / n]
     if what == "growth: brighter":

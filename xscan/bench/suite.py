@@ -77,7 +77,7 @@ def bench(folder: Path | None, backends: Sequence[str], repeat: int, quick: bool
     taken: list[Measurement] = []
     for workload in workloads:
         for name in names:
-            taken += scans(workload, scan_settings(backend=name).scanner(), repeat, work, say)
+            taken += scans(workload, scan_settings("views", backend=name).scanner(), repeat, work, say)
             taken += _peak(workload, name, work, say)
             if workload is workloads[0]:
                 taken += _starts(workload, name, repeat, work, say)

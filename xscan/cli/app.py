@@ -210,9 +210,10 @@ def reprocess(
     """Search what is new or changed since the last release; carry over the rest.
 
     Searched again is what has other files, or all if the configuration or the
-    code that decides results has changed. What that did to the regions, new,
-    lost or changed, is printed and stands in changed_regions.parquet
-    (docs/releases.md). Stopped, the same command goes on.
+    code that decides results has changed. What that did to the events and
+    regions, new, lost or changed, is printed and stands in
+    changed_events.parquet and changed_regions.parquet (docs/releases.md).
+    Stopped, the same command goes on.
 
     Exit codes: 0 all that was searched could be; 1 of some observation nothing
     could be searched; 2 wrong usage or configuration; 3 no usable device.
@@ -323,12 +324,12 @@ def export(
     results: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results.")],
     ds9: Annotated[Path | None, typer.Option("--ds9", metavar="FILE", help="Write a DS9 region file.")] = None,
     lightcurves: Annotated[
-        Path | None, typer.Option("--lightcurves", metavar="FOLDER", help="Write a light curve per region.")
+        Path | None, typer.Option("--lightcurves", metavar="FOLDER", help="Write a light curve per event and region.")
     ] = None,
     format: Annotated[str, typer.Option("--format", metavar="KIND", help="Of the light curves: csv or fits.")] = "csv",
     obsid: Annotated[str | None, typer.Option("--obsid", help="Only this observation.")] = None,
 ) -> None:
-    """Write regions for DS9, and light curves as CSV or FITS."""
+    """Write events and regions for DS9, and light curves as CSV or FITS."""
     from xscan.cli import results as command
 
     raise typer.Exit(command.export(results, ds9, lightcurves, format, obsid))

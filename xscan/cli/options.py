@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
-Plot = Annotated[bool, typer.Option("--plot", help="Draw each observation and region: PNGs in DIR/plots.")]
+Plot = Annotated[bool, typer.Option("--plot", help="Draw each observation and event: PNGs in DIR/plots.")]
 ObslistFile = Annotated[Path, typer.Option("--obslist", metavar="FILE", help="One obsid a line; # for comments.")]
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of <obsid>/ folders.")]
 FromArchive = Annotated[
@@ -70,9 +70,12 @@ Logs = Annotated[
 class ScanGroup:
     """What to search for, and what computes it."""
 
-    profile: Annotated[str, typer.Option("--profile", metavar="NAME", help="default, or exod2 for comparison.")] = (
-        "default"
-    )
+    profile: Annotated[
+        str,
+        typer.Option(
+            "--profile", metavar="NAME", help="default, views (frames of one length), or exod2 for comparison."
+        ),
+    ] = "default"
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="TOML file that overrides the profile.")
     ] = None
@@ -81,8 +84,12 @@ class ScanGroup:
         typer.Option(
             "--view",
             metavar="DT:LO-HI",
-            help="Frame length (s) and band (keV), as 5:0.2-12. Repeat for more. Default: the profile's nine.",
+            help="Search frames of this length (s) in this band (keV), as 5:0.2-12, instead. Repeat for more.",
         ),
+    ] = None
+    far: Annotated[
+        float | None,
+        typer.Option("--far", metavar="RATE", help="False events to expect in an observation. Default: 0.1."),
     ] = None
     backend: Annotated[
         str,
@@ -101,7 +108,7 @@ class ScanGroup:
         """Return the settings of a scan, read and checked."""
         from xscan.api import scan_settings
 
-        return scan_settings(self.profile, self.config, self.views or (), self.hot_pixels, self.backend)
+        return scan_settings(self.profile, self.config, self.views or (), self.hot_pixels, self.backend, self.far)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -74,40 +75,53 @@ def list_releases(folder: Path, unfinished: bool) -> int:
         raise ConfigError(f"{folder}: no releases here; xscan reprocess makes them")
     table = Table(
         *("release", "finished (UTC)", "against", "carried", "searched", "withdrawn"),
-        *("regions", "new", "lost", "changed"),
+        *("events", "regions"),
     )
     for release in found:
-        n = release.n_regions
         table.add_row(
             release.name,
             release.finished_utc.removesuffix("+00:00") or "no",
             release.previous,
             *(str(count) for count in (release.n_carried, sum(release.n_searched.values()), release.n_withdrawn)),
-            *(str(n.get(key, 0)) for key in ("all", "new", "lost", "changed")),
+            *(_sums(n) for n in (release.n_found, release.n_regions)),
         )
     _console().print(table)
     return 0
+
+
+_CHANGES = ("new", "lost", "changed")
+
+
+def _sums(n: Mapping[str, int], what: str = "") -> str:
+    """Return how many there are, and what changed: ``8 events (1 new, 0 lost, 2 changed)``."""
+    changes = ", ".join(f"{n.get(change, 0)} {change}" for change in _CHANGES)
+    return f"{n.get('all', 0)}{what and ' '}{what} ({changes})"
 
 
 def _print_made(made: Made, folder: Path) -> None:
     """Print the numbers by reason, and where the details are."""
     release = made.release
     console = _console()
+    changed = {"events": made.events, "regions": made.regions}
+    n_all = {"events": release.n_found, "regions": release.n_regions}
+    shown = [name for name in changed if any(n_all[name].values())] or ["events"]
     if release.previous:
-        table = Table(
-            "why searched again", "observations", "new", "lost", "changed", title="regions against the release before"
-        )
+        names = [f"{name}: {what}" if what == _CHANGES[0] else what for name in shown for what in _CHANGES]
+        table = Table("why searched again", "observations", *names, title="against the release before")
         n_observations = Counter(made.observations["reason"].to_pylist())
-        n_regions = Counter(zip(*(made.regions[name].to_pylist() for name in ("reason", "change")), strict=True))
+        counts = {
+            name: Counter(zip(*(changed[name][column].to_pylist() for column in ("reason", "change")), strict=True))
+            for name in shown
+        }
         for reason, count in sorted(n_observations.items()):
-            table.add_row(reason, str(count), *(str(n_regions[reason, what]) for what in ("new", "lost", "changed")))
+            sums = (str(counts[name][reason, what]) for name in shown for what in _CHANGES)
+            table.add_row(reason, str(count), *sums)
         console.print(table)
-    n = release.n_regions
+    found = ", ".join(_sums(n_all[name], name) for name in shown)
     text = (
         f"release {release.name}: {release.n_carried} observations carried over, "
-        f"{sum(release.n_searched.values())} searched, {release.n_withdrawn} withdrawn; "
-        f"{n['all']} regions ({n.get('new', 0)} new, {n.get('lost', 0)} lost, {n.get('changed', 0)} changed); "
-        f"results, changed_observations.parquet and changed_regions.parquet in {folder}"
+        f"{sum(release.n_searched.values())} searched, {release.n_withdrawn} withdrawn; {found}; "
+        f"results, changed_observations.parquet, changed_events.parquet and changed_regions.parquet in {folder}"
     )
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 

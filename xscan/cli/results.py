@@ -40,13 +40,13 @@ def export(results: Path, ds9: Path | None, lightcurves: Path | None, kind: str,
     for target, what in ((ds9, "circles"), (lightcurves, "light curves")):
         if target is None:
             continue
-        regions = held.table("regions", obsid)
+        events, regions = held.table("events", obsid), held.table("regions", obsid)
         try:
             if what == "circles":
-                count = write_ds9(regions, target)
+                count = write_ds9(events, regions, target)
             else:
                 curves, runs = held.table("lightcurves", obsid), held.table("runs", obsid)
-                count = len(write_lightcurves(curves, regions, runs, target, kind))
+                count = len(write_lightcurves(curves, events, regions, runs, target, kind))
         except OSError as error:
             raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
         typer.echo(f"{count} {what} written to {target}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
 
@@ -12,7 +13,7 @@ from xscan.cli.output import print_recovery
 from xscan.errors import ConfigError, first_line
 from xscan.pipeline.obslist import read_obslist
 from xscan.pipeline.progress import Reporter
-from xscan.results.reader import open_results
+from xscan.results.reader import Results, open_results
 from xscan.simulate import simulate_archive
 from xscan.simulate.observation import TRUTH
 from xscan.simulate.recovery import compare
@@ -48,5 +49,16 @@ def recovered(results: Path, simulated: Path) -> int:
         raise ConfigError(f"{truth}: not a truth table of xscan simulate ({first_line(error)})") from None
     if not set(held.observations()) <= set(read_obslist(simulated / "observations.txt").obsids):
         raise ConfigError(f"{results} holds observations that {simulated} does not: they do not belong together")
-    print_recovery(compare(planted, held.table("regions")))
+    for name in _searched(held):
+        print_recovery(compare(planted, held.table(name)), name)
     return 0
+
+
+def _searched(held: Results) -> list[str]:
+    """Return which tables hold what was found: ``events`` of a search by windows, ``regions`` of views, or both."""
+    of_windows = pc.is_null(held.table("runs", columns=["dt_s"])["dt_s"])
+    return [
+        name
+        for name, yes in (("events", pc.any(of_windows).as_py()), ("regions", not pc.all(of_windows).as_py()))
+        if yes
+    ]

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from xscan.results.ledger import Outcome, outcomes
-from xscan.results.tables import Tables, distinct_places
+from xscan.results.tables import Tables, distinct_places, strongest_events
 
-__all__ = ["MOST_SIGNIFICANT", "ObservationSummary", "summarize", "view_label"]
+__all__ = ["MOST_SIGNIFICANT", "ObservationSummary", "search_label", "summarize"]
 
 MOST_SIGNIFICANT = 10
 SHARE_REJECTED = 0.01
@@ -19,9 +19,10 @@ SHARE_REJECTED = 0.01
 
 # only these, here and below: turning whole rows into dicts takes longer than all the rest
 _OF_RUNS = [
-    *("target", "dt_s", "band_lo_kev", "band_hi_kev", "state", "reason", "message", "remarks"),
+    *("subset", "target", "dt_s", "band_lo_kev", "band_hi_kev", "state", "reason", "message", "remarks"),
     *("source_list", "n_events", "n_events_rejected"),
 ]
+_OF_EVENTS = ["n_false", "llr"]
 _OF_REGIONS = ["obsid", "parent", "log10_p_min", "ra_deg", "dec_deg"]
 
 Row = Mapping[str, Any]
@@ -36,19 +37,20 @@ class ObservationSummary:
     outcome : Outcome
     remarks : tuple of str
         What was not searched of a searched observation, and which inputs were missing.
-    best : tuple of dict
-        Rows of ``regions``, with ``target`` of ``runs``: the most significant positions, at most
-        :data:`MOST_SIGNIFICANT`.
-    n_views, n_unsearched : int
-        Number of views, and how many of them were not searched.
+    events, regions : tuple of dict
+        Rows of the tables of these names, with ``target`` of ``runs``: the strongest events, and the regions at the
+        most significant positions, at most :data:`MOST_SIGNIFICANT` each.
+    n_searches, n_unsearched : int
+        Number of searches (by windows, and of views), and how many of them could not be made.
     n_events, n_bytes : int
         Rows and bytes of the files that were read.
     """
 
     outcome: Outcome
     remarks: tuple[str, ...]
-    best: tuple[dict[str, Any], ...]
-    n_views: int
+    events: tuple[dict[str, Any], ...]
+    regions: tuple[dict[str, Any], ...]
+    n_searches: int
     n_unsearched: int
     n_events: int
     n_bytes: int
@@ -58,13 +60,16 @@ def summarize(tables: Tables, seconds: float) -> ObservationSummary:
     """Summarise one observation's tables; ``seconds`` is the wall time spent on it, s."""
     (outcome,) = outcomes(tables.runs).values()
     rows = tables.runs.select(_OF_RUNS).to_pylist()
-    states = [row["state"] for row in rows if row["dt_s"] is not None]  # a failed observation has no view
+    states = [row["state"] for row in rows if row["subset"] is not None]  # a failed observation has no subset
+    target = {"target": rows[0]["target"]}
+    event_keys, region_keys = _numbered(tables.events, _OF_EVENTS), _numbered(tables.regions, _OF_REGIONS)
     inputs = tables.inputs.select(["file", "role", "bytes", "n_rows", "reason", "message"]).to_pylist()
     files = {info["file"]: info for info in inputs}
     return ObservationSummary(
         replace(outcome, seconds=seconds),
         _remarks(rows, inputs) if outcome.state == "done" else (),
-        tuple(row | {"target": rows[0]["target"]} for row in _most_significant(tables.regions)),
+        tuple(row | target for row in _rows(tables.events, strongest_events(event_keys, MOST_SIGNIFICANT))),
+        tuple(row | target for row in _rows(tables.regions, distinct_places(region_keys, MOST_SIGNIFICANT))),
         len(states),
         sum(state != "done" for state in states),
         sum(info["n_rows"] for info in files.values() if info["role"] == "events"),
@@ -72,17 +77,22 @@ def summarize(tables: Tables, seconds: float) -> ObservationSummary:
     )
 
 
-def _most_significant(regions: pa.Table) -> list[dict[str, Any]]:
-    """Return the rows of the most significant places."""
-    keys = regions.select(_OF_REGIONS).to_pylist()
-    best = distinct_places(({"row": row} | key for row, key in enumerate(keys)), MOST_SIGNIFICANT)
-    rows: list[dict[str, Any]] = regions.take(pa.array([key["row"] for key in best], pa.int64())).to_pylist()
+def _numbered(table: pa.Table, columns: list[str]) -> list[dict[str, Any]]:
+    """Return some columns of each row of a table, with its number as ``row``."""
+    return [{"row": number} | key for number, key in enumerate(table.select(columns).to_pylist())]
+
+
+def _rows(table: pa.Table, chosen: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the whole rows of those chosen of :func:`_numbered`."""
+    rows: list[dict[str, Any]] = table.take(pa.array([key["row"] for key in chosen], pa.int64())).to_pylist()
     return rows
 
 
-def view_label(row: Row) -> str:
-    """Return the label of the view of a row of ``runs`` or ``regions``."""
-    return f"{row['dt_s']:g}:{row['band_lo_kev']:g}-{row['band_hi_kev']:g}"
+def search_label(row: Row) -> str:
+    """Return which search a row of ``runs`` is of: ``view 5:0.2-12``, or ``search by windows``."""
+    if row["dt_s"] is None:
+        return "search by windows"
+    return f"view {row['dt_s']:g}:{row['band_lo_kev']:g}-{row['band_hi_kev']:g}"
 
 
 def _remarks(runs: list[dict[str, Any]], inputs: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -97,5 +107,5 @@ def _remarks(runs: list[dict[str, Any]], inputs: list[dict[str, Any]]) -> tuple[
     share, worst = max(rejected, key=lambda pair: pair[0], default=(0.0, {}))
     if share > SHARE_REJECTED:
         lines[f"up to {100 * share:.0f} % of the events lie in rejected frames ({worst['dt_s']:g} s views)"] = None
-    lines |= {f"view {view_label(row)}: {row['state']} ({row['message']})": None for row in runs if row["reason"]}
-    return (*lines, *(f"view {view_label(row)}: {row['remarks']}" for row in runs if row["remarks"]))
+    lines |= {f"{search_label(row)}: {row['state']} ({row['message']})": None for row in runs if row["reason"]}
+    return (*lines, *(f"{search_label(row)}: {row['remarks']}" for row in runs if row["remarks"]))

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from xscan.pipeline.outcome import ObservationSummary
 from xscan.pipeline.pace import Pace
-from xscan.results.ledger import Outcome
+from xscan.results.ledger import Outcome, found_text
 
 __all__ = ["JsonFormatter", "Reporter"]
 
@@ -93,9 +93,7 @@ class Reporter:
     def ended(self, summary: ObservationSummary) -> None:
         """Show one observation that ended, in a line and on the bar."""
         outcome = summary.outcome
-        what = (
-            f"{outcome.n_regions} region{'s' * (outcome.n_regions != 1)}" if outcome.state == "done" else outcome.state
-        )
+        what = found_text(outcome.n_found, outcome.n_regions) if outcome.state == "done" else outcome.state
         why = f" ({outcome.reason}: {outcome.message})" if outcome.reason else ""
         self.say(
             f"{outcome.obsid}: {what}{why} in {outcome.seconds:.1f} s",
@@ -103,6 +101,7 @@ class Reporter:
             obsid=outcome.obsid,
             state=outcome.state,
             reason=outcome.reason,
+            n_found=outcome.n_found,
             n_regions=outcome.n_regions,
             seconds=outcome.seconds,
             remarks=summary.remarks,

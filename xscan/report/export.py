@@ -1,4 +1,4 @@
-"""Write files for other programs: regions for DS9, light curves as CSV or FITS."""
+"""Write files for other programs: events and regions for DS9, their light curves as CSV or FITS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xscan.bayes import log10_bayes
 from xscan.errors import ConfigError
 from xscan.missiontime import mjd_utc, utc_text
 from xscan.model import CAMERAS, MJDREF
-from xscan.results.tables import distinct_places
+from xscan.results.tables import distinct_places, event_kind
 from xscan.sky import SAME_PLACE_ARCSEC
 
 if TYPE_CHECKING:
@@ -26,21 +26,23 @@ __all__ = ["LIGHTCURVE_FORMATS", "write_ds9", "write_lightcurves"]
 
 LIGHTCURVE_FORMATS = ("csv", "fits")
 _CSV_COLUMNS = ("time_s", "utc", "mjd", "n", "mu", "live", "bad", "rejected", "log10_b_peak", "log10_b_eclipse")
-_COLOURS = {"peak": "orange", "eclipse": "cyan", "both": "magenta"}
+_COLOURS = {"peak": "orange", "eclipse": "cyan", "both": "magenta", "variable": "green"}
+_CIRCLE_ARCSEC = 10.0  # least radius of an event's circle: that of a cell
 _INSTRUMENT = {"pn": "EPN", "m1": "EMOS1", "m2": "EMOS2"}
 
 Row = dict[str, Any]
 
 
-def write_ds9(regions: pa.Table, path: Path) -> int:
-    """Write a DS9 region file: one circle per position, named after the most significant region there.
+def write_ds9(events: pa.Table, regions: pa.Table, path: Path) -> int:
+    """Write a DS9 region file: one circle per event, and one per position of regions.
 
-    Several views see one event; circles for all of them would cover each other. The radius of a circle is that of a
-    cell, or three times the error of the position if that is larger.
+    Several views see one thing; circles for all their regions would cover each other: a position is named after the
+    most significant region there. The radius of a circle is that of a cell, or three times the error of the position
+    if that is larger.
 
     Parameters
     ----------
-    regions : pyarrow.Table
+    events, regions : pyarrow.Table
         As in :mod:`xscan.schema`, ordered by obsid.
     path : Path
 
@@ -51,32 +53,36 @@ def write_ds9(regions: pa.Table, path: Path) -> int:
 
     Examples
     --------
-    >>> write_ds9(held.table("regions"), folder / "regions.reg") == held.table("regions").num_rows
+    >>> events, regions = held.table("events"), held.table("regions")
+    >>> write_ds9(events, regions, folder / "found.reg") == events.num_rows + regions.num_rows
     True
     """
-    lines = ["# Region file format: DS9 version 4.1", f'# one circle for all regions within {SAME_PLACE_ARCSEC:g}"']
-    lines.append("icrs")
-    n_circles = 0
+    lines = ["# Region file format: DS9 version 4.1"]
+    circles = [_circle(row, row["event_id"], event_kind(row), _CIRCLE_ARCSEC) for row in events.to_pylist()]
+    if regions.num_rows:
+        lines.append(f'# one circle for all regions within {SAME_PLACE_ARCSEC:g}"')
     for _, rows in groupby(regions.to_pylist(), itemgetter("obsid")):
         here = list(rows)
-        for row in distinct_places(here, len(here)):
-            radius = max(row["cell_arcsec"] / 2, 3 * row["pos_err_arcsec"])
-            lines.append(
-                f'circle({row["ra_deg"]:.6f},{row["dec_deg"]:.6f},{radius:.1f}") '
-                f"# color={_COLOURS[row['kind']]} text={{{row['det_id']}}}"
-            )
-            n_circles += 1
-    path.write_text("\n".join(lines) + "\n", "utf-8")
-    return n_circles
+        places = distinct_places(here, len(here))
+        circles += [_circle(row, row["det_id"], row["kind"], row["cell_arcsec"] / 2) for row in places]
+    path.write_text("\n".join([*lines, "icrs", *circles]) + "\n", "utf-8")
+    return len(circles)
 
 
-def write_lightcurves(lightcurves: pa.Table, regions: pa.Table, runs: pa.Table, folder: Path, kind: str) -> list[Path]:
-    """Write each region's light curve to ``folder/<det_id>.csv`` or ``.fits``.
+def _circle(row: Row, name: str, kind: str, least_arcsec: float) -> str:
+    radius = max(least_arcsec, 3 * row["pos_err_arcsec"])
+    return f'circle({row["ra_deg"]:.6f},{row["dec_deg"]:.6f},{radius:.1f}") # color={_COLOURS[kind]} text={{{name}}}'
+
+
+def write_lightcurves(
+    lightcurves: pa.Table, events: pa.Table, regions: pa.Table, runs: pa.Table, folder: Path, kind: str
+) -> list[Path]:
+    """Write the light curve of each event and region to ``folder/<event_id or det_id>.csv`` or ``.fits``.
 
     Parameters
     ----------
-    lightcurves, regions, runs : pyarrow.Table
-        As in :mod:`xscan.schema`; the last two describe the light curves.
+    lightcurves, events, regions, runs : pyarrow.Table
+        As in :mod:`xscan.schema`; the last three describe the light curves.
     folder : Path
         Created if it does not exist.
     kind : str
@@ -90,17 +96,17 @@ def write_lightcurves(lightcurves: pa.Table, regions: pa.Table, runs: pa.Table, 
     if kind not in LIGHTCURVE_FORMATS:
         raise ConfigError(f"unknown light-curve format {kind!r}; known: {', '.join(LIGHTCURVE_FORMATS)}")
     folder.mkdir(parents=True, exist_ok=True)
-    region_of = {row["det_id"]: row for row in regions.to_pylist()}
-    run_of = {(row["obsid"], row["subset"]): row for row in runs.to_pylist()}
+    shown = {row["event_id"]: row for row in events.to_pylist()} | {row["det_id"]: row for row in regions.to_pylist()}
+    run_of = {(row["obsid"], row["subset"], row["dt_s"]): row for row in runs.to_pylist()}
     paths = []
     for curve in lightcurves.to_pylist():
         path = folder / f"{curve['det_id']}.{kind}"
-        region = region_of[curve["det_id"]]
-        run = run_of[region["obsid"], region["subset"]]
+        row = shown[curve["det_id"]]
+        run = run_of[row["obsid"], row["subset"], row.get("dt_s")]
         if kind == "csv":
             _write_csv(curve, run, path)
         else:
-            _write_fits(curve, region, run, path)
+            _write_fits(curve, row, run, path)
         paths.append(path)
     return paths
 
@@ -128,12 +134,13 @@ def _blank(values: NDArray[np.float64]) -> list[float | None]:
     return [None if value != value else value for value in values.tolist()]
 
 
-def _write_fits(curve: Row, region: Row, run: Row, path: Path) -> None:
+def _write_fits(curve: Row, row: Row, run: Row, path: Path) -> None:
     """Write an OGIP light curve: extensions RATE and GTI (OGIP memo 93-003)."""
     from astropy.io import fits
 
-    searched = ~np.array(curve["rejected"])
-    header = _header(curve, region, run)
+    # a frame in which nothing was live holds no information; views reject it, the search by windows passes over it
+    searched = ~np.array(curve["rejected"]) & (np.array(curve["live"]) > 0)
+    header = _header(curve, row, run)
     primary = fits.PrimaryHDU(header=fits.Header(header))
     rate, gti = _rate(curve, searched), _good_time(curve, searched)
     for hdu in (rate, gti):
@@ -150,7 +157,7 @@ def _write_fits(curve: Row, region: Row, run: Row, path: Path) -> None:
 
 
 def _rate(curve: Row, searched: NDArray[np.bool_]) -> fits.BinTableHDU:
-    """Return the extension RATE; NaN in frames that were not searched."""
+    """Return the extension RATE; NaN in frames that were not searched, or not live."""
     from astropy.io import fits
 
     dt_s = curve["dt_s"]
@@ -183,7 +190,7 @@ def _rate(curve: Row, searched: NDArray[np.bool_]) -> fits.BinTableHDU:
 
 
 def _good_time(curve: Row, searched: NDArray[np.bool_]) -> fits.BinTableHDU:
-    """Return the extension GTI: the frames that were searched."""
+    """Return the extension GTI: the frames that were searched and live."""
     from astropy.io import fits
 
     change = np.flatnonzero(np.diff(np.concatenate([[0], searched.astype(np.int8), [0]])))
@@ -197,23 +204,25 @@ def _good_time(curve: Row, searched: NDArray[np.bool_]) -> fits.BinTableHDU:
     return table
 
 
-def _header(curve: Row, region: Row, run: Row) -> list[tuple[str, Any, str]]:
+def _header(curve: Row, row: Row, run: Row) -> list[tuple[str, Any, str]]:
     """Return the keywords of all extensions: the source of the light curve, and its time system."""
     cameras = [_INSTRUMENT[camera] for camera in CAMERAS if run[f"good_s_{camera}"] is not None]
     start, stop = curve["time_s"][0], curve["time_s"][-1] + curve["dt_s"]
     clock = run["timesys"], run["timeref"] == "SOLARSYSTEM"
+    is_event = "event_id" in row
+    what, band = ("event, counts within 20 arcsec", run) if is_event else ("region whose box of cells this is", row)
     cards: list[tuple[str, Any, str]] = [
         ("TELESCOP", "XMM", ""),
         ("INSTRUME", cameras[0] if len(cameras) == 1 else "EPIC", ""),
         ("DETNAM", "+".join(cameras), "cameras, their counts added"),
-        ("OBS_ID", region["obsid"], ""),
+        ("OBS_ID", row["obsid"], ""),
         ("OBJECT", run["target"], "target of the observation"),
-        ("DET_ID", region["det_id"], "region whose box of cells this is"),
-        ("RA_OBJ", region["ra_deg"], "[deg] place of the region"),
-        ("DEC_OBJ", region["dec_deg"], "[deg] place of the region"),
+        ("DET_ID", curve["det_id"], what),
+        ("RA_OBJ", row["ra_deg"], f"[deg] place of the {'event' if is_event else 'region'}"),
+        ("DEC_OBJ", row["dec_deg"], f"[deg] place of the {'event' if is_event else 'region'}"),
         ("RADESYS", "ICRS", ""),
-        ("E_MIN", region["band_lo_kev"], "[keV]"),
-        ("E_MAX", region["band_hi_kev"], "[keV]"),
+        ("E_MIN", band["band_lo_kev"], "[keV]"),
+        ("E_MAX", band["band_hi_kev"], "[keV]"),
         # both forms, equal: astropy reads only the first, lightkurve the second before the first
         ("MJDREF", MJDREF, "[d] MJD of mission time 0"),
         ("MJDREFI", int(MJDREF), "[d] its days"),

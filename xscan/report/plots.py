@@ -1,4 +1,4 @@
-"""Draw an observation: the image of its counts, and the light curve of every region."""
+"""Draw an observation: the image of its counts, and the light curve of every event and region."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from xscan.bayes import power_of_ten, thresholds
 from xscan.grid import Box, Grid
 from xscan.missiontime import utc_text
 from xscan.model import CAMERAS
-from xscan.results.tables import Tables, distinct_places
+from xscan.results.tables import Tables, distinct_places, event_kind, expected_by_chance, strongest_events
 from xscan.sky import SkyPixels, TangentPlane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Image", "counts_band", "draw", "draw_image", "draw_lightcurve"]
+__all__ = ["Image", "counts_band", "draw", "draw_event", "draw_image", "draw_lightcurve"]
 
-COLOUR = {"peak": "#D55E00", "eclipse": "#56B4E9", "both": "#CC79A7"}
+COLOUR = {"peak": "#D55E00", "eclipse": "#56B4E9", "both": "#CC79A7", "variable": "#882255"}
 MASK = "#009E73"
 BANDS = ((5.0, "#DCE9F2"), (3.0, "#B3D1E6"))  # widest first
 CAMERA_NAME = dict(zip(CAMERAS, ("pn", "MOS1", "MOS2"), strict=True))
+CIRCLE_ARCSEC = 20.0  # radius in which an event's counts are taken
 ZOOM_FRAMES = 15  # before and after an event
 FINE_FRAMES = 400  # more frames are drawn in groups: lines closer than pixels cannot be told apart
 ERROR_BARS = 120  # largest number of frames drawn with error bars
-CHART_CELLS = 4.5  # half the side of the chart of a region's surroundings
+CHART_CELLS = 4.5  # half the side of the chart of the surroundings
 IN_90_PERCENT = 2.146  # radius that contains 90 % of a two-dimensional Gaussian, in units of its sigma along each axis
-LISTED = 10  # regions named below an image
-MARKED = 100  # regions marked in it
+LISTED = 10  # events or regions named below an image
+MARKED = 100  # marked in it
 
 Row = dict[str, Any]
 
@@ -64,9 +65,9 @@ class Image:
 
 
 def draw(folder: Path, obsid: str, tables: Tables) -> list[Path]:
-    """Write ``<obsid>_<subset>_image.png`` and ``<det_id>.png`` into a folder; return their paths.
+    """Write ``<obsid>_<subset>_image.png``, ``<event_id>.png`` and ``<det_id>.png`` into a folder; return their paths.
 
-    Pictures of an earlier scan of the observation are removed, because its regions may have changed.
+    Pictures of an earlier scan of the observation are removed, because what was found may have changed.
 
     Parameters
     ----------
@@ -77,7 +78,8 @@ def draw(folder: Path, obsid: str, tables: Tables) -> list[Path]:
     """
     for old in folder.glob(f"{obsid}_*.png"):
         old.unlink()
-    regions, runs, inputs = (table.to_pylist() for table in (tables.regions, tables.runs, tables.inputs))
+    events, regions = tables.events.to_pylist(), tables.regions.to_pylist()
+    runs, inputs = tables.runs.to_pylist(), tables.inputs.to_pylist()
     curves = {row["det_id"]: row for row in tables.lightcurves.to_pylist()}
     images = {row["subset"]: (Image.of(row), row) for row in tables.images.to_pylist()}
     flagged: dict[str, list[Row]] = {det_id: [] for det_id in curves}
@@ -85,10 +87,16 @@ def draw(folder: Path, obsid: str, tables: Tables) -> list[Path]:
         flagged[row["det_id"]].append(row)
     paths = []
     for number, (image, view) in images.items():
-        mine = [row for row in regions if row["subset"] == number]
+        mine = [row for row in [*events, *regions] if row["subset"] == number]
         with _figure(folder / f"{obsid}_{number}_image.png", (7.4, 7.6)) as figure:
             draw_image(figure, image, mine, "\n".join(_title(view, runs, inputs)))
         paths.append(folder / f"{obsid}_{number}_image.png")
+    for row in events:
+        image, searched = images[row["subset"]]
+        title = ", ".join(_title(searched, runs, inputs))
+        with _figure(folder / f"{row['event_id']}.png", (9.0, 6.4)) as figure:
+            draw_event(figure, row, curves[row["event_id"]], title, image)
+        paths.append(folder / f"{row['event_id']}.png")
     for row in regions:
         image, title = images[row["subset"]][0], ", ".join(_title(row, runs, inputs))
         with _figure(folder / f"{row['det_id']}.png", (9.0, 6.4)) as figure:
@@ -150,21 +158,26 @@ class _Offsets:
         box = self.grid.box
         return float(self.ra(box.x0)), float(self.ra(box.x1)), float(self.dec(box.y0)), float(self.dec(box.y1))
 
+    def of_place(self, row: Row) -> tuple[float, float]:
+        """Return the offsets of the place of an event or region."""
+        unit = self.unit_arcsec / self.grid.sky.side_arcsec
+        return -(row["x_sky"] - self.x_px) / unit, (row["y_sky"] - self.y_px) / unit
+
     def _of(self, edge: Any, centre: float) -> NDArray[np.float64]:
         pixel = np.asarray(self.grid.to_pixel(np.asarray(edge, float) - 0.5))
         return np.asarray((pixel - centre) * self.grid.sky.side_arcsec / self.unit_arcsec)
 
 
-def draw_image(figure: Figure, image: Image, regions: list[Row], title: str) -> None:
-    """Draw the counts of a subset with its regions.
+def draw_image(figure: Figure, image: Image, found: list[Row], title: str) -> None:
+    """Draw the counts of a subset with its events and regions.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
         Empty.
     image : Image
-    regions : list of dict
-        Rows of the table ``regions``; regions of several views at one place are drawn once,
+    found : list of dict
+        Rows of the tables ``events`` and ``regions``; regions of several views at one place are drawn once,
         with the view in which they are most significant.
     title : str
     """
@@ -183,15 +196,20 @@ def draw_image(figure: Figure, image: Image, regions: list[Row], title: str) -> 
     bar.ax.yaxis.set_major_formatter("{x:g}")
     bar.ax.yaxis.set_minor_locator(NullLocator())
     _outline(axes, image, offsets)
-    places = distinct_places(regions, MARKED)
+    events, regions = ([row for row in found if ("event_id" in row) is yes] for yes in (True, False))
+    places = [*strongest_events(events, MARKED), *distinct_places(regions, MARKED)]
     handles = _mark_places(axes, places, offsets)
     handles.append(Line2D([], [], color=MASK, linewidth=1.0, label="masked: bright cells and listed sources"))
     more = f" (the first {LISTED} of {len(places)})" if len(places) > LISTED else ""
-    title_of_legend = f"places in their most significant view{more}; p of one voxel, before trials" if places else None
+    kinds = {
+        f"events{more}; how many as strong are expected by chance": bool(events),
+        f"places in their most significant view{more}; p of one voxel, before trials": bool(regions),
+    }
+    title_of_legend = "\n".join(text for text, yes in kinds.items() if yes) or None
     figure.legend(handles=handles, loc="outside lower left", ncol=2, columnspacing=1.2, title=title_of_legend)
     band = f"{image.band_kev[0]:g}-{image.band_kev[1]:g} keV"
     cell = f'cells of {image.grid.cell_arcsec:.1f}"'
-    axes.set_title(f"{title}\n{int(image.counts.sum()):,} events in searched frames, {band}, {cell}")
+    axes.set_title(f"{title}\n{int(image.counts.sum()):,} counts in the time searched, {band}, {cell}")
     ra, dec = image.plane.to_icrs(image.plane.crpix, image.plane.crpix)
     axes.set_xlabel(f"offset from RA {float(ra):.4f} deg (arcmin; east is left)")
     axes.set_ylabel(f"offset from Dec {float(dec):+.4f} deg (arcmin)")
@@ -214,27 +232,54 @@ def _outline(axes: Axes, image: Image, offsets: _Offsets) -> None:
 
 
 def _mark_places(axes: Axes, places: list[Row], offsets: _Offsets) -> list[Any]:
-    """Draw boxes and numbers for regions; return the entries of the legend."""
+    """Draw circles or boxes, and numbers, for events and regions; return the entries of the legend."""
     from matplotlib.lines import Line2D
 
     handles = []
     for number, row in enumerate(places, start=1):
-        colour = COLOUR[row["kind"]]
-        # half a cell wider than the region, so that its cells can be seen
-        corner = _box(axes, row, offsets, 0.5)
+        colour = COLOUR[_kind(row)]
+        # half a cell wider than the event or region, so that its cells can be seen
+        corner = _mark(axes, row, offsets, 0.5)
         axes.annotate(
             str(number), corner, (2, 2), textcoords="offset points", color=colour, fontsize=9, weight="bold",
             bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
-        when = f"{row['t_start_utc'][11:19]} UTC" if row["t_start_utc"] else f"{row['t_start_s']:.0f} s"
-        view = f"{row['dt_s']:g} s, {row['band_lo_kev']:g}-{row['band_hi_kev']:g} keV"
-        label = f"{number}: {row['kind']} {row['label']} of {view}, {when}, p {power_of_ten(row['log10_p_min'])}"
         if number <= LISTED:
-            handles.append(Line2D([], [], color=colour, label=label))
+            handles.append(Line2D([], [], color=colour, label=f"{number}: {_entry(row)}"))
     return handles
 
 
-def _box(axes: Axes, region: Row, offsets: _Offsets, margin: float = 0.0) -> tuple[float, float]:
+def _kind(row: Row) -> str:
+    return event_kind(row) if "event_id" in row else row["kind"]
+
+
+def _entry(row: Row) -> str:
+    """Return what the legend of an image says of an event or region."""
+    when = f"{row['t_start_utc'][11:19]} UTC" if row["t_start_utc"] else f"{row['t_start_s']:.0f} s"
+    if "event_id" in row:
+        return f"{event_kind(row)} of {_seconds(row)}, {when}, {expected_by_chance(row)} by chance"
+    view = f"{row['dt_s']:g} s, {row['band_lo_kev']:g}-{row['band_hi_kev']:g} keV"
+    return f"{row['kind']} {row['label']} of {view}, {when}, p {power_of_ten(row['log10_p_min'])}"
+
+
+def _seconds(event: Row) -> str:
+    seconds = event["t_stop_s"] - event["t_start_s"]
+    return f"{seconds:.0f} s" if seconds >= 100 else f"{seconds:.3g} s"
+
+
+def _mark(axes: Axes, row: Row, offsets: _Offsets, margin: float = 0.0) -> tuple[float, float]:
+    """Draw an event's circle or a region's box, with a margin in cells; return the upper right corner."""
+    from matplotlib.patches import Circle
+
+    if "event_id" not in row:
+        return _box(axes, row, offsets, margin)
+    x, y = offsets.of_place(row)
+    radius = (CIRCLE_ARCSEC + margin * offsets.grid.cell_arcsec) / offsets.unit_arcsec
+    axes.add_patch(Circle((x, y), radius, fill=False, edgecolor=COLOUR[_kind(row)], linewidth=1.8, zorder=3))
+    return x - radius, y + radius
+
+
+def _box(axes: Axes, region: Row, offsets: _Offsets, margin: float) -> tuple[float, float]:
     """Draw a region's box and return its upper right corner."""
     from matplotlib.patches import Rectangle
 
@@ -286,29 +331,94 @@ def draw_lightcurve(figure: Figure, region: Row, curve: Row, flagged: list[Row],
     image : Image
         For the chart of the surroundings.
     """
-    n_frames = len(curve["time_s"])
-    first, end = _event(flagged, n_frames)
+    panels = _panels(figure, curve, _event(flagged, len(curve["time_s"])))
+    for panel in panels.curves:
+        _unflagged(panel, curve)
+        _curve(panel, curve)
+        _flags(panel, curve, flagged)
+    band = f"{region['band_lo_kev']:g}-{region['band_hi_kev']:g} keV"
+    heading = f"{title}\n{region['det_id']}: {region['kind']} at {_place(region)}, {band}; {_cells(region)}"
+    _finish(figure, panels, region, curve, heading, image)
+
+
+def draw_event(figure: Figure, event: Row, curve: Row, title: str, image: Image) -> None:
+    """Draw the counts around an event's place with their expectation and, if it is short, its time in detail.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Empty.
+    event, curve : dict
+        Rows of the tables ``events`` and ``lightcurves``. The event's time is shaded.
+    title : str
+        Target and time of the observation.
+    image : Image
+        For the chart of the surroundings.
+    """
+    n_frames, start, colour = len(curve["time_s"]), curve["time_s"][0], COLOUR[_kind(event)]
+    window = event["t_start_s"] - start, event["t_stop_s"] - start
+    first, end = int(window[0] // curve["dt_s"]), int(-(-window[1] // curve["dt_s"]))
+    panels = _panels(figure, curve, (max(first - ZOOM_FRAMES, 0), min(end + ZOOM_FRAMES, n_frames)))
+    for panel in panels.curves:
+        panel.axes.axvspan(*window, facecolor=colour, alpha=0.3, lw=0, label=f"the event, {_seconds(event)}")
+        _curve(panel, curve)
+    band = f"{image.band_kev[0]:g}-{image.band_kev[1]:g} keV"
+    more = "fewer" if event["kind"] == "eclipse" else "more"
+    heading = (
+        f"{title}\n{event['event_id']}: {event_kind(event)} at {_place(event)}; "
+        f"counts within {CIRCLE_ARCSEC:g} arcsec, {band}\n{event['counts']:.1f} counts {more} than the "
+        f"{event['constant']:.1f} of the constant source; {expected_by_chance(event)} as strong expected by chance"
+    )
+    _finish(figure, panels, event, curve, heading, image)
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """Part of a light curve: its frames, and how many of them are drawn together."""
+
+    axes: Axes
+    part: slice
+    together: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Panels:
+    """The whole light curve and, if an event is short, the time around it; and the chart of the surroundings."""
+
+    curves: tuple[_Panel, ...]
+    sky: Axes
+
+
+def _panels(figure: Figure, curve: Row, around: tuple[int, int]) -> _Panels:
+    """Lay a figure out, for the frames around an event."""
+    n_frames, (first, end) = len(curve["time_s"]), around
     zoomed = end - first < n_frames / 2
     rows = [["whole", "whole"], ["near", "sky"]] if zoomed else [["whole", "sky"]]
     axes: dict[str, Axes] = figure.subplot_mosaic(rows, width_ratios=(3.0, 1.0))
-    fine = n_frames <= FINE_FRAMES
-    _curve(axes["whole"], region, curve, flagged, slice(0, n_frames), 1 if fine else -(-n_frames // (FINE_FRAMES // 2)))
-    near = axes["near"] if zoomed else axes["whole"]
+    together = 1 if n_frames <= FINE_FRAMES else -(-n_frames // (FINE_FRAMES // 2))
+    curves = [_Panel(axes["whole"], slice(0, n_frames), together)]
     if zoomed:
-        _curve(near, region, curve, flagged, slice(first, end), 1)
         edges = np.array([first, end]) * curve["dt_s"]
-        axes["whole"].axvspan(*edges, color="#E69F00", alpha=0.25, lw=0, zorder=0, label="enlarged below")
+        axes["whole"].axvspan(*edges, color="#F0E442", alpha=0.35, lw=0, zorder=0, label="enlarged below")
+        curves.append(_Panel(axes["near"], slice(first, end), 1))
+    return _Panels(tuple(curves), axes["sky"])
+
+
+def _finish(figure: Figure, panels: _Panels, row: Row, curve: Row, heading: str, image: Image) -> None:
+    """Add titles, the chart and the legend."""
     start = curve["time_s"][0]
-    utc = utc_text(start)[0] if region["t_start_utc"] else None
-    near.set_xlabel(
+    utc = utc_text(start)[0] if row["t_start_utc"] else None
+    panels.curves[-1].axes.set_xlabel(
         f"time (s) since {utc} UTC, mission time {start:.3f} s" if utc else f"mission time - {start:.3f} s (s)"
     )
-    band = f"{region['band_lo_kev']:g}-{region['band_hi_kev']:g} keV"
-    place = f'RA {region["ra_deg"]:.4f}, Dec {region["dec_deg"]:+.4f} +- {region["pos_err_arcsec"]:.1f}"'
-    axes["whole"].set_title(f"{title}\n{region['det_id']}: {region['kind']} at {place}, {band}; {_cells(region)}")
-    _chart(axes["sky"], region, image)
-    handles, labels = zip(*_legend(axes["whole"], near).items(), strict=True)
+    panels.curves[0].axes.set_title(heading)
+    _chart(panels.sky, row, image)
+    handles, labels = zip(*_legend(*(panel.axes for panel in panels.curves)).items(), strict=True)
     figure.legend(labels, handles, loc="outside lower left", ncol=4, columnspacing=1.2)
+
+
+def _place(row: Row) -> str:
+    return f'RA {row["ra_deg"]:.4f}, Dec {row["dec_deg"]:+.4f} +- {row["pos_err_arcsec"]:.1f}"'
 
 
 def _cells(region: Row) -> str:
@@ -332,21 +442,14 @@ def _event(flagged: list[Row], n_frames: int) -> tuple[int, int]:
     return max(int(mine[0]) - ZOOM_FRAMES, 0), min(int(mine[-1]) + 1 + ZOOM_FRAMES, n_frames)
 
 
-def _curve(axes: Axes, region: Row, curve: Row, flagged: list[Row], part: slice, together: int) -> None:
-    """Draw part of a light curve, with ``together`` frames in each bin, against the time since its beginning."""
-    dt = region["dt_s"]
+def _curve(panel: _Panel, curve: Row) -> None:
+    """Draw part of a light curve against the time since its beginning."""
+    axes, part, together, dt = panel.axes, panel.part, panel.together, curve["dt_s"]
     index = np.arange(part.start, part.stop)
-    n, mu = (np.array(curve[name], float)[part] for name in ("n", "mu"))  # None becomes NaN
-    rejected, bad = np.array(curve["rejected"])[part], np.array(curve["bad"])[part]
-    n[rejected] = np.nan
-    mu[rejected] = np.nan
+    n, mu = _counts(curve, part)
+    rejected, bad = _not_searched(curve)[part], np.array(curve["bad"])[part]
     edges = np.append(index[::together], part.stop) * dt
     shown, expected = _together(n, together), _together(mu, together)
-    if together == 1:
-        for sigma, colour in BANDS:
-            low, high = counts_band(mu, sigma)
-            label = f"not flagged at {sigma:g} sigma"
-            axes.stairs(high + 0.5, edges, baseline=np.maximum(low - 0.5, 0), fill=True, color=colour, label=label)
     for marked, colour, hatch, label in (
         (bad & ~rejected, "#8C8C8C", "//", "high background"),
         (rejected, "#CC79A7", "xx", "not searched"),
@@ -357,24 +460,58 @@ def _curve(axes: Axes, region: Row, curve: Row, flagged: list[Row], part: slice,
             label = "_"
     axes.stairs(shown, edges, color="black", linewidth=1.0, label="counts", baseline=None)
     axes.stairs(expected, edges, color="#0072B2", linewidth=1.2, label="expected", baseline=None)
-    middle = (index + 0.5) * dt
     if index.size <= ERROR_BARS:
         error = np.abs(_poisson_interval(n) - n)
+        middle = (index + 0.5) * dt
         axes.errorbar(middle, n, error, fmt="none", ecolor="0.35", elinewidth=0.8, label="68 % interval of the counts")
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylim(0, None)
+    axes.set_ylabel(f"counts per {dt * together:g} s")
+
+
+def _not_searched(curve: Row) -> NDArray[np.bool_]:
+    """Return which frames were rejected, or had no live time."""
+    return np.asarray(np.array(curve["rejected"]) | (np.array(curve["live"], float) <= 0))
+
+
+def _counts(curve: Row, part: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return counts and expectation of some frames; NaN where they were not searched."""
+    n, mu = (np.array(curve[name], float)[part] for name in ("n", "mu"))  # None becomes NaN
+    rejected = _not_searched(curve)[part]
+    n[rejected] = np.nan
+    mu[rejected] = np.nan
+    return n, mu
+
+
+def _unflagged(panel: _Panel, curve: Row) -> None:
+    """Draw which counts of a frame would not be flagged."""
+    if panel.together > 1:
+        return
+    _, mu = _counts(curve, panel.part)
+    edges = np.arange(panel.part.start, panel.part.stop + 1) * curve["dt_s"]
+    for sigma, colour in BANDS:
+        low, high = counts_band(mu, sigma)
+        label = f"not flagged at {sigma:g} sigma"
+        panel.axes.stairs(high + 0.5, edges, baseline=np.maximum(low - 0.5, 0), fill=True, color=colour, label=label)
+
+
+def _flags(panel: _Panel, curve: Row, flagged: list[Row]) -> None:
+    """Mark the frames that are flagged."""
+    axes, part, dt = panel.axes, panel.part, curve["dt_s"]
+    n, _ = _counts(curve, part)
     for kind in ("peak", "eclipse"):
         frames = np.unique([row["t_index"] for row in flagged if row["kind"] == kind]).astype(int)
         frames = frames[(frames >= part.start) & (frames < part.stop)]
         if frames.size == 0:
             continue
-        if together == 1:
-            x, y, where, marker = middle[frames - part.start], n[frames - part.start], axes.transData, "o"
+        x = (frames + 0.5) * dt
+        if panel.together == 1:
+            y, where, marker = n[frames - part.start], axes.transData, "o"
         else:  # a single frame's counts do not fit on a curve of several frames: draw them at the top
-            x, y, where, marker = (frames + 0.5) * dt, np.ones(frames.size), axes.get_xaxis_transform(), "v"
+            y, where, marker = np.ones(frames.size), axes.get_xaxis_transform(), "v"
         (dots,) = axes.plot(x, y, marker, color=COLOUR[kind], markersize=4.5, transform=where, clip_on=False)
         dots.set(label=f"{kind}: frames flagged", gid=f"flagged {kind}")
-    axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, None)
-    axes.set_ylabel(f"counts per {dt * together:g} s")
 
 
 def _together(values: NDArray[np.float64], together: int) -> NDArray[np.float64]:
@@ -394,35 +531,43 @@ def _poisson_interval(n: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([low, special.gammaincinv(n + 1, 1 - tail)])
 
 
-def _chart(axes: Axes, region: Row, image: Image) -> None:
-    """Draw the counts around a region, its box, and the position of its source."""
+def _chart(axes: Axes, row: Row, image: Image) -> None:
+    """Draw the counts around an event or region, its circle or box, and the error of its place."""
     from matplotlib.colors import PowerNorm
     from matplotlib.patches import Circle
 
-    offsets = _Offsets(image.grid, region["x_sky"], region["y_sky"], 1.0)
+    offsets = _Offsets(image.grid, row["x_sky"], row["y_sky"], 1.0)
     reach = CHART_CELLS * image.grid.cell_arcsec
     shown = np.ma.masked_equal(image.counts, 0)
-    scale = PowerNorm(0.5, vmin=0, vmax=_brightest(image, region))  # a bright source nearby must not hide the rest
+    scale = PowerNorm(
+        0.5, vmin=0, vmax=_brightest(image, offsets, row)
+    )  # a bright source nearby must not hide the rest
     axes.imshow(shown, extent=offsets.extent(), cmap="Greys", norm=scale)
     _outline(axes, image, offsets)
-    _box(axes, region, offsets)
-    radius = IN_90_PERCENT * region["pos_err_arcsec"]
-    axes.add_patch(Circle((0.0, 0.0), radius, fill=False, edgecolor=COLOUR[region["kind"]], linewidth=1.4))
+    _mark(axes, row, offsets)
+    radius = IN_90_PERCENT * row["pos_err_arcsec"]
+    axes.add_patch(Circle((0.0, 0.0), radius, fill=False, edgecolor=COLOUR[_kind(row)], linewidth=1.4))
     axes.set_xlim(reach, -reach)
     axes.set_ylim(-reach, reach)
     axes.set_aspect("equal")
     band = f"{image.band_kev[0]:g}-{image.band_kev[1]:g} keV"
-    axes.set_title(f"counts at {band}, searched frames;\nbox, 90 % error circle, mask (green)", fontsize=8.5)
+    drawn = f'{CIRCLE_ARCSEC:g}" circle' if "event_id" in row else "box"
+    axes.set_title(f"counts at {band}, time searched;\n{drawn}, 90 % error circle, mask (green)", fontsize=8.5)
     axes.set_xlabel("offset in RA (arcsec)")
     axes.set_ylabel("offset in Dec (arcsec)")
 
 
-def _brightest(image: Image, region: Row) -> float:
-    """Return the largest counts of a cell in and around a region."""
+def _brightest(image: Image, offsets: _Offsets, row: Row) -> float:
+    """Return the largest counts of a cell in and around an event or region."""
     box, reach = image.grid.box, int(CHART_CELLS)
-    x0, y0 = max(region["bbox_x0"] - box.x0 - reach, 0), max(region["bbox_y0"] - box.y0 - reach, 0)
-    x1, y1 = region["bbox_x1"] - box.x0 + reach, region["bbox_y1"] - box.y0 + reach
-    return float(image.counts[y0:y1, x0:x1].max(initial=1))
+    if "event_id" in row:
+        middle = (offsets.ra(np.arange(box.x0, box.x1) + 0.5), offsets.dec(np.arange(box.y0, box.y1) + 0.5))
+        x, y = (int(np.argmin(np.abs(distances))) for distances in middle)
+        x0, x1, y0, y1 = x, x + 1, y, y + 1
+    else:
+        x0, x1, y0, y1 = (row[f"bbox_{axis}{k}"] - getattr(box, f"{axis}0") for axis in "xy" for k in (0, 1))
+    near = image.counts[max(y0 - reach, 0) : y1 + reach, max(x0 - reach, 0) : x1 + reach]
+    return float(near.max(initial=1))
 
 
 def _legend(*panels: Axes) -> dict[str, Any]:

@@ -12,14 +12,14 @@ import pyarrow as pa
 
 from xscan.results.reader import Results
 
-__all__ = ["STATES", "Outcome", "account", "outcomes", "read_ledger"]
+__all__ = ["STATES", "Outcome", "account", "found_text", "outcomes", "read_ledger"]
 
 STATES = ("done", "empty", "skipped", "failed", "pending")
 """States of an observation; each one of a list has exactly one. ``pending``: no run has finished it yet."""
 
 _DECIDES = ("failed", "done", "empty", "skipped")  # the first of these that any row has is the observation's state
 _COLUMNS = (
-    *("obsid", "state", "reason", "message", "n_regions", "seconds_read", "seconds_spent"),
+    *("obsid", "state", "reason", "message", "n_found", "n_regions", "seconds_read", "seconds_spent"),
     *("xscan_version", "backend", "inputs_digest", "config_digest", "code_digest", "finished_utc"),
 )
 
@@ -37,7 +37,10 @@ class Outcome:
         Reason code; empty if done or pending.
     message : str
         The sentence for the reason.
+    n_found : int
+        Events found by the search by windows.
     n_regions : int
+        Regions found in views.
     seconds : float
         Wall time of reading and searching, s.
     xscan_version, backend : str
@@ -51,6 +54,7 @@ class Outcome:
     state: str
     reason: str = ""
     message: str = ""
+    n_found: int = 0
     n_regions: int = 0
     seconds: float = 0.0
     xscan_version: str = ""
@@ -65,16 +69,17 @@ def outcomes(runs: pa.Table) -> dict[str, Outcome]:
     """Return the outcome of each observation from the rows of ``runs``, which are ordered by obsid."""
     found = {}
     for obsid, rows in groupby(runs.select(_COLUMNS).to_pylist(), itemgetter("obsid")):
-        views = list(rows)
-        state = next(state for state in _DECIDES if any(row["state"] == state for row in views))
-        first = next(row for row in views if row["state"] == state)
+        searches = list(rows)
+        state = next(state for state in _DECIDES if any(row["state"] == state for row in searches))
+        first = next(row for row in searches if row["state"] == state)
         found[obsid] = Outcome(
             obsid,
             state,
             first["reason"] or "",
             first["message"] or "",
-            sum(row["n_regions"] for row in views),
-            first["seconds_read"] + sum(row["seconds_spent"] for row in views),
+            sum(row["n_found"] or 0 for row in searches),
+            sum(row["n_regions"] for row in searches),
+            first["seconds_read"] + sum(row["seconds_spent"] for row in searches),
             first["xscan_version"],
             first["backend"],
             first["inputs_digest"],
@@ -93,3 +98,9 @@ def read_ledger(results: Results) -> dict[str, Outcome]:
 def account(obsids: Iterable[str], held: Mapping[str, Outcome]) -> list[Outcome]:
     """Return the outcome of every observation of a list, in its order; pending if there is none yet."""
     return [held.get(obsid) or Outcome(obsid, "pending") for obsid in obsids]
+
+
+def found_text(n_found: int, n_regions: int) -> str:
+    """Return how many events and regions were found, as ``3 events`` or ``nothing found``."""
+    counts = {"event": n_found, "region": n_regions}
+    return ", ".join(f"{n} {what}{'s' * (n != 1)}" for what, n in counts.items() if n) or "nothing found"

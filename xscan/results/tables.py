@@ -26,7 +26,16 @@ from xscan.search.view import ViewData
 from xscan.search.windows import Judged
 from xscan.sky import SAME_PLACE_ARCSEC, TangentPlane, separation_arcsec
 
-__all__ = ["Provenance", "TableBuilder", "Tables", "distinct_places", "failed_tables"]
+__all__ = [
+    "Provenance",
+    "TableBuilder",
+    "Tables",
+    "distinct_places",
+    "event_kind",
+    "expected_by_chance",
+    "failed_tables",
+    "strongest_events",
+]
 
 Row = dict[str, Any]
 Clock = tuple[str, bool]  # the time system of mission time, and whether it is barycentred
@@ -206,6 +215,30 @@ def failed_tables(
     _stamp([row], provenance, seconds)
     runs = pa.Table.from_pylist([row], RUNS_WITH_INPUTS)
     return Tables(runs, *(SCHEMAS[name].empty_table() for name in list(SCHEMAS)[1:]))
+
+
+def strongest_events(events: Iterable[Row], most: int) -> list[Row]:
+    """Return the events that chance gives least often, the strongest first.
+
+    Parameters
+    ----------
+    events : iterable of dict
+        Rows of ``events``.
+    most : int
+        The largest number of events to return.
+    """
+    return sorted(events, key=lambda row: (row["n_false"], -row["llr"]))[:most]
+
+
+def event_kind(event: Row) -> str:
+    """Return what a person calls a row of ``events``: ``peak``, ``eclipse``, or ``variable``."""
+    return "variable" if event["variable"] else str(event["kind"])
+
+
+def expected_by_chance(event: Row) -> str:
+    """Return, of a row of ``events``, how many as strong are expected by chance: ``0.0093``, ``5.0e-127``."""
+    n = event["n_false"]
+    return f"{n:.2g}" if n >= 0.001 else f"{n:.1e}" if n > 0 else "< 1e-300"
 
 
 def distinct_places(regions: Iterable[Row], most: int) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Compare regions that were found with the transients that were simulated."""
+"""Compare events or regions that were found with the transients that were simulated."""
 
 from __future__ import annotations
 
@@ -7,62 +7,73 @@ from typing import Any
 
 import pyarrow as pa
 
+from xscan.results.tables import strongest_events
+from xscan.schema import IDENTIFIERS
 from xscan.sky import SAME_PLACE_ARCSEC, separation_arcsec
 
 __all__ = ["Recovery", "compare"]
 
+Row = dict[str, Any]
+
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Which simulated transients were found, and by which regions.
+    """Which simulated transients were found, and as what.
 
     Attributes
     ----------
     truth : list of dict
-        Rows of the table of transients, each with ``det_ids`` (the regions that match it), ``best`` (the most
-        significant of them, a row of ``regions``) or None, and ``offset_arcsec`` of the best.
+        Rows of the table of transients, each with ``found`` (identifiers of the events or regions that match it),
+        ``best`` (the strongest of them, a row of ``events`` or ``regions``) or None, and ``offset_arcsec`` of the best.
     unmatched : list of dict
-        Regions that match no transient.
+        Events or regions that match no transient.
     """
 
-    truth: list[dict[str, Any]]
-    unmatched: list[dict[str, Any]]
+    truth: list[Row]
+    unmatched: list[Row]
 
 
-def compare(truth: pa.Table, regions: pa.Table) -> Recovery:
-    """Match regions to simulated transients by position and time.
+def compare(truth: pa.Table, found: pa.Table) -> Recovery:
+    """Match events or regions to simulated transients by kind, position and time.
 
-    A region matches a transient within :data:`xscan.sky.SAME_PLACE_ARCSEC` or its own bounding box, if it overlaps it
-    in time.
+    An event matches a transient within :data:`xscan.sky.SAME_PLACE_ARCSEC`, a region within this or its own bounding
+    box, if it overlaps it in time.
 
     Parameters
     ----------
     truth : pyarrow.Table
         As :data:`xscan.simulate.observation.TRUTH`.
-    regions : pyarrow.Table
-        Of the same observations, as :mod:`xscan.schema`.
+    found : pyarrow.Table
+        ``events`` or ``regions`` of the same observations, as :mod:`xscan.schema`.
     """
-    found = regions.to_pylist()
-    taken: set[str] = set()
-    rows = []
+    events = IDENTIFIERS["events"] in found.column_names
+    name = IDENTIFIERS["events" if events else "regions"]
+    rows, taken, matched = found.to_pylist(), set(), []
     for planted in truth.to_pylist():
-        mine = [row for row in found if _is(planted, row)]
-        taken |= {row["det_id"] for row in mine}
-        best = min(mine, key=lambda row: row["log10_p_min"], default=None)
-        offset = None if best is None else float(_offset(planted, best))
-        rows.append(planted | {"det_ids": [row["det_id"] for row in mine], "best": best, "offset_arcsec": offset})
-    return Recovery(rows, [row for row in found if row["det_id"] not in taken])
+        mine = [row for row in rows if _is(planted, row)]
+        taken |= {row[name] for row in mine}
+        ranked = strongest_events(mine, 1) if events else sorted(mine, key=lambda row: float(row["log10_p_min"]))
+        best = ranked[0] if ranked else None
+        offset = None if best is None else _offset(planted, best)
+        matched.append(planted | {"found": [row[name] for row in mine], "best": best, "offset_arcsec": offset})
+    return Recovery(matched, [row for row in rows if row[name] not in taken])
 
 
-def _offset(planted: dict[str, Any], row: dict[str, Any]) -> float:
+def _offset(planted: Row, row: Row) -> float:
     return float(separation_arcsec(planted["ra_deg"], planted["dec_deg"], row["ra_deg"], row["dec_deg"]))
 
 
-def _is(planted: dict[str, Any], row: dict[str, Any]) -> bool:
+def _is(planted: Row, row: Row) -> bool:
     other = "peak" if planted["kind"] == "eclipse" else "eclipse"
     if planted["obsid"] != row["obsid"] or row["kind"] == other:
         return False
-    half = max(row["bbox_x1"] - row["bbox_x0"], row["bbox_y1"] - row["bbox_y0"]) * row["cell_arcsec"] / 2
-    near = _offset(planted, row) <= max(SAME_PLACE_ARCSEC, half)
+    near = _offset(planted, row) <= max(SAME_PLACE_ARCSEC, _half_box(row))
     overlap = row["t_start_s"] < planted["t_stop_s"] and row["t_stop_s"] > planted["t_start_s"]
     return bool(near and overlap)
+
+
+def _half_box(row: Row) -> float:
+    """Return half the longer side of a region's bounding box, arcsec; 0 for an event, which has none."""
+    if "bbox_x0" not in row:
+        return 0.0
+    return float(max(row["bbox_x1"] - row["bbox_x0"], row["bbox_y1"] - row["bbox_y0"]) * row["cell_arcsec"] / 2)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from xscan.errors import ConfigError, StoreError
 from xscan.io.atomic import named_trouble, write_whole
 from xscan.pipeline.release.changes import Change, changes, reasons_for
-from xscan.pipeline.release.difference import compare_regions
+from xscan.pipeline.release.difference import compare_events, compare_regions
 from xscan.pipeline.release.record import Release, list_digest, read_release, releases, write_release
 from xscan.pipeline.task import Task, files_now, unfinished
 from xscan.results.ledger import Outcome, read_ledger
@@ -31,6 +31,8 @@ OBSERVATION_CHANGES = pa.schema(
         column("reason", pa.string(), "", "why it was searched again, or withdrawn"),
         column("state_before", pa.string(), "", "what became of it in the previous release; null if added", True),
         column("state", pa.string(), "", "what became of it now; null if withdrawn", True),
+        column("n_found_before", pa.int64(), "", "events; null if added", True),
+        column("n_found", pa.int64(), "", "events; null if withdrawn", True),
         column("n_regions_before", pa.int64(), "", "null if added", True),
         column("n_regions", pa.int64(), "", "null if withdrawn", True),
     ]
@@ -46,12 +48,15 @@ class Made:
     release : Release
     observations : pyarrow.Table
         As :data:`OBSERVATION_CHANGES`.
+    events : pyarrow.Table
+        As :data:`~xscan.pipeline.release.difference.EVENT_CHANGES`.
     regions : pyarrow.Table
         As :data:`~xscan.pipeline.release.difference.REGION_CHANGES`.
     """
 
     release: Release
     observations: pa.Table
+    events: pa.Table
     regions: pa.Table
 
 
@@ -172,20 +177,25 @@ def _finish(
 ) -> Made:
     target = folder / release.name
     n_carried = len(after.keys() - reasons.keys())
-    now = open_results(target).table("regions")
     searched = [obsid for obsid, reason in reasons.items() if reason != Change.WITHDRAWN]
     n_searched = Counter(reasons[obsid] for obsid in searched)
     n_withdrawn = len(reasons) - len(searched)
     if not release.previous:  # there is nothing to compare with
         reasons = {}
-    then = open_results(folder / release.previous).table("regions") if release.previous else now
-    regions = compare_regions(then, now, reasons)
+    now = open_results(target)
+    then = open_results(folder / release.previous) if release.previous else now
+    changed, n_all = {}, {}
+    for name, compared in (("events", compare_events), ("regions", compare_regions)):
+        table = now.table(name)
+        changed[name], n_all[name] = compared(then.table(name), table, reasons), table.num_rows
     rows = [
         {
             "obsid": obsid,
             "reason": reason,
             "state_before": before[obsid].state if obsid in before else None,
             "state": after[obsid].state if obsid in after else None,
+            "n_found_before": before[obsid].n_found if obsid in before else None,
+            "n_found": after[obsid].n_found if obsid in after else None,
             "n_regions_before": before[obsid].n_regions if obsid in before else None,
             "n_regions": after[obsid].n_regions if obsid in after else None,
         }
@@ -193,10 +203,11 @@ def _finish(
     ]
     observations = pa.Table.from_pylist(rows, OBSERVATION_CHANGES)
     with named_trouble(target):
-        for name, table in (("observations", observations), ("regions", regions)):
+        for name, table in {"observations": observations, **changed}.items():
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink, compression="zstd")
             write_whole(target / f"changed_{name}.parquet", sink.getvalue())
+    n_changed = {name: dict(Counter(changed[name]["change"].to_pylist())) | {"all": n_all[name]} for name in changed}
     done = replace(
         release,
         finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -204,7 +215,8 @@ def _finish(
         n_searched=dict(sorted(n_searched.items())),
         n_failed=sum(after[obsid].state == "failed" for obsid in searched),
         n_withdrawn=n_withdrawn,
-        n_regions=dict(Counter(regions["change"].to_pylist())) | {"all": now.num_rows},
+        n_found=n_changed["events"],
+        n_regions=n_changed["regions"],
     )
     write_release(target, done)
-    return Made(done, observations, regions)
+    return Made(done, observations, changed["events"], changed["regions"])

@@ -43,8 +43,8 @@ class Release:
     n_failed : int
         How many of these failed.
     n_withdrawn : int
-    n_regions : dict of str to int
-        Number of regions that are new, lost or changed, and of ``all`` regions in this release.
+    n_found, n_regions : dict of str to int
+        Number of events, and of regions, that are new, lost or changed, and of ``all`` in this release.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Release:
     n_searched: dict[str, int] = field(default_factory=dict)
     n_failed: int = 0
     n_withdrawn: int = 0
+    n_found: dict[str, int] = field(default_factory=dict)
     n_regions: dict[str, int] = field(default_factory=dict)
 
 
