@@ -15,8 +15,8 @@ from scipy import special
 
 from xscan.bayes import power_of_ten, thresholds
 from xscan.grid import Box, Grid
-from xscan.missiontime import utc_text
-from xscan.model import CAMERAS
+from xscan.missions.xmm.instrument import EPIC
+from xscan.missiontime import Clock, utc_text
 from xscan.results.tables import Tables, distinct_places
 from xscan.sky import SkyPixels, TangentPlane
 
@@ -29,7 +29,6 @@ __all__ = ["Image", "counts_band", "draw", "draw_image", "draw_lightcurve"]
 COLOUR = {"peak": "#D55E00", "eclipse": "#56B4E9", "both": "#CC79A7"}
 MASK = "#009E73"
 BANDS = ((5.0, "#DCE9F2"), (3.0, "#B3D1E6"))  # widest first
-CAMERA_NAME = dict(zip(CAMERAS, ("pn", "MOS1", "MOS2"), strict=True))
 ZOOM_FRAMES = 15  # before and after an event
 FINE_FRAMES = 400  # more frames are drawn in groups: lines closer than pixels cannot be told apart
 ERROR_BARS = 120  # largest number of frames drawn with error bars
@@ -104,7 +103,9 @@ def _title(of: Row, runs: list[Row], inputs: list[Row]) -> tuple[str, str]:
     """
     view = ("subset", "dt_s", "band_lo_kev", "band_hi_kev")
     run = next(row for row in runs if all(row[name] == of[name] for name in view))
-    exposures = [f"{CAMERA_NAME[row['camera']]} {row['exposure']}" for row in inputs if row["subset"] == of["subset"]]
+    exposures = [
+        f"{EPIC.camera(row['camera']).label} {row['exposure']}" for row in inputs if row["subset"] == of["subset"]
+    ]
     when = f"mission time {run['t_start_s']:.0f} to {run['t_stop_s']:.0f} s"
     if run["t_start_utc"]:
         start, stop = (run[name][:19] for name in ("t_start_utc", "t_stop_utc"))
@@ -299,7 +300,7 @@ def draw_lightcurve(figure: Figure, region: Row, curve: Row, flagged: list[Row],
         edges = np.array([first, end]) * curve["dt_s"]
         axes["whole"].axvspan(*edges, color="#E69F00", alpha=0.25, lw=0, zorder=0, label="enlarged below")
     start = curve["time_s"][0]
-    utc = utc_text(start)[0] if region["t_start_utc"] else None
+    utc = utc_text(start, Clock(EPIC.mjdref))[0] if region["t_start_utc"] else None
     near.set_xlabel(
         f"time (s) since {utc} UTC, mission time {start:.3f} s" if utc else f"mission time - {start:.3f} s (s)"
     )

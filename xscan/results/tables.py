@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xscan.bayes import equivalent_sigma, log10_bayes_eclipse, log10_bayes_peak, log10_poisson_tail, poisson_tail
 from xscan.config import View
 from xscan.errors import DataError, Reason
-from xscan.missiontime import mjd_utc, utc_text
+from xscan.missiontime import Clock, mjd_utc, utc_text
 from xscan.model import CAMERAS, InputFile, Observation, Voxels
 from xscan.schema import CUTS, IMAGES, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, SCHEMAS, VOXELS
 from xscan.search.observation import Found, SubsetSearch, ViewResult
@@ -25,7 +25,6 @@ from xscan.sky import SAME_PLACE_ARCSEC, separation_arcsec
 __all__ = ["Provenance", "TableBuilder", "Tables", "distinct_places", "failed_tables"]
 
 Row = dict[str, Any]
-Clock = tuple[str, bool]  # the time system of mission time, and whether it is barycentred
 
 DAMAGE = {
     Reason.UNREADABLE,
@@ -131,7 +130,7 @@ class TableBuilder:
         number = search.subset.number
         if number not in self._subsets:
             self._subsets[number] = [_input(info) for info in search.files]
-        clock = search.subset.lists[0].time_system, search.subset.lists[0].barycentred
+        clock = search.subset.lists[0].clock
         row = self._always | {"subset": number, "inputs": self._subsets[number] + self._common}
         self._runs.append(row | _run(result, clock) | {"seconds_spent": seconds})
         if result.search is None:
@@ -295,14 +294,14 @@ def _run(result: ViewResult, clock: Clock) -> Row:
             "t_start_s": grid.t0,
             "t_stop_s": float(grid.frame_edges()[-1]),
         }
-        row |= {"timesys": clock[0], "timeref": "SOLARSYSTEM" if clock[1] else "LOCAL"}
-        row |= dict(zip(("t_start_utc", "t_stop_utc"), _utc(row["t_start_s"], row["t_stop_s"], *clock), strict=True))
+        row |= {"timesys": clock.time_system, "timeref": "SOLARSYSTEM" if clock.barycentred else "LOCAL"}
+        row |= dict(zip(("t_start_utc", "t_stop_utc"), _utc(row["t_start_s"], row["t_stop_s"], clock), strict=True))
     return row
 
 
 @lru_cache(maxsize=64)  # views of one frame length have the same times
-def _utc(start_s: float, stop_s: float, time_system: str, barycentred: bool) -> list[str | None]:
-    return utc_text([start_s, stop_s], time_system, barycentred)
+def _utc(start_s: float, stop_s: float, clock: Clock) -> list[str | None]:
+    return utc_text([start_s, stop_s], clock)
 
 
 def _images(rows: list[Row]) -> pa.Table:
@@ -386,7 +385,7 @@ def _regions(of_view: _View, weighed: _Weighed, clock: Clock) -> list[Row]:
     t = of_view.search.voxels.t
     frames = [t[found.region.members] for found in of_view.found]
     spans = of_view.search.grid.frame_edges()[[(each.min(), each.max() + 1) for each in frames]]
-    utc, mjd = utc_text(spans.ravel(), *clock), mjd_utc(spans.ravel(), *clock).tolist()
+    utc, mjd = utc_text(spans.ravel(), clock), mjd_utc(spans.ravel(), clock).tolist()
     rows = []
     for i, (found, (start, stop)) in enumerate(zip(of_view.found, spans.tolist(), strict=True)):
         times = {
