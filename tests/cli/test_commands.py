@@ -185,6 +185,10 @@ def test_a_folder_of_another_observation(archive: Path, tmp_path: Path) -> None:
         (["archive", "--offline", "--obslist", "{data}/good.txt", "--data", "{data}/nowhere"], "no such folder"),
         (["export", "{data}"], "nothing to export"),
         (["export", "{data}", "--ds9", "x.reg"], "no results of xscan"),
+        (["scan", "{data}/0000000008"], "0000000008: no such folder; an observation is a folder"),
+        (["scan", "{data}"], "no event list, but 4 folders of observations: search them with xscan archive"),
+        (["scan", "{data}/0000000001", "{data}/0000000008"], "0000000008: no such folder"),
+        (["scan", "{data}/good.txt"], "a list of observations; search them with xscan archive --obslist"),
         (["scan"], "Missing argument"),
         (["scna"], "No such command"),
     ],
@@ -196,10 +200,11 @@ def test_wrong_usage_is_one_line_and_exit_code_2(archive: Path, tmp_path: Path, 
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())  # nothing is made
 
 
 def test_a_failed_observation_is_exit_code_1(archive: Path, tmp_path: Path) -> None:
-    for obsid, says in (("0000000002", "cut short"), ("0000000003", "FastTiming"), ("0000000008", "no such folder")):
+    for obsid, says in (("0000000002", "cut short"), ("0000000003", "FastTiming")):
         done = run("scan", archive / "data" / obsid, "--out", tmp_path / "out", *VIEWS)
         assert done.returncode == 1
         assert says in done.stderr

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xscan.cli.output import Findings, print_findings
-from xscan.errors import ConfigError, Reason
-from xscan.missions.xmm.files import places
+from xscan.errors import ConfigError, DataError, Reason
+from xscan.missions import mission_of
 from xscan.pipeline.executor import ExecutorOptions
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.outcome import ObservationSummary, summarize
@@ -36,7 +36,11 @@ NOT_HERE = (Reason.NO_FOLDER, Reason.NO_EVENT_LISTS, Reason.ARCHIVE_TROUBLE, Rea
 
 def scan(paths: Sequence[Path], sources: Path | None, out: Path, settings: ScanSettings, plot: bool) -> int:
     """Search the observations of which these are folders and event lists; return the exit code."""
-    tasks = [Task(None, place) for place in places(paths, sources)]
+    try:
+        places = mission_of(paths[0]).places(paths, sources)
+    except DataError as error:  # nothing is made for a mistyped path
+        raise ConfigError(str(error)) from None
+    tasks = [Task(None, place) for place in places]
     return _search(tasks, Path(), out, settings, ExecutorOptions(), Reporter(total=len(tasks)), None, plot, False)
 
 
