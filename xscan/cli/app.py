@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xscan import __version__
+from xscan.cli.commands import Commands, interrupt_told
 from xscan.cli.options import (
     Data,
     ExecutorGroup,
@@ -42,6 +43,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="xscan",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -424,7 +426,8 @@ def main() -> None:
         with lossy_stderr():
             logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
             try:
-                app()
+                with interrupt_told():
+                    app()
             except XscanError as error:
                 typer.echo(f"xscan: {error}", err=True)
                 sys.exit(error.exit_code)
