@@ -11,6 +11,7 @@ from xscan.cli.output import Findings, print_findings
 from xscan.errors import ConfigError, DataError, Reason
 from xscan.missions import mission_of
 from xscan.pipeline.executor import ExecutorOptions
+from xscan.pipeline.local import draw_missing
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.outcome import ObservationSummary, summarize
 from xscan.pipeline.progress import Reporter
@@ -97,6 +98,8 @@ def _search(
         with reporter, _arriving(todo, data, prefetch, run.done, refused) as arriving:
             if todo:
                 executor.run(arriving, data, writer, run.ended, plots, reporter.say, stop_signal)
+        if plots is not None:
+            draw_missing(plots, out, {outcome.obsid for outcome in kept}, reporter.say)
 
     stopped = run_into(out.absolute(), executor.settings, search)
     if stopped is not None:

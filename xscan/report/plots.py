@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from scipy import special
 
 from xscan.bayes import power_of_ten, thresholds
 from xscan.grid import Box, Grid
+from xscan.io.atomic import write_whole
 from xscan.missions.xmm.instrument import EPIC
 from xscan.missiontime import Clock, utc_text
+from xscan.results.reader import Results
 from xscan.results.tables import Tables, distinct_places
 from xscan.sky import SkyPixels, TangentPlane
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Image", "counts_band", "draw", "draw_image", "draw_lightcurve"]
+__all__ = ["Image", "counts_band", "draw", "draw_image", "draw_lightcurve", "without_pictures"]
 
 COLOUR = {"peak": "#D55E00", "eclipse": "#56B4E9", "both": "#CC79A7"}
 MASK = "#009E73"
@@ -63,7 +66,7 @@ class Image:
 
 
 def draw(folder: Path, obsid: str, tables: Tables) -> list[Path]:
-    """Write ``<obsid>_<subset>_image.png`` and ``<det_id>.png`` into a folder; return their paths.
+    """Write the picture of each subset and of each region into a folder; return their paths.
 
     Pictures of an earlier scan of the observation are removed, because its regions may have changed.
 
@@ -85,15 +88,32 @@ def draw(folder: Path, obsid: str, tables: Tables) -> list[Path]:
     paths = []
     for number, (image, view) in images.items():
         mine = [row for row in regions if row["subset"] == number]
-        with _figure(folder / f"{obsid}_{number}_image.png", (7.4, 7.6)) as figure:
+        paths.append(folder / _image_name(obsid, number))
+        with _figure(paths[-1], (7.4, 7.6)) as figure:
             draw_image(figure, image, mine, "\n".join(_title(view, runs, inputs)))
-        paths.append(folder / f"{obsid}_{number}_image.png")
     for row in regions:
         image, title = images[row["subset"]][0], ", ".join(_title(row, runs, inputs))
-        with _figure(folder / f"{row['det_id']}.png", (9.0, 6.4)) as figure:
+        paths.append(folder / _curve_name(row["det_id"]))
+        with _figure(paths[-1], (9.0, 6.4)) as figure:
             draw_lightcurve(figure, row, curves[row["det_id"]], flagged[row["det_id"]], title, image)
-        paths.append(folder / f"{row['det_id']}.png")
     return paths
+
+
+def _image_name(obsid: str, subset: int) -> str:
+    return f"{obsid}_{subset}_image.png"
+
+
+def _curve_name(det_id: str) -> str:
+    return f"{det_id}.png"
+
+
+def without_pictures(results: Results, plots: Path) -> list[str]:
+    """Return the observations of which a picture is missing in their folder below ``plots``, sorted."""
+    images = results.table("images", columns=["obsid", "subset"]).to_pylist()
+    regions = results.table("regions", columns=["obsid", "det_id"]).to_pylist()
+    names = [(row["obsid"], _image_name(row["obsid"], row["subset"])) for row in images]
+    names += [(row["obsid"], _curve_name(row["det_id"])) for row in regions]
+    return sorted({obsid for obsid, name in names if not (plots / obsid / name).exists()})
 
 
 def _title(of: Row, runs: list[Row], inputs: list[Row]) -> tuple[str, str]:
@@ -126,7 +146,9 @@ def _figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
         FigureCanvasAgg(figure)
         yield figure
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, bbox_inches="tight")
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", bbox_inches="tight")
+        write_whole(path, picture.getvalue())
 
 
 @dataclass(frozen=True, slots=True)
