@@ -17,7 +17,7 @@ from helpers.lists import OBSID, quiet_list, write_list
 ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = (
-    *("errors", "sky", "grid", "config", "bayes", "model", "windows", "missiontime", "profiles", "schema"),
+    *("errors", "sky", "grid", "config", "bayes", "missiontime", "model", "windows", "profiles", "schema"),
     *("io", "events", "pointsource", "backends", "search", "missions", "results", "archives", "report", "pipeline"),
     *("simulate", "api", "bench", "cli", "__main__", "__init__"),
 )

@@ -25,10 +25,11 @@ from xscan.sky import SkyPixels, TangentPlane
 
 SIDE_ARCSEC = 0.8
 SEVEN = Instrument(
+    name="TM1-7",
     telescope="SEVENFOLD",
     cameras=tuple(
         Camera(
-            f"tm{k}", columns=384, rows=384, pixel_arcsec=9.6, n_ccds=1, frame_s=0.05,
+            f"tm{k}", f"TM{k}", f"TM{k}", columns=384, rows=384, pixel_arcsec=9.6, n_ccds=1, frame_s=0.05,
             core=(9.0 + k / 10, 0.0, 0.0, 0.0), slope=(1.6, 0.0, 0.0, 0.0),
         )
         for k in range(1, 8)
@@ -36,6 +37,8 @@ SEVEN = Instrument(
     mjdref=51_543.875,
     sky=SkyPixels(8_192, SIDE_ARCSEC),
     pi_range=(200, 25_000),
+    particle_band=(10_001, 12_000),
+    particle_rate_max=0.5,
 )  # fmt: skip
 CENTRE = 4_096.0
 PLANE = TangentPlane(150.0, 2.0, CENTRE, SIDE_ARCSEC / 3600)

@@ -10,9 +10,7 @@ from xscan.backends import cpu_backend
 from xscan.backends.cuda.device import DeviceLost
 from xscan.config import View, load_config
 from xscan.errors import ConfigError, DeviceError
-from xscan.missions.xmm import observation as xmm
-from xscan.missions.xmm.files import Place, places
-from xscan.missions.xmm.hot_pixels import HotPixels
+from xscan.missions import MISSIONS, HotPixels, Place, mission_of
 from xscan.model import Observation
 from xscan.pipeline.local import LOST_REMEDY
 from xscan.pipeline.scan import ScanSettings, search_to_tables
@@ -84,14 +82,16 @@ def read(
     """
     settings = scan_settings(profile, config, hot_pixels=hot_pixels)
     place = _one_place(folder, sources)
-    return xmm.read(place, settings.config, settings.hot_pixels, cpu_backend().events)  # only the CPU reads files
+    # only the CPU reads files
+    return mission_of(place).read(place, settings.config, settings.hot_pixels, cpu_backend().events)
 
 
 def _one_place(paths: Paths, sources: Path | str | None) -> Place:
     several = [paths] if isinstance(paths, (Path, str)) else list(paths)
     if not several:
         raise ConfigError("no file to read: give a folder, or event lists")
-    found = places([Path(path) for path in several], Path(sources) if sources is not None else None)
+    given = [Path(path) for path in several]
+    found = mission_of(given[0]).places(given, Path(sources) if sources is not None else None)
     if len(found) > 1:
         names = ", ".join(place.name for place in found)
         raise ConfigError(f"these are {len(found)} observations ({names}); give those of one")
@@ -165,10 +165,12 @@ def scan(
     started = time.perf_counter()
     if not isinstance(observation, Observation):
         place = _one_place(observation, sources)
-        observation = xmm.read(place, settings.config, settings.hot_pixels, scanner.backend.events)
+        observation = mission_of(place).read(place, settings.config, settings.hot_pixels, scanner.backend.events)
     elif sources is not None:
         raise ConfigError(f"{observation.obsid} was read already; give sources to read()")
-    elif observation.settings != xmm.reading_digest(settings.config, settings.hot_pixels):
+    elif observation.settings not in [
+        mission.reading_digest(settings.config, settings.hot_pixels) for mission in MISSIONS.values()
+    ]:
         raise ConfigError(
             f"{observation.obsid} was read with other settings; give read() and scan() the same profile, "
             f"config and hot_pixels, or give scan() the folder"

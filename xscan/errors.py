@@ -54,7 +54,7 @@ class Reason(StrEnum):
     NO_COMMON_TIME = "no_common_time"  # the lists of a subset share no time
     # one view
     DT_TOO_LONG = "dt_too_long"  # one frame is longer than the time range
-    NO_LIVE_FRAME = "no_live_frame"  # every frame was rejected
+    NO_LIVE_FRAME = "no_live_frame"  # every frame was rejected, or no CCD was ever live
     NO_BACKGROUND = "no_background"  # no cell is left outside the source mask to build an expectation from
     EMPTY_BAND = "empty_band"  # no event of this subset falls in the band and frames
     DEVICE_MEMORY = "device_memory"  # the GPU has no room for it, however small it is cut

@@ -6,13 +6,13 @@ installed version of ERFA was made needs a newer version.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import erfa
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xscan.model import MJDREF
-
-__all__ = ["mjd_utc", "utc_text"]
+__all__ = ["Clock", "mjd_utc", "utc_text"]
 
 _DAY_S = 86_400.0
 _MJD_0 = 2_400_000.5  # JD of MJD 0
@@ -20,17 +20,38 @@ _MJD_0 = 2_400_000.5  # JD of MJD 0
 Floats = NDArray[np.float64]
 
 
-def utc_text(time_s: ArrayLike, time_system: str = "TT", barycentred: bool = False) -> list[str | None]:
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What mission time counts.
+
+    Attributes
+    ----------
+    mjdref : float
+        Mission time 0, MJD (TT).
+    time_system : str
+        ``TT`` or ``TDB``.
+    barycentred : bool
+        Whether times are those of arrival at the barycentre of the solar system.
+    """
+
+    mjdref: float
+    time_system: str = "TT"
+    barycentred: bool = False
+
+    @property
+    def utc_is_known(self) -> bool:
+        """Whether UTC at the spacecraft follows from its times."""
+        return self.time_system == "TT" and not self.barycentred
+
+
+def utc_text(time_s: ArrayLike, clock: Clock) -> list[str | None]:
     """Return UTC of mission times as ISO 8601 text, to the millisecond.
 
     Parameters
     ----------
     time_s : array_like of float, shape (n,)
-        Mission time, s since MJDREF 50814.
-    time_system : str
-        ``TT`` or ``TDB``, the time system of mission time.
-    barycentred : bool
-        Whether times are those of arrival at the barycentre of the solar system.
+        Mission time, s.
+    clock : Clock
 
     Returns
     -------
@@ -40,26 +61,26 @@ def utc_text(time_s: ArrayLike, time_system: str = "TT", barycentred: bool = Fal
 
     Examples
     --------
-    >>> utc_text([0.0, 69_000_000.5])
+    >>> utc_text([0.0, 69_000_000.5], Clock(mjdref=50_814.0))
     ['1997-12-31T23:58:56.816', '2000-03-09T14:38:56.316']
     """
-    time, known = _known(time_s, time_system, barycentred)
+    time, known = _known(time_s, clock)
     texts: list[str | None] = [None] * known.size
-    year, month, day, clock, _ = erfa.ufunc.d2dtf(b"UTC", 3, *_utc(time[known]))
-    moments = zip(year, month, day, clock["h"], clock["m"], clock["s"], clock["f"], strict=True)
+    year, month, day, hms, _ = erfa.ufunc.d2dtf(b"UTC", 3, *_utc(time[known], clock))
+    moments = zip(year, month, day, hms["h"], hms["m"], hms["s"], hms["f"], strict=True)
     for place, moment in zip(np.flatnonzero(known).tolist(), moments, strict=True):
         texts[place] = "{:04d}-{:02d}-{:02d}T{:02d}:{:02d}:{:02d}.{:03d}".format(*moment)
     return texts
 
 
-def mjd_utc(time_s: ArrayLike, time_system: str = "TT", barycentred: bool = False) -> Floats:
+def mjd_utc(time_s: ArrayLike, clock: Clock) -> Floats:
     """Return MJD (UTC) of mission times.
 
     A day that ends with a leap second is 86,401 s long, as in astropy, so that no two moments share an MJD.
 
     Parameters
     ----------
-    time_s, time_system, barycentred
+    time_s, clock
         As in :func:`utc_text`.
 
     Returns
@@ -69,26 +90,26 @@ def mjd_utc(time_s: ArrayLike, time_system: str = "TT", barycentred: bool = Fals
 
     Examples
     --------
-    >>> mjd_utc(0.0).round(6).tolist()
+    >>> mjd_utc(0.0, Clock(mjdref=50_814.0)).round(6).tolist()
     [50813.999269]
     """
-    time, known = _known(time_s, time_system, barycentred)
+    time, known = _known(time_s, clock)
     mjd = np.full(known.size, np.nan)
-    day, rest = _utc(time[known])
+    day, rest = _utc(time[known], clock)
     mjd[known] = (day - _MJD_0) + rest
     return mjd
 
 
-def _known(time_s: ArrayLike, time_system: str, barycentred: bool) -> tuple[Floats, NDArray[np.bool_]]:
+def _known(time_s: ArrayLike, clock: Clock) -> tuple[Floats, NDArray[np.bool_]]:
     """Return the times, and for which of them UTC is known."""
     time = np.atleast_1d(np.asarray(time_s, np.float64))
-    return time, np.isfinite(time) & (time_system == "TT" and not barycentred)
+    return time, np.isfinite(time) & clock.utc_is_known
 
 
-def _utc(time_s: Floats) -> tuple[Floats, Floats]:
+def _utc(time_s: Floats, clock: Clock) -> tuple[Floats, Floats]:
     """Return UTC as a Julian date in two parts."""
     whole = np.floor(time_s / _DAY_S)
     # plain ufuncs return a status; erfa's own functions would warn of dates some years after it was made
-    tai_1, tai_2, _ = erfa.ufunc.tttai(_MJD_0 + MJDREF + whole, (time_s - whole * _DAY_S) / _DAY_S)
+    tai_1, tai_2, _ = erfa.ufunc.tttai(_MJD_0 + clock.mjdref + whole, (time_s - whole * _DAY_S) / _DAY_S)
     utc_1, utc_2, _ = erfa.ufunc.taiutc(tai_1, tai_2)
     return utc_1, utc_2

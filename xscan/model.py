@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from xscan.errors import ConfigError, DataError, Reason
 from xscan.grid import Box
+from xscan.missiontime import Clock
 from xscan.sky import SkyPixels, TangentPlane
 
 __all__ = [
     "CAMERAS",
-    "MJDREF",
     "Camera",
     "CcdTime",
     "EventList",
@@ -32,9 +32,6 @@ __all__ = [
 
 CAMERAS = ("pn", "m1", "m2")
 """EPIC's cameras: those that the result tables have columns of."""
-
-MJDREF = 50_814.0
-"""Mission time 0 of XMM-Newton, MJD (TT): 1998-01-01T00:00:00."""
 
 SIDE_TOLERANCE = 1e-5  # of a pixel: half a pixel over the whole plane
 
@@ -157,6 +154,10 @@ class Camera:
     ----------
     name : str
         As in :attr:`InputFile.camera`.
+    instrume : str
+        INSTRUME of its files.
+    label : str
+        As people write it.
     columns, rows : int
         Raw pixels of a CCD: RAWX and RAWY run from 1 to these.
     pixel_arcsec : float
@@ -176,6 +177,8 @@ class Camera:
     """
 
     name: str
+    instrume: str
+    label: str
     columns: int
     rows: int
     pixel_arcsec: float
@@ -210,6 +213,8 @@ class Instrument:
 
     Attributes
     ----------
+    name : str
+        Of the cameras together.
     telescope : str
         TELESCOP of its files.
     cameras : tuple of Camera
@@ -219,6 +224,10 @@ class Instrument:
     sky : SkyPixels
     pi_range : (int, int)
         Energies in its event lists, eV, both ends in.
+    particle_band : (int, int)
+        PI, eV, the second exclusive, in which the particle background is measured: mirrors focus next to nothing there.
+    particle_rate_max : float
+        Of it in one list, ct/s; time in which there is more is bad.
 
     Raises
     ------
@@ -226,11 +235,14 @@ class Instrument:
         If a value does not fit into the columns of :class:`EventList` and :class:`Photons`.
     """
 
+    name: str
     telescope: str
     cameras: tuple[Camera, ...]
     mjdref: float
     sky: SkyPixels
     pi_range: tuple[int, int]
+    particle_band: tuple[int, int]
+    particle_rate_max: float
 
     def __post_init__(self) -> None:
         names, (low, high) = self.names, self.pi_range
@@ -295,7 +307,7 @@ class EventList:
         True if times are at the barycentre of the solar system.
     pi_filter : (int, int) or None
         Lowest and highest PI, eV, to which a filter has cut the list, if its data subspace keywords state less than
-        200..12000. Without 10-12 keV no time can be found bad.
+        the instrument's ``pi_range``. Without its particle band no time can be found bad.
     bad_pixels : tuple of PixelMask
         Pixels whose events were cut.
 
@@ -339,6 +351,11 @@ class EventList:
     def camera(self) -> str:
         """One of the instrument's."""
         return self.info.camera
+
+    @property
+    def clock(self) -> Clock:
+        """What its times count."""
+        return Clock(self.instrument.mjdref, self.time_system, self.barycentred)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from xscan.archives import Fetched, Fetcher, RequestLimits, fetch_ahead, open_ar
 from xscan.archives.cache import make_room, size_on_disk
 from xscan.archives.fetch import JOURNAL, WORK
 from xscan.archives.marker import MARKER, Marker, read_marker, write_marker
+from xscan.archives.offer import SavedFile
 from xscan.errors import ArchiveError, ConfigError, Reason
-from xscan.missions.xmm.products import SavedFile
 from xscan.pipeline.units import parse_size
 
 OBSIDS = [f"000000000{k}" for k in range(1, 7)]

@@ -201,6 +201,28 @@ def test_a_band_without_events(tmp_path: Path) -> None:
     assert [(row["state"], row["reason"]) for row in runs] == [("empty", "empty_band"), ("done", None)]
 
 
+def test_ccds_that_were_never_live(tmp_path: Path) -> None:
+    """Read-out frames that say 0 of each: not the band is empty, and not the frames were rejected one by one."""
+    middle, ccds = T0 + np.arange(0.5, SECONDS), range(2, 8)
+    dead = dict.fromkeys(ccds, (middle, np.ones(middle.size), np.zeros(middle.size)))
+    write_list(tmp_path / OBSID, replace(good(), exposures=dead))
+    for views in (["20:0.2-12"], ["20:2-12", "600:0.2-2"]):
+        for row in xscan.scan(tmp_path / OBSID, views=views).runs.to_pylist():
+            assert (row["state"], row["reason"]) == ("skipped", "no_live_frame")
+            assert "no CCD was live at any time" in row["message"]
+
+
+def test_time_that_fills_no_frame_is_told(tmp_path: Path) -> None:
+    write_list(tmp_path / OBSID, good())
+    runs = xscan.scan(tmp_path / OBSID, views=["350:0.2-12", "270:0.2-12", "271:0.2-2"]).runs.to_pylist()
+    assert [row["state"] for row in runs] == ["done"] * 3
+    assert runs[0]["remarks"] == "the last 250 of 600 s fill no frame and were not searched"
+    assert runs[1]["remarks"] is None  # 60 s, a tenth
+    assert runs[2]["remarks"] is None
+    done = run("scan", tmp_path / OBSID, "--out", tmp_path / "out", "--view", "350:0.2-12")
+    assert "view 350:0.2-12: the last 250 of 600 s fill no frame" in done.stderr
+
+
 def test_a_long_span_does_not_allocate(tmp_path: Path) -> None:
     """Good time that claims centuries; the events span ten minutes."""
     fake = good()

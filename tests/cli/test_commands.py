@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -233,7 +234,12 @@ def test_a_folder_of_another_observation(archive: Path, tmp_path: Path) -> None:
         (["archive", "--obslist", "{data}/bad.txt"], "line 2: '123'"),
         (["archive", "--offline", "--obslist", "{data}/good.txt", "--data", "{data}/nowhere"], "no such folder"),
         (["export", "{data}"], "nothing to export"),
+        (["bench", "--observation", "{data}/nowhere"], "nowhere: no such folder"),
         (["export", "{data}", "--ds9", "x.reg"], "no results of xscan"),
+        (["scan", "{data}/0000000008"], "0000000008: no such folder; an observation is a folder"),
+        (["scan", "{data}"], "no event list, but 4 folders of observations: search them with xscan archive"),
+        (["scan", "{data}/0000000001", "{data}/0000000008"], "0000000008: no such folder"),
+        (["scan", "{data}/good.txt"], "a list of observations; search them with xscan archive --obslist"),
         (["scan"], "Missing argument"),
         (["scna"], "No such command"),
     ],
@@ -245,11 +251,12 @@ def test_wrong_usage_is_one_line_and_exit_code_2(archive: Path, tmp_path: Path, 
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())  # nothing is made
 
 
 def test_a_failed_observation_is_exit_code_1(archive: Path, tmp_path: Path) -> None:
-    for obsid, says in (("0000000002", "cut short"), ("0000000003", "FastTiming"), ("0000000008", "no such folder")):
-        done = run("scan", archive / "data" / obsid, "--out", tmp_path / "out")
+    for obsid, says in (("0000000002", "cut short"), ("0000000003", "FastTiming")):
+        done = run("scan", archive / "data" / obsid, "--out", tmp_path / "out", *VIEWS)
         assert done.returncode == 1
         assert says in done.stderr
         assert "Traceback" not in done.stderr
@@ -329,3 +336,29 @@ def test_an_unforeseen_error_costs_one_observation(archive: Path, monkeypatch: p
 def test_a_lone_obsid_is_taken_from_the_files(tmp_path: Path) -> None:
     write_list(tmp_path / "somewhere", FakeList(time=np.arange(10.0)))
     assert xscan.read(tmp_path / "somewhere").obsid == OBSID
+
+
+def test_pictures_of_what_was_searched_before_are_drawn_when_the_run_goes_on(archive: Path, tmp_path: Path) -> None:
+    """As after a run with --plot that was stopped, or one without."""
+    (tmp_path / "list.txt").write_text("0000000001\n0000000002\n0000000004\n")
+    asked = ("archive", "--offline", "--obslist", "list.txt", "--data", archive / "data", *VIEWS)
+    assert run(*asked, cwd=tmp_path).returncode == 1
+    plots = tmp_path / "results" / "plots"
+    assert not plots.exists()
+    done = run(*asked, "--plot", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "drawing the pictures that are missing of 2 observations\n" in done.stderr
+    drawn = {path.relative_to(plots).as_posix(): path.read_bytes() for path in plots.rglob("*.png")}
+    held = xscan.open_results(tmp_path / "results")
+    named = {f"0000000001/{det_id}.png" for det_id in held.table("regions")["det_id"].to_pylist()}
+    assert drawn.keys() == named | {f"{obsid}/{obsid}_0_image.png" for obsid in ("0000000001", "0000000004")}
+    lost = plots / min(named)
+    lost.unlink()
+    done = run(*asked, "--plot", cwd=tmp_path)
+    assert "drawing the pictures that are missing of 1 observation\n" in done.stderr
+    assert lost.read_bytes() == drawn[lost.relative_to(plots).as_posix()]
+    assert "drawing" not in run(*asked, "--plot", cwd=tmp_path).stderr
+    shutil.rmtree(tmp_path / "results")  # the same pictures where they are drawn at once
+    run(*asked, "--plot", cwd=tmp_path)
+    at_once = {path.relative_to(plots).as_posix(): path.read_bytes() for path in plots.rglob("*.png")}
+    assert at_once == drawn

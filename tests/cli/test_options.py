@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import typer
+from helpers.command import run
 
 from xscan.cli.app import app
 from xscan.cli.options import LimitedExecutorGroup, ScanGroup, takes_groups
@@ -53,6 +54,25 @@ def test_a_group_arrives_as_one_object() -> None:
     assert options.settings().profile == "exod2"
     assert isinstance(executor, LimitedExecutorGroup)
     assert executor.options() == ExecutorOptions(workers=2, time_limit_s=7.0)
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "says"),
+    [
+        ("archive", "--source", "--source (Possible options: --from)"),  # its name before
+        ("fetch", "--source", "--source (Possible options: --from)"),
+        ("scan", "--source", "--source (Possible options: --sources)"),
+        ("scan", "--plots", "--plots (Possible options: --plot)"),
+        ("archive", "--retry", "--retry (Possible options: --retry-failed)"),
+        ("scan", "--backnd", "--backnd (Possible options: --backend)"),
+        ("plan", "--source", "No such option: --source "),
+    ],
+)
+def test_an_option_that_does_not_exist_is_guessed_well_or_not_at_all(command: str, typed: str, says: str) -> None:
+    done = run(command, typed, "nxsa")
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("Possible") == says.count("Possible")
 
 
 def test_settings_are_checked() -> None:

@@ -18,9 +18,10 @@ from xscan.errors import ConfigError
 from xscan.events import cuts as clean
 from xscan.events import dropouts
 from xscan.events import merge as merging
-from xscan.events.cuts import FlagCut, RawEvents, make_cuts
+from xscan.events.cuts import FlagCut, RawEvents
 from xscan.events.merge import GtiFilter, sort_photons
 from xscan.grid import Box
+from xscan.missions.xmm.cuts import make_cuts
 from xscan.missions.xmm.instrument import EPIC
 from xscan.model import CAMERAS, CcdTime, EventList, InputFile, Photons, PixelMask
 from xscan.sky import TangentPlane
@@ -95,7 +96,7 @@ def test_events_are_cut_alike(seed, n, camera, submode, flags, masks, null, conf
     rng = np.random.default_rng(seed)
     raw = raw_events(rng, n, strided)
     hot, own = (some_mask(rng) if used else None for used in masks)
-    cuts = make_cuts(camera, submode, flags, hot, null, config, EPIC)
+    cuts = make_cuts(camera, submode, flags, hot, null, config)
     split = int(rng.integers(0, n + 1))
     slow, slow_drop, slow_columns = cleaned("numpy", raw, cuts, own, split)
     fast, fast_drop, fast_columns = cleaned("numba", raw, cuts, own, split)
@@ -109,7 +110,7 @@ def test_events_are_cut_alike(seed, n, camera, submode, flags, masks, null, conf
 def test_the_events_that_are_cut_are_worth_cutting(rng: np.random.Generator) -> None:
     """The made-up events above exercise every cut: none removes nothing, none removes everything."""
     raw = raw_events(rng, 20_000)
-    cuts = make_cuts("m1", "PrimePartialW2", FlagCut(0x10000), some_mask(rng), (None, None), DEFAULT, EPIC)
+    cuts = make_cuts("m1", "PrimePartialW2", FlagCut(0x10000), some_mask(rng), (None, None), DEFAULT)
     selection, (n, bad, null), _ = cleaned("numba", raw, cuts, some_mask(rng), 7)
     assert min(*selection.cuts.values(), n, bad, null) > 10
 
@@ -118,7 +119,7 @@ def test_columns_of_other_formats(rng: np.random.Generator) -> None:
     """PI as four bytes, CCDNR as two: the definition takes them."""
     raw = raw_events(rng, 500)
     wide = RawEvents(**{f.name: getattr(raw, f.name) for f in fields(RawEvents)} | {"pi": raw.pi.astype(">i4")})
-    cuts = make_cuts("pn", "PrimeFullWindow", None, None, (None, None), DEFAULT, EPIC)
+    cuts = make_cuts("pn", "PrimeFullWindow", None, None, (None, None), DEFAULT)
     one, _, a = cleaned("numba", raw, cuts, None, 100)
     other, _, b = cleaned("numba", wide, cuts, None, 100)
     assert one.cuts == other.cuts
@@ -128,7 +129,7 @@ def test_columns_of_other_formats(rng: np.random.Generator) -> None:
 
 def test_buffers_grow(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
     raw = raw_events(rng, 3000)
-    cuts = make_cuts("m1", "PrimeFullWindow", None, None, (None, None), DEFAULT, EPIC)
+    cuts = make_cuts("m1", "PrimeFullWindow", None, None, (None, None), DEFAULT)
     whole, _, a = cleaned("numpy", raw, cuts, None, 3000)
     monkeypatch.setattr(clean, "FIRST_CAPACITY", 10)
     grown, _, b = cleaned("numpy", raw, cuts, None, 1)

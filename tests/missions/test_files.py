@@ -15,7 +15,8 @@ from helpers.xmm_lists import TIMES, read
 import xscan
 from xscan.config import load_config
 from xscan.errors import ConfigError, DataError, Reason
-from xscan.missions.xmm.files import Files, files_of, places
+from xscan.missions import Files
+from xscan.missions.xmm.files import files_of, places
 from xscan.pipeline.digests import inputs_digest
 
 DEFAULT = load_config()
@@ -262,7 +263,7 @@ def test_the_command_takes_files(tmp_path: Path) -> None:
     assert "0999999907" in {row["obsid"] for row in xscan.open_results(out).table("runs").to_pylist()}
     (tmp_path / "notes").write_text("remember the milk\n")
     done = run("scan", tmp_path / "notes", "--out", out)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "a text file" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from xscan.missions.xmm.products import PRODUCTS, TIMING, Offer, parse_name, product_of
+from xscan.archives.offer import Offer
+from xscan.missions.xmm.products import PRODUCTS, TIMING, parse_name, product_of
 
 OBSID = "0001730201"
 

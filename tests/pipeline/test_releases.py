@@ -391,6 +391,20 @@ def test_what_is_no_release_is_left_alone(made: tuple[Archive, Releases]) -> Non
     assert not (releases.folder / "a" / "_release.json").exists()
 
 
+def test_a_folder_of_other_things_is_no_folder_of_releases(made: tuple[Archive, Releases]) -> None:
+    archive, releases = made
+    archive.write(LISTED[0], {})
+    (releases.folder / "chapters").mkdir(parents=True)
+    (releases.folder / "chapters" / "1.tex").write_text("mine")
+    with pytest.raises(ConfigError, match=r"releases: holds other things and no release \(chapters, \.\.\.\)"):
+        releases.make("a", LISTED[:1])
+    assert [path.name for path in releases.folder.iterdir()] == ["chapters"]
+    (releases.folder / "chapters" / "1.tex").rename(releases.folder / ".hidden")  # an empty folder is nobody's
+    assert releases.make("a", LISTED[:1]) == 0
+    (releases.folder / "README").write_text("what these are")
+    assert releases.make("b", LISTED[:1]) == 0
+
+
 def test_only_reprocess_writes_into_a_release(made: tuple[Archive, Releases]) -> None:
     archive, releases = made
     archive.write(LISTED[0], {})

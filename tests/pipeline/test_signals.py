@@ -99,7 +99,43 @@ dask_cluster.LocalCluster = start
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
     assert process.wait(20) == 130
-    process.communicate()
+    _, said = process.communicate()
+    assert said.splitlines()[-1].startswith("xscan: ended at once by a second SIGINT; what is finished is kept")
+
+
+def test_an_interrupt_before_a_run_has_begun_is_told(data: Path, tmp_path: Path) -> None:
+    """While libraries are loaded."""
+    code = """
+import os, signal, sys
+class Watch:
+    def find_spec(self, name, *_):
+        if name == "xscan.cli.archive":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Watch())
+"""
+    process = start(data, tmp_path / "out", main=code + MAIN)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "xscan: stopped by SIGINT\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_second_interrupt_after_a_run_is_told(data: Path, tmp_path: Path) -> None:
+    """While the interpreter goes; nothing else is said."""
+    code = """
+import atexit, os, signal
+from xscan.pipeline import local
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+search = local.search_reading
+def stopped(*args):
+    os.kill(os.getpid(), signal.SIGINT)
+    return search(*args)
+local.search_reading = stopped
+"""
+    process = start(data, tmp_path / "out", main=code + MAIN)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    told = [line.partition(";")[0] for line in said.splitlines()[-2:]]
+    assert told == ["xscan: stopped by SIGINT", "xscan: ended at once by a second SIGINT"]
 
 
 def test_a_signal_after_the_last_observation_stops_nothing(data: Path, tmp_path: Path, undisturbed: str) -> None:

@@ -381,6 +381,23 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, kind: str, says: str) -> N
         open_writer(place).__enter__()
 
 
+def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("mine")
+    (tmp_path / "thesis" / "_bib").mkdir()
+    says = r"thesis: holds other things and no results of xscan \(chapter.tex\); choose an empty or a new folder"
+    with pytest.raises(StoreError, match=says):
+        open_writer(tmp_path / "thesis").__enter__()
+    assert {path.name for path in (tmp_path / "thesis").iterdir()} == {"chapter.tex", "_bib"}  # nothing is made
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / ".DS_Store").write_text("hidden")
+    with open_writer(tmp_path / "results"):
+        pass
+    (tmp_path / "results" / "notes").write_text("mine, beside results")
+    with open_writer(tmp_path / "results"):
+        pass
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> int:
         raise OSError(30, "Read-only file system", str(tmp_path / "_lock"))

@@ -108,5 +108,5 @@ def test_it_takes_two_regions_and_eight_frames(
     monkeypatch.setattr(observation, "remark_on_moves", lambda *_: "moved")
     view = SimpleNamespace(grid=SimpleNamespace(nt=nt), pi_range=(200, 12_000))
     found = tuple(SimpleNamespace(parent=parent) for parent in [None] * free + [0] * tied)
-    remark = observation._remark(view, found, SimpleNamespace(moves={}))
+    remark = observation._moved(view, found, SimpleNamespace(moves={}))
     assert remark == ("moved" if is_asked else None)

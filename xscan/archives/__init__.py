@@ -18,10 +18,10 @@ from xscan.archives.fetch import Fetched, Fetcher
 from xscan.archives.folder import Folder
 from xscan.archives.heasarc import HEASARC_URL, Heasarc
 from xscan.archives.nxsa import NXSA_URL, Nxsa
+from xscan.archives.offer import Delivery, Offer, SavedFile
 from xscan.archives.request_limits import RequestLimits
 from xscan.archives.web import Web, open_web
 from xscan.errors import ConfigError, Reason
-from xscan.missions.xmm.products import Delivery, Offer, SavedFile
 
 __all__ = [
     "ARCHIVES",

@@ -10,12 +10,12 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from xscan.archives.answer import Answer, AttemptError, MissingError
+from xscan.archives.offer import Delivery, Offer, SavedFile
 from xscan.archives.partial import PartialFile, find_partial
 from xscan.archives.tar import BLOCK, Member, TarError, looks_like_tar, members
 from xscan.archives.verify import check_fits
 from xscan.archives.web import UNCHANGED, Web
 from xscan.errors import DataError, Reason
-from xscan.missions.xmm.products import Delivery, Offer, SavedFile
 
 __all__ = ["download", "unchanged"]
 

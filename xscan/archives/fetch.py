@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 
 from xscan.archives.answer import CancelledError
 from xscan.archives.marker import MARKER, Marker, are_in, read_marker, write_marker
+from xscan.archives.offer import Offer, SavedFile
 from xscan.archives.partial import is_partial
 from xscan.errors import ArchiveError, ConfigError, Reason, is_shortage
 from xscan.io.atomic import remove_temporaries, sync_folder
-from xscan.missions.xmm.products import PRODUCTS, Offer, SavedFile, product_of
+from xscan.missions.xmm.products import PRODUCTS, product_of
 
 if TYPE_CHECKING:
     from xscan.archives import Archive

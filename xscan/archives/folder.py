@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from xscan.archives.offer import Delivery, Offer, SavedFile
 from xscan.archives.verify import check_fits
 from xscan.errors import ArchiveError, ConfigError, DataError, Reason
-from xscan.missions.xmm.products import Delivery, Offer, SavedFile, product_of
+from xscan.missions.xmm.products import product_of
 
 __all__ = ["Folder"]
 

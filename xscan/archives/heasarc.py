@@ -8,9 +8,10 @@ from urllib.parse import unquote
 
 from xscan.archives.answer import AttemptError, MissingError
 from xscan.archives.download import download, unchanged
+from xscan.archives.offer import Delivery, Offer, SavedFile
 from xscan.archives.web import Web
 from xscan.errors import ArchiveError, Reason
-from xscan.missions.xmm.products import Delivery, Offer, SavedFile, product_of
+from xscan.missions.xmm.products import product_of
 
 __all__ = ["HEASARC_URL", "Heasarc"]
 

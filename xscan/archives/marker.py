@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from xscan import __version__
+from xscan.archives.offer import SavedFile
 from xscan.io.atomic import write_whole
-from xscan.missions.xmm.products import SavedFile
 
 __all__ = ["MARKER", "Marker", "are_in", "read_marker", "write_marker"]
 

@@ -11,9 +11,10 @@ from urllib.parse import urlencode
 
 from xscan.archives.answer import AttemptError, MissingError
 from xscan.archives.download import download, unchanged
+from xscan.archives.offer import Delivery, Offer, SavedFile
 from xscan.archives.web import Web
 from xscan.errors import Reason
-from xscan.missions.xmm.products import PRODUCTS, Delivery, Offer, SavedFile
+from xscan.missions.xmm.products import PRODUCTS
 
 __all__ = ["NXSA_URL", "Nxsa"]
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xscan.cli.output import Findings, print_findings
-from xscan.errors import ConfigError, Reason
-from xscan.missions.xmm.files import places
+from xscan.errors import ConfigError, DataError, Reason
+from xscan.missions import mission_of
 from xscan.pipeline.executor import ExecutorOptions
+from xscan.pipeline.local import draw_missing
 from xscan.pipeline.obslist import Obslist
 from xscan.pipeline.outcome import ObservationSummary, summarize
 from xscan.pipeline.progress import Reporter
@@ -36,7 +37,11 @@ NOT_HERE = (Reason.NO_FOLDER, Reason.NO_EVENT_LISTS, Reason.ARCHIVE_TROUBLE, Rea
 
 def scan(paths: Sequence[Path], sources: Path | None, out: Path, settings: ScanSettings, plot: bool) -> int:
     """Search the observations of which these are folders and event lists; return the exit code."""
-    tasks = [Task(None, place) for place in places(paths, sources)]
+    try:
+        places = mission_of(paths[0]).places(paths, sources)
+    except DataError as error:  # nothing is made for a mistyped path
+        raise ConfigError(str(error)) from None
+    tasks = [Task(None, place) for place in places]
     return _search(tasks, Path(), out, settings, ExecutorOptions(), Reporter(total=len(tasks)), None, plot, False)
 
 
@@ -93,6 +98,8 @@ def _search(
         with reporter, _arriving(todo, data, prefetch, run.done, refused) as arriving:
             if todo:
                 executor.run(arriving, data, writer, run.ended, plots, reporter.say, stop_signal)
+        if plots is not None:
+            draw_missing(plots, out, {outcome.obsid for outcome in kept}, reporter.say)
 
     stopped = run_into(out.absolute(), executor.settings, search)
     if stopped is not None:

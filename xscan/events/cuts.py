@@ -1,22 +1,20 @@
 """Select events by energy, pattern, flags, position on the detector and bad pixels.
 
-The cuts are made in two steps, because a list's own bad pixels stand behind its events in the file:
-:func:`select` while the events are read, :func:`drop_bad_pixels` once the file has been read. Both are written here in
-NumPy, the definition; a backend may have faster versions.
+Which cuts are made for a list is a fact of its mission, which fills in :class:`Cuts`. They are made in two steps,
+because a list's own bad pixels may stand behind its events in the file: :func:`select` while the events are read,
+:func:`drop_bad_pixels` once the file has been read. Both are written here in NumPy, the definition; a backend may have
+faster versions.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xscan.config import ScanConfig
-from xscan.model import Instrument, PixelMask, pixel_number
+from xscan.model import PixelMask, pixel_number
 
 __all__ = [
     "Cuts",
@@ -26,13 +24,10 @@ __all__ = [
     "Selection",
     "Span",
     "drop_bad_pixels",
-    "make_cuts",
     "select",
     "select_all",
 ]
 
-PATTERN_MAX = {"pn": 4, "m1": 12, "m2": 12}
-ANYWHERE = (-(1 << 30), 1 << 30)
 FIRST_CAPACITY = 1 << 22  # events: longer lists are rare, and their buffers grow
 
 SELECTED_BY = ("time", "pi", "pattern", "flag", "detector", "hot_pixel")
@@ -54,7 +49,7 @@ class RawEvents:
     pi: Ints
     flag: Ints
     pattern: Ints
-    ccd: Ints  # of MOS: node x 10 + CCD
+    ccd: Ints  # perhaps with the node: node x 10 + CCD
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +59,6 @@ class FlagCut:
     mask: int
     rawy_above: int | None = None
 
-    _FLAG = re.compile(r"\(?\s*FLAG\s*&\s*(0x[0-9a-fA-F]+|\d+)\s*\)?\s*==\s*0")
-    _RAWY = re.compile(r"\(?\s*RAWY\s*>\s*(\d+)\s*\)?")
-
-    @classmethod
-    def standard(cls, camera: str) -> FlagCut:
-        """Return the cut for lists whose header defines none."""
-        return cls(0x2FB0024, 12) if camera == "pn" else cls(0x766BA000)
-
-    @classmethod
-    def parse(cls, expression: str) -> FlagCut | None:
-        """Parse an XMMEA_EM or XMMEA_EP expression; None if it has another form or impossible numbers.
-
-        Accepted: ``(FLAG & 0x766ba000) == 0``, alone or joined by ``&&`` with ``RAWY > 12``.
-        """
-        mask, rawy = 0, None
-        for term in expression.split("&&"):
-            term = re.sub(r"^\s*\(\s*(\(.*)\)\s*$", r"\1", term).strip()
-            if match := cls._FLAG.fullmatch(term):
-                mask |= int(match[1], 0)
-            elif match := cls._RAWY.fullmatch(term):
-                rawy = int(match[1])
-            else:
-                return None
-        return cls(mask, rawy) if 0 < mask < 1 << 32 and (rawy or 0) < 1 << 15 else None
-
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
@@ -96,8 +66,8 @@ class Cuts:
 
     Attributes
     ----------
-    mos : bool
-        CCDNR holds the node too: the CCD is its last digit.
+    ccd_is_last_digit : bool
+        The column of the CCD holds the node too.
     pattern_max : int
     singles_below_ev : int
         Only PATTERN 0 counts below this energy, eV.
@@ -117,7 +87,7 @@ class Cuts:
         Sky pixels X and Y run from 1 to this.
     """
 
-    mos: bool
+    ccd_is_last_digit: bool
     pattern_max: int
     singles_below_ev: int
     flags: FlagCut | None
@@ -132,29 +102,6 @@ class Cuts:
         """The cuts of :data:`SELECTED_BY` that are applied."""
         absent = {"flag": self.flags is None, "hot_pixel": self.hot is None}
         return [name for name in SELECTED_BY if not absent.get(name)]
-
-
-def make_cuts(
-    camera: str,
-    submode: str,
-    flags: FlagCut | None,
-    hot: PixelMask | None,
-    null: tuple[int | None, int | None],
-    config: ScanConfig,
-    epic: Instrument,
-) -> Cuts:
-    """Choose the cuts for a camera of EPIC and its SUBMODE, on which pn borders and MOS CCD 1 depend."""
-    windows = np.tile(np.array([*ANYWHERE, *ANYWHERE], np.int32), (16, 1))
-    bad_columns = np.array(epic.camera(camera).bad_columns, np.int32).reshape(-1, 2)
-    if camera == "pn":
-        windows[:] = (4, 61, 23 if submode.startswith("PrimeFullWindow") else ANYWHERE[0], 197)
-    elif submode != "PrimeFullWindow":
-        windows[1] = (0, 0, 0, 0)
-    singles_below_ev = math.ceil(config.pn_singles_below_kev * 1000) if camera == "pn" else 0
-    return Cuts(
-        camera != "pn", PATTERN_MAX[camera], singles_below_ev, flags, windows, bad_columns, hot,
-        (null[0] or 0, null[1] or 0), epic.pi_range, epic.sky.n,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +232,7 @@ def select(raw: RawEvents, cuts: Cuts, kept: EventBuffer, at: int) -> tuple[int,
         return np.asarray(column[index]).astype(np.int64)
 
     def ccds() -> NDArray[np.int64]:
-        return values(raw.ccd) % 10 if cuts.mos else values(raw.ccd)
+        return values(raw.ccd) % 10 if cuts.ccd_is_last_digit else values(raw.ccd)
 
     cut(0, np.isfinite(raw.time))
     pi = values(raw.pi)

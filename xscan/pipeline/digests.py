@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from xscan.backends.cuda.source import kernel_text
-from xscan.missions.xmm.files import Files, Place, files_of
+from xscan.missions import Files, Place, mission_of
 
 __all__ = ["DECIDES", "code_digest", "inputs_digest", "other_files"]
 
@@ -46,7 +46,7 @@ def inputs_digest(place: Place) -> str:
     """
     digest = hashlib.sha256()
     try:
-        paths = files_of(place)
+        paths = mission_of(place).files_of(place)
         for path in paths:
             name = path.name if isinstance(place, Files) else path.relative_to(place).as_posix()
             digest.update(os.fsencode(f"{name} {path.stat().st_size} "))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,12 +13,15 @@ from xscan.errors import DeviceError, XscanError
 from xscan.pipeline.outcome import ObservationSummary, summarize
 from xscan.pipeline.scan import Reading, Scanner, failure, read_folder, search_reading
 from xscan.pipeline.task import Task
+from xscan.results.reader import open_results
 from xscan.results.tables import Tables
 from xscan.results.writer import ResultsWriter
+from xscan.schema import SCHEMAS
 
 __all__ = [
     "LOST_REMEDY",
     "OnEnded",
+    "draw_missing",
     "draw_pictures",
     "run",
     "store",
@@ -137,3 +140,26 @@ def draw_pictures(plots: Path | None, obsid: str, tables: Tables) -> None:
         draw(plots / obsid, obsid, tables)
     except Exception as error:  # the results are stored: a missing picture must not end the run
         log.warning("%s: no pictures in %s: %s: %s", obsid, plots / obsid, type(error).__name__, error)
+
+
+def draw_missing(plots: Path, out: Path, obsids: Collection[str], say: Callable[[str], None]) -> None:
+    """Draw those of some stored observations of which a picture is missing, as where a run with pictures was stopped.
+
+    Parameters
+    ----------
+    plots : Path
+        Folder for pictures.
+    out : Path
+        Folder of results.
+    obsids : collection of str
+    say : callable
+        Called with a line if there is anything to draw.
+    """
+    from xscan.report.plots import without_pictures
+
+    results = open_results(out)
+    missing = [obsid for obsid in without_pictures(results, plots) if obsid in obsids]
+    if missing:
+        say(f"drawing the pictures that are missing of {len(missing)} observation{'s' * (len(missing) != 1)}")
+    for obsid in missing:
+        draw_pictures(plots, obsid, Tables(*(results.table(name, obsid) for name in SCHEMAS)))

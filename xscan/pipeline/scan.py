@@ -11,9 +11,7 @@ from xscan.backends import Backend, get_backend
 from xscan.backends.cuda.device import DeviceLost
 from xscan.config import ScanConfig
 from xscan.errors import DataError, MachineError, Reason, is_shortage
-from xscan.missions.xmm.files import Place, observation_name
-from xscan.missions.xmm.hot_pixels import HotPixels
-from xscan.missions.xmm.observation import read
+from xscan.missions import HotPixels, Place, mission_of
 from xscan.model import Observation
 from xscan.pipeline.digests import code_digest, inputs_digest
 from xscan.results.tables import Provenance, TableBuilder, Tables, failed_tables
@@ -122,8 +120,9 @@ def read_folder(place: Place, scanner: Scanner, obsid: str | None = None) -> Rea
     provenance = replace(scanner.provenance(), inputs_digest=inputs_digest(place))
     name = obsid or place.name or "unnamed"
     try:
-        name = obsid or observation_name(place)
-        observation = read(place, scanner.settings.config, scanner.settings.hot_pixels, scanner.backend.events)
+        mission = mission_of(place)
+        name = obsid or mission.observation_name(place)
+        observation = mission.read(place, scanner.settings.config, scanner.settings.hot_pixels, scanner.backend.events)
         if observation.obsid != (obsid or observation.obsid):
             raise DataError(
                 Reason.CONTRADICTORY, f"{place}: holds observation {observation.obsid}; give {obsid} its own folder"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 __all__ = ["Interrupted", "StopSignal", "interruptible"]
@@ -27,6 +27,11 @@ class StopSignal:
     def __init__(self) -> None:
         self._came: int | None = None
         self._n_deferring = 0
+
+    @property
+    def came(self) -> bool:
+        """Whether a signal has arrived."""
+        return self._came is not None
 
     @contextmanager
     def defer(self) -> Iterator[None]:
@@ -78,16 +83,21 @@ class StopSignal:
 def interruptible() -> Iterator[StopSignal]:
     """Raise :class:`Interrupted` at the first SIGINT or SIGTERM; end the process at the second.
 
-    Files on disk are complete at every moment, and worker processes end with this one.
+    Files on disk are complete at every moment, and worker processes end with this one. After a first signal a second
+    one ends the process at any later time too: what remains is to say so and to leave.
     """
     stop_signal = StopSignal()
     before = {each: signal.signal(each, stop_signal._received) for each in _SIGNALS}
     try:
         yield stop_signal
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        if not stop_signal.came:
+            for each, handler in before.items():
+                signal.signal(each, handler)
 
 
 def _end_at_once(number: int, _frame: FrameType | None) -> None:
+    line = f"xscan: ended at once by a second {signal.Signals(number).name}; what is finished is kept, and the same "
+    with suppress(OSError):
+        os.write(2, f"{line}command goes on from there\n".encode())
     os._exit(128 + number)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from xscan.errors import Reason
-from xscan.missions.xmm.files import Files, Place
+from xscan.missions import Files, Place
 from xscan.pipeline.digests import inputs_digest, other_files
 from xscan.results.ledger import Outcome
 

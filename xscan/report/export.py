@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from xscan.bayes import log10_bayes
 from xscan.errors import ConfigError
-from xscan.missiontime import mjd_utc, utc_text
-from xscan.model import CAMERAS, MJDREF
+from xscan.missions.xmm.instrument import EPIC
+from xscan.missiontime import Clock, mjd_utc, utc_text
 from xscan.results.tables import distinct_places, event_kind
 from xscan.sky import SAME_PLACE_ARCSEC
 
@@ -28,7 +28,6 @@ LIGHTCURVE_FORMATS = ("csv", "fits")
 _CSV_COLUMNS = ("time_s", "utc", "mjd", "n", "mu", "live", "bad", "rejected", "log10_b_peak", "log10_b_eclipse")
 _COLOURS = {"peak": "orange", "eclipse": "cyan", "both": "magenta", "variable": "green"}
 _CIRCLE_ARCSEC = 10.0  # least radius of an event's circle: that of a cell
-_INSTRUMENT = {"pn": "EPN", "m1": "EMOS1", "m2": "EMOS2"}
 
 Row = dict[str, Any]
 
@@ -112,14 +111,18 @@ def write_lightcurves(
 
 
 def _write_csv(curve: Row, run: Row, path: Path) -> None:
-    clock = run["timesys"], run["timeref"] == "SOLARSYSTEM"
+    clock = _clock(run)
     columns = curve | _bayes_factors(curve)
-    columns["utc"] = utc_text(curve["time_s"], *clock)
-    columns["mjd"] = _blank(mjd_utc(curve["time_s"], *clock))
+    columns["utc"] = utc_text(curve["time_s"], clock)
+    columns["mjd"] = _blank(mjd_utc(curve["time_s"], clock))
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(_CSV_COLUMNS)
         writer.writerows(zip(*(columns[name] for name in _CSV_COLUMNS), strict=True))
+
+
+def _clock(run: Row) -> Clock:
+    return Clock(EPIC.mjdref, run["timesys"], run["timeref"] == "SOLARSYSTEM")
 
 
 def _bayes_factors(curve: Row) -> dict[str, list[float | None]]:
@@ -206,14 +209,15 @@ def _good_time(curve: Row, searched: NDArray[np.bool_]) -> fits.BinTableHDU:
 
 def _header(curve: Row, row: Row, run: Row) -> list[tuple[str, Any, str]]:
     """Return the keywords of all extensions: the source of the light curve, and its time system."""
-    cameras = [_INSTRUMENT[camera] for camera in CAMERAS if run[f"good_s_{camera}"] is not None]
+    # the tables have columns of EPIC's cameras alone
+    cameras = [camera.instrume for camera in EPIC.cameras if run[f"good_s_{camera.name}"] is not None]
     start, stop = curve["time_s"][0], curve["time_s"][-1] + curve["dt_s"]
-    clock = run["timesys"], run["timeref"] == "SOLARSYSTEM"
+    clock = _clock(run)
     is_event = "event_id" in row
     what, band = ("event, counts within 20 arcsec", run) if is_event else ("region whose box of cells this is", row)
     cards: list[tuple[str, Any, str]] = [
-        ("TELESCOP", "XMM", ""),
-        ("INSTRUME", cameras[0] if len(cameras) == 1 else "EPIC", ""),
+        ("TELESCOP", EPIC.telescope, ""),
+        ("INSTRUME", cameras[0] if len(cameras) == 1 else EPIC.name, ""),
         ("DETNAM", "+".join(cameras), "cameras, their counts added"),
         ("OBS_ID", row["obsid"], ""),
         ("OBJECT", run["target"], "target of the observation"),
@@ -224,17 +228,17 @@ def _header(curve: Row, row: Row, run: Row) -> list[tuple[str, Any, str]]:
         ("E_MIN", band["band_lo_kev"], "[keV]"),
         ("E_MAX", band["band_hi_kev"], "[keV]"),
         # both forms, equal: astropy reads only the first, lightkurve the second before the first
-        ("MJDREF", MJDREF, "[d] MJD of mission time 0"),
-        ("MJDREFI", int(MJDREF), "[d] its days"),
-        ("MJDREFF", MJDREF % 1, "[d] and the rest"),
+        ("MJDREF", EPIC.mjdref, "[d] MJD of mission time 0"),
+        ("MJDREFI", int(EPIC.mjdref), "[d] its days"),
+        ("MJDREFF", EPIC.mjdref % 1, "[d] and the rest"),
         ("TIMESYS", run["timesys"], ""),
         ("TIMEUNIT", "s", ""),
-        ("TIMEREF", run["timeref"], "" if clock[1] else "not barycentred"),
+        ("TIMEREF", run["timeref"], "" if clock.barycentred else "not barycentred"),
         ("TIMEZERO", 0.0, "[s] to be added to TIME"),
         ("TSTART", start, "[s] start of the first frame"),
         ("TSTOP", stop, "[s] end of the last frame"),
     ]
-    dates, days = utc_text([start, stop], *clock), mjd_utc([start, stop], *clock).tolist()
+    dates, days = utc_text([start, stop], clock), mjd_utc([start, stop], clock).tolist()
     if dates[0] is not None:
         for name, date, day in zip(("OBS", "END"), dates, days, strict=True):
             cards += [(f"DATE-{name}", date, "UTC"), (f"MJD-{name}", day, "[d] the same, MJD (UTC)")]

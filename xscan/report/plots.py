@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from scipy import special
 
 from xscan.bayes import power_of_ten, thresholds
 from xscan.grid import Box, Grid
-from xscan.missiontime import utc_text
-from xscan.model import CAMERAS
+from xscan.io.atomic import write_whole
+from xscan.missions.xmm.instrument import EPIC
+from xscan.missiontime import Clock, utc_text
+from xscan.results.reader import Results
 from xscan.results.tables import Tables, distinct_places, event_kind, expected_by_chance, strongest_events
 from xscan.sky import SkyPixels, TangentPlane
 
@@ -24,12 +27,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Image", "counts_band", "draw", "draw_event", "draw_image", "draw_lightcurve"]
+__all__ = ["Image", "counts_band", "draw", "draw_event", "draw_image", "draw_lightcurve", "without_pictures"]
 
 COLOUR = {"peak": "#D55E00", "eclipse": "#56B4E9", "both": "#CC79A7", "variable": "#882255"}
 MASK = "#009E73"
 BANDS = ((5.0, "#DCE9F2"), (3.0, "#B3D1E6"))  # widest first
-CAMERA_NAME = dict(zip(CAMERAS, ("pn", "MOS1", "MOS2"), strict=True))
 CIRCLE_ARCSEC = 20.0  # radius in which an event's counts are taken
 ZOOM_FRAMES = 15  # before and after an event
 FINE_FRAMES = 400  # more frames are drawn in groups: lines closer than pixels cannot be told apart
@@ -65,7 +67,7 @@ class Image:
 
 
 def draw(folder: Path, obsid: str, tables: Tables) -> list[Path]:
-    """Write ``<obsid>_<subset>_image.png``, ``<event_id>.png`` and ``<det_id>.png`` into a folder; return their paths.
+    """Write the picture of each subset, event and region into a folder; return their paths.
 
     Pictures of an earlier scan of the observation are removed, because what was found may have changed.
 
@@ -88,21 +90,40 @@ def draw(folder: Path, obsid: str, tables: Tables) -> list[Path]:
     paths = []
     for number, (image, view) in images.items():
         mine = [row for row in [*events, *regions] if row["subset"] == number]
-        with _figure(folder / f"{obsid}_{number}_image.png", (7.4, 7.6)) as figure:
+        paths.append(folder / _image_name(obsid, number))
+        with _figure(paths[-1], (7.4, 7.6)) as figure:
             draw_image(figure, image, mine, "\n".join(_title(view, runs, inputs)))
-        paths.append(folder / f"{obsid}_{number}_image.png")
     for row in events:
         image, searched = images[row["subset"]]
         title = ", ".join(_title(searched, runs, inputs))
-        with _figure(folder / f"{row['event_id']}.png", (9.0, 6.4)) as figure:
+        paths.append(folder / _curve_name(row["event_id"]))
+        with _figure(paths[-1], (9.0, 6.4)) as figure:
             draw_event(figure, row, curves[row["event_id"]], title, image)
-        paths.append(folder / f"{row['event_id']}.png")
     for row in regions:
         image, title = images[row["subset"]][0], ", ".join(_title(row, runs, inputs))
-        with _figure(folder / f"{row['det_id']}.png", (9.0, 6.4)) as figure:
+        paths.append(folder / _curve_name(row["det_id"]))
+        with _figure(paths[-1], (9.0, 6.4)) as figure:
             draw_lightcurve(figure, row, curves[row["det_id"]], flagged[row["det_id"]], title, image)
-        paths.append(folder / f"{row['det_id']}.png")
     return paths
+
+
+def _image_name(obsid: str, subset: int) -> str:
+    return f"{obsid}_{subset}_image.png"
+
+
+def _curve_name(name: str) -> str:
+    return f"{name}.png"
+
+
+def without_pictures(results: Results, plots: Path) -> list[str]:
+    """Return the observations of which a picture is missing in their folder below ``plots``, sorted."""
+    images = results.table("images", columns=["obsid", "subset"]).to_pylist()
+    regions = results.table("regions", columns=["obsid", "det_id"]).to_pylist()
+    events = results.table("events", columns=["obsid", "event_id"]).to_pylist()
+    names = [(row["obsid"], _image_name(row["obsid"], row["subset"])) for row in images]
+    names += [(row["obsid"], _curve_name(row["det_id"])) for row in regions]
+    names += [(row["obsid"], _curve_name(row["event_id"])) for row in events]
+    return sorted({obsid for obsid, name in names if not (plots / obsid / name).exists()})
 
 
 def _title(of: Row, runs: list[Row], inputs: list[Row]) -> tuple[str, str]:
@@ -112,7 +133,9 @@ def _title(of: Row, runs: list[Row], inputs: list[Row]) -> tuple[str, str]:
     """
     view = ("subset", "dt_s", "band_lo_kev", "band_hi_kev")
     run = next(row for row in runs if all(row[name] == of[name] for name in view))
-    exposures = [f"{CAMERA_NAME[row['camera']]} {row['exposure']}" for row in inputs if row["subset"] == of["subset"]]
+    exposures = [
+        f"{EPIC.camera(row['camera']).label} {row['exposure']}" for row in inputs if row["subset"] == of["subset"]
+    ]
     when = f"mission time {run['t_start_s']:.0f} to {run['t_stop_s']:.0f} s"
     if run["t_start_utc"]:
         start, stop = (run[name][:19] for name in ("t_start_utc", "t_stop_utc"))
@@ -133,7 +156,9 @@ def _figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
         FigureCanvasAgg(figure)
         yield figure
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, bbox_inches="tight")
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", bbox_inches="tight")
+        write_whole(path, picture.getvalue())
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +432,7 @@ def _panels(figure: Figure, curve: Row, around: tuple[int, int]) -> _Panels:
 def _finish(figure: Figure, panels: _Panels, row: Row, curve: Row, heading: str, image: Image) -> None:
     """Add titles, the chart and the legend."""
     start = curve["time_s"][0]
-    utc = utc_text(start)[0] if row["t_start_utc"] else None
+    utc = utc_text(start, Clock(EPIC.mjdref))[0] if row["t_start_utc"] else None
     panels.curves[-1].axes.set_xlabel(
         f"time (s) since {utc} UTC, mission time {start:.3f} s" if utc else f"mission time - {start:.3f} s (s)"
     )

@@ -9,10 +9,11 @@ from typing import Any
 from xscan.errors import StoreError
 from xscan.io.atomic import sync_folder, write_whole
 from xscan.results.manifest import begin_manifest, read_json
+from xscan.results.staging import STAGING
 from xscan.results.tables import Provenance
-from xscan.schema import FORMAT_VERSION
+from xscan.schema import FORMAT_VERSION, SCHEMAS
 
-__all__ = ["check_format", "claim_folder", "holds_results", "read_about"]
+__all__ = ["check_format", "claim_folder", "holds_results", "read_about", "refuse_foreign"]
 
 _NAME = "_xscan.json"
 _RESULTS = ("*/part-*.parquet", "staging/*.arrow")
@@ -53,6 +54,31 @@ def claim_folder(folder: Path, provenance: Provenance, settings: dict[str, str])
     }
     write_whole(folder / _NAME, json.dumps(about, indent=2).encode() + b"\n")
     sync_folder(folder)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to write into a folder that holds other things and no results.
+
+    Hidden files and what an interrupted xscan leaves behind before it has written its record do not count.
+
+    Raises
+    ------
+    StoreError
+    """
+    if (folder / _NAME).exists():
+        return
+    foreign = sorted(path.name for path in folder.iterdir() if not _is_ours(path.name))
+    if foreign:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise StoreError(
+            f"{folder}: holds other things and no results of xscan ({foreign[0]}{more}); choose an empty or a new "
+            f"folder as --out"
+        )
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether something of this name may be in a folder of results that has no record."""
+    return name.startswith((".", "_")) or name in (STAGING, *SCHEMAS)
 
 
 def holds_results(folder: Path, provenance: Provenance, settings: dict[str, str]) -> bool:

@@ -16,7 +16,7 @@ from xscan.bayes import equivalent_sigma, log10_bayes_eclipse, log10_bayes_peak,
 from xscan.config import View
 from xscan.errors import DataError, Reason
 from xscan.grid import Grid
-from xscan.missiontime import mjd_utc, utc_text
+from xscan.missiontime import Clock, mjd_utc, utc_text
 from xscan.model import CAMERAS, InputFile, Observation, Voxels
 from xscan.schema import CUTS, EVENTS, IMAGES, INPUTS, LIGHTCURVES, REGIONS, RUNS_WITH_INPUTS, SCHEMAS, VOXELS
 from xscan.search.components import NARROW_EV
@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 Row = dict[str, Any]
-Clock = tuple[str, bool]  # the time system of mission time, and whether it is barycentred
 
 ALL_EVENTS = (1 << 20, 0)
 """Worth of an image of all events, more than of one of any band."""
@@ -178,7 +177,7 @@ class TableBuilder:
         number = search.subset.number
         if number not in self._subsets:
             self._subsets[number] = [_input(info) for info in search.files]
-        clock = search.subset.lists[0].time_system, search.subset.lists[0].barycentred
+        clock = search.subset.lists[0].clock
         return number, self._always | {"subset": number, "inputs": self._subsets[number] + self._common}, clock
 
     def _add_image(self, number: int, view: View, data: ViewData) -> None:
@@ -355,8 +354,8 @@ def _run(result: ViewResult, clock: Clock) -> Row:
             "t_start_s": grid.t0,
             "t_stop_s": float(grid.frame_edges()[-1]),
         }
-        row |= {"timesys": clock[0], "timeref": "SOLARSYSTEM" if clock[1] else "LOCAL"}
-        row |= dict(zip(("t_start_utc", "t_stop_utc"), _utc(row["t_start_s"], row["t_stop_s"], *clock), strict=True))
+        row |= {"timesys": clock.time_system, "timeref": "SOLARSYSTEM" if clock.barycentred else "LOCAL"}
+        row |= dict(zip(("t_start_utc", "t_stop_utc"), _utc(row["t_start_s"], row["t_stop_s"], clock), strict=True))
     return row
 
 
@@ -380,17 +379,17 @@ def _run_of_windows(result: WindowResult, clock: Clock) -> Row:
             "n_cells_masked": int(np.count_nonzero(result.mask)),
             "t_start_s": grid.t0,
             "t_stop_s": end,
-            "timesys": clock[0],
-            "timeref": "SOLARSYSTEM" if clock[1] else "LOCAL",
+            "timesys": clock.time_system,
+            "timeref": "SOLARSYSTEM" if clock.barycentred else "LOCAL",
         }
-        row |= dict(zip(("t_start_utc", "t_stop_utc"), _utc(grid.t0, end, *clock), strict=True))
+        row |= dict(zip(("t_start_utc", "t_stop_utc"), _utc(grid.t0, end, clock), strict=True))
     return row
 
 
 def _events(obsid: str, subset: int, result: WindowResult, clock: Clock) -> list[Row]:
     found, t0 = result.search.found, result.grid.t0
     spans = np.array([(one.event.start, one.event.stop) for one in found]) + t0
-    utc, mjd = utc_text(spans.ravel(), *clock), mjd_utc(spans.ravel(), *clock).tolist()
+    utc, mjd = utc_text(spans.ravel(), clock), mjd_utc(spans.ravel(), clock).tolist()
     rows = []
     for i, (one, (start, stop)) in enumerate(zip(found, spans.tolist(), strict=True)):
         event, place = one.event, one.event.position
@@ -444,8 +443,8 @@ def _step_s(one: Judged) -> float:
 
 
 @lru_cache(maxsize=64)  # views of one frame length have the same times
-def _utc(start_s: float, stop_s: float, time_system: str, barycentred: bool) -> list[str | None]:
-    return utc_text([start_s, stop_s], time_system, barycentred)
+def _utc(start_s: float, stop_s: float, clock: Clock) -> list[str | None]:
+    return utc_text([start_s, stop_s], clock)
 
 
 def _images(rows: list[Row]) -> pa.Table:
@@ -536,7 +535,7 @@ def _regions(of_view: _View, weighed: _Weighed, clock: Clock) -> list[Row]:
     t = of_view.search.voxels.t
     frames = [t[found.region.members] for found in of_view.found]
     spans = of_view.search.grid.frame_edges()[[(each.min(), each.max() + 1) for each in frames]]
-    utc, mjd = utc_text(spans.ravel(), *clock), mjd_utc(spans.ravel(), *clock).tolist()
+    utc, mjd = utc_text(spans.ravel(), clock), mjd_utc(spans.ravel(), clock).tolist()
     rows = []
     for i, (found, (start, stop)) in enumerate(zip(of_view.found, spans.tolist(), strict=True)):
         times = {

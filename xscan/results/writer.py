@@ -12,7 +12,7 @@ from xscan.errors import StoreError
 from xscan.io.atomic import named_trouble, remove_temporaries
 from xscan.results.carry import carry
 from xscan.results.compaction import FULL, compact, drop, sweep
-from xscan.results.folder import claim_folder
+from xscan.results.folder import claim_folder, refuse_foreign
 from xscan.results.lock import locked
 from xscan.results.manifest import read_manifest
 from xscan.results.parquet import check_files
@@ -30,9 +30,9 @@ _REMEDY = (
 class ResultsWriter:
     """Writes finished observations into a folder; used in a ``with``, as the only writer of that folder.
 
-    Entering makes the folder if necessary. It refuses a folder of another configuration, one that another process
-    writes to, and one with missing or damaged files; and it repairs what an interrupted run has left. Leaving
-    compacts, unless an exception is raised; what was written is kept in any case.
+    Entering makes the folder if necessary. It refuses a folder of other things, of another configuration, one that
+    another process writes to, and one with missing or damaged files; and it repairs what an interrupted run has
+    left. Leaving compacts, unless an exception is raised; what was written is kept in any case.
 
     Parameters
     ----------
@@ -61,6 +61,7 @@ class ResultsWriter:
                 what = "is a file" if self.folder.exists() else "is a link that leads nowhere"
                 raise StoreError(f"{self.folder}: {what}; choose another --out")
             self.folder.mkdir(parents=True, exist_ok=True)
+            refuse_foreign(self.folder)
             held.enter_context(locked(self.folder))
             claim_folder(self.folder, self._provenance, self._settings)
             for name in (STAGING, *SCHEMAS):

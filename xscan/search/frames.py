@@ -21,8 +21,6 @@ from xscan.sky import SkyPixels
 __all__ = ["BadTime", "LiveCcd", "LiveTime", "bad_intervals", "judge_frames", "live_time"]
 
 BAD_BIN_MS = 100_000
-HIGH_ENERGY_EV = (10_001, 12_000)  # the second exclusive; the band in which the particle background is measured
-BAD_RATE_PER_LIST = 0.5  # ct/s of 10-12 keV and list
 SQUARE_ARCSEC = 60.0
 DISK_ARCSEC = 180.0  # all but 3 % of a source of 5 arcsec core
 DISK_SHARE = 0.05  # such a disk's share of the field
@@ -216,7 +214,7 @@ class _LiveShares:
 
 
 def bad_intervals(subset: Subset, photons: Photons, loops: EventLoops) -> BadTime:
-    """Find when the particle background was high, from the 10-12 keV curve of a subset in bins of 100 s.
+    """Find when the particle background was high, from the curve of a subset in the particle band, in bins of 100 s.
 
     The remainder that fills no bin is added to the last one. A background flare covers the whole field. Where the
     counts of a bin concentrate in one position, as those of a hard burst do, only the counts elsewhere are judged,
@@ -225,12 +223,13 @@ def bad_intervals(subset: Subset, photons: Photons, loops: EventLoops) -> BadTim
     Returns
     -------
     BadTime
-        A bin is bad where the rate exceeds 0.5 ct/s per list.
+        A bin is bad where the rate per list exceeds the instrument's ``particle_rate_max``.
     """
     total = int((subset.t1 - subset.t0) * 1000)
-    counts = loops.band_curve(photons, HIGH_ENERGY_EV, BAD_BIN_MS, total)
+    instrument = photons.instrument
+    counts = loops.band_curve(photons, instrument.particle_band, BAD_BIN_MS, total)
     edges = np.append(np.arange(counts.size) * BAD_BIN_MS, total)
-    limit = BAD_RATE_PER_LIST * len(subset.lists) * np.diff(edges) / 1000
+    limit = instrument.particle_rate_max * len(subset.lists) * np.diff(edges) / 1000
     bad = counts > limit
     if bad.any():
         bad[bad] = _elsewhere(photons, edges, bad) > limit[bad]
@@ -238,13 +237,14 @@ def bad_intervals(subset: Subset, photons: Photons, loops: EventLoops) -> BadTim
 
 
 def _elsewhere(photons: Photons, edges: NDArray[np.int64], chosen: Bools) -> Floats:
-    """Return the 10-12 keV counts of some bins without those of the brightest position, scaled to the whole field.
+    """Return the particle counts of some bins without those of the brightest position, scaled to the whole field.
 
     That position is the disk of 3 arcmin around the brightest spot of the bin. It is left out only where it holds
     significantly more than its share of the field; elsewhere a bin keeps its counts.
     """
-    above = photons.pi - np.uint16(HIGH_ENERGY_EV[0])  # lower ones wrap to large numbers
-    index = np.flatnonzero(above < HIGH_ENERGY_EV[1] - HIGH_ENERGY_EV[0])
+    lo, hi = photons.instrument.particle_band
+    above = photons.pi - np.uint16(lo)  # lower ones wrap to large numbers
+    index = np.flatnonzero(above < hi - lo)
     index = index[(photons.tick[index] >= 0) & (photons.tick[index] < edges[-1])]
     bin_of = np.minimum(photons.tick[index] // BAD_BIN_MS, edges.size - 2)  # the last bin also takes the remainder
     mine = chosen[bin_of]

@@ -45,6 +45,7 @@ Bools = NDArray[np.bool_]
 
 SETTLE_ROUNDS = 5
 MANY_FRAMES = 20
+REST_SHARE = 0.1  # a larger share of the time that fills no frame is worth a remark
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +283,9 @@ def _search_view(
     view: View, grid: Grid, frames: Frames, spent: dict[str, CameraSeconds], disks: Bools, shared: _Shared
 ) -> ViewResult:
     rules = shared.config.rules
+    if rules.live_time_rejection and not any(shared.live):
+        message = "no CCD was live at any time, by good time, read-out frames (EXPOSUnn) and silences together"
+        return ViewResult(view, Reason.NO_LIVE_FRAME, message, camera_seconds=spent)
     pi_from = view.pi_lo if rules.half_open_band else view.pi_lo + 1
     counts = shared.loaded.bin(grid, pi_from, view.pi_hi)
     n_events = counts.n_events()
@@ -302,8 +306,8 @@ def _search_view(
     band, plane = (pi_from, view.pi_hi), shared.subset.lists[0].plane
     data = ViewData(shared.photons, band, plane, grid, frames, counts, images, disks, mask, expected, voxels)
     found = _describe(data, shared)
-    remark = _remark(data, found, shared)
-    return ViewResult(view, None, "", n_events, spent, data, found, () if remark is None else (remark,))
+    remarks = _unsearched(grid, shared.subset), _moved(data, found, shared)
+    return ViewResult(view, None, "", n_events, spent, data, found, tuple(filter(None, remarks)))
 
 
 def _flagged(
@@ -329,7 +333,16 @@ def _flagged(
     return expected, counts.flag(expected, limits)
 
 
-def _remark(data: ViewData, found: tuple[Found, ...], shared: _Shared) -> str | None:
+def _unsearched(grid: Grid, subset: Subset) -> str | None:
+    """Return a remark if the rest that fills no frame is more than a tenth of the time; None if not."""
+    total = subset.t1 - subset.t0
+    rest = total - grid.nt * grid.dt_s
+    if rest <= REST_SHARE * total:
+        return None
+    return f"the last {rest:.0f} of {total:.0f} s fill no frame and were not searched"
+
+
+def _moved(data: ViewData, found: tuple[Found, ...], shared: _Shared) -> str | None:
     """Return a remark if the whole field moved or changed; None if not, or if there are fewer than two regions.
 
     Judged once for each band: frames of any length show it.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xscan.config import load_config
 from xscan.events import cuts
-from xscan.missions.xmm.instrument import EPIC
+from xscan.missions.xmm.cuts import make_cuts, parse_flag_cut
 from xscan.model import CAMERAS, PixelMask
 from xscan.schema import column
 from xscan.simulate.detector import CAMERA, Camera
@@ -205,8 +205,8 @@ def _kept(events: RawEvents, camera: str, faults: Faults) -> NDArray[np.intp]:
     )  # fmt: skip
     own = PixelMask()
     own.add(*faults.hot_pixels[faults.listed].T)
-    flags = cuts.FlagCut.parse(FLAG_EXPRESSION["pn" if camera == "pn" else "mos"][1])
-    made = cuts.make_cuts(camera, SUBMODE, flags, None, (None, None), load_config(), EPIC)
+    flags = parse_flag_cut(FLAG_EXPRESSION["pn" if camera == "pn" else "mos"][1])
+    made = make_cuts(camera, SUBMODE, flags, None, (None, None), load_config())
     selection = cuts.select_all([raw], number.size, made, cuts.select)
     n, _, _ = cuts.drop_bad_pixels(selection.kept, selection.n, own)
     return selection.kept.time[:n].astype(np.intp)  # what stood for the time was the event's number

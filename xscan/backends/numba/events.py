@@ -50,7 +50,7 @@ def select(raw: RawEvents, cuts: Cuts, kept: EventBuffer, at: int) -> tuple[int,
     above = -(1 << 30) if flags is None or flags.rawy_above is None else flags.rawy_above
     n, low, high = _select(
         columns,
-        (*cuts.pi_range, cuts.mos, cuts.pattern_max, cuts.singles_below_ev),
+        (*cuts.pi_range, cuts.ccd_is_last_digit, cuts.pattern_max, cuts.singles_below_ev),
         (0 if flags is None else flags.mask, above, PixelMask.MARGIN, PixelMask.SIZE, cuts.n_pixels, *cuts.null),
         cuts.windows,
         cuts.bad_columns,
@@ -206,7 +206,7 @@ def _select(
     out: Any, at: int, removed: Any,
 ) -> Any:  # fmt: skip
     time, rawx, rawy, x, y, pi, flag, pattern, ccd = columns
-    pi_min, pi_max, mos, pattern_max, singles_below = energies
+    pi_min, pi_max, last_digit, pattern_max, singles_below = energies
     flag_mask, rawy_above, margin, size, plane_pixels, null_x, null_y = limits
     out_time, out_x, out_y, out_pi, out_ccd, out_pixel = out
     low, high = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0)  # first and last time, as whole numbers of the same order
@@ -230,7 +230,7 @@ def _select(
         if _swapped4(flag[i]) & flag_mask or row <= rawy_above:
             n_flag += 1
             continue
-        chip = np.int64(ccd[i]) % 10 if mos else np.int64(ccd[i])
+        chip = np.int64(ccd[i]) % 10 if last_digit else np.int64(ccd[i])
         w = chip & 15
         inside = windows[w, 0] < column and column < windows[w, 1] and windows[w, 2] < row and row < windows[w, 3]
         for b in range(bad_columns.shape[0]):

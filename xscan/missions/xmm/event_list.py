@@ -10,8 +10,9 @@ import numpy as np
 from xscan.backends import EventLoops
 from xscan.config import ScanConfig
 from xscan.errors import DataError, Reason
-from xscan.events.cuts import Cuts, EventBuffer, FlagCut, RawEvents, Selection, Span, make_cuts, select_all
+from xscan.events.cuts import Cuts, EventBuffer, FlagCut, RawEvents, Selection, Span, select_all
 from xscan.io.fits import Header, Table, stream_tables
+from xscan.missions.xmm.cuts import make_cuts, parse_flag_cut, standard_flag_cut
 from xscan.missions.xmm.gti import MAX_SPAN_S, MOST, Stated, ccd_tables, main_span, pi_filter, read_good_time
 from xscan.missions.xmm.hot_pixels import HotPixels
 from xscan.missions.xmm.instrument import EPIC
@@ -163,7 +164,7 @@ def _cuts(
     elif hot_pixels.tables:
         remarks.append("no REVOLUT: the hot-pixel tables were not applied")
     null = tuple(events.null(axis) if axis in events else None for axis in "XY")
-    return make_cuts(info.camera, info.submode, flags, hot, (null[0], null[1]), config, EPIC), remarks
+    return make_cuts(info.camera, info.submode, flags, hot, (null[0], null[1]), config), remarks
 
 
 def _drop(
@@ -331,11 +332,11 @@ def _flag_cut(header: Header, camera: str, config: ScanConfig) -> tuple[FlagCut 
         return None, []
     keyword = "XMMEA_EP" if camera == "pn" else "XMMEA_EM"
     expression = header.text(keyword)
-    parsed = FlagCut.parse(expression) if expression else None
+    parsed = parse_flag_cut(expression) if expression else None
     if parsed is not None:
         return parsed, []
     remarks = [f"{keyword} = {expression!r} has an unknown form; standard flags used"] if expression else []
-    return FlagCut.standard(camera), remarks
+    return standard_flag_cut(camera), remarks
 
 
 def _own_bad_pixels(tables: list[Table]) -> PixelMask:

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from xscan.errors import DataError, Reason, first_line, is_shortage
 from xscan.io.fits import Header, Table, stream_tables
+from xscan.missions.place import Files, Place
 from xscan.missions.xmm.products import TIMING, ProductName, parse_name
 from xscan.missions.xmm.times import INSTRUMENTS, check_telescope
 from xscan.model import InputFile
 
-__all__ = ["SOURCE_COLUMNS", "Files", "Found", "ListFile", "Place", "files_of", "find", "observation_name", "places"]
+__all__ = ["SOURCE_COLUMNS", "Found", "ListFile", "files_of", "find", "holds", "observation_name", "places"]
 
 SOURCE_COLUMNS = ("RA", "DEC", "EP_DET_ML", "EP_EXTENT", "EP_TOT")
 """The columns of an EPIC source list that are read."""
@@ -27,36 +28,6 @@ SOURCE_COLUMNS = ("RA", "DEC", "EP_DET_ML", "EP_EXTENT", "EP_TOT")
 _OBSID = re.compile(r"\d{10}")
 _RESEMBLES = re.compile(r".*[PMT]IEVLI.*\.(?:FTZ|FITS?)(?:\.GZ)?\s*", re.I | re.S)
 _LOOK_BYTES = 1 << 23  # bytes of a file searched for its EVENTS table, which comes first in real files
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """The files of one observation, wherever they are.
-
-    Attributes
-    ----------
-    obsid : str
-    paths : tuple of Path
-        Event lists.
-    sources : Path or None
-        Source list.
-    """
-
-    obsid: str
-    paths: tuple[Path, ...]
-    sources: Path | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the observation."""
-        return self.obsid
-
-    def __str__(self) -> str:
-        return ", ".join(str(path) for path in self.paths)
-
-
-Place = Path | Files
-"""Location of an observation: its folder, or its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +184,15 @@ def files_of(place: Place) -> list[Path]:
     return sorted([*lists, *(path for path in named if _source_list(path) is not None)]) if lists else []
 
 
+def holds(place: Place) -> bool:
+    """Return whether a place is or holds an event list of EPIC; names are looked at first, then headers."""
+    paths = place.paths if isinstance(place, Files) else (place,)
+    try:
+        return any(bool(_named(path) or _by_header(path)) if path.is_file() else bool(files_of(path)) for path in paths)
+    except OSError:  # reading it will report what is wrong
+        return False
+
+
 def _entries(folder: Path) -> Iterator[Path]:
     for place in (folder, folder / "pps"):
         if place.is_dir():
@@ -331,14 +311,11 @@ def places(paths: Sequence[Path], sources: Path | None = None) -> list[Place]:
     Raises
     ------
     DataError
-        If a file is no event list of EPIC (the message names what it is), if ``sources`` is no file, or if there are
-        several observations to which it could belong.
+        If a folder does not exist or holds no event list, if a file is no event list of EPIC (the message names what
+        it is), if ``sources`` is no file, or if there are several observations to which it could belong.
     """
     if sources is not None and not sources.is_file():
         raise DataError(Reason.NO_SOURCE_TABLE, f"{sources}: no such file; --sources names a source list")
-    single = len(paths) == 1 and not paths[0].is_file() and sources is None
-    if single:
-        return [paths[0]]
     gathered: dict[str, list[Place]] = {}
     for path in paths:
         for obsid in _observation(path):
@@ -353,7 +330,7 @@ def places(paths: Sequence[Path], sources: Path | None = None) -> list[Place]:
 def _observation(path: Path) -> list[str]:
     """Return the observations of a folder or an event list."""
     if not path.is_file():
-        return [_safely_found(path) or str(path)]
+        return [_obsid_or_path(path)]
     named = _named(path)
     if named is not None:
         return [named.obsid]
@@ -361,12 +338,14 @@ def _observation(path: Path) -> list[str]:
     return [_looked_at(path).obsid or observation_name(path.parent)]
 
 
-def _safely_found(folder: Path) -> str:
-    """Return the obsid of a folder; empty if there is an error, which reading it will report."""
+def _obsid_or_path(folder: Path) -> str:
+    """Return the obsid of a folder; its path if it holds lists of several, which reading it will report."""
     try:
         return find(folder).obsid
-    except DataError:
-        return ""
+    except DataError as error:
+        if error.reason in (Reason.NO_FOLDER, Reason.NO_EVENT_LISTS):
+            raise
+        return str(folder)
 
 
 def _together(obsid: str, parts: list[Place], sources: Path | None) -> Place:

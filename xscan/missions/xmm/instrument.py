@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from xscan.model import MJDREF, Camera, Instrument
+from xscan.model import Camera, Instrument
 from xscan.sky import SkyPixels
 
 __all__ = ["EPIC"]
 
 _PN = Camera(
     name="pn",
+    instrume="EPN",
+    label="pn",
     columns=64,
     rows=200,
     pixel_arcsec=4.1,
@@ -22,6 +24,8 @@ _PN = Camera(
 )
 _M1 = Camera(
     name="m1",
+    instrume="EMOS1",
+    label="MOS1",
     columns=600,
     rows=600,
     pixel_arcsec=1.1,
@@ -33,6 +37,8 @@ _M1 = Camera(
 )
 _M2 = Camera(
     name="m2",
+    instrume="EMOS2",
+    label="MOS2",
     columns=600,
     rows=600,
     pixel_arcsec=1.1,
@@ -44,11 +50,14 @@ _M2 = Camera(
 )
 
 EPIC = Instrument(
+    name="EPIC",
     telescope="XMM",
     cameras=(_PN, _M1, _M2),
-    mjdref=MJDREF,
+    mjdref=50_814.0,  # 1998-01-01T00:00:00
     sky=SkyPixels(51_840, 0.05),
     pi_range=(200, 12_000),
+    particle_band=(10_001, 12_000),
+    particle_rate_max=0.5,
 )
 """King profiles of pn: R. D. Saxton 2002, XMM-CCF-REL-116; of MOS: S. Ghizzardi 2001, EPIC-MCT-TN-008 and -011, the
 KING_PARAMS of XRT1_XPSF_0005 and XRT2_XPSF_0005. Measured up to 12 arcmin off axis (Calibration Access and Data

@@ -14,8 +14,9 @@ from xscan.backends import EventLoops
 from xscan.config import ScanConfig
 from xscan.errors import DataError, Reason, is_shortage
 from xscan.io.fits import read_tables
+from xscan.missions.place import Place
 from xscan.missions.xmm.event_list import ListError, read_event_list
-from xscan.missions.xmm.files import SOURCE_COLUMNS, Place, find
+from xscan.missions.xmm.files import SOURCE_COLUMNS, find
 from xscan.missions.xmm.hot_pixels import HotPixels
 from xscan.model import EventList, InputFile, Observation, Sources
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["PRODUCTS", "TIMING", "Delivery", "Offer", "Product", "ProductName", "SavedFile", "parse_name", "product_of"]
+__all__ = ["PRODUCTS", "TIMING", "Product", "ProductName", "parse_name", "product_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,64 +88,3 @@ def product_of(name: str, obsid: str) -> Product | None:
     """Return the requested product that a file name stands for in this observation; None if it is none."""
     parsed = parse_name(name)
     return parsed.product if parsed and parsed.obsid == obsid and parsed.product in PRODUCTS else None
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A request that an archive can be sent: for one file, or for all files of one kind.
-
-    Attributes
-    ----------
-    key : str
-        Identifies the offer among those of its observation.
-    obsid : str
-    product : Product
-    place : str
-        URL, or path of a file.
-    """
-
-    key: str
-    obsid: str
-    product: Product
-    place: str
-
-    def wants(self, name: str) -> bool:
-        """Return whether a file of this name belongs to the offer."""
-        return product_of(name, self.obsid) == self.product
-
-    def __str__(self) -> str:
-        return f"{self.obsid}: {self.key}: {self.place}"
-
-
-@dataclass(frozen=True, slots=True)
-class SavedFile:
-    """A file that is complete, verified and on disk.
-
-    Attributes
-    ----------
-    name : str
-        Without folder.
-    bytes : int
-    etag, last_modified : str
-        Version of the file as stated by the server; empty if it states none.
-    """
-
-    name: str
-    bytes: int
-    etag: str = ""
-    last_modified: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """The result of an offer; without files if the archive has none.
-
-    Attributes
-    ----------
-    files : tuple of SavedFile
-    remarks : tuple of str
-        Irregularities, one sentence each.
-    """
-
-    files: tuple[SavedFile, ...] = ()
-    remarks: tuple[str, ...] = ()

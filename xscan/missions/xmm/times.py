@@ -17,7 +17,7 @@ LOCAL = ("", "LOCAL", "SATELLITE", "TOPOCENTER", "TOPOCENTRIC")
 GEOCENTRE = ("GEOCENTRIC", "GEOCENTER")
 BARYCENTRE = ("SOLARSYSTEM", "BARYCENTER", "BARYCENTRE", "BARYCENTRIC")
 
-INSTRUMENTS = {"EPN": "pn", "EMOS1": "m1", "EMOS2": "m2"}
+INSTRUMENTS = {camera.instrume: camera.name for camera in EPIC.cameras}
 OTHER_INSTRUMENTS = {"RGS1": "an RGS", "RGS2": "an RGS", "OM": "an OM", "ERM": "a radiation monitor"}
 OTHER_TELESCOPES = {
     "CHANDRA": "a Chandra", "SWIFT": "a Swift", "NUSTAR": "a NuSTAR", "EROSITA": "an eROSITA", "SRG": "an SRG",

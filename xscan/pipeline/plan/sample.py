@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from xscan.missions.xmm.files import files_of
+from xscan.missions import mission_of
 
 __all__ = ["choose", "stock"]
 
@@ -26,7 +26,7 @@ def stock(data: Path, obsids: Iterable[str]) -> dict[str, int]:
 
 def _size(folder: Path) -> int:
     try:
-        return sum(path.stat().st_size for path in files_of(folder))
+        return sum(path.stat().st_size for path in mission_of(folder).files_of(folder))
     except OSError:  # the search will report what is wrong
         return 0
 

@@ -74,9 +74,13 @@ def prepare(folder: Path, name: str, obsids: Iterable[str]) -> Release:
     Raises
     ------
     ConfigError
-        If the release is finished, or its folder contains something else.
+        If the release is finished, or one of the folders contains something else.
     """
     known = releases(folder)
+    if not known and (foreign := _foreign(folder)):
+        raise ConfigError(
+            f"{folder}: holds other things and no release ({foreign}, ...); choose an empty or a new folder as --out"
+        )
     begun = next((release for release in known if release.name == name), None)
     _refuse_finished(folder, begun)
     if begun is None and _occupied(folder / name):
@@ -90,6 +94,12 @@ def prepare(folder: Path, name: str, obsids: Iterable[str]) -> Release:
     if begun != release:
         write_release(folder / name, release)
     return release
+
+
+def _foreign(folder: Path) -> str:
+    """Return the name of something that is no folder of a release; empty if there is nothing."""
+    names = (path.name for path in folder.iterdir() if not path.is_dir() or _occupied(path)) if folder.is_dir() else ()
+    return min((name for name in names if not name.startswith(".")), default="")
 
 
 def _occupied(folder: Path) -> bool:
