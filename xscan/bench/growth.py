@@ -5,6 +5,7 @@ All are derived from one observation that was read from disk; the measurement be
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -136,7 +137,7 @@ def consume(observation: Observation, config: ScanConfig, backend: Backend) -> N
     """Search an observation, and discard the results."""
     searches, _ = search_observation(observation, config, backend)
     for subset in searches:
-        for _ in subset.views:
+        for _ in itertools.chain(subset.windows, subset.views):
             pass
 
 

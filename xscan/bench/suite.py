@@ -105,27 +105,44 @@ def present(asked: Sequence[str], say: Say) -> list[str]:
 
 
 def scans(workload: Workload, scanner: Scanner, repeat: int, work: Path, say: Say) -> list[Measurement]:
-    """Measure alternately: inflating, a whole scan by stages, and three bands at 5 s after reading."""
+    """Measure in turn: inflating, nine views from files to tables by stages, three bands and windows after reading.
+
+    The search by windows, the default, is also measured from files to tables.
+    """
     backend = scanner.backend.name
-    bands = load_config(views=THREE_BANDS)
+    bands, windows = load_config(views=THREE_BANDS), load_config()
+    by_windows = scan_settings(backend=backend).scanner()
 
     def search_bands() -> None:
         consume(workload.observation, bands, scanner.backend)
 
+    def search_windows() -> None:
+        consume(workload.observation, windows, scanner.backend)
+
+    def scan_windows() -> None:
+        with tempfile.TemporaryDirectory(dir=work) as out:
+            writer = ResultsWriter(Path(out), by_windows.provenance(), by_windows.settings.by_name())
+            scan_and_store(workload.folder, by_windows, writer)
+
     say(f"{workload.name}: {backend}, whole scans beside gunzip")
     _staged(workload, scanner, work)  # compiles, and fills the caches
     search_bands()
-    inflated, by_stage, searched = [], [], []
+    scan_windows()
+    inflated, by_stage, searched, of_windows, scanned = [], [], [], [], []
     with inflater(workload.files) as inflate:
         for _ in rounds(repeat, BUDGET_S):
             inflated.append(inflate())
             by_stage.append(_staged(workload, scanner, work))
             searched.append(timed(search_bands))
+            of_windows.append(timed(search_windows))
+            scanned.append(timed(scan_windows))
     as_whole, in_pieces = zip(*inflated, strict=True)
     taken = measured("gunzip", workload.name, backend, as_whole)
     taken += measured("gunzip, streamed", workload.name, backend, in_pieces)
     taken += measured("scan", workload.name, backend, [sum(s.values(), Seconds()) for s in by_stage])
     taken += measured("bands", workload.name, backend, searched)
+    taken += measured("windows", workload.name, backend, of_windows)
+    taken += measured("scan by windows", workload.name, backend, scanned)
     for stage in by_stage[0]:
         taken += measured(f"stage: {stage}", workload.name, backend, [spent[stage] for spent in by_stage])
     return taken

@@ -15,6 +15,7 @@ RATIOS = (
     ("whole scan over gunzip", "scan", "gunzip"),
     ("whole scan over streamed gunzip", "scan", "gunzip, streamed"),
     ("three bands over gunzip", "bands", "gunzip"),
+    ("whole scan by windows over gunzip", "scan by windows", "gunzip"),
 )
 PEAK = "peak memory"
 PROCESSES = ("fresh process", "first process")
@@ -53,6 +54,7 @@ def _stages(report: Report, workload: str) -> Table:
     lines = [(text, what, "cpu") for text, what in [*stages, (f"{REST}: all else", f"stage: {REST}")]]
     lines += [("whole scan", "scan", "cpu"), ("whole scan, wall", "scan", "wall")]
     lines += [("three bands at 5 s, read before", "bands", "cpu")]
+    lines += [("windows, read before", "windows", "cpu"), ("whole scan by windows", "scan by windows", "cpu")]
     rows = []
     for text, what, quantity in lines:
         found = [report.find(what, workload, name, quantity) for name in names]
