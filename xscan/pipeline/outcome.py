@@ -55,7 +55,14 @@ class ObservationSummary:
 
 
 def summarize(tables: Tables, seconds: float) -> ObservationSummary:
-    """Summarise one observation's tables; ``seconds`` is the wall time spent on it, s."""
+    """Summarise one observation's tables; ``seconds`` is the wall time spent on it, s.
+
+    Examples
+    --------
+    >>> summary = summarize(tables, seconds=1.5)
+    >>> summary.outcome.state, summary.n_views, len(summary.best) == tables.regions.num_rows
+    ('done', 1, True)
+    """
     (outcome,) = outcomes(tables.runs).values()
     rows = tables.runs.select(_OF_RUNS).to_pylist()
     states = [row["state"] for row in rows if row["dt_s"] is not None]  # a failed observation has no view
@@ -81,7 +88,13 @@ def _most_significant(regions: pa.Table) -> list[dict[str, Any]]:
 
 
 def view_label(row: Row) -> str:
-    """Return the label of the view of a row of ``runs`` or ``regions``."""
+    """Return the label of the view of a row of ``runs`` or ``regions``.
+
+    Examples
+    --------
+    >>> view_label({"dt_s": 50.0, "band_lo_kev": 0.2, "band_hi_kev": 12.0})
+    '50:0.2-12'
+    """
     return f"{row['dt_s']:g}:{row['band_lo_kev']:g}-{row['band_hi_kev']:g}"
 
 
