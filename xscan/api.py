@@ -29,7 +29,14 @@ def scan_settings(
     backend: str = "auto",
     far: float | None = None,
 ) -> ScanSettings:
-    """Return all settings of a scan, for use anywhere; parameters as in :func:`scan`."""
+    """Return all settings of a scan, for use anywhere; parameters as in :func:`scan`.
+
+    Examples
+    --------
+    >>> settings = scan_settings(profile="exod2", views=["50:2-12"], backend="numpy")
+    >>> settings.by_name()["search.views"], settings.by_name()["rules.flag_cut"]
+    ('50.0:2.0-12.0', 'false')
+    """
     parsed = tuple(view if isinstance(view, View) else View.parse(view) for view in views)
     search = load_config(profile, Path(config) if config else None, parsed, far)
     hot = HotPixels.load(Path(hot_pixels)) if hot_pixels else HotPixels()

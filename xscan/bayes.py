@@ -101,7 +101,16 @@ def log10_bayes_eclipse(n: ArrayLike, mu: ArrayLike) -> NDArray[np.float64]:
 
 
 def log10_bayes(n: ArrayLike, mu: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return :func:`log10_bayes_peak` and :func:`log10_bayes_eclipse` of the same voxels."""
+    """Return :func:`log10_bayes_peak` and :func:`log10_bayes_eclipse` of the same voxels.
+
+    Examples
+    --------
+    Five counts where one is expected, and 60 where 100 are:
+
+    >>> peak, eclipse = log10_bayes([5, 60], [1.0, 100.0])
+    >>> peak.round(2).tolist(), eclipse.round(2).tolist()
+    ([2.51, 0.38], [-0.71, 5.35])
+    """
     n_, mu_ = np.broadcast_arrays(np.asarray(n, float), np.asarray(mu, float))
     at_n = _log10_poisson(n_, mu_)
     return _log10_bayes(n_, mu_, at_n, eclipse=False), _log10_bayes(n_, mu_, at_n, eclipse=True)
@@ -208,6 +217,11 @@ def threshold_log10_bayes(sigma: float) -> tuple[float, float]:
 
     They are taken at mu = 1000 for the whole number of counts just outside ``sigma``: for 3 sigma
     5.940968916584189 and 5.708917345972507 (Khan et al. 2025).
+
+    Examples
+    --------
+    >>> [round(limit, 2) for limit in threshold_log10_bayes(3.0)]
+    [5.94, 5.71]
     """
     n_peak = np.ceil(_gaussian_n(MU_REFERENCE, sigma, +1))
     n_eclipse = np.floor(_gaussian_n(MU_REFERENCE, sigma, -1))
@@ -240,6 +254,13 @@ def equivalent_sigma(log10_b: ArrayLike, eclipse: ArrayLike) -> NDArray[np.float
     array of float64
         Between 0 and 10, smooth in between. It is a label, not a false-alarm probability: at
         mu = 0.01 "3 sigma" is a tail of 4e-10 (so quote :func:`poisson_tail` too).
+
+    Examples
+    --------
+    Of a peak and of an eclipse just above the thresholds for 3 sigma:
+
+    >>> equivalent_sigma([5.95, 5.72], [False, True]).round(1).tolist()
+    [3.0, 3.0]
     """
     sigma, peak, ecl = _sigma_curves()
     log10_b_ = np.asarray(log10_b, np.float64)

@@ -127,14 +127,28 @@ class ArchiveError(XscanError):
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Return whether the machine lacks memory or open files, so that the file is not the cause."""
+    """Return whether the machine lacks memory or open files, so that the file is not the cause.
+
+    Examples
+    --------
+    >>> is_shortage(OSError(errno.EMFILE, "Too many open files")), is_shortage(FileNotFoundError("P0123.FTZ"))
+    (True, False)
+    """
     return isinstance(error, MemoryError) or (
         isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
     )
 
 
 def first_line(error: BaseException) -> str:
-    """Return the message of the original error, if it was raised from others, as one line."""
+    """Return the message of the original error, if it was raised from others, as one line.
+
+    Examples
+    --------
+    >>> error = StoreError("the results cannot be written")
+    >>> error.__cause__ = OSError("the disk is full")
+    >>> first_line(error), first_line(KeyboardInterrupt())
+    ('the disk is full', 'KeyboardInterrupt')
+    """
     while error.__cause__ is not None:
         error = error.__cause__
     return next(iter(str(error).splitlines()), "") or type(error).__name__

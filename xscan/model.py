@@ -136,7 +136,15 @@ class PixelMask:
 
 
 def pixel_number(ccd: Ints, rawx: Ints, rawy: Ints) -> NDArray[np.int64]:
-    """Return the numbers of a camera's pixels, shape (n,); 0 for positions outside any detector."""
+    """Return the numbers of a camera's pixels, shape (n,); 0 for positions outside any detector.
+
+    Examples
+    --------
+    Two neighbours in a column, and a position beyond the CCD:
+
+    >>> pixel_number(np.array([1, 1, 1]), np.array([1, 1, 1]), np.array([1, 2, 700])).tolist()
+    [420497, 420498, 0]
+    """
     size, margin = PixelMask.SIZE, PixelMask.MARGIN
     x, y = (np.asarray(raw).astype(np.int64) + margin for raw in (rawx, rawy))
     inside = (x > 0) & (x < size) & (y > 0) & (y < size)

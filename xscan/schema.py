@@ -48,7 +48,14 @@ _UTC = "UTC, ISO 8601 to the millisecond; null if not known, as for barycentred 
 
 
 def column(name: str, kind: pa.DataType, unit: str, description: str, nullable: bool = False) -> pa.Field:
-    """Return a column with its unit and meaning, which are in the field's metadata."""
+    """Return a column with its unit and meaning, which are in the field's metadata.
+
+    Examples
+    --------
+    >>> dt = column("dt_s", pa.float64(), "s", "length of a frame")
+    >>> dt.name, str(dt.type), dt.nullable, dt.metadata[b"unit"].decode()
+    ('dt_s', 'double', False, 's')
+    """
     return pa.field(name, kind, nullable, {"unit": unit, "description": description})
 
 

@@ -93,6 +93,15 @@ def open_archive(text: str, web: Web) -> Archive:
     ------
     ConfigError
         If no archive has this name.
+
+    Examples
+    --------
+    A mirror, and a folder on disk, for which nothing is requested:
+
+    >>> with open_web(RequestLimits()) as web:
+    ...     mirror, disk = open_archive("heasarc:https://mirror.org", web), open_archive("folder:archive", web)
+    >>> mirror.name, mirror.where, disk.name
+    ('heasarc', 'https://mirror.org', 'folder')
     """
     name, _, where = text.partition(":")
     if name == "folder" and where:

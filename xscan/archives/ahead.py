@@ -51,6 +51,15 @@ def fetch_ahead(
     ------
     Exception
         Any exception of ``fetch``; it ends the run.
+
+    Examples
+    --------
+    In any order, as they arrive:
+
+    >>> def fetch(obsid):
+    ...     return Fetched(obsid, "present")
+    >>> sorted(fetched.obsid for fetched in fetch_ahead(["0990000001", "0990000002"], fetch, threading.Event()))
+    ['0990000001', '0990000002']
     """
     todo = iter(obsids)
     taking = threading.Lock()

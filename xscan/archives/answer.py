@@ -122,7 +122,13 @@ class Answer:
 
 
 def in_words(error: BaseException) -> str:
-    """Return the innermost cause as one line; wrapping errors contain addresses of objects."""
+    """Return the innermost cause as one line; wrapping errors contain addresses of objects.
+
+    Examples
+    --------
+    >>> in_words(OSError("request failed", ConnectionResetError("reset by peer")))
+    'ConnectionResetError: reset by peer'
+    """
     while error.args and isinstance(error.args[-1], BaseException):
         error = error.args[-1]
     reason = getattr(error, "reason", None)

@@ -29,7 +29,15 @@ class _Held:
 
 
 def size_on_disk(data: Path) -> int:
-    """Return the total size of all files under a folder, bytes; a link counts its own size, not its target's."""
+    """Return the total size of all files under a folder, bytes; a link counts its own size, not its target's.
+
+    Examples
+    --------
+    >>> (scratch / "0990000001").mkdir()
+    >>> n = (scratch / "0990000001" / "list.FTZ").write_bytes(bytes(2880))
+    >>> size_on_disk(scratch)
+    2880
+    """
     total = 0
     for where, _, names in os.walk(data):
         for name in names:
@@ -59,6 +67,19 @@ def make_room(data: Path, limit_bytes: int, done: Collection[str]) -> list[str]:
     list of str
         The observations deleted, in order. The limit may still be exceeded by observations in use, and by files
         that xscan did not fetch.
+
+    Examples
+    --------
+    Of two fetched observations the one that is searched is deleted, to hold the folder below 3000 bytes:
+
+    >>> from xscan.archives.marker import write_marker
+    >>> from xscan.missions.xmm.products import SavedFile
+    >>> for obsid in ("0990000001", "0990000002"):
+    ...     (scratch / obsid).mkdir()
+    ...     taken = {"pn": (SavedFile("list.FTZ", (scratch / obsid / "list.FTZ").write_bytes(bytes(2500))),)}
+    ...     write_marker(scratch / obsid, Marker(obsid, "nxsa", "https://nxsa.org", complete=True, taken=taken))
+    >>> make_room(scratch, 3000, done=["0990000001"])
+    ['0990000001']
     """
     _finish_deleting(data)
     total = size_on_disk(data)

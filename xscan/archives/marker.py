@@ -61,7 +61,14 @@ class Marker:
 
 
 def are_in(folder: Path, files: Iterable[SavedFile]) -> bool:
-    """Return whether files are in a folder, with their recorded sizes."""
+    """Return whether files are in a folder, with their recorded sizes.
+
+    Examples
+    --------
+    >>> n = (scratch / "list.FTZ").write_bytes(bytes(2880))
+    >>> are_in(scratch, [SavedFile("list.FTZ", n)]), are_in(scratch, [SavedFile("list.FTZ", 5760)])
+    (True, False)
+    """
     try:
         return all((folder / file.name).stat().st_size == file.bytes for file in files)
     except OSError:
@@ -75,14 +82,30 @@ def is_whole(folder: Path) -> bool:
 
 
 def write_marker(folder: Path, marker: Marker) -> None:
-    """Write the marker of a folder, completely or not at all."""
+    """Write the marker of a folder, completely or not at all.
+
+    Examples
+    --------
+    >>> write_marker(scratch, Marker("0990000001", "nxsa", "https://nxsa.esac.esa.int", absent=("sources",)))
+    >>> read_marker(scratch).absent
+    ('sources',)
+    """
     facts = asdict(marker)
     facts = {"format": _FORMAT, "obsid": facts.pop("obsid"), "source": facts.pop("archive"), **facts}
     write_whole(folder / MARKER, json.dumps(facts, indent=1).encode())
 
 
 def read_marker(folder: Path) -> Marker | None:
-    """Read the marker of a folder; None if there is none, or it cannot be read."""
+    """Read the marker of a folder; None if there is none, or it cannot be read.
+
+    Examples
+    --------
+    >>> print(read_marker(scratch))
+    None
+    >>> write_marker(scratch, Marker("0990000001", "nxsa", "https://nxsa.esac.esa.int", complete=True))
+    >>> read_marker(scratch).complete
+    True
+    """
     try:
         held = json.loads((folder / MARKER).read_bytes())
         if held.pop("format") != _FORMAT:

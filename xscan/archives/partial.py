@@ -81,7 +81,17 @@ class PartialFile:
 
 
 def find_partial(folder: Path, url: str) -> PartialFile | None:
-    """Return the stored beginning of the file at a URL; None if there is none."""
+    """Return the stored beginning of the file at a URL; None if there is none.
+
+    Examples
+    --------
+    >>> url = "https://nxsa.esac.esa.int/list.FTZ"
+    >>> begun = PartialFile(scratch, url, "list.FTZ", total=5760, etag='"a1"', last_modified="")
+    >>> begun.begin()
+    >>> n = begun.path.write_bytes(bytes(2880))
+    >>> find_partial(scratch, url).range()
+    {'Range': 'bytes=2880-', 'If-Range': '"a1"'}
+    """
     for note in folder.glob(f"*{_PART}.json"):
         try:
             partial = PartialFile(folder, **json.loads(note.read_bytes()))
@@ -93,5 +103,11 @@ def find_partial(folder: Path, url: str) -> PartialFile | None:
 
 
 def is_partial(path: Path) -> bool:
-    """Return whether a file is the beginning of another, or a note about it."""
+    """Return whether a file is the beginning of another, or a note about it.
+
+    Examples
+    --------
+    >>> [is_partial(Path(name)) for name in ("list.FTZ.part", "list.FTZ.part.json", "list.FTZ")]
+    [True, True, False]
+    """
     return path.name.endswith((_PART, f"{_PART}.json"))

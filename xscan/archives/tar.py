@@ -49,7 +49,16 @@ class Member:
 
 
 def looks_like_tar(head: bytes) -> bool:
-    """Return whether the first block of a file is that of a tar."""
+    """Return whether the first block of a file is that of a tar.
+
+    Examples
+    --------
+    >>> import io, tarfile
+    >>> packed = io.BytesIO()
+    >>> tarfile.open(fileobj=packed, mode="w").addfile(tarfile.TarInfo("0990000001/list.FTZ"))
+    >>> looks_like_tar(packed.getvalue()), looks_like_tar(b"SIMPLE  =".ljust(2880))
+    (True, False)
+    """
     return len(head) >= BLOCK and head[257:262] == b"ustar"
 
 
@@ -64,6 +73,17 @@ def members(read: Read) -> Iterator[Member]:
     ------
     TarError
         If it is damaged, or ends without its end mark.
+
+    Examples
+    --------
+    >>> import io, tarfile
+    >>> packed = io.BytesIO()
+    >>> with tarfile.open(fileobj=packed, mode="w") as tar:
+    ...     told = tarfile.TarInfo("0990000001/list.FTZ")
+    ...     told.size = 5
+    ...     tar.addfile(told, io.BytesIO(b"bytes"))
+    >>> [(member.name, member.kind, member.read(100)) for member in members(io.BytesIO(packed.getvalue()).read)]
+    [('0990000001/list.FTZ', 'file', b'bytes')]
     """
     long_name = ""
     while True:

@@ -19,6 +19,19 @@ def check_fits(path: Path) -> None:
     ------
     DataError
         ``unreadable``; the message says what is wrong.
+
+    Examples
+    --------
+    A whole file, and the first half of it:
+
+    >>> whole = next(folder.glob("*OBSMLI*"))
+    >>> check_fits(whole)
+    >>> half = scratch / "half.FTZ"
+    >>> n = half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    >>> check_fits(half)
+    Traceback (most recent call last):
+    ...
+    xscan.errors.DataError: half.FTZ: the gzip stream is cut short; copy it again, or fetch it again
     """
     n_extensions = sum(1 for _ in stream_tables(path)) - 1
     if n_extensions < 1:

@@ -238,6 +238,12 @@ def get_backend(name: str = "auto") -> Backend:
         If the name is unknown.
     DeviceError
         If the backend asked for does not work here.
+
+    Examples
+    --------
+    >>> counts = get_backend("numpy").load(data.photons).bin(data.grid, 200, 2000)
+    >>> counts.n_events(), counts.n_max()  # one in each of 5 x 5 x 8 voxels, but 12 in one
+    (211, 12)
     """
     if name not in BACKENDS:
         raise ConfigError(f"unknown backend {name!r}; known: {', '.join(BACKENDS)}")
@@ -260,7 +266,15 @@ def get_backend(name: str = "auto") -> Backend:
 
 
 def cpu_backend() -> Backend:
-    """Return the fastest backend that needs no device."""
+    """Return the fastest backend that needs no device.
+
+    Examples
+    --------
+    Compiled or not, the counts of every voxel are the same:
+
+    >>> cpu_backend().load(data.photons).bin(data.grid, 200, 2000).dense_row(2)[2].tolist()
+    [1, 1, 1, 12, 1, 1, 1, 1]
+    """
     try:
         return _numba()
     except DeviceError as error:

@@ -35,7 +35,15 @@ def streamed(files: Sequence[Path]) -> None:
 
 
 def inflated_bytes(files: Sequence[Path]) -> int:
-    """Return the number of bytes of files after inflating."""
+    """Return the number of bytes of files after inflating.
+
+    Examples
+    --------
+    >>> import gzip
+    >>> path = next(folder.glob("*OBSMLI*"))
+    >>> inflated_bytes([path]) == len(gzip.decompress(path.read_bytes()))
+    True
+    """
     buffer, total = bytearray(BUFFER), 0
     for path in files:
         with igzip.open(path) as stream:

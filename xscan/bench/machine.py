@@ -54,7 +54,13 @@ def describe_versions() -> dict[str, Any]:
 
 
 def installed_version(name: str) -> str | None:
-    """Return the version of a library; None if it is not installed."""
+    """Return the version of a library; None if it is not installed.
+
+    Examples
+    --------
+    >>> installed_version("numpy") == np.__version__, installed_version("no such library")
+    (True, None)
+    """
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -98,18 +98,38 @@ def ratio(above: Measurement, below: Measurement) -> float:
     """Return the median ratio of samples that were taken one right after the other.
 
     A machine's speed drifts from one second to the next; samples close in time share it.
+
+    Examples
+    --------
+    The machine was slow in the first round, when both were measured:
+
+    >>> above, below = (report.find(what, "A", "numba", "cpu") for what in ("scan", "gunzip"))
+    >>> above.samples, below.samples, ratio(above, below)
+    ((3.0, 2.0, 2.2), (1.5, 1.0, 1.0), 2.0)
     """
     return statistics.median(a / b for a, b in zip(above.samples, below.samples, strict=True))
 
 
 def file_name(report: Report) -> str:
-    """Return a file name for a report: its date and its GPU, or else its CPU."""
+    """Return a file name for a report: its date and its GPU, or else its CPU.
+
+    Examples
+    --------
+    >>> file_name(report)
+    '2026-01-31-xeon-8480.json'
+    """
     device = re.sub(r"[^a-z0-9]+", "-", report.device().lower()).strip("-")
     return f"{report.date}-{device}.json"
 
 
 def to_json(report: Report) -> str:
-    """Return a report as JSON, one measurement a line."""
+    """Return a report as JSON, one measurement a line.
+
+    Examples
+    --------
+    >>> to_json(report).splitlines()[:3]
+    ['{', ' "schema": 1,', ' "date": "2026-01-31",']
+    """
     head = {"schema": SCHEMA, "date": report.date, "machine": report.machine, "versions": report.versions}
     text = json.dumps(head | {"workloads": report.workloads}, indent=1)[:-2]
     rows = ",\n".join("  " + json.dumps(dataclasses.asdict(m)) for m in report.measurements)
@@ -123,6 +143,15 @@ def from_json(text: str, name: str) -> Report:
     ------
     ConfigError
         If the text, called ``name`` in the message, is no report or of another version.
+
+    Examples
+    --------
+    >>> from_json(to_json(report), "report.json") == report
+    True
+    >>> from_json("{}", "report.json")
+    Traceback (most recent call last):
+    ...
+    xscan.errors.ConfigError: report.json: not the results of xscan bench (KeyError: 'schema')
     """
     try:
         held = json.loads(text)
@@ -135,6 +164,15 @@ def from_json(text: str, name: str) -> Report:
 
 
 def read_reports(paths: Iterable[Path]) -> list[Report]:
-    """Read the reports of several files, the newest first."""
+    """Read the reports of several files, the newest first.
+
+    Examples
+    --------
+    >>> import dataclasses
+    >>> for number, date in enumerate(("2026-01-31", "2026-02-28")):
+    ...     n = (scratch / f"{number}.json").write_text(to_json(dataclasses.replace(report, date=date)), "utf-8")
+    >>> [held.date for held in read_reports(scratch.glob("*.json"))]
+    ['2026-02-28', '2026-01-31']
+    """
     reports = [from_json(path.read_text("utf-8"), path.name) for path in sorted(paths)]
     return sorted(reports, key=lambda report: report.date, reverse=True)

@@ -22,7 +22,13 @@ PROCESSES = ("fresh process", "first process")
 
 
 def size_table(report: Report) -> Table:
-    """Return the table of sizes: what was read and searched, and the time for inflating it."""
+    """Return the table of sizes: what was read and searched, and the time for inflating it.
+
+    Examples
+    --------
+    >>> print(size_table(report).markdown().splitlines()[-1])
+    | A   | 450,000 |     300,000 | 9.0 |        20.0 | 1,000 (1,000-1,500) |          |             2222 |
+    """
     first = report.backends()[0]
     rows = []
     for workload, size in report.workloads.items():
@@ -44,7 +50,14 @@ def size_table(report: Report) -> Table:
 
 
 def stage_tables(report: Report) -> list[Table]:
-    """Return where the time of a scan is spent: one table a workload, one column a backend."""
+    """Return where the time of a scan is spent: one table a workload, one column a backend.
+
+    Examples
+    --------
+    >>> (table,) = stage_tables(report)
+    >>> [row for row in table.rows if row[0] in ("whole scan", "whole scan over gunzip")]
+    [['whole scan', '2,200 (2,000-3,000)'], ['whole scan over gunzip', '2.00 x']]
+    """
     return [_stages(report, workload) for workload in report.workloads]
 
 
@@ -75,7 +88,13 @@ def _over(report: Report, workload: str, backend: str, above: str, below: str) -
 
 
 def device_tables(report: Report) -> list[Table]:
-    """Return how fast a GPU searched; no table if there was none."""
+    """Return how fast a GPU searched; no table if there was none.
+
+    Examples
+    --------
+    >>> device_tables(report)  # nothing was measured on a GPU
+    []
+    """
     rows = []
     for m in report.measurements:
         if m.quantity in ("bandwidth", "rate") or m.what == "views":
@@ -87,7 +106,15 @@ def device_tables(report: Report) -> list[Table]:
 
 
 def process_tables(report: Report) -> list[Table]:
-    """Return peak memory, and the time of a fresh start; no table if neither was measured."""
+    """Return peak memory, and the time of a fresh start; no table if neither was measured.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> peak = Measurement(PEAK, "A", "numba", "memory", "MiB", (380.0,))
+    >>> process_tables(replace(report, measurements=(peak,)))[0].rows
+    [['A, numba', '380', '', '', '', '']]
+    """
     if not any(m.what in (PEAK, *PROCESSES) for m in report.measurements):
         return []
     rows = []
@@ -102,7 +129,17 @@ def process_tables(report: Report) -> list[Table]:
 
 
 def growth_tables(report: Report) -> list[Table]:
-    """Return how cost grows, one table a curve; none if growth was not measured."""
+    """Return how cost grows, one table a curve; none if growth was not measured.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> at = {"events": 2e6, "voxels": 1e8, "eligible": 0.5, "regions": 3}
+    >>> cpu = Measurement("growth: brighter", "A", "numba", "cpu", "s", (0.8,), at)
+    >>> (table,) = growth_tables(replace(report, measurements=(cpu,)))
+    >>> dict(zip(table.columns, table.rows[0], strict=True))["ns an event"]
+    '400'
+    """
     made = []
     for what, curve in CURVES.items():
         taken = {name: report.curve(what, name, "cpu") for name in report.backends()}

@@ -58,7 +58,13 @@ TARGETS = (
 
 
 def target_table(reports: Iterable[Report]) -> Table:
-    """Return the table, one row a target, with the value from the first report that measured it."""
+    """Return the table, one row a target, with the value from the first report that measured it.
+
+    Examples
+    --------
+    >>> target_table([report]).rows[0][4:]
+    ('2 x gunzip', '4 x gunzip', '2.2 x gunzip', 'reached, and the aim')
+    """
     held = list(reports)
     columns = ("", "EXOD2", "CPU (s)", "wall (s)", "measured", "reach", "aim", "verdict")
     return Table("Speed and memory to reach", columns, [_row(target, held) for target in TARGETS])
@@ -86,7 +92,14 @@ def _in_unit(target: Target, report: Report, found: Measurement) -> float:
 
 
 def verdict(target: Target, value: float) -> str:
-    """Return whether a value reaches its target, in words."""
+    """Return whether a value reaches its target, in words.
+
+    Examples
+    --------
+    >>> memory = next(target for target in TARGETS if target.unit == "MiB")
+    >>> memory.aim, memory.reach, [verdict(memory, value) for value in (300.0, 400.0, 500.0)]
+    (380, 450, ['reached, and the aim', 'reached', 'not reached'])
+    """
     sign = -1 if target.most else 1
     if sign * value <= sign * target.aim:
         return "reached, and the aim"

@@ -23,6 +23,15 @@ def brighter(observation: Observation, factor: float, seed: int = 1) -> Observat
     times are permuted within each CCD: positions and rates are preserved, and counts in
     voxels are random again. Plain copies would scatter too much (n times a Poisson number), and
     fill the sky with transients.
+
+    Examples
+    --------
+    Half as many events again, in the same time:
+
+    >>> made = brighter(observation, 1.5)
+    >>> before, after = (each.lists[0] for each in (observation, made))
+    >>> round(after.time.size / before.time.size, 2), after.event_span == before.event_span
+    (1.5, True)
     """
     rng = np.random.default_rng(seed)
     return dataclasses.replace(observation, lists=tuple(_brighter(events, factor, rng) for events in observation.lists))
@@ -44,7 +53,14 @@ def _brighter(events: EventList, factor: float, rng: np.random.Generator) -> Eve
 
 
 def longer(observation: Observation, copies: int) -> Observation:
-    """Return an observation that is followed by copies of itself, events and good time alike."""
+    """Return an observation that is followed by copies of itself, events and good time alike.
+
+    Examples
+    --------
+    >>> twice = longer(observation, 2)
+    >>> [after.time.size / before.time.size for before, after in zip(observation.lists, twice.lists, strict=True)]
+    [2.0, 2.0, 2.0]
+    """
     first = min(events.event_span[0] for events in observation.lists)
     last = max(events.event_span[1] for events in observation.lists)
     step = np.ceil(last + BETWEEN_S) - np.floor(first)
@@ -76,7 +92,17 @@ def _repeated(curve: Floats, copies: int, step_s: float) -> Floats:
 
 
 def emptier(observation: Observation, factor: float) -> Observation:
-    """Return an observation with a pause in its middle, ``factor`` times as long as the observation."""
+    """Return an observation with a pause in its middle, ``factor`` times as long as the observation.
+
+    Examples
+    --------
+    Nothing is added but a pause, of twice the length:
+
+    >>> made = emptier(observation, 2.0)
+    >>> before, after = (each.lists[0] for each in (observation, made))
+    >>> after.time.size == before.time.size, round(float(np.ptp(after.time) / np.ptp(before.time)), 1)
+    (True, 3.0)
+    """
     spans = np.concatenate([good_intervals(events) for events in observation.lists])
     start, stop = float(spans.min()), float(spans.max())
     middle, pause = (start + stop) / 2, factor * (stop - start)

@@ -116,6 +116,12 @@ def opened(folder: Path, name: str | None = None) -> Workload:
     ------
     DataError
         If the folder is no observation.
+
+    Examples
+    --------
+    >>> workload = opened(folder)
+    >>> workload.name, len(workload.files), workload.size()["rows"] >= workload.size()["events"]
+    ('0990000001', 4, True)
     """
     observation = read(folder)
     used = [events.info for events in observation.lists]  # others are left after their header, or never opened

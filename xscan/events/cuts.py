@@ -185,7 +185,16 @@ class Selection:
 
 
 def select_all(parts: Iterable[RawEvents], rows: int, cuts: Cuts, select: Select) -> Selection:
-    """Select the events of a list that is read in parts; ``rows`` is the number of rows of all parts."""
+    """Select the events of a list that is read in parts; ``rows`` is the number of rows of all parts.
+
+    Examples
+    --------
+    A list in two parts, each with one good event, one of 100 eV, and one whose time is not a number:
+
+    >>> selection = select_all([raw, raw], 6, cuts, select)
+    >>> selection.n, selection.cuts["time"], selection.cuts["pi"]
+    (2, 2, 2)
+    """
     kept = EventBuffer.empty(min(rows, FIRST_CAPACITY))
     n, tally, first, last = 0, np.zeros(len(SELECTED_BY), np.int64), np.inf, -np.inf
     for raw in parts:
@@ -219,6 +228,14 @@ def select(raw: RawEvents, cuts: Cuts, kept: EventBuffer, at: int) -> tuple[int,
         Events removed by each cut.
     span : (float, float)
         First and last TIME after the cuts in TIME, PI and PATTERN, s; (inf, -inf) if nothing was left.
+
+    Examples
+    --------
+    Of three events the second has 100 eV, and the time of the third is not a number:
+
+    >>> n, removed, span = select(raw, cuts, EventBuffer.empty(3), 0)
+    >>> n, removed.tolist(), span
+    (1, [1, 1, 0, 0, 0, 0], (1.0, 1.0))
     """
     removed = np.zeros(len(SELECTED_BY), np.int64)
     index = np.arange(len(raw.time))
@@ -283,6 +300,18 @@ def drop_bad_pixels(kept: EventBuffer, n: int, own: PixelMask | None) -> tuple[i
         Number of events left.
     bad_pixel, null_xy : int
         Number of events removed by each.
+
+    Examples
+    --------
+    Three events, the first in a bad pixel, the last without a position:
+
+    >>> pixel = pixel_number(np.ones(3), np.array([30, 31, 32]), np.full(3, 100))
+    >>> x, same = np.array([700, 800, 0]), np.full(3, 500)
+    >>> kept = EventBuffer(np.array([1.0, 2.0, 3.0]), x, x, same, same, pixel)
+    >>> own = PixelMask()
+    >>> own.add(1, np.array([30]), np.array([100]))
+    >>> drop_bad_pixels(kept, 3, own), kept.x[:1].tolist()
+    ((1, 1, 1), [800])
     """
     bad = np.zeros(n, bool) if own is None else own.marked(kept.pixel[:n])
     null = ~bad & (kept.x[:n] == 0)

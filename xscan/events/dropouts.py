@@ -74,6 +74,14 @@ def silences(lists: Sequence[EventList], t0: float, t1: float) -> tuple[dict[int
     -------
     tuple of dict of int to CcdSilences
         For each list, by CCD, rising: each CCD with events.
+
+    Examples
+    --------
+    The CCDs of a list send an event each second, but CCD 4 sends none from 40 to 60 s:
+
+    >>> (found,) = silences([events], 0.0, 100.0)
+    >>> {ccd: silence.intervals.tolist() for ccd, silence in found.items()}
+    {1: [], 2: [], 3: [], 4: [[40.0, 60.0]]}
     """
     names, counts = seconds(lists, t0, max(int(t1 - t0), 1))
     everything = counts.sum(axis=0)
@@ -127,6 +135,15 @@ def kept_silences(
     -------
     int64, shape (j, 2)
         Those of ``runs`` in which :data:`EXPECTED_MIN` counts were expected by this rule too.
+
+    Examples
+    --------
+    Four CCDs with a count each second; the last is silent for 30 s, in which so many are due, and for one second:
+
+    >>> names, counts = np.array([1, 2, 3, 4]), np.ones((100, 4), int)
+    >>> counts[40:70, 3] = counts[80, 3] = 0
+    >>> kept_silences(np.array([[40, 70], [80, 81]]), 3, names, counts, counts.sum(axis=0)).tolist()
+    [[40, 70]]
     """
     if len(runs) == 0:
         return runs
@@ -162,6 +179,14 @@ def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray
     names : int64, shape (k,)
         256 * index of the list + CCD, of the CCDs with events in bright cells or elsewhere, rising.
     counts : int32, shape (k, n_bins)
+
+    Examples
+    --------
+    Counts of CCDs 1 to 4 of the first list, from 38 to 42 s; CCD 4 falls silent at 40 s:
+
+    >>> names, counts = seconds([events], 38.0, 4)
+    >>> names.tolist(), counts[3].tolist()
+    ([1, 2, 3, 4], [1, 1, 0, 0])
     """
     keys, cells, bins = [], [], []
     for i, events in enumerate(lists):
@@ -179,13 +204,29 @@ def seconds(lists: Sequence[EventList], t0: float, n_bins: int) -> tuple[NDArray
 
 
 def faint_cells(image: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return which cells of an image are not bright: at most three times the 75th percentile of the occupied ones."""
+    """Return which cells of an image are not bright: at most three times the 75th percentile of the occupied ones.
+
+    Examples
+    --------
+    >>> faint_cells(np.array([0, 2, 2, 2, 2, 9])).tolist()
+    [True, True, True, True, True, False]
+    """
     occupied = image[image > 0]
     return np.asarray(image <= 3 * np.percentile(occupied, 75) if occupied.size else image > 0)
 
 
 def silent_together(counts: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Return the runs of seconds in which no CCD sent anything though all should have: first and end, shape (k, 2)."""
+    """Return the runs of seconds in which no CCD sent anything though all should have: first and end, shape (k, 2).
+
+    Examples
+    --------
+    At two counts a second, 10 s without any are no chance, and one second is:
+
+    >>> counts = np.full(300, 2)
+    >>> counts[100:110] = counts[200] = 0
+    >>> silent_together(counts).tolist()
+    [[100, 110]]
+    """
     runs = _runs(counts == 0)
     return runs[np.diff(runs, axis=1)[:, 0] * _usual_rate(counts) >= EXPECTED_MIN]
 

@@ -56,7 +56,13 @@ class GtiFilter:
 
 
 def last_tick(t0: float, t1: float) -> int:
-    """Return the last millisecond that begins before t1, counted from t0: that of events exactly at the end."""
+    """Return the last millisecond that begins before t1, counted from t0: that of events exactly at the end.
+
+    Examples
+    --------
+    >>> last_tick(100.0, 100.5)
+    499
+    """
     return math.ceil((t1 - t0) * 1000) - 1
 
 
@@ -81,6 +87,15 @@ def merge(
     photons : Photons
     removed : int64, shape (len(lists), 3)
         Events removed by each of :data:`CUT_BY`.
+
+    Examples
+    --------
+    A list with an event a second in each of its CCDs; CCD 1 has good time until 50 s, and CCD 3 does not work:
+
+    >>> keep = GtiFilter.of({1: CcdTime(np.array([[0.0, 50.0]]))}, working=[1, 2, 4])
+    >>> photons, removed = merge([events], [keep], 0.0, 100.0, 129)
+    >>> len(photons.tick), dict(zip(CUT_BY, removed[0].tolist(), strict=True))
+    (230, {'good_time': 50, 'ccd_not_working': 100, 'common_time': 0})
     """
     instrument = lists[0].instrument
     parts: list[tuple[NDArray[np.generic], ...]] = []
@@ -116,6 +131,14 @@ def band_curve(photons: Photons, pi_range: tuple[int, int], bin_ms: int, end_ms:
     Returns
     -------
     int64, shape (max(end_ms // bin_ms, 1),)
+
+    Examples
+    --------
+    Four photons of 1 keV a second, three from 40 to 60 s:
+
+    >>> photons, _ = merge([events], [GtiFilter.everything()], 0.0, 100.0, 129)
+    >>> band_curve(photons, (200, 2000), 20_000, 100_000).tolist()
+    [80, 80, 60, 80, 80]
     """
     n_bins = max(end_ms // bin_ms, 1)
     tick = photons.tick[(photons.pi >= pi_range[0]) & (photons.pi < pi_range[1])]
@@ -149,6 +172,15 @@ def sort_photons(
     """Sort events by cell (x, y: cells of the plane), and by time within a cell, shape (n,) each.
 
     Ties are broken by sky pixel, camera, energy and raw pixel, so that the order of the lists never matters.
+
+    Examples
+    --------
+    Two photons in cell 5 and one in cell 4 of a row:
+
+    >>> one = np.ones(3, int)
+    >>> photons = sort_photons(np.array([30, 10, 20]), np.array([5, 5, 4]), one, one, one, one, one, one, EPIC)
+    >>> photons.box.x0, photons.offsets.tolist(), photons.tick.tolist()
+    (4, [0, 1, 3], [20, 10, 30])
     """
     box = Box.around(x, y) if x.size else Box(0, 1, 0, 1)
     cell = (y.astype(np.int64) - box.y0) * box.nx + (x.astype(np.int64) - box.x0)

@@ -26,6 +26,13 @@ def write_whole(path: Path, content: Any) -> None:
     path : Path
         Replaced if it exists.
     content : bytes or other buffer
+
+    Examples
+    --------
+    >>> write_whole(scratch / "note.txt", b"first")
+    >>> write_whole(scratch / "note.txt", b"second")
+    >>> {path.name: path.read_bytes() for path in scratch.iterdir()}
+    {'note.txt': b'second'}
     """
     handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
     try:
@@ -50,14 +57,32 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove half-written files that interrupted writers left in a folder."""
+    """Remove half-written files that interrupted writers left in a folder.
+
+    Examples
+    --------
+    >>> (scratch / ".tmp-k3x9").touch()
+    >>> (scratch / "note.txt").touch()
+    >>> remove_temporaries(scratch)
+    >>> [path.name for path in scratch.iterdir()]
+    ['note.txt']
+    """
     for path in folder.glob(f"{_TEMPORARY}*"):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def named_trouble(folder: Path) -> Iterator[None]:
-    """Turn an OSError into a StoreError of one line: what happened, where, and what to do next."""
+    """Turn an OSError into a StoreError of one line: what happened, where, and what to do next.
+
+    Examples
+    --------
+    >>> with named_trouble(Path("results")):
+    ...     raise OSError(28, "No space left on device", "results/runs")
+    Traceback (most recent call last):
+    ...
+    xscan.errors.StoreError: results/runs: cannot write results here: No space left on device; mend that and ...
+    """
     try:
         yield
     except OSError as error:

@@ -356,6 +356,14 @@ def stream_tables(path: Path) -> Generator[StreamedTable, None, None]:
     ------
     DataError
         ``unreadable``: the file is missing, cut short, corrupt or not FITS; the message says which.
+
+    Examples
+    --------
+    Names of the first extensions of an event list; no row of them is kept:
+
+    >>> tables = stream_tables(next(folder.glob("*M1S*EVLI*")))
+    >>> [next(tables).head.name for _ in range(3)]
+    ['PRIMARY', 'EVENTS', 'OFFSETS']
     """
     source = _Source(path)
     try:
@@ -383,6 +391,11 @@ def read_tables(path: Path) -> list[Table]:
     ------
     DataError
         As :func:`stream_tables`.
+
+    Examples
+    --------
+    >>> [(table.name, "RA" in table) for table in read_tables(next(folder.glob("*OBSMLI*")))]
+    [('PRIMARY', False), ('SRCLIST', True)]
     """
     return [table.whole() for table in stream_tables(path)]
 

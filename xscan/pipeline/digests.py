@@ -43,6 +43,18 @@ def inputs_digest(place: Place) -> str:
     str
         16 hexadecimal digits. Empty if the files cannot be examined: there is no event list (a cache was emptied), one
         is a link to a missing file (a disk is not mounted), or one cannot be read.
+
+    Examples
+    --------
+    A copy of a folder has the same digest, and one without the source list another:
+
+    >>> import shutil
+    >>> copy = Path(shutil.copytree(folder, scratch / "copy"))
+    >>> inputs_digest(copy) == inputs_digest(folder)
+    True
+    >>> next(copy.glob("*OBSMLI*")).unlink()
+    >>> inputs_digest(copy) == inputs_digest(folder)
+    False
     """
     digest = hashlib.sha256()
     try:
@@ -57,7 +69,15 @@ def inputs_digest(place: Place) -> str:
 
 
 def other_files(before: str, now: str) -> bool:
-    """Return whether two digests show that an observation's files changed; missing files do not count as a change."""
+    """Return whether two digests show that an observation's files changed; missing files do not count as a change.
+
+    Examples
+    --------
+    Another digest is a change; missing files are none:
+
+    >>> other_files("a1", "b2"), other_files("a1", "a1"), other_files("a1", "")
+    (True, False, False)
+    """
     return now not in ("", before)
 
 
@@ -75,6 +95,11 @@ def code_digest() -> str:
 
     It covers all of :data:`DECIDES`, and the kernels. Even a changed comment changes it: one search too many is better
     than one too few.
+
+    Examples
+    --------
+    >>> len(code_digest()), code_digest() == scanner.provenance().code_digest
+    (16, True)
     """
     digest = hashlib.sha256()
     for name, text in [*sorted(_modules(files("xscan"), "")), ("kernels", kernel_text())]:

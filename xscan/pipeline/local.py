@@ -118,6 +118,17 @@ def store(write: Callable[[str, Tables], None], reading: Reading, tables: Tables
         If the disk rejects it: it would reject any other observation too.
     MachineError
         If the machine lacks what any observation needs.
+
+    Examples
+    --------
+    What cannot be stored for a reason of its own is stored as failed, with the reason:
+
+    >>> def write(obsid, tables):
+    ...     if tables.regions.num_rows:
+    ...         raise ValueError("a name that no text column holds")
+    >>> reading = read_folder(folder, scanner)
+    >>> store(write, reading, tables).runs.select(["state", "message"]).to_pylist()
+    [{'state': 'failed', 'message': 'ValueError: a name that no text column holds'}]
     """
     started = time.perf_counter()
     try:

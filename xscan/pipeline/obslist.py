@@ -30,6 +30,14 @@ def read_obslist(path: Path) -> Obslist:
     ------
     ConfigError
         If the file cannot be read, a line is no obsid (all such lines are named), or none is left.
+
+    Examples
+    --------
+    >>> with (scratch / "list.txt").open("w") as stream:
+    ...     for line in ("# bursts", "0990000001", "0990000002", "0990000001  # again"):
+    ...         print(line, file=stream)
+    >>> read_obslist(scratch / "list.txt")
+    Obslist(obsids=('0990000001', '0990000002'), duplicates=1, comments=1, blank=0)
     """
     try:
         lines = path.read_text("utf-8-sig").splitlines()

@@ -57,7 +57,14 @@ class ObservationSummary:
 
 
 def summarize(tables: Tables, seconds: float) -> ObservationSummary:
-    """Summarise one observation's tables; ``seconds`` is the wall time spent on it, s."""
+    """Summarise one observation's tables; ``seconds`` is the wall time spent on it, s.
+
+    Examples
+    --------
+    >>> summary = summarize(tables, seconds=1.5)
+    >>> summary.outcome.state, summary.n_views, len(summary.best) == tables.regions.num_rows
+    ('done', 1, True)
+    """
     (outcome,) = outcomes(tables.runs).values()
     rows = tables.runs.select(_OF_RUNS).to_pylist()
     states = [row["state"] for row in rows if row["subset"] is not None]  # a failed observation has no subset
@@ -89,7 +96,13 @@ def _rows(table: pa.Table, chosen: list[dict[str, Any]]) -> list[dict[str, Any]]
 
 
 def search_label(row: Row) -> str:
-    """Return which search a row of ``runs`` is of: ``view 5:0.2-12``, or ``search by windows``."""
+    """Return which search a row of ``runs`` is of: ``view 5:0.2-12``, or ``search by windows``.
+
+    Examples
+    --------
+    >>> search_label({"dt_s": 50.0, "band_lo_kev": 0.2, "band_hi_kev": 12.0}), search_label({"dt_s": None})
+    ('view 50:0.2-12', 'search by windows')
+    """
     if row["dt_s"] is None:
         return "search by windows"
     return f"view {row['dt_s']:g}:{row['band_lo_kev']:g}-{row['band_hi_kev']:g}"

@@ -32,6 +32,14 @@ def peak_bytes(pid: int) -> int | None:
 
     On Linux it is VmHWM. ru_maxrss is not used there, because a child's value starts with its parent's. Other
     systems report it only for the own process.
+
+    Examples
+    --------
+    This process has used more than an array that it has filled; one that does not exist, nothing:
+
+    >>> filled = bytes(8 << 20)
+    >>> peak_bytes(os.getpid()) > len(filled), peak_bytes(-1)
+    (True, None)
     """
     status = Path(f"/proc/{pid}/status")
     try:

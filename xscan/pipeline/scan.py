@@ -115,6 +115,16 @@ def read_folder(place: Place, scanner: Scanner, obsid: str | None = None) -> Rea
     ------
     MachineError
         If the machine lacks what any observation needs.
+
+    Examples
+    --------
+    An observation that is there, and one that is not:
+
+    >>> read_folder(folder, scanner).observation.obsid
+    '0990000001'
+    >>> reading = read_folder(folder / "nowhere", scanner)
+    >>> reading.observation, str(reading.reason)
+    (None, 'no_folder')
     """
     started = time.perf_counter()
     provenance = replace(scanner.provenance(), inputs_digest=inputs_digest(place))
@@ -148,6 +158,14 @@ def search_reading(reading: Reading, scanner: Scanner) -> Tables:
         If the machine lacks what any observation needs.
     DeviceLost
         If the GPU no longer answers this process, perhaps because of this observation.
+
+    Examples
+    --------
+    An observation that could not be read is a row of ``runs``:
+
+    >>> missing = search_reading(read_folder(folder / "nowhere", scanner), scanner)
+    >>> missing.runs.select(["obsid", "state", "reason"]).to_pylist()
+    [{'obsid': 'nowhere', 'state': 'failed', 'reason': 'no_folder'}]
     """
     started = time.perf_counter()
     if reading.observation is not None:
@@ -177,6 +195,12 @@ def search_to_tables(
     provenance : Provenance
     seconds_read : float
         Wall time spent on reading, s.
+
+    Examples
+    --------
+    >>> found = search_to_tables(observation, scanner, scanner.provenance(), 0.0)
+    >>> found.runs.select(["dt_s", "state"]).to_pylist(), found.regions.num_rows == tables.regions.num_rows
+    ([{'dt_s': 50.0, 'state': 'done'}], True)
     """
     searches, skipped = search_observation(observation, scanner.settings.config, scanner.backend)
     builder = TableBuilder(observation, skipped, provenance, seconds_read)
@@ -205,13 +229,27 @@ def failure(reading: Reading, error: Exception, seconds: float) -> Tables:
     ------
     MachineError
         If the same error would occur in any other observation.
+
+    Examples
+    --------
+    >>> reading = Reading("0990000001", scanner.provenance(), 0.1, None)
+    >>> failed = failure(reading, DataError(Reason.NO_EVENTS, "nothing is left"), 0.0)
+    >>> failed.runs.select(["state", "reason"]).to_pylist()
+    [{'state': 'failed', 'reason': 'no_events'}]
     """
     reason, message = _why(reading.obsid, error)
     return failed_tables(reading.obsid, "failed", reason, message, reading.provenance, reading.seconds + seconds)
 
 
 def scan_folder(place: Place, scanner: Scanner, obsid: str | None = None) -> tuple[str, Tables]:
-    """Read and search one observation; return its obsid and its tables. Errors as in the two functions above."""
+    """Read and search one observation; return its obsid and its tables. Errors as in the two functions above.
+
+    Examples
+    --------
+    >>> obsid, found = scan_folder(folder, scanner)
+    >>> obsid, found.runs.select(["dt_s", "state"]).to_pylist()
+    ('0990000001', [{'dt_s': 50.0, 'state': 'done'}])
+    """
     reading = read_folder(place, scanner, obsid)
     return reading.obsid, search_reading(reading, scanner)
 

@@ -35,7 +35,13 @@ class Task:
 
 
 def files_now(place: Place) -> str:
-    """Return the digest of an observation's files; also empty where some of the files that were fetched are missing."""
+    """Return the digest of an observation's files; also empty where some of the files that were fetched are missing.
+
+    Examples
+    --------
+    >>> files_now(folder) == inputs_digest(folder), files_now(scratch)
+    (True, '')
+    """
     from xscan.archives.marker import is_whole
 
     return inputs_digest(place) if isinstance(place, Files) or is_whole(place) else ""
@@ -63,6 +69,15 @@ def unfinished(
         before come last. Missing files do not count as a change.
     kept : list of Outcome
         The outcomes of the others.
+
+    Examples
+    --------
+    Of two observations one was searched before, and its files are the same:
+
+    >>> held = {"0990000001": Outcome("0990000001", "done", inputs_digest=inputs_digest(folder))}
+    >>> todo, kept = unfinished([Task("0990000001", folder), Task("0990000002", scratch)], held)
+    >>> [task.obsid for task in todo], [outcome.obsid for outcome in kept]
+    (['0990000002'], ['0990000001'])
     """
     todo: list[Task] = []
     kept: list[Outcome] = []

@@ -24,6 +24,15 @@ def parse_size(option: str, text: str) -> int:
     ------
     ConfigError
         If the text is no size.
+
+    Examples
+    --------
+    >>> parse_size("--cache-limit", "200GB"), parse_size("--cache-limit", "1.5 KiB")
+    (200000000000, 1536)
+    >>> parse_size("--cache-limit", "much")
+    Traceback (most recent call last):
+    ...
+    xscan.errors.ConfigError: --cache-limit much: no size; write it as 200GB, 1.5TB, 3500MiB, or bytes
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:

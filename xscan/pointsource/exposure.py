@@ -168,7 +168,18 @@ class CameraMap:
 
 
 def dark(camera: CameraMap, x: Floats, y: Floats) -> NDArray[np.bool_]:
-    """Return at which positions on the tangent plane, arcsec, a camera sees nothing; shape (n,) each."""
+    """Return at which positions on the tangent plane, arcsec, a camera sees nothing; shape (n,) each.
+
+    Examples
+    --------
+    A CCD whose pixel (32, 100) is bad and lies at (0, 0); a pixel is 4 arcsec wide, and the CCD ends at column 64:
+
+    >>> bad = PixelMask()
+    >>> bad.add(1, np.array([32]), np.array([100]))
+    >>> ccd = CcdMap(1, (32.0, 100.0, 0.0, 0.0), (0.25, 0.0, 0.0, 0.25), (1, 64, 1, 200), 0.0)
+    >>> dark(CameraMap(0, EPIC.camera("pn"), (ccd,), bad, 0), np.array([0.0, 4.0, 132.0]), np.zeros(3)).tolist()
+    [True, False, True]
+    """
     unseen = np.ones(x.size, bool)
     for ccd in camera.ccds:
         rawx, rawy = (np.rint(raw).astype(np.int64) for raw in ccd.raw(x, y))
@@ -184,6 +195,14 @@ def beyond(x: float, y: float, radius: float, camera: int) -> Holes:
 
     The radius of a ring is that at which a King profile of slope 1.5, times the ring's area, equals its integral over
     the ring.
+
+    Examples
+    --------
+    The first ring lies between 45 and 90 arcsec, at the geometric mean of both:
+
+    >>> holes = beyond(0.0, 0.0, 45.0, 0)
+    >>> len(holes.x), float(np.hypot(holes.x, holes.y).min().round(1))
+    (72, 63.6)
     """
     dx, dy, area = _rings(radius)
     return Holes(x + dx, y + dy, area, np.full(area.size, camera, np.uint8))

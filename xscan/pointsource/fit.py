@@ -146,7 +146,16 @@ class Points:
 
 
 def density(r2: Floats, wide2: Floats) -> Floats:
-    """Return a source's density, 1/arcsec^2, from the squares of distance and core (King profile)."""
+    """Return a source's density, 1/arcsec^2, from the squares of distance and core (King profile).
+
+    Examples
+    --------
+    At a distance of sqrt(3) cores an eighth of that in the middle:
+
+    >>> middle, outside = density(np.array([0.0, 3.0]), np.array([1.0, 1.0]))
+    >>> float(middle.round(3)), float((outside / middle).round(3))
+    (0.159, 0.125)
+    """
     apart2 = r2 + wide2
     return np.asarray(CORE_FACTOR * np.sqrt(wide2) / (apart2 * np.sqrt(apart2)))
 
@@ -218,6 +227,16 @@ def spots_near(
     Notes
     -----
     Each camera is taken to send the share of the expected events that it sends of all events in the box.
+
+    Examples
+    --------
+    The photons of one frame of 5 x 5 cells: one a cell, and 12 in the middle:
+
+    >>> chosen = np.arange(data.grid.nt) == 3
+    >>> args = data.photons, data.grid.box, data.pi_range, data.expected, chosen, data.grid, data.plane.crpix, 0.0, None
+    >>> spots = spots_near(*args)
+    >>> len(spots.x), int(np.count_nonzero(np.hypot(spots.x - spots.x[12], spots.y - spots.y[12]) < 1))
+    (36, 12)
     """
     whole, instrument = grid.box, photons.instrument
     index, y, x = photons.within(box)
@@ -250,6 +269,14 @@ def likeliest(points: Points, strength: Floats, positions: Floats) -> int:
         Photons of the source that each camera has seen.
     positions : float64, shape (k, 2)
         arcsec.
+
+    Examples
+    --------
+    Twenty photons round (3, -2) arcsec:
+
+    >>> n_cameras = points.n_cameras
+    >>> likeliest(points, np.full(n_cameras, 10.0), np.array([[0.0, 0.0], [3.0, -2.0], [6.0, -2.0]]))
+    1
     """
     n_cameras, n = points.n_cameras, int(points.event.sum())
     core2 = WIDER * WIDER * points.core2
@@ -292,6 +319,14 @@ def settle(points: Points, start: tuple[float, float]) -> Settled | None:
     two-dimensional t distribution, for which each step is a weighted mean, and the photons that fell into
     holes are added where they are expected. The width is one factor on all published cores; its prior is
     about normal in the logarithm, written without one.
+
+    Examples
+    --------
+    Twenty photons round (3, -2) arcsec, all of the source; some more fell outside the circle in which they were sought:
+
+    >>> x, y, width, strength = settle(points, (0.0, 0.0))
+    >>> round(x, 1), round(y, 1), int(strength[0])
+    (3.0, -2.0, 21)
     """
     n_cameras, n = points.n_cameras, int(points.event.sum())
     (px, py), width = start, WIDER
@@ -331,6 +366,14 @@ def curvature(points: Points, fitted: Fitted, strength: Floats) -> Curvature:
     fitted : (float, float, float)
         Position, arcsec, and width, from :func:`settle`.
     strength : float64, shape (n_cameras,)
+
+    Examples
+    --------
+    Twenty photons in a cross round (3, -2) arcsec: all are the source's, and x and y do not depend on each other:
+
+    >>> sums = curvature(points, (3.0, -2.0, 1.2), np.full(points.n_cameras, 22.0))
+    >>> round(float(sums.live[0])), abs(round(float(sums.observed[0, 1]), 2))
+    (20, 0.0)
     """
     n_cameras, event = points.n_cameras, points.event
     f, slopes, bends = _derivatives(points, fitted)
@@ -381,6 +424,16 @@ def pulls(
     near : float64, shape (n_cameras,)
         By camera: photons expected in holes within :data:`HOLES_WITHIN_ARCSEC` of the position, over the core,
         1/arcsec.
+
+    Examples
+    --------
+    Where the variances are twice as large, events move the position twice as far:
+
+    >>> strength, freed = np.full(points.n_cameras, 22.0), np.zeros((3, points.n_cameras))
+    >>> of_source = points, (3.0, -2.0, 1.2), strength, freed, (0.0, 0.0)
+    >>> (one, _), (two, _) = pulls(*of_source, (1.0, 1.0, 0.0)), pulls(*of_source, (2.0, 2.0, 0.0))
+    >>> round(two / one, 6)
+    4.0
     """
     (px, py, _), n_cameras = fitted, points.n_cameras
     f, slopes, _ = _derivatives(points, fitted)

@@ -44,6 +44,14 @@ def published(camera: Camera, energy_kev: Floats, off_axis_arcmin: float) -> tup
     Returns
     -------
     core, slope : float64, shape (n,)
+
+    Examples
+    --------
+    The core of pn on axis is 6.636 - 0.305 E arcsec, its slope 1.525 - 0.015 E:
+
+    >>> core, slope = published(EPIC.camera("pn"), np.array([1.0, 2.0]), 0.0)
+    >>> core.round(3).tolist(), slope.round(3).tolist()
+    ([6.331, 6.026], [1.51, 1.495])
     """
     energy = np.minimum(energy_kev, ENERGY_MAX_KEV)
     theta = min(off_axis_arcmin, OFF_AXIS_MAX_ARCMIN)
@@ -69,6 +77,13 @@ def cores_arcsec(
     -----
     One photon contains the information ``2 a (a - 1) / (a + 1) / core**2`` on its source's position along each
     axis, where a is the slope; both profiles agree in this number.
+
+    Examples
+    --------
+    Of photons of 1.5 keV in each camera, on axis:
+
+    >>> cores_arcsec(np.array([0, 1, 2], np.uint8), np.full(3, 1500), 0.0, EPIC).round(1).tolist()
+    [6.2, 5.0, 5.0]
     """
     cores = np.empty(len(camera))
     for number, one in enumerate(instrument.cameras):
@@ -79,10 +94,24 @@ def cores_arcsec(
 
 
 def information(slope: Floats | float) -> Floats | float:
-    """Return the information of one photon on its source's position, times the square of the core."""
+    """Return the information of one photon on its source's position, times the square of the core.
+
+    Examples
+    --------
+    >>> round(information(KING_SLOPE), 3)
+    0.6
+    """
     return 2 * slope * (slope - 1) / (slope + 1)
 
 
 def king(near: Floats, core2: Floats) -> Floats:
-    """Return the density, 1/arcsec^2, where ``1 + (r / core)**2`` is ``near``; its integral is 1."""
+    """Return the density, 1/arcsec^2, where ``1 + (r / core)**2`` is ``near``; its integral is 1.
+
+    Examples
+    --------
+    In the middle, and at sqrt(3) cores of 1 arcsec:
+
+    >>> king(np.array([1.0, 4.0]), np.array([1.0, 1.0])).round(4).tolist()
+    [0.1592, 0.0199]
+    """
     return np.asarray((KING_SLOPE - 1) / (np.pi * core2) / (near * np.sqrt(near)))

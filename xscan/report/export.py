@@ -53,7 +53,7 @@ def write_ds9(events: pa.Table, regions: pa.Table, path: Path) -> int:
     Examples
     --------
     >>> events, regions = held.table("events"), held.table("regions")
-    >>> write_ds9(events, regions, folder / "found.reg") == events.num_rows + regions.num_rows
+    >>> write_ds9(events, regions, scratch / "found.reg") == events.num_rows + regions.num_rows
     True
     """
     lines = ["# Region file format: DS9 version 4.1"]
@@ -91,6 +91,12 @@ def write_lightcurves(
     -------
     list of Path
         The files, in the order of the table.
+
+    Examples
+    --------
+    >>> paths = write_lightcurves(tables.lightcurves, tables.regions, tables.runs, scratch / "curves", "csv")
+    >>> paths[0].name, paths[0].read_text("utf-8").splitlines()[0]
+    ('0990000001_0_50_0.2_12.0_0.csv', 'time_s,utc,mjd,n,mu,live,bad,rejected,log10_b_peak,log10_b_eclipse')
     """
     if kind not in LIGHTCURVE_FORMATS:
         raise ConfigError(f"unknown light-curve format {kind!r}; known: {', '.join(LIGHTCURVE_FORMATS)}")

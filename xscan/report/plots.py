@@ -331,6 +331,14 @@ def counts_band(mu: NDArray[np.float64], sigma: float) -> tuple[NDArray[np.float
     -------
     low, high : float64 array, shape (n,)
         NaN where mu is undefined.
+
+    Examples
+    --------
+    Where 100 counts are expected, 59 to 149 are not flagged at 3 sigma:
+
+    >>> low, high = counts_band(np.array([100.0, np.nan]), 3.0)
+    >>> low.tolist(), high.tolist()
+    ([59.0, nan], [149.0, nan])
     """
     known = np.isfinite(mu)
     limits = thresholds(sigma, int(np.nanmax(mu, initial=0) * 3 + 200))

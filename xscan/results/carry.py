@@ -36,6 +36,15 @@ def carry(source: Path, target: Path, observations: Set[str]) -> None:
     ------
     StoreError
         If a file cannot be read or written, or ``source`` has staged results that are not in parts yet.
+
+    Examples
+    --------
+    >>> from xscan.results.compaction import drop
+    >>> target = Path(shutil.copytree(results, scratch / "target"))
+    >>> drop(target, {"0990000001"})
+    >>> carry(results, target, {"0990000001"})
+    >>> [part.observations for part in read_manifest(target)]
+    [('0990000001',)]
     """
     held = read_manifest(target)
     lacking = observations - {obsid for part in held for obsid in part.observations}

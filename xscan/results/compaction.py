@@ -36,6 +36,18 @@ def compact(folder: Path, known: Mapping[str, Tables] = MappingProxyType({})) ->
     Readers see the change at the moment when the manifest is replaced. If interrupted, this leaves either files that
     the manifest does not name, which :func:`sweep` removes, or staged observations that are already in a part, which
     the next call removes.
+
+    Examples
+    --------
+    An observation that was stored once more replaces its earlier rows:
+
+    >>> import shutil
+    >>> from xscan.results.staging import stage
+    >>> copy = Path(shutil.copytree(results, scratch / "copy"))
+    >>> stage(copy, "0990000001", tables)
+    >>> compact(copy)
+    >>> list(staged(copy)), [part.observations for part in read_manifest(copy)]
+    ([], [('0990000001',)])
     """
     while waiting := dict(list(staged(folder).items())[:FULL]):  # so that a bounded number is in memory
         _compact(folder, waiting, known)
@@ -65,7 +77,16 @@ def _compact(folder: Path, waiting: dict[str, Path], known: Mapping[str, Tables]
 
 
 def drop(folder: Path, observations: Set[str]) -> None:
-    """Remove the results of some observations: all of them at once, or none if interrupted."""
+    """Remove the results of some observations: all of them at once, or none if interrupted.
+
+    Examples
+    --------
+    >>> import shutil
+    >>> copy = Path(shutil.copytree(results, scratch / "copy"))
+    >>> drop(copy, {"0990000001"})
+    >>> read_manifest(copy)
+    ()
+    """
     parts = read_manifest(folder)
     if observations.isdisjoint(obsid for part in parts for obsid in part.observations):
         return
@@ -80,6 +101,18 @@ def sweep(folder: Path) -> None:
     """Remove files of the tables that the manifest does not name, and half-written files.
 
     ``staging`` is left alone: a half-written file there may be one that a worker is still writing.
+
+    Examples
+    --------
+    A file that an interrupted compaction has left:
+
+    >>> import shutil
+    >>> copy = Path(shutil.copytree(results, scratch / "copy"))
+    >>> left = copy / "runs" / "part-left.parquet"
+    >>> left.touch()
+    >>> sweep(copy)
+    >>> left.exists(), len(list(copy.glob("runs/*.parquet")))
+    (False, 1)
     """
     named = {file for part in read_manifest(folder) for file in part.files.values()}
     for name in SCHEMAS:

@@ -29,6 +29,18 @@ def digest_by_observation(tables: Tables) -> dict[str, str]:
     Returns
     -------
     dict of str to str
+
+    Examples
+    --------
+    Times of searching do not count; what was found does:
+
+    >>> import dataclasses
+    >>> later = tables.runs.drop_columns("seconds_spent").append_column("seconds_spent", pa.array([99.0]))
+    >>> digest_by_observation(dataclasses.replace(tables, runs=later)) == digest_by_observation(tables)
+    True
+    >>> nothing = dataclasses.replace(tables, regions=tables.regions.slice(0, 0))
+    >>> digest_by_observation(nothing) == digest_by_observation(tables)
+    False
     """
     hashers: dict[str, Any] = {}
     for name, schema in SCHEMAS.items():

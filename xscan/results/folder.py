@@ -35,6 +35,17 @@ def claim_folder(folder: Path, provenance: Provenance, settings: dict[str, str])
     ------
     StoreError
         If the folder holds results of another configuration or format, or results without any record.
+
+    Examples
+    --------
+    A folder of one configuration is refused to another:
+
+    >>> ours = Provenance("0.3.0", "default", "c1", "code", "numpy")
+    >>> claim_folder(scratch, ours, {"search.sigma": "3.0"})
+    >>> claim_folder(scratch, Provenance("0.3.0", "default", "c2", "code", "numpy"), {"search.sigma": "4.0"})
+    Traceback (most recent call last):
+    ...
+    xscan.errors.StoreError: ... another configuration (search.sigma is 3.0 there, 4.0 here); choose ...
     """
     if holds_results(folder, provenance, settings):
         return
@@ -88,6 +99,15 @@ def holds_results(folder: Path, provenance: Provenance, settings: dict[str, str]
     ------
     StoreError
         If it holds results of another configuration or format.
+
+    Examples
+    --------
+    >>> ours = Provenance("0.3.0", "default", "c1", "code", "numpy")
+    >>> holds_results(scratch, ours, {})
+    False
+    >>> claim_folder(scratch, ours, {})
+    >>> holds_results(scratch, ours, {})
+    True
     """
     if not (folder / _NAME).exists():
         return False
@@ -104,6 +124,11 @@ def read_about(folder: Path) -> About:
     ------
     StoreError
         If the folder has no record, or it cannot be read.
+
+    Examples
+    --------
+    >>> read_about(results)["format"] == FORMAT_VERSION, read_about(results)["settings"]["search.views"]
+    (True, '50.0:0.2-12.0')
     """
     path = folder / _NAME
     if not path.is_file():
@@ -118,6 +143,13 @@ def check_format(folder: Path, held: About) -> None:
     ------
     StoreError
         If they have another format.
+
+    Examples
+    --------
+    >>> check_format(Path("results"), {"format": 1, "xscan_version": "0.1.0"})
+    Traceback (most recent call last):
+    ...
+    xscan.errors.StoreError: results: results of format 1, this version reads and writes ...
     """
     if held.get("format") != FORMAT_VERSION:
         raise StoreError(

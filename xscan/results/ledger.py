@@ -66,7 +66,14 @@ class Outcome:
 
 
 def outcomes(runs: pa.Table) -> dict[str, Outcome]:
-    """Return the outcome of each observation from the rows of ``runs``, which are ordered by obsid."""
+    """Return the outcome of each observation from the rows of ``runs``, which are ordered by obsid.
+
+    Examples
+    --------
+    >>> outcome = outcomes(tables.runs)["0990000001"]
+    >>> outcome.state, outcome.n_regions == tables.regions.num_rows
+    ('done', True)
+    """
     found = {}
     for obsid, rows in groupby(runs.select(_COLUMNS).to_pylist(), itemgetter("obsid")):
         searches = list(rows)
@@ -91,12 +98,25 @@ def outcomes(runs: pa.Table) -> dict[str, Outcome]:
 
 
 def read_ledger(results: Results) -> dict[str, Outcome]:
-    """Read the outcome of every observation in a folder of results, by obsid."""
+    """Read the outcome of every observation in a folder of results, by obsid.
+
+    Examples
+    --------
+    >>> {obsid: outcome.state for obsid, outcome in read_ledger(held).items()}
+    {'0990000001': 'done'}
+    """
     return outcomes(results.table("runs", columns=_COLUMNS))
 
 
 def account(obsids: Iterable[str], held: Mapping[str, Outcome]) -> list[Outcome]:
-    """Return the outcome of every observation of a list, in its order; pending if there is none yet."""
+    """Return the outcome of every observation of a list, in its order; pending if there is none yet.
+
+    Examples
+    --------
+    >>> done = {"0990000001": Outcome("0990000001", "done")}
+    >>> [outcome.state for outcome in account(["0990000002", "0990000001"], done)]
+    ['pending', 'done']
+    """
     return [held.get(obsid) or Outcome(obsid, "pending") for obsid in obsids]
 
 

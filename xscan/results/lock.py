@@ -37,6 +37,16 @@ def locked(folder: Path) -> Iterator[None]:
     ------
     StoreError
         If another process has the lock, or one on another host may have it.
+
+    Examples
+    --------
+    A second writer of the same folder is refused:
+
+    >>> with locked(scratch), locked(scratch):
+    ...     print("never")
+    Traceback (most recent call last):
+    ...
+    xscan.errors.StoreError: ...: another xscan (process ...) writes here; wait for it, ...
     """
     path = folder / _NAME
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -75,6 +85,14 @@ def read_lock(folder: Path) -> str:
     """Return which process has locked the folder, and on which host; empty if none.
 
     A process that was killed leaves its name.
+
+    Examples
+    --------
+    >>> with locked(scratch):
+    ...     read_lock(scratch) == f"process {os.getpid()} on {socket.gethostname()}"
+    True
+    >>> read_lock(scratch)
+    ''
     """
     path = folder / _NAME
     return path.read_text("utf-8", errors="replace") if path.is_file() else ""

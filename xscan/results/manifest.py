@@ -38,6 +38,12 @@ def read_manifest(folder: Path) -> tuple[ParquetPart, ...]:
     ------
     StoreError
         If the manifest cannot be read, or is missing although part files exist.
+
+    Examples
+    --------
+    >>> (part,) = read_manifest(results)
+    >>> part.observations, sorted(part.files)
+    (('0990000001',), ['images', 'inputs', 'lightcurves', 'regions', 'runs', 'voxels'])
     """
     path = folder / _NAME
     if not path.exists():
@@ -55,13 +61,27 @@ def read_manifest(folder: Path) -> tuple[ParquetPart, ...]:
 
 
 def begin_manifest(folder: Path) -> None:
-    """Write the manifest of a new folder, without parts; keep one that an interrupted process has left."""
+    """Write the manifest of a new folder, without parts; keep one that an interrupted process has left.
+
+    Examples
+    --------
+    >>> begin_manifest(scratch)
+    >>> read_manifest(scratch)
+    ()
+    """
     if not (folder / _NAME).exists():
         write_manifest(folder, [])
 
 
 def write_manifest(folder: Path, parts: list[ParquetPart]) -> None:
-    """Replace the manifest; when this returns, the change survives a loss of power."""
+    """Replace the manifest; when this returns, the change survives a loss of power.
+
+    Examples
+    --------
+    >>> write_manifest(scratch, [ParquetPart(("0990000001",), {"runs": "runs/part-1f.parquet"})])
+    >>> [part.observations for part in read_manifest(scratch)]
+    [('0990000001',)]
+    """
     text = json.dumps({"parts": [asdict(part) for part in parts]}, indent=1)
     write_whole(folder / _NAME, f"{text}\n".encode())
     sync_folder(folder)
@@ -74,6 +94,12 @@ def read_json(path: Path) -> dict[str, Any]:
     ------
     StoreError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> n = (scratch / "note.json").write_text('{"format": 5}', "utf-8")
+    >>> read_json(scratch / "note.json")
+    {'format': 5}
     """
     try:
         held = json.loads(path.read_text("utf-8"))

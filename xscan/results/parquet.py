@@ -50,6 +50,14 @@ def write_part(folder: Path, observations: Sequence[str], tables: Tables) -> Par
         Sorted obsids.
     tables : Tables
         Ordered by obsid; rows of other observations are left out.
+
+    Examples
+    --------
+    >>> for name in SCHEMAS:
+    ...     (scratch / name).mkdir()
+    >>> part = write_part(scratch, ["0990000001"], tables)
+    >>> read_files(scratch, "regions", [part]).equals(tables.regions)
+    True
     """
     first, last = observations[0], observations[-1]
     files = {}
@@ -65,6 +73,16 @@ def without(folder: Path, part: ParquetPart, observations: Set[str], target: Pat
     """Return the part without some of its observations, with new files in this folder or in another.
 
     A file of this folder without rows of these observations is kept.
+
+    Examples
+    --------
+    >>> from xscan.results.manifest import read_manifest
+    >>> for name in SCHEMAS:
+    ...     (scratch / name).mkdir()
+    >>> (part,) = read_manifest(results)
+    >>> less = without(results, part, {"0990000001"}, scratch)
+    >>> less.observations, read_files(scratch, "regions", [less]).num_rows
+    ((), 0)
     """
     files = dict(part.files)
     for name in SCHEMAS:
@@ -100,6 +118,12 @@ def read_files(
         If a file does not exist any more.
     StoreError
         If a file is damaged.
+
+    Examples
+    --------
+    >>> from xscan.results.manifest import read_manifest
+    >>> read_files(results, "runs", read_manifest(results), columns=["obsid", "state"]).to_pylist()
+    [{'obsid': '0990000001', 'state': 'done'}]
     """
     schema = SCHEMAS[name] if columns is None else pa.schema([SCHEMAS[name].field(column) for column in columns])
     if not parts:
@@ -130,6 +154,13 @@ def check_files(folder: Path, parts: Iterable[ParquetPart], remedy: str) -> None
     ------
     StoreError
         Names the first file that is missing or damaged, and the remedy.
+
+    Examples
+    --------
+    >>> check_files(Path("results"), [ParquetPart(("0990000001",), {"runs": "runs/part-1f.parquet"})], REMEDY)
+    Traceback (most recent call last):
+    ...
+    xscan.errors.StoreError: results/runs/part-1f.parquet: missing; restore it from a copy; docs/operations.md ...
     """
     for path in (folder / file for part in parts for file in part.files.values()):
         try:
@@ -149,14 +180,28 @@ def check_files(folder: Path, parts: Iterable[ParquetPart], remedy: str) -> None
 
 
 def rows_without(table: pa.Table, observations: Set[str]) -> pa.Table:
-    """Return the rows of a table without those of some observations."""
+    """Return the rows of a table without those of some observations.
+
+    Examples
+    --------
+    >>> table = pa.table({"obsid": ["0000000002", "0000000001", "0000000002"], "n": [1, 2, 3]})
+    >>> rows_without(table, {"0000000002"})["n"].to_pylist()
+    [2]
+    """
     if not observations:
         return table
     return table.filter(pc.invert(pc.is_in(table["obsid"], pa.array(sorted(observations), pa.string()))))
 
 
 def by_obsid(table: pa.Table) -> pa.Table:
-    """Return the rows ordered by obsid; those of one observation keep their order."""
+    """Return the rows ordered by obsid; those of one observation keep their order.
+
+    Examples
+    --------
+    >>> table = pa.table({"obsid": ["0000000002", "0000000001", "0000000002"], "n": [1, 2, 3]})
+    >>> by_obsid(table)["n"].to_pylist()
+    [2, 1, 3]
+    """
     return table.take(pc.sort_indices(table, [("obsid", "ascending")]))  # Arrow's sort is stable, as documented
 
 

@@ -121,6 +121,15 @@ def open_results(folder: Path | str) -> Results:
     ------
     StoreError
         If the folder holds no results of xscan, or of a format this version cannot read.
+
+    Examples
+    --------
+    >>> open_results(results).observations()
+    ['0990000001']
+    >>> open_results(scratch)
+    Traceback (most recent call last):
+    ...
+    xscan.errors.StoreError: ...: no results of xscan here (_xscan.json is missing)
     """
     check_format(Path(folder), read_about(Path(folder)))
     return Results(Path(folder))

@@ -37,6 +37,13 @@ def stage(folder: Path, obsid: str, tables: Tables) -> None:
     ------
     StoreError
         If it cannot be written; then nothing of it remains.
+
+    Examples
+    --------
+    >>> (scratch / "staging").mkdir()
+    >>> stage(scratch, "0990000001", tables)
+    >>> list(staged(scratch))
+    ['0990000001']
     """
     sink = pa.BufferOutputStream()
     for name, schema in SCHEMAS.items():
@@ -49,7 +56,15 @@ def stage(folder: Path, obsid: str, tables: Tables) -> None:
 
 
 def staged(folder: Path) -> dict[str, Path]:
-    """Return the file of every staged observation, by obsid, in order."""
+    """Return the file of every staged observation, by obsid, in order.
+
+    Examples
+    --------
+    Staged observations were moved to a part when the writer ended:
+
+    >>> staged(results)
+    {}
+    """
     paths = sorted((folder / STAGING).glob(f"*{_SUFFIX}"))
     return {path.name.removesuffix(_SUFFIX): path for path in paths}
 
@@ -63,6 +78,21 @@ def read_staged(path: Path) -> Tables:
         If it does not exist any more, because it was compacted.
     StoreError
         If it is damaged.
+
+    Examples
+    --------
+    What comes back is what was stored; a file that was changed is refused:
+
+    >>> (scratch / "staging").mkdir()
+    >>> stage(scratch, "0990000001", tables)
+    >>> path = staged(scratch)["0990000001"]
+    >>> read_staged(path).regions.equals(tables.regions)
+    True
+    >>> n = path.write_bytes(path.read_bytes()[:-1])
+    >>> read_staged(path)
+    Traceback (most recent call last):
+    ...
+    xscan.errors.StoreError: ...: damaged; xscan archive removes it and scans the observation anew
     """
     held = memoryview(path.read_bytes())
     content, digest = held[:-_DIGEST_BYTES], held[-_DIGEST_BYTES:]

@@ -209,7 +209,15 @@ class TableBuilder:
 def failed_tables(
     obsid: str, state: str, reason: Reason, message: str, provenance: Provenance, seconds: float
 ) -> Tables:
-    """Return the tables of an observation that could not be read or searched: one row of ``runs``."""
+    """Return the tables of an observation that could not be read or searched: one row of ``runs``.
+
+    Examples
+    --------
+    >>> provenance = Provenance("0.3.0", "default", "config", "code", "numpy")
+    >>> failed = failed_tables("0990000001", "failed", Reason.UNREADABLE, "list.FTZ: cut short", provenance, 0.1)
+    >>> failed.runs.select(["state", "reason", "message"]).to_pylist(), failed.regions.num_rows
+    ([{'state': 'failed', 'reason': 'unreadable', 'message': 'list.FTZ: cut short'}], 0)
+    """
     row = _empty_run(state, reason, message) | {"obsid": obsid, "target": "", "inputs": [], "source_list": "absent"}
     _stamp([row], provenance, seconds)
     runs = pa.Table.from_pylist([row], RUNS_WITH_INPUTS)
@@ -256,6 +264,16 @@ def distinct_places(regions: Iterable[Row], most: int) -> list[Row]:
     -------
     list of dict
         Rows of ``regions``, the most significant first.
+
+    Examples
+    --------
+    Two views see one event, 20 arcsec apart; another event lies a degree away:
+
+    >>> of_event = {"obsid": "0990000001", "parent": None, "dec_deg": 0.0}
+    >>> rows = [of_event | {"ra_deg": 10.0, "log10_p_min": -8.0}, of_event | {"ra_deg": 10.0055, "log10_p_min": -9.0}]
+    >>> rows.append(of_event | {"ra_deg": 11.0, "log10_p_min": -20.0})
+    >>> [row["ra_deg"] for row in distinct_places(rows, most=10)]
+    [11.0, 10.0055]
     """
     kept: list[Row] = []
     for row in sorted((row for row in regions if row["parent"] is None), key=lambda row: row["log10_p_min"]):

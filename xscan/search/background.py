@@ -75,6 +75,16 @@ def expectation(
     own. A frame's counts are at least the mean of a Gamma distribution too, whose prior is the mean of its kind
     of frames with a weight of one count. A constant source has one strength in all frames
     (:func:`constant_sources`).
+
+    Examples
+    --------
+    Each voxel holds one count, but the 8 frames of the cell in the middle, where a source is listed, 19 together:
+
+    >>> disks = np.zeros((5, 5), bool)
+    >>> disks[2, 2] = True
+    >>> expected, mask = expectation(data.images, data.counts, data.frames, disks, Rules())
+    >>> expected.row(2).round(1)[1:3].tolist()
+    [[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [2.4, 2.4, 2.4, 2.4, 2.4, 2.4, 2.4, 2.4]]
     """
     if not rules.local_background:
         return exod2.expectation(images, counts, frames, disks, rules)
@@ -114,6 +124,13 @@ def source_mask(image: NDArray[np.integer], disks: Bools) -> Bools:
     A cell is bright where it has more than three times the mean of the unmasked cells around it, and
     more than Poisson statistics allow there (p = 1e-4). The first bright cells are found by comparison with the
     75th percentile of the occupied ones; then the search is repeated until it finds no further cell.
+
+    Examples
+    --------
+    >>> image = np.full((9, 9), 4)
+    >>> image[4, 5] = 60
+    >>> np.argwhere(source_mask(image, np.zeros((9, 9), bool))).tolist()
+    [[4, 5]]
     """
     return _masked(image, disks, on_detector(image))[0]
 
@@ -155,7 +172,13 @@ def _most_around() -> Floats:
 
 
 def on_detector(image: NDArray[np.integer]) -> Bools:
-    """Return the cells that see the sky: those with a count, and their neighbours."""
+    """Return the cells that see the sky: those with a count, and their neighbours.
+
+    Examples
+    --------
+    >>> on_detector(np.array([[0, 0, 0, 0], [5, 0, 0, 0], [0, 0, 0, 0]])).astype(int).tolist()
+    [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]]
+    """
     seen = np.pad(image > 0, 1)
     rows = seen[:-2] | seen[1:-1] | seen[2:]
     return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])
@@ -225,6 +248,16 @@ def constant_sources(expected: Expectation, images: NDArray[np.int64], mask: Boo
     -----
     The strength s with the largest Poisson likelihood, given the background b_k and the live time l_k of both
     kinds: ``sum n_k l_k / (b_k + s l_k) = sum l_k``, a quadratic equation; 0 where it has no positive root.
+
+    Examples
+    --------
+    In each cell one count of background is expected in each of 10 frames; 30 counts are 2 a frame more:
+
+    >>> template = np.full((2, 1, 2), 0.01)
+    >>> expected = Expectation(template, 0 * template, np.full(10, 100.0), np.ones(10), np.zeros(10, np.uint8))
+    >>> images = np.array([[[10, 30]], [[0, 0]]])
+    >>> constant_sources(expected, images, mask=np.array([[False, True]]))[0].round(6).tolist()
+    [[0.0, 2.0]]
     """
     y, x = np.nonzero(mask)
     strength = np.zeros(mask.shape)
@@ -280,6 +313,17 @@ def without_flagged(expected: Expectation, images: NDArray[np.int64], mask: Bool
     -------
     Expectation
         ``expected`` itself where no masked cell was flagged.
+
+    Examples
+    --------
+    A cell with 29 counts in 10 frames, in each of which one is background; 9 frames hold 18 without the 11 of a burst:
+
+    >>> template = np.full((2, 1, 1), 0.01)
+    >>> expected = Expectation(template, 0 * template, np.full(10, 100.0), np.ones(10), np.zeros(10, np.uint8))
+    >>> zero, true = np.zeros(1, np.int32), np.ones((1, 1), bool)
+    >>> burst = Voxels(zero, zero, zero + 3, zero + 11, np.array([1.0]), np.array([False]))
+    >>> without_flagged(expected, np.array([[[29]], [[0]]]), true, burst).source[0].round(6).tolist()
+    [[1.0]]
     """
     inside = np.flatnonzero(mask[voxels.y, voxels.x])
     if inside.size == 0:
@@ -307,6 +351,16 @@ def source_disks(sources: Sources | None, plane: TangentPlane, grid: Grid, rules
 
     Used are sources with a detection likelihood above 8. The radius of a point source depends on its count rate; for
     an extended source it is the extent itself.
+
+    Examples
+    --------
+    Of two listed sources of 0.5 ct/s one is hardly detected; the radius of the other is 40 arcsec, two cells:
+
+    >>> middle = data.grid.to_pixel([64.0, 62.0])
+    >>> ra, dec = data.plane.to_icrs(middle, middle)
+    >>> sources = Sources(ra, dec, np.array([100.0, 2.0]), np.zeros(2), np.array([0.5, 0.5]))
+    >>> source_disks(sources, data.plane, data.grid, Rules()).astype(int).tolist()
+    [[0, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 0]]
     """
     ny, nx, _ = grid.shape
     mask = np.zeros((ny, nx), bool)

@@ -85,6 +85,15 @@ def live_time(subset: Subset, loops: EventLoops) -> LiveTime:
 
     A CCD without events, or live for less than half as long as the best one of its camera (dead time within read-out
     frames counts as not live), is not working and is left out: judged by it, most frames would be rejected.
+
+    Examples
+    --------
+    CCDs 1 to 3 send an event each second; CCD 4 sends none from 40 to 60 s, which counts as not live:
+
+    >>> from xscan.backends import get_backend
+    >>> (live,) = live_time(Subset(0, (events,), 0.0, 100.0), get_backend("numpy").events)
+    >>> live[1].good.gti.tolist(), live[4].good.gti.tolist()
+    ([[0.0, 100.0]], [[0.0, 40.0], [60.0, 100.0]])
     """
     quiet = loops.silences(subset.lists, subset.t0, subset.t1)
     live = []
@@ -140,6 +149,18 @@ def judge_frames(
     -------
     list of (Frames, dict of str to float64 array, shape (nt,))
         For each grid its frames, and the live seconds of each camera in each of them.
+
+    Examples
+    --------
+    CCD 4 of four sends nothing from 40 to 60 s, the third of five frames of 20 s:
+
+    >>> from xscan.backends import get_backend
+    >>> loops, subset = get_backend("numpy").events, Subset(0, (events,), 0.0, 100.0)
+    >>> never = BadTime(np.array([0, 100_000]), np.array([False]))
+    >>> grid = Grid(0.0, 20_000, 5, 129, data.grid.box, EPIC.sky)
+    >>> ((frames, seconds),) = judge_frames(subset, never, live_time(subset, loops), [grid], Rules(), loops)
+    >>> np.flatnonzero(frames.rejected).tolist(), seconds["m1"].tolist()
+    ([2], [20.0, 20.0, 15.0, 20.0, 20.0])
     """
     bad = [
         bad_time.frames(grid) if rules.shared_bad_time else exod2.bad_frames(subset.lists, subset.t1, grid)
@@ -224,6 +245,20 @@ def bad_intervals(subset: Subset, photons: Photons, loops: EventLoops) -> BadTim
     -------
     BadTime
         A bin is bad where the rate per list exceeds the instrument's ``particle_rate_max``.
+
+    Examples
+    --------
+    Particles of 11 keV from 100 to 200 s, all over the field:
+
+    >>> from dataclasses import replace
+    >>> from xscan.backends import get_backend
+    >>> from xscan.events.merge import GtiFilter
+    >>> loops, n = get_backend("numpy").events, len(events.time)
+    >>> time, x, pi = np.linspace(100.0, 199.0, n), np.linspace(5000, 45_000, n).astype(np.uint16), np.full(n, 11_000)
+    >>> flare = replace(events, time=time, x=x, pi=pi, good_time={})
+    >>> photons, _ = loops.merge([flare], [GtiFilter.everything()], 0.0, 300.0, 129)
+    >>> bad_intervals(Subset(0, (flare,), 0.0, 300.0), photons, loops).bad.tolist()
+    [False, True, False]
     """
     total = int((subset.t1 - subset.t0) * 1000)
     instrument = photons.instrument

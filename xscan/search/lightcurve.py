@@ -50,6 +50,14 @@ def light_curve(box: Box, data: ViewData, in_float64: bool = True) -> LightCurve
     data : ViewData
     in_float64 : bool
         False to sum the expected counts of cells as EXOD2 does.
+
+    Examples
+    --------
+    Of a cell that has a count in each frame, and 12 in one:
+
+    >>> curve = light_curve(Box(64, 65, 64, 65), data)
+    >>> curve.n.tolist(), curve.mu.tolist()
+    ([1, 1, 1, 12, 1, 1, 1, 1], [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     """
     frames, inner = data.frames, box.relative_to(data.grid.box)
     n = data.counts.box(inner)

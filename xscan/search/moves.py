@@ -54,6 +54,13 @@ def remark_on_moves(data: ViewData) -> str | None:
     str or None
         The sentence names the moment. None if at no moment at least :data:`PLACES` places turn brighter and as many
         fainter.
+
+    Examples
+    --------
+    One burst is no motion of the field:
+
+    >>> print(remark_on_moves(data))
+    None
     """
     grid, image = data.grid, data.image
     found: list[tuple[int, int, int, int]] = []

@@ -171,6 +171,15 @@ def search_observation(
         If a view's band reaches beyond the instrument's energies.
     DataError
         If lists are of several instruments.
+
+    Examples
+    --------
+    Three lists, one of each camera, are one subset, here searched in one view:
+
+    >>> from xscan.backends import get_backend
+    >>> searches, skipped = search_observation(observation, scanner.settings.config, get_backend("numpy"))
+    >>> [(search.subset.number, [result.view.label for result in search.views]) for search in searches], skipped
+    ([(0, ['50_0.2_12.0'])], [])
     """
     instrument = observation.instrument
     if instrument is not None:

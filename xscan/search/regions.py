@@ -73,6 +73,14 @@ def regions(data: ViewData, in_time: bool = True) -> list[Region]:
     -------
     list of Region
         In order of label.
+
+    Examples
+    --------
+    A burst in one voxel:
+
+    >>> (burst,) = regions(data)
+    >>> burst.box, burst.area, data.voxels.n[burst.members].tolist()
+    (Box(x0=64, x1=65, y0=64, y1=65), 1, [12])
     """
     if len(data.voxels) == 0:
         return []

@@ -22,7 +22,17 @@ OVERALL_COUNTS = 1.0  # weight of the whole image's mean in a local mean, counts
 
 
 def smooth(images: Floats) -> Floats:
-    """Return the mean around each cell, weighted by a 5 x 5 Gaussian of sigma 0.5 cell; shape (..., ny, nx)."""
+    """Return the mean around each cell, weighted by a 5 x 5 Gaussian of sigma 0.5 cell; shape (..., ny, nx).
+
+    Examples
+    --------
+    A flat image stays flat to its edges, and a point keeps most of its counts:
+
+    >>> image = np.zeros((5, 5))
+    >>> image[2, 2] = 100.0
+    >>> smooth(np.ones((5, 5)))[0, 0].round(6).tolist(), smooth(image)[2].round().tolist()
+    (1.0, [0.0, 8.0, 62.0, 8.0, 0.0])
+    """
     ny, nx = images.shape[-2:]
     return _correlated(images, _narrow_kernel()) / (_part_inside(ny)[:, None] * _part_inside(nx))
 

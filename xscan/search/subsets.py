@@ -42,6 +42,13 @@ def good_intervals(events: EventList) -> Floats:
     """Return the time in which any CCD of a list was taking data, shape (k, 2), s.
 
     Without good-time tables it is the time from the first to the last event.
+
+    Examples
+    --------
+    All four CCDs of a list have good time from 0 to 100 s:
+
+    >>> good_intervals(events).tolist()
+    [[0.0, 100.0]]
     """
     if not events.good_time:
         return np.array([events.event_span])
@@ -50,7 +57,13 @@ def good_intervals(events: EventList) -> Floats:
 
 
 def time_span(events: EventList) -> tuple[float, float]:
-    """Return start and end of a list's good time, s."""
+    """Return start and end of a list's good time, s.
+
+    Examples
+    --------
+    >>> time_span(events)  # good time from 0 to 100 s
+    (0.0, 100.0)
+    """
     intervals = good_intervals(events)
     return float(intervals[0, 0]), float(intervals[-1, 1])
 
@@ -67,6 +80,17 @@ def make_subsets(lists: tuple[EventList, ...], rules: Rules) -> tuple[list[Subse
     subsets : list of Subset
     skipped : list of InputFile
         Lists that are in no subset, each with its reason.
+
+    Examples
+    --------
+    Two exposures of one camera, the second of which has 40 s of good time, are searched one after the other:
+
+    >>> from xscan.model import CcdTime
+    >>> info = dataclasses.replace(events.info, exposure="S002")
+    >>> short = dataclasses.replace(events, info=info, good_time={1: CcdTime(np.array([[30.0, 70.0]]))})
+    >>> subsets, skipped = make_subsets((events, short), Rules())
+    >>> [(subset.lists[0].info.exposure, subset.t0, subset.t1) for subset in subsets], skipped
+    ([('S001', 0.0, 100.0), ('S002', 30.0, 70.0)], [])
     """
     chosen: list[Subset] = []
     skipped: list[InputFile] = []

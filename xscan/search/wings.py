@@ -105,6 +105,16 @@ def parents(
     -------
     list of int or None
         Label of the parent of each region; None for a region that no other explains.
+
+    Examples
+    --------
+    A burst that nothing outshines has no parent:
+
+    >>> from xscan.search.position import region_centroids
+    >>> from xscan.search.regions import regions
+    >>> found = regions(data)
+    >>> parents(found, region_centroids(found, data.grid, data.plane), data, data.counts.by_camera(data.voxels))
+    [None]
     """
     voxels = data.voxels
     found: list[int | None] = [None] * len(regions)

@@ -120,6 +120,15 @@ def draw_faults(
         Good-time gap of all CCDs.
     filtered : float64 array or None
         As in :class:`Faults`.
+
+    Examples
+    --------
+    Without a gap in the exposure the good time of each CCD lies in it:
+
+    >>> from xscan.simulate.detector import CAMERA
+    >>> faults = draw_faults(np.random.default_rng(1), CAMERA["pn"], 0.0, 1000.0, gap=None, filtered=None)
+    >>> len(faults.good_time), all(0 <= spans.min() and spans.max() <= 1000 for spans in faults.good_time.values())
+    (12, True)
     """
     numbers = [chip.number for chip in camera.ccds]
     is_pn = camera.name == "pn"
@@ -207,6 +216,20 @@ def draw_events(
         Position angle of the pointing.
     background : float
         Factor on sky, particle and noise background.
+
+    Examples
+    --------
+    The photons of a burst of 10 s come while it lasts:
+
+    >>> from xscan.simulate.detector import CAMERA
+    >>> from xscan.simulate.scene import Sky, Transient
+    >>> rng, camera = np.random.default_rng(1), CAMERA["m1"]
+    >>> sky = Sky((), (Transient("burst", 0.0, 0.0, 500.0, 10.0, 1000.0),), np.empty((0, 3)))
+    >>> faults = draw_faults(rng, camera, 0.0, 1000.0, gap=None, filtered=None)
+    >>> drawn = draw_events(rng, sky, camera, faults, (0.0, 1000.0), pa_deg=0.0, background=1.0)
+    >>> of_burst = drawn.time[drawn.origin == 0]
+    >>> bool(of_burst.size > 100), bool(((of_burst > 495) & (of_burst < 515)).all())
+    (True, True)
     """
     start, stop = span_s
     parts = [

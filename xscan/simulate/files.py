@@ -128,7 +128,18 @@ def write_event_list(
 
 
 def write_source_list(folder: Path, pointing: Pointing, columns: dict[str, Floats]) -> Path:
-    """Write the EPIC source list; columns RA, DEC (deg, ICRS), EP_DET_ML, EP_EXTENT, EP_TOT, RADEC_ERR."""
+    """Write the EPIC source list; columns RA, DEC (deg, ICRS), EP_DET_ML, EP_EXTENT, EP_TOT, RADEC_ERR.
+
+    Examples
+    --------
+    >>> from xscan.missions.xmm.observation import read_sources
+    >>> names = ("RA", "DEC", "RADEC_ERR", "EP_DET_ML", "EP_EXTENT", "EP_TOT")
+    >>> columns = dict(zip(names, np.array([[150.0], [2.0], [1.0], [30.0], [0.0], [0.05]]), strict=True))
+    >>> path = write_source_list(scratch, exposure.pointing, columns)
+    >>> sources, date = read_sources(path)
+    >>> path.name, sources.ra_deg.tolist(), sources.likelihood.tolist()
+    ('P0990000001EPX000OBSMLI0000.FTZ', [150.0], [30.0])
+    """
     forms = [Column(name, "D" if name in ("RA", "DEC") else "E") for name in columns]
     primary = primary_hdu([Card("DATE", DATE), Card("CREATOR", CREATOR)])
     table = table_hdu("SRCLIST", forms, make_rows(forms, columns), [])

@@ -197,7 +197,13 @@ class Exposure:
 
 
 def primary_cards(exposure: Exposure) -> list[Card]:
-    """Return the keywords after EXTEND in the primary header."""
+    """Return the keywords after EXTEND in the primary header.
+
+    Examples
+    --------
+    >>> {card.keyword: card.value for card in primary_cards(exposure)}["INSTRUME"]
+    'EMOS1'
+    """
     values = _values(exposure)
     done = [Card("XPROC0", f"xscan simulate expression='{_expression(exposure)}' writedss=yes # ({CREATOR})")]
     start = [Card("CREATOR", CREATOR, COMMENT["CREATOR"]), Card("DATE", f"{DATE}.000", COMMENT["DATE"])]
@@ -212,13 +218,28 @@ def primary_cards(exposure: Exposure) -> list[Card]:
 
 
 def history(exposure: Exposure) -> list[str]:
-    """Return the HISTORY of the primary header: the processing steps of each CCD."""
+    """Return the HISTORY of the primary header: the processing steps of each CCD.
+
+    Examples
+    --------
+    >>> history(exposure)[0].partition(":")[0]
+    'read-out frames of CCD 2'
+    """
     steps = ("read-out frames", "events", "places on the sky", "energies", "flags", "bad pixels", "good time")
     return [f"{what} of CCD {ccd}: created by {CREATOR}, at {DATE}" for ccd in exposure.good_time for what in steps]
 
 
 def event_cards(exposure: Exposure, columns: Sequence[str], rows: NDArray[np.void]) -> list[Card]:
-    """Return the keywords after EXTNAME in the header of EVENTS."""
+    """Return the keywords after EXTNAME in the header of EVENTS.
+
+    Examples
+    --------
+    >>> from xscan.simulate.fitsbytes import Column, make_rows
+    >>> rows = make_rows([Column("PI", "I")], {"PI": [300, 5000]})
+    >>> cards = {card.keyword: card.value for card in event_cards(exposure, ["PI"], rows)}
+    >>> cards["TDMIN1"], cards["TDMAX1"], cards["EXPIDSTR"]
+    (300, 5000, 'S001')
+    """
     values = _values(exposure)
     flags = PN_FLAGS if exposure.kind == "pn" else MOS_FLAGS
     wrapped: Values = {}
@@ -237,13 +258,28 @@ def event_cards(exposure: Exposure, columns: Sequence[str], rows: NDArray[np.voi
 
 
 def offset_cards(exposure: Exposure, ccd_column: int) -> list[Card]:
-    """Return the keywords after EXTNAME in the header of OFFSETS; ``ccd_column`` is the number of CCDNR."""
+    """Return the keywords after EXTNAME in the header of OFFSETS; ``ccd_column`` is the number of CCDNR.
+
+    Examples
+    --------
+    >>> [(card.keyword, card.value) for card in offset_cards(exposure, ccd_column=1)][-2:]
+    [('TLMIN1', 1), ('TLMAX1', 17)]
+    """
     made = _cards(_values(exposure), f"TSTART TSTOP {CLOCK} TELAPSE {ABOUT}")
     return [*made, Card(f"TLMIN{ccd_column}", 1), Card(f"TLMAX{ccd_column}", 12 if exposure.kind == "pn" else 17)]
 
 
 def read_out_cards(exposure: Exposure, ccd: int) -> list[Card]:
-    """Return the keywords after EXTNAME in the header of an EXPOSUnn."""
+    """Return the keywords after EXTNAME in the header of an EXPOSUnn.
+
+    Examples
+    --------
+    Of 800 s of good time CCD 2 was live for 790 s:
+
+    >>> cards = {card.keyword: card.value for card in read_out_cards(exposure, 2)}
+    >>> cards["CCDID"], cards["ONTIME"], cards["LIVETIME"]
+    (2, 800.0, 790.0)
+    """
     chip = exposure.camera.ccds[0]
     steps = "" if exposure.kind == "pn" else MOS_STEPS
     values = _of_ccd(exposure, ccd, (1, 1, chip.columns, chip.rows))
@@ -251,13 +287,29 @@ def read_out_cards(exposure: Exposure, ccd: int) -> list[Card]:
 
 
 def bad_pixel_cards(exposure: Exposure, ccd: int) -> list[Card]:
-    """Return the keywords after EXTNAME in the header of a BADPIXnn."""
+    """Return the keywords after EXTNAME in the header of a BADPIXnn.
+
+    Examples
+    --------
+    >>> cards = {card.keyword: card.value for card in bad_pixel_cards(exposure, 2)}
+    >>> cards["CCDID"], cards["WINDOWDX"], cards["WINDOWDY"]
+    (2, 610, 602)
+    """
     window = (0, 0, 64, 200) if exposure.kind == "pn" else (0, 0, 610, 602)
     return _cards(_of_ccd(exposure, ccd, window), _and_about(BAD_PIXELS))
 
 
 def good_time_cards(exposure: Exposure, ccd: int, name: str, spans: Floats) -> list[Card]:
-    """Return the keywords after EXTNAME in the header of a STDGTInn or GTInnnmm."""
+    """Return the keywords after EXTNAME in the header of a STDGTInn or GTInnnmm.
+
+    Examples
+    --------
+    Of MOS1, CCD 2, with good time from 100 to 900 s:
+
+    >>> cards = {card.keyword: card.value for card in good_time_cards(exposure, 2, "STDGTI02", exposure.good_time[2])}
+    >>> cards["ONTIME"], cards["TSTART"], cards["TSTOP"]
+    (800.0, 100.0, 900.0)
+    """
     table: Values = {"HDUCLASS": "OGIP", "HDUCLAS1": "GTI", "HDUCLAS2": "STANDARD", "ONTIME": _length(spans)}
     if name.startswith("STDGTI") and exposure.cleaned:
         values = _of_ccd(exposure, ccd, (0, 0, 610, 602)) | {"DATATYPE": "GTI.EL", "NUMGTI": len(spans)}
@@ -271,7 +323,13 @@ def good_time_cards(exposure: Exposure, ccd: int, name: str, spans: Floats) -> l
 
 
 def calibration_cards(exposure: Exposure) -> list[Card]:
-    """Return the keywords after EXTNAME in the header of CALINDEX."""
+    """Return the keywords after EXTNAME in the header of CALINDEX.
+
+    Examples
+    --------
+    >>> [(card.keyword, card.value) for card in calibration_cards(exposure)]
+    [('CATEGORY', 'XMMCCF'), ('OBSVDATE', '1997-12-31T23:58:55'), ('ANALDATE', '2026-01-01T00:00:00')]
+    """
     made: Values = {"CATEGORY": "XMMCCF", "OBSVDATE": _utc(exposure.start_s), "ANALDATE": DATE}
     return _cards(made, "CATEGORY OBSVDATE ANALDATE")
 
@@ -384,7 +442,13 @@ def _subspace(exposure: Exposure) -> list[Card]:
 
 
 def good_time_name(cleaned: bool, component: int, ccd: int) -> str:
-    """Return the name of the table with the good time of a component; in cleaned lists TIME is the 6th filter."""
+    """Return the name of the table with the good time of a component; in cleaned lists TIME is the 6th filter.
+
+    Examples
+    --------
+    >>> good_time_name(False, 0, 1), good_time_name(True, 0, 1)
+    ('STDGTI01', 'GTI00006')
+    """
     return f"GTI{component:03d}06" if cleaned else f"STDGTI{ccd:02d}"
 
 

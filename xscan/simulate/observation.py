@@ -100,6 +100,14 @@ def simulate_archive(
     -------
     pyarrow.Table
         The table of transients, schema :data:`TRUTH`.
+
+    Examples
+    --------
+    A quiet sky of 1000 s in one observation, in which nothing is to be found:
+
+    >>> truth = simulate_archive(scratch, n=1, seed=1, exposure_s=1000.0, quiet=True)
+    >>> truth.num_rows, sorted(path.name[11:13] for path in scratch.glob("0*/P*"))
+    (0, ['EP', 'M1', 'M2', 'PN'])
     """
     folder.mkdir(parents=True, exist_ok=True)
     tables = [TRUTH.empty_table()]
@@ -164,6 +172,14 @@ def simulate_observation(
     -------
     pyarrow.Table
         Its transients, schema :data:`TRUTH`.
+
+    Examples
+    --------
+    >>> from xscan.simulate.scene import Sky, Transient
+    >>> sky = Sky((), (Transient("burst", 0.0, 0.0, 500.0, 10.0, 100.0),), np.empty((0, 3)))
+    >>> truth = simulate_observation(scratch, exposure.pointing, sky, np.random.default_rng(1))
+    >>> truth.select(["kind", "width_s", "counts_expected"]).to_pylist()
+    [{'kind': 'burst', 'width_s': 10.0, 'counts_expected': 100.0}]
     """
     length = pointing.exposure_s
     gap = None

@@ -45,6 +45,19 @@ def compare(truth: pa.Table, found: pa.Table) -> Recovery:
         As :data:`xscan.simulate.observation.TRUTH`.
     found : pyarrow.Table
         ``events`` or ``regions`` of the same observations, as :mod:`xscan.schema`.
+
+    Examples
+    --------
+    A burst of 10 s at the centre, a region that is it, and one that is elsewhere:
+
+    >>> at = {"obsid": "0990000001", "dec_deg": 0.0, "t_start_s": 100.0, "t_stop_s": 110.0}
+    >>> of_region = {"kind": "peak", "log10_p_min": -9.0, "cell_arcsec": 20.0}
+    >>> of_region |= {"bbox_x0": 0, "bbox_x1": 1, "bbox_y0": 0, "bbox_y1": 1}
+    >>> found = [at | of_region | {"det_id": det_id, "ra_deg": ra} for det_id, ra in (("it", 10.001), ("other", 10.1))]
+    >>> truth = pa.Table.from_pylist([at | {"kind": "burst", "ra_deg": 10.0}])
+    >>> recovery = compare(truth, pa.Table.from_pylist(found))
+    >>> recovery.truth[0]["found"], round(recovery.truth[0]["offset_arcsec"], 3), recovery.unmatched[0]["det_id"]
+    (['it'], 3.6, 'other')
     """
     events = IDENTIFIERS["events"] in found.column_names
     name = IDENTIFIERS["events" if events else "regions"]

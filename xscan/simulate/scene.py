@@ -120,6 +120,12 @@ def draw_sky(rng: np.random.Generator, exposure_s: float, quiet: bool = False, n
         No transients, no variable sources, no proton flares.
     n_sources : int
         Number of sources in the field, two of them bright; 1 to 200.
+
+    Examples
+    --------
+    >>> sky = draw_sky(np.random.default_rng(1), exposure_s=10_000.0, n_sources=20)
+    >>> len(sky.sources), [transient.kind for transient in sky.transients]
+    (20, ['burst', 'burst', 'burst', 'flare', 'flare', 'eclipse'])
     """
     if not 1 <= n_sources <= 200:
         raise ValueError(f"n_sources is {n_sources}; more than 200 do not fit apart from each other")

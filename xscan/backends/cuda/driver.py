@@ -238,5 +238,11 @@ def _line(error: BaseException) -> str:
 
 
 def dotted(version: tuple[int, int]) -> str:
-    """Return a version as text, such as 12.4."""
+    """Return a version as text, such as 12.4.
+
+    Examples
+    --------
+    >>> dotted((12, 4))
+    '12.4'
+    """
     return ".".join(map(str, version))

@@ -63,6 +63,14 @@ def kernel_text() -> str:
 
     Headers are put in place of the lines that include them, because the key under which CuPy caches
     a compiled text does not cover included files, and NVRTC has no folder in which to find them.
+
+    Examples
+    --------
+    Every kernel of the CUDA backend is in it, and no line that includes another of its files:
+
+    >>> text = kernel_text()
+    >>> text.count('extern "C"') == len(kernel_parameters(text)), '#include "' in text
+    (True, False)
     """
     seen: set[str] = set()
 
@@ -85,7 +93,14 @@ def _read(name: str) -> str:
 
 
 def kernel_parameters(text: str) -> dict[str, tuple[Parameter, ...]]:
-    """Return the parameters of every kernel in a text, by the kernel's name."""
+    """Return the parameters of every kernel in a text, by the kernel's name.
+
+    Examples
+    --------
+    >>> text = 'extern "C" __global__ void count(const u32* events, u64 n) {'
+    >>> [(p.name, p.ctype, p.pointer) for p in kernel_parameters(text)["count"]]
+    [('events', 'u32', True), ('n', 'u64', False)]
+    """
     kernels = {}
     for name, listed in _KERNEL.findall(_COMMENT.sub("", text)):
         words = [part.replace("*", " * ").split() for part in listed.split(",")]
@@ -110,6 +125,14 @@ def check_arguments(kernels: Mapping[str, Sequence[Parameter]], kernel: str, arg
     ------
     TypeError
         If the number of arguments, a type or a layout differs from the kernel's text.
+
+    Examples
+    --------
+    >>> kernels = kernel_parameters('extern "C" __global__ void count(const u32* events, u64 n) {')
+    >>> check_arguments(kernels, "count", [np.zeros(3, np.int32), np.uint64(3)])
+    Traceback (most recent call last):
+    ...
+    TypeError: count: events is int32; it must be an array of uint32
     """
     parameters = kernels[kernel]
     if len(arguments) != len(parameters):

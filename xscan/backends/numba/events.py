@@ -160,6 +160,12 @@ def one_comparison(pi_from: int, pi_to: int) -> tuple[np.uint16, np.uint16]:
     """Return a and b with ``pi_from <= pi < pi_to`` where ``uint16(pi - a) < b``: lower values wrap around.
 
     OverflowError unless ``0 <= pi_from <= pi_to < 2**16``.
+
+    Examples
+    --------
+    >>> a, b = one_comparison(500, 2000)
+    >>> (np.array([499, 500, 1999, 2000], np.uint16) - a < b).tolist()
+    [False, True, True, False]
     """
     return np.uint16(pi_from), np.uint16(pi_to - pi_from)
 

@@ -81,6 +81,19 @@ def read_event_list(
     DataError
         If the list cannot be used: unreadable, a mode or filter that is not searched, no tangent
         plane, no event left.
+
+    Examples
+    --------
+    Each row is an event that is kept, or was removed by one of the cuts:
+
+    >>> from xscan.backends import get_backend
+    >>> from xscan.config import load_config
+    >>> path = next(folder.glob("*M1S*EVLI*"))
+    >>> info = InputFile(path.name, path.stat().st_size, camera="m1", exposure="S001")
+    >>> loops = get_backend("numpy").events
+    >>> made, target = read_event_list(path, info, "0990000001", load_config(), HotPixels(), loops)
+    >>> made.camera, len(made.time) + sum(made.info.cuts.values()) == made.info.n_rows
+    ('m1', True)
     """
     tables: list[Table] = []
     selection: Selection | None = None

@@ -75,6 +75,12 @@ def find(place: Place) -> Found:
     ------
     DataError
         If there is no such folder, no event list, or lists of several observations.
+
+    Examples
+    --------
+    >>> found = find(folder)
+    >>> found.obsid, sorted(one.camera for one in found.lists), found.left_out
+    ('0990000001', ['m1', 'm2', 'pn'], ())
     """
     if isinstance(place, Files):
         lists = [_named(path) or _looked_at(path) for path in place.paths]
@@ -146,6 +152,11 @@ def observation_name(place: Place) -> str:
     ------
     DataError
         If it is a link that leads to itself, or has no name.
+
+    Examples
+    --------
+    >>> observation_name(Path("archive/0990000001/pps"))
+    '0990000001'
     """
     if isinstance(place, Files):
         return place.obsid
@@ -171,6 +182,13 @@ def files_of(place: Place) -> list[Path]:
     ------
     OSError
         If the folder cannot be read.
+
+    Examples
+    --------
+    Three event lists, and the source list:
+
+    >>> [path.name[11:13] for path in files_of(folder)]
+    ['EP', 'M1', 'M2', 'PN']
     """
     if isinstance(place, Files):
         return [*place.paths, *([place.sources] if place.sources is not None else [])]
@@ -313,6 +331,14 @@ def places(paths: Sequence[Path], sources: Path | None = None) -> list[Place]:
     DataError
         If a folder does not exist or holds no event list, if a file is no event list of EPIC (the message names what
         it is), if ``sources`` is no file, or if there are several observations to which it could belong.
+
+    Examples
+    --------
+    Two lists of one observation, given one by one:
+
+    >>> (place,) = places([next(folder.glob("*M1S*EVLI*")), next(folder.glob("*PNS*EVLI*"))])
+    >>> place.obsid, len(place.paths)
+    ('0990000001', 2)
     """
     if sources is not None and not sources.is_file():
         raise DataError(Reason.NO_SOURCE_TABLE, f"{sources}: no such file; --sources names a source list")

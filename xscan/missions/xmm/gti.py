@@ -88,7 +88,15 @@ class Stated:
 
 
 def ccd_tables(tables: Sequence[Table], prefix: str) -> dict[int, Table]:
-    """Return the tables named by CCD, such as STDGTI01, by CCD; of equal names the first."""
+    """Return the tables named by CCD, such as STDGTI01, by CCD; of equal names the first.
+
+    Examples
+    --------
+    >>> from xscan.io.fits import read_tables
+    >>> tables = read_tables(next(folder.glob("*M1S*EVLI*")))
+    >>> sorted((ccd, table.name) for ccd, table in ccd_tables(tables, "EXPOSU").items())[:2]
+    [(1, 'EXPOSU01'), (2, 'EXPOSU02')]
+    """
     found: dict[int, Table] = {}
     for table in tables:
         match = _CCD_TABLE.fullmatch(table.name)
@@ -98,7 +106,15 @@ def ccd_tables(tables: Sequence[Table], prefix: str) -> dict[int, Table]:
 
 
 def main_span(time: Floats) -> tuple[float, float, float]:
-    """Return first and last time, s, in the two orbits that contain most events, and their fraction of all events."""
+    """Return first and last time, s, in the two orbits that contain most events, and their fraction of all events.
+
+    Examples
+    --------
+    Three of four times lie within two orbits, four days:
+
+    >>> main_span(np.array([5.0, 100.0, 200.0, 1e6]))
+    (5.0, 200.0, 0.75)
+    """
     ordered = np.sort(time)
     end = np.searchsorted(ordered, ordered + MAX_SPAN_S, side="right")
     n = end - np.arange(ordered.size)
@@ -141,6 +157,19 @@ def read_good_time(
     All read-out frames are rejected if, of all events in good time, more than 1 % lie more than a frame away from any,
     or more than 0.1 % before the first or after the last. Those of one CCD are rejected if more than 10 % of its events
     lie outside.
+
+    Examples
+    --------
+    The good time of CCD 1 begins and ends within 20 s of the first and of the last event:
+
+    >>> from xscan.backends import get_backend
+    >>> from xscan.io.fits import read_tables
+    >>> primary, table, *others = read_tables(next(folder.glob("*M1S*EVLI*")))
+    >>> time, ccd = np.asarray(table.column("TIME"), float), (table.column("CCDNR") % 10).astype(np.uint8)
+    >>> span = float(time.min()), float(time.max())
+    >>> stated = read_good_time(others, table.header, TimeSystem(), time, ccd, span, get_backend("numpy").events)
+    >>> bool(np.allclose(stated.good_time[1].gti[[0, -1], [0, 1]], span, rtol=0, atol=20)), stated.remarks
+    (True, ())
     """
     sample = Sample.of(time, ccd)
     pipeline = {number: _intervals(table, system) for number, table in ccd_tables(tables, "STDGTI").items()}
@@ -379,6 +408,16 @@ def pi_filter(header: Header, pi: NDArray[np.uint16]) -> tuple[int, int] | None:
     """Return the PI range, eV, to which a list was cut; None if it contains the whole range that is searched.
 
     The range is read from the data subspace. It is ignored if events (``pi``) lie outside it.
+
+    Examples
+    --------
+    A list cut to 500 to 2000 eV, and one that has an event beyond what its header says:
+
+    >>> header = Header(b"DSTYP1  = 'PI      '".ljust(80) + b"DSVAL1  = '500:2000'".ljust(80))
+    >>> pi_filter(header, np.array([600, 1900], np.uint16))
+    (500, 2000)
+    >>> print(pi_filter(header, np.array([600, 2100], np.uint16)))
+    None
     """
     low, high = 0.0, np.inf
     for text in Subspace(header).ranges("PI"):

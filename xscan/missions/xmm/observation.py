@@ -42,6 +42,14 @@ def read(place: Place, config: ScanConfig, hot_pixels: HotPixels, loops: EventLo
     DataError
         If there is no such folder, or no event list in it. A list that cannot be used is no
         error: it is in ``Observation.skipped`` with its reason.
+
+    Examples
+    --------
+    >>> from xscan.backends import get_backend
+    >>> from xscan.config import load_config
+    >>> made = read(folder, load_config(), HotPixels(), get_backend("numpy").events)
+    >>> made.obsid, [events.camera for events in made.lists], made.skipped
+    ('0990000001', ['m1', 'm2', 'pn'], ())
     """
     found = find(place)
     lists: list[EventList] = []
@@ -79,7 +87,19 @@ def read(place: Place, config: ScanConfig, hot_pixels: HotPixels, loops: EventLo
 
 
 def reading_digest(config: ScanConfig, hot_pixels: HotPixels) -> str:
-    """Return a digest of the settings that decide the result of :func:`read`, 16 hexadecimal digits."""
+    """Return a digest of the settings that decide the result of :func:`read`, 16 hexadecimal digits.
+
+    Examples
+    --------
+    Views do not decide what is read; rules do:
+
+    >>> from xscan.config import View, load_config
+    >>> one, other = load_config(), load_config(views=(View.parse("50:2-12"),))
+    >>> reading_digest(one, HotPixels()) == reading_digest(other, HotPixels())
+    True
+    >>> reading_digest(one, HotPixels()) == reading_digest(load_config("exod2"), HotPixels())
+    False
+    """
     settings = (dataclasses.asdict(config.rules), config.pn_singles_below_kev, hot_pixels.digest())
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -107,6 +127,14 @@ def read_sources(path: Path) -> tuple[Sources, str]:
     ------
     DataError
         If the file is unreadable, or no table has RA, DEC, EP_DET_ML, EP_EXTENT and EP_TOT.
+
+    Examples
+    --------
+    Every source of the list has a position in the field, at most 15 arcmin from its centre:
+
+    >>> sources, date = read_sources(next(folder.glob("*OBSMLI*")))
+    >>> bool(np.ptp(sources.dec_deg) < 0.5), date
+    (True, '2026-01-01T00:00:00')
     """
     tables = read_tables(path)
     table = next((t for t in tables if all(name in t for name in SOURCE_COLUMNS)), None)

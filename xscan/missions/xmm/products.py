@@ -85,6 +85,14 @@ def parse_name(name: str) -> ProductName | None:
 
 
 def product_of(name: str, obsid: str) -> Product | None:
-    """Return the requested product that a file name stands for in this observation; None if it is none."""
+    """Return the requested product that a file name stands for in this observation; None if it is none.
+
+    Examples
+    --------
+    >>> product_of("P0001730201M1S002MIEVLI0000.FTZ", "0001730201")
+    Product(key='m1', instrument='M1', content='MIEVLI')
+    >>> print(product_of("P0001730201M1S002MIEVLI0000.FTZ", "0990000001"))
+    None
+    """
     parsed = parse_name(name)
     return parsed.product if parsed and parsed.obsid == obsid and parsed.product in PRODUCTS else None

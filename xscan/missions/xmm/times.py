@@ -56,6 +56,14 @@ def check_telescope(file: str, events: Header, primary: Header) -> None:
     ------
     DataError
         ``other_telescope``: it is of another one, which the message names.
+
+    Examples
+    --------
+    >>> chandra = Header(b"TELESCOP= 'CHANDRA '".ljust(80))
+    >>> check_telescope("acis.fits", chandra, Header(b""))
+    Traceback (most recent call last):
+    ...
+    xscan.errors.DataError: acis.fits: this is a Chandra list (TELESCOP = 'CHANDRA'); xscan reads XMM-Newton ...
     """
     telescope, instrument = (events.text(key) or primary.text(key) for key in ("TELESCOP", "INSTRUME"))
     reads = "xscan reads XMM-Newton EPIC"
@@ -82,6 +90,19 @@ def read_time_system(events: Table, primary: Header) -> TimeSystem:
     ------
     DataError
         ``other_time_system``: another unit, scale or reference position; the message names the keyword.
+
+    Examples
+    --------
+    Of a list of the pipeline, and of one whose times begin a day later:
+
+    >>> from dataclasses import replace
+    >>> from xscan.io.fits import read_tables
+    >>> primary, events = read_tables(next(folder.glob("*M1S*EVLI*")))[:2]
+    >>> read_time_system(events, primary.header)
+    TimeSystem(shift_s=0.0, scale='TT', barycentred=False, remarks=())
+    >>> later = replace(events, header=Header(b"MJDREF  = 50815".ljust(80)))
+    >>> read_time_system(later, primary.header).shift_s
+    86400.0
     """
 
     def text(keyword: str) -> str:
@@ -119,6 +140,15 @@ def shift_of(table: Table, columns: tuple[str, ...], events: TimeSystem) -> floa
     ------
     DataError
         ``other_time_system``: another unit or scale; the message names the table and the keyword.
+
+    Examples
+    --------
+    A table that names its origin, a day later than that of XMM-Newton, and one that does not:
+
+    >>> named = Table("list.fits", "STDGTI01", Header(b"MJDREF  = 50815".ljust(80)), 0, 0, {})
+    >>> unnamed = Table("list.fits", "STDGTI01", Header(b""), 0, 0, {})
+    >>> [shift_of(table, ("START", "STOP"), TimeSystem(shift_s=50.0)) for table in (named, unnamed)]
+    [86400.0, 50.0]
     """
     for column in columns:
         if column in table:

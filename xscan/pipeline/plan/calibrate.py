@@ -30,7 +30,13 @@ _AT_A_TIME = 2  # an observation is searched while the next is read
 
 
 def sample_size(n_workers: int | None) -> int:
-    """Return how many different observations suffice for this many workers; None: their number is not known yet."""
+    """Return how many different observations suffice for this many workers; None: their number is not known yet.
+
+    Examples
+    --------
+    >>> sample_size(2), sample_size(64), sample_size(None)
+    (100, 512, 100)
+    """
     return max(_MANY, _A_WORKER * (n_workers or 1))
 
 

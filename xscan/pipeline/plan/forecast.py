@@ -64,12 +64,27 @@ class Plan:
 
 
 def to_json(plan: Plan) -> str:
-    """Return the plan as one JSON object."""
+    """Return the plan as one JSON object.
+
+    Examples
+    --------
+    >>> import json
+    >>> plan = Plan(3, 1, 2, 0, 12_000_000, 0, 6_000_000, True, 0.0, 9_000_000_000, 2, n_workers=2, search_s=4.0)
+    >>> json.loads(to_json(plan))["search_s"]
+    4.0
+    """
     return json.dumps(asdict(plan), indent=1)
 
 
 def to_lines(plan: Plan) -> list[str]:
-    """Return the plan as lines of two columns."""
+    """Return the plan as lines of two columns.
+
+    Examples
+    --------
+    >>> plan = Plan(3, 1, 2, 0, 12_000_000, 0, 6_000_000, True, 0.0, 9_000_000_000, 2, n_workers=2, search_s=4.0)
+    >>> to_lines(plan)[:2]
+    ['on the list    3 observations; 1 searched before and left out', 'on disk        2 observations, 12 MB']
+    """
     n_todo = plan.n_here + plan.n_missing
     facts = [("on the list", f"{_count(plan.n_listed)}; {plan.n_searched:,} searched before and left out")]
     if plan.n_here:

@@ -19,6 +19,12 @@ def stock(data: Path, obsids: Iterable[str]) -> dict[str, int]:
     data : Path
         Folder of observations; it need not exist.
     obsids : iterable of str
+
+    Examples
+    --------
+    >>> on_disk = stock(folder.parent, ["0990000001", "0990000002"])
+    >>> {obsid: size == sum(path.stat().st_size for path in folder.glob("P*")) for obsid, size in on_disk.items()}
+    {'0990000001': True}
     """
     sizes = {obsid: _size(data / obsid) for obsid in obsids}
     return {obsid: size for obsid, size in sizes.items() if size > 0}
@@ -46,6 +52,14 @@ def choose(sizes: Mapping[str, int], n: int) -> list[str]:
     list of str
         Those at even quantiles of size (for n = 1 the median), or all if there are no more than n. Always the same, and
         in an order in which the first ones are of mixed size.
+
+    Examples
+    --------
+    The smallest, the largest, and the one in the middle:
+
+    >>> sizes = {"a": 10, "b": 20, "c": 30, "d": 40, "e": 50}
+    >>> sorted(choose(sizes, 3)), choose(sizes, 1)
+    (['a', 'c', 'e'], ['c'])
     """
     ordered = sorted(sizes, key=lambda obsid: (sizes[obsid], obsid))
     last = len(ordered) - 1

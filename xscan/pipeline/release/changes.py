@@ -54,6 +54,15 @@ def changes(
     dict of str to tuple of Change
         By obsid, in the order of the list; withdrawn ones at the end. An empty tuple means that nothing changed, and
         the results of the previous release remain valid.
+
+    Examples
+    --------
+    The code is another one; the files of the second observation changed too, and the third is not on the list any more:
+
+    >>> held = {obsid: Outcome(obsid, "done", inputs_digest="a", config_digest="c", code_digest="x") for obsid in "123"}
+    >>> found = changes(["1", "2"], {"1": "a", "2": "b"}, held, making=("c", "y"))
+    >>> {obsid: [str(change) for change in why] for obsid, why in found.items()}
+    {'1': ['code'], '2': ['files', 'code'], '3': ['withdrawn']}
     """
     found: dict[str, tuple[Change, ...]] = {}
     for obsid in obsids:
@@ -86,6 +95,13 @@ def reasons_for(before: Mapping[str, Outcome], after: Mapping[str, Outcome], mak
     -------
     dict of str to str
         By obsid: values of :class:`Change`, joined by commas; observations that were carried over are left out.
+
+    Examples
+    --------
+    >>> before = {"1": Outcome("1", "done", config_digest="c", code_digest="x")}
+    >>> after = {"1": Outcome("1", "done", config_digest="c", code_digest="y"), "2": Outcome("2", "done")}
+    >>> reasons_for(before, after, making=("c", "y"))
+    {'1': 'code', '2': 'added'}
     """
     inputs = {obsid: outcome.inputs_digest for obsid, outcome in after.items()}
     why = changes(after, inputs, before, making)

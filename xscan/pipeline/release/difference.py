@@ -136,6 +136,15 @@ def compare_regions(before: pa.Table, after: pa.Table, reasons: Mapping[str, str
     -------
     pyarrow.Table
         As :data:`REGION_CHANGES`, ordered by obsid and view; unchanged regions are left out.
+
+    Examples
+    --------
+    One of two regions is missing now, the other is as it was:
+
+    >>> regions = held.table("regions")
+    >>> found = compare_regions(regions, regions.slice(1), {"0990000001": "code"})
+    >>> found.select(["change", "reason"]).to_pylist()
+    [{'change': 'lost', 'reason': 'code'}]
     """
     return _compare(_REGIONS, before, after, reasons)
 

@@ -75,6 +75,13 @@ def prepare(folder: Path, name: str, obsids: Iterable[str]) -> Release:
     ------
     ConfigError
         If the release is finished, or one of the folders contains something else.
+
+    Examples
+    --------
+    A release that was begun is continued; the next one has the next number:
+
+    >>> [prepare(scratch, name, ["0990000001"]).number for name in ("2026-11", "2026-11", "2027-05")]
+    [1, 1, 2]
     """
     known = releases(folder)
     if not known and (foreign := _foreign(folder)):

@@ -61,7 +61,17 @@ class Release:
 
 
 def list_digest(obsids: Iterable[str]) -> str:
-    """Return a digest of a list of observations, whatever their order: 16 hexadecimal digits."""
+    """Return a digest of a list of observations, whatever their order: 16 hexadecimal digits.
+
+    Examples
+    --------
+    The order does not matter, and each observation does:
+
+    >>> list_digest(["0990000001", "0990000002"]) == list_digest(["0990000002", "0990000001"])
+    True
+    >>> list_digest(["0990000001", "0990000002"]) == list_digest(["0990000001"])
+    False
+    """
     return hashlib.sha256("\n".join(sorted(obsids)).encode()).hexdigest()[:16]
 
 
@@ -72,13 +82,29 @@ def releases(folder: Path) -> list[Release]:
     ------
     StoreError
         If the record of one cannot be read.
+
+    Examples
+    --------
+    >>> for number, name in enumerate(("2026-11", "2026-05"), start=1):
+    ...     write_release(scratch / name, Release(name, number, "", ""))
+    >>> [release.name for release in releases(scratch)]
+    ['2026-11', '2026-05']
     """
     paths = sorted(folder.glob(f"*/{_FILE}"))
     return sorted((read_release(path.parent) for path in paths), key=lambda release: release.number)
 
 
 def is_release(folder: Path) -> bool:
-    """Return whether a folder of results is a release, finished or not."""
+    """Return whether a folder of results is a release, finished or not.
+
+    Examples
+    --------
+    >>> is_release(scratch)
+    False
+    >>> write_release(scratch, Release("2026-11", 1, "", list_digest(["0990000001"])))
+    >>> is_release(scratch)
+    True
+    """
     return (folder / _FILE).exists()
 
 
@@ -89,6 +115,12 @@ def read_release(folder: Path) -> Release:
     ------
     StoreError
         If there is no record, or it cannot be read.
+
+    Examples
+    --------
+    >>> write_release(scratch, Release("2026-11", 1, "", list_digest(["0990000001"])))
+    >>> read_release(scratch).finished_utc == ""  # it is being made
+    True
     """
     path = folder / _FILE
     try:
@@ -106,6 +138,16 @@ def write_release(folder: Path, release: Release) -> None:
         If the name cannot be used for a folder.
     StoreError
         If it cannot be written.
+
+    Examples
+    --------
+    >>> write_release(scratch / "2026-11", Release("2026-11", 1, "", list_digest(["0990000001"])))
+    >>> read_release(scratch / "2026-11").number
+    1
+    >>> write_release(scratch / "a/b", Release("a/b", 2, "2026-11", ""))
+    Traceback (most recent call last):
+    ...
+    xscan.errors.ConfigError: --release a/b: a name is of letters, digits, '.', '_' and '-', as 2026-11
     """
     if not _NAME.fullmatch(release.name):
         raise ConfigError(f"--release {release.name}: a name is of letters, digits, '.', '_' and '-', as 2026-11")
