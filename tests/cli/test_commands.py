@@ -185,6 +185,7 @@ def test_a_folder_of_another_observation(archive: Path, tmp_path: Path) -> None:
         (["archive", "--obslist", "{data}/bad.txt"], "line 2: '123'"),
         (["archive", "--offline", "--obslist", "{data}/good.txt", "--data", "{data}/nowhere"], "no such folder"),
         (["export", "{data}"], "nothing to export"),
+        (["bench", "--observation", "{data}/nowhere"], "nowhere: no such folder"),
         (["export", "{data}", "--ds9", "x.reg"], "no results of xscan"),
         (["scan", "{data}/0000000008"], "0000000008: no such folder; an observation is a folder"),
         (["scan", "{data}"], "no event list, but 4 folders of observations: search them with xscan archive"),

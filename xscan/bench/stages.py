@@ -10,6 +10,7 @@ from typing import Any
 
 from xscan.bench.clock import Seconds, now
 from xscan.errors import BenchError
+from xscan.missions import MISSIONS, Mission
 from xscan.pipeline import scan as scanner
 from xscan.results import writer
 from xscan.results.tables import TableBuilder
@@ -46,8 +47,8 @@ BACKEND_HOOKS: Hooks = {"events": (None, EVENTS_HOOKS), "load": ("load", {"bin":
 """Method of a backend: its stage, and the hooks of the object it returns. A part of a backend has no stage, but the
 hooks of its methods."""
 
-FUNCTIONS: tuple[tuple[ModuleType | type, str, str], ...] = (
-    (scanner, "read", "read"),
+FUNCTIONS: tuple[tuple[ModuleType | type | Mission, str, str], ...] = (
+    *((mission, "read", "read") for mission in MISSIONS.values()),
     (search, "expectation", "expectation"),
     (search, "_describe", "regions"),
     (TableBuilder, "add", "tables"),
@@ -55,7 +56,7 @@ FUNCTIONS: tuple[tuple[ModuleType | type, str, str], ...] = (
     (writer, "stage", "write"),
     (writer, "compact", "write"),
 )
-"""Module or class in which a function is looked up, its name there, and its stage."""
+"""Module, class or mission in which a function is looked up, its name there, and its stage."""
 
 
 class Stopwatch:

@@ -77,7 +77,9 @@ def scan(
     *,
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="FOLDER|FILE...", help="<obsid>/ or <obsid>/pps/ of event lists, or event lists."),
+        typer.Argument(
+            metavar="FOLDER|FILE...", help="Folders of event lists (<obsid>/ or <obsid>/pps/), or event lists."
+        ),
     ],
     out: Out = Path("results"),
     sources: Annotated[
@@ -120,16 +122,16 @@ def archive(
         typer.Option(
             "--cache-limit",
             metavar="SIZE",
-            help="As 200GB: while --data holds more, delete what was fetched and is searched, the oldest first.",
+            help="As 200GB: while --data holds more, delete what was fetched and has been searched, oldest first.",
         ),
     ] = None,
     log_format: Logs = None,
 ) -> None:
-    """Search every observation of a list, but those searched before.
+    """Search the observations of a list that have not been searched yet.
 
     What is not in --data is fetched while others are searched
     (docs/fetching.md). Stop it and start it again as you like: what is in the
-    results already is searched again only if its files are others now.
+    results already is searched again only if its files have changed.
 
     Without --workers, --gpus or --scheduler one process searches one
     observation after the other, and one that crashes or hangs ends or stops the
@@ -172,10 +174,10 @@ def plan(
     sample: Annotated[
         int | None,
         typer.Option(
-            "--sample", metavar="N", min=1, help="Different observations to measure on, at most. Default: 100."
+            "--sample", metavar="N", min=1, help="Measure on at most N observations of the list. Default: 100."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Estimate what xscan archive will take: bytes to fetch, hours, disk, memory.
 
@@ -198,11 +200,11 @@ def plan(
 @takes_groups
 def reprocess(
     *,
-    release: Annotated[str, typer.Option("--release", metavar="NAME", help="Of the release to make, as 2026-11.")],
+    release: Annotated[str, typer.Option("--release", metavar="NAME", help="Name of the release to make, as 2026-11.")],
     obslist: ObslistFile,
     data: Data = Path("data"),
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder of all releases; each is a folder of results in it.")
+        Path, typer.Option("--out", metavar="DIR", help="Folder of all releases; each is a folder of results inside.")
     ] = Path("releases"),
     search: ScanGroup,
     retry_failed: RetryFailed = False,
@@ -211,10 +213,11 @@ def reprocess(
 ) -> None:
     """Search what is new or changed since the last release; carry over the rest.
 
-    Searched again is what has other files, or all if the configuration or the
-    code that decides results has changed. What that did to the regions, new,
-    lost or changed, is printed and stands in changed_regions.parquet
-    (docs/releases.md). Stopped, the same command goes on.
+    An observation is searched again if its files have changed; all are if the
+    configuration or the code that decides results has. Which regions are new,
+    lost or changed is printed, and listed in changed_regions.parquet
+    (docs/releases.md). If it is stopped, run the same command again: it goes on
+    from where it was.
 
     Exit codes: 0 all that was searched could be; 1 of some observation nothing
     could be searched; 2 wrong usage or configuration; 3 no usable device.
@@ -234,7 +237,7 @@ def reprocess(
 @app.command(name="releases")
 def show_releases(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of releases.")] = Path("releases"),
-    unfinished: Annotated[bool, typer.Option("--unfinished", help="Only the names of those being made.")] = False,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Print only the names of unfinished ones.")] = False,
 ) -> None:
     """List the releases in a folder, and what each changed."""
     from xscan.cli import releases as command
@@ -245,24 +248,29 @@ def show_releases(
 @app.command()
 def fetch(
     obslist: ObslistFile,
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Gets <obsid>/ folders.")] = Path("data"),
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder for the <obsid>/ folders.")] = Path(
+        "data"
+    ),
     archive_name: FromArchive = None,
     parallel: Annotated[int, typer.Option("--parallel", metavar="N", min=1, max=8, help="Connections at once.")] = 2,
     rate: Annotated[
         float, typer.Option("--rate", metavar="N", min=0.01, max=1000, help="Requests per second, at most.")
     ] = 2.0,
     refresh: Annotated[
-        bool, typer.Option("--refresh", help="Ask too whether what was fetched before is still what the archive has.")
+        bool,
+        typer.Option(
+            "--refresh", help="Also ask whether the archive has new files of what was fetched before, and fetch those."
+        ),
     ] = False,
 ) -> None:
     """Fetch event lists and source lists from an archive (docs/fetching.md).
 
-    Stop it and start it again as you like: what is there is not asked for
-    again, what was cut short is resumed. An observation's folder appears when all
-    of it is there.
+    Stop it and start it again as you like: what is here is not requested again,
+    and what was cut short is resumed. An observation's folder appears once all of
+    it is here.
 
-    Exit codes: 0 all that the archive has is there; 1 something could not
-    be had; 2 wrong usage.
+    Exit codes: 0 all that the archive has is here; 1 something could not be
+    fetched; 2 wrong usage.
     """
     from xscan.cli import fetch as command
     from xscan.pipeline.obslist import read_obslist
@@ -277,7 +285,7 @@ def status(
         Path | None, typer.Option("--obslist", metavar="FILE", help="Account for every observation of this list.")
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Show only what failed.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     hash: Annotated[
         bool, typer.Option("--hash", help="Digest of all results but times: equal if the same was found.")
     ] = False,
@@ -290,7 +298,9 @@ def status(
 
 @app.command()
 def simulate(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Gets <obsid>/, observations.txt and truth.parquet.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="New folder, for <obsid>/, observations.txt and truth.parquet.")
+    ],
     n: Annotated[int, typer.Option("--n", min=1, help="Number of observations.")] = 12,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same files.")] = 5,
     exposure: Annotated[
@@ -359,7 +369,7 @@ def bench(
         typer.Option(
             "--work",
             metavar="DIR",
-            help="Keeps the simulated observations (70 MB). Default: xscan/bench in your cache folder, ~/.cache.",
+            help="Keep the simulated observations (70 MB) here. Default: xscan/bench in your cache folder, ~/.cache.",
         ),
     ] = None,
     json: Annotated[
@@ -367,7 +377,7 @@ def bench(
         typer.Option("--json", metavar="FILE", help="Write all samples here; in a folder, to <date>-<cpu>.json."),
     ] = None,
 ) -> None:
-    """Measure speed and memory, and hold them against the targets.
+    """Measure speed and memory, and compare them with the targets.
 
     Two simulated observations are scanned, stage by stage, in turn with
     inflating their files; then come peak memory, fresh processes, and how

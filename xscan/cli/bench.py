@@ -12,7 +12,7 @@ from xscan.bench.suite import bench
 from xscan.bench.summary import growth_tables, process_tables, size_table, stage_tables
 from xscan.bench.targets import target_table
 from xscan.bench.workloads import default_work
-from xscan.errors import ConfigError
+from xscan.errors import ConfigError, DataError
 
 __all__ = ["measure"]
 
@@ -23,9 +23,12 @@ def measure(
     """Measure and print tables, with the targets last; return the exit code."""
     if json is not None and not (json if json.is_dir() else json.parent).is_dir():
         raise ConfigError(f"{json}: there is no folder {json.parent}; make it first")
-    report = bench(
-        observation, backends, repeat, quick, work or default_work(), lambda line: typer.echo(line, err=True)
-    )
+    try:
+        report = bench(
+            observation, backends, repeat, quick, work or default_work(), lambda line: typer.echo(line, err=True)
+        )
+    except DataError as error:
+        raise ConfigError(f"--observation {error}") from None
     typer.echo(title(report))
     held = [size_table(report), *stage_tables(report), *process_tables(report), *growth_tables(report)]
     for table in [*held, target_table([report])]:

@@ -37,19 +37,20 @@ __all__ = [
 ]
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")]
-Plot = Annotated[bool, typer.Option("--plot", help="Draw each observation and region: PNGs in DIR/plots.")]
+Plot = Annotated[bool, typer.Option("--plot", help="Draw each observation and region: PNGs in plots/ of --out.")]
 ObslistFile = Annotated[Path, typer.Option("--obslist", metavar="FILE", help="One obsid a line; # for comments.")]
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of <obsid>/ folders.")]
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder that holds the <obsid>/ folders.")]
 FromArchive = Annotated[
     str | None,
     typer.Option(
         "--from",
         metavar="NAME",
-        help="nxsa (ESA, default), heasarc (NASA), folder:DIR (linked to); nxsa:URL, heasarc:URL (mirrors).",
+        help="Archive: nxsa (ESA, the default), heasarc (NASA), folder:DIR (links to its files); nxsa:URL and "
+        "heasarc:URL are mirrors.",
     ),
 ]
 RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="Search again what failed before, its files unchanged.")
+    bool, typer.Option("--retry-failed", help="Search again what failed before, even if its files are the same.")
 ]
 
 
@@ -62,7 +63,9 @@ class LogFormat(StrEnum):
 
 Logs = Annotated[
     LogFormat | None,
-    typer.Option("--log-format", help="text, or json for an object a line. Default: text, on a terminal with a bar."),
+    typer.Option(
+        "--log-format", help="text, or json: one object a line. Default: text, with a progress bar on a terminal."
+    ),
 ]
 
 
@@ -89,12 +92,17 @@ class ScanGroup:
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="What computes: auto (the fastest that works here), cuda, numba or numpy. See xscan doctor.",
+            help="What computes: auto (the fastest that works here), cuda, numba or numpy; all give the same. "
+            "See xscan doctor.",
         ),
     ] = "auto"
     hot_pixels: Annotated[
         Path | None,
-        typer.Option("--hot-pixels", metavar="DIR", help="Folder of hotpix_PN.csv, hotpix_M1.csv, hotpix_M2.csv."),
+        typer.Option(
+            "--hot-pixels",
+            metavar="DIR",
+            help="Folder of your tables of hot pixels: hotpix_PN.csv, hotpix_M1.csv, hotpix_M2.csv.",
+        ),
     ] = None
 
     def settings(self) -> ScanSettings:
@@ -132,13 +140,13 @@ class LimitedExecutorGroup(ExecutorGroup):
 
     time_limit_s: Annotated[
         float | None,
-        typer.Option(
-            "--time-limit", metavar="S", min=1, help="Give up an observation that takes longer. Default 1800."
-        ),
+        typer.Option("--time-limit", metavar="S", min=1, help="Give up an observation after S seconds. Default: 1800."),
     ] = None
     memory_limit: Annotated[
         str | None,
-        typer.Option("--memory-limit", metavar="SIZE", help="For each worker, as 4GB. Default: the machine's, shared."),
+        typer.Option(
+            "--memory-limit", metavar="SIZE", help="Of each worker, as 4GB. Default: an equal share of the machine's."
+        ),
     ] = None
 
 
