@@ -268,7 +268,7 @@ def test_mistakes_of_the_new_commands(tmp_path: Path, archive: Path) -> None:
     assert done.returncode == 0
     assert "found: " in done.stdout
     done = run("scan", archive, "--out", tmp_path / "b")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "4 folders of observations: search them with xscan archive" in done.stderr
 
 

@@ -89,7 +89,7 @@ def refuse_foreign(folder: Path) -> None:
 
 def _is_ours(name: str) -> bool:
     """Return whether something of this name may be in a folder of results that has no record."""
-    return name.startswith((".", "_")) or name in (STAGING, *SCHEMAS)
+    return name.startswith((".", "_")) or name in (STAGING, *SCHEMAS, "plots")
 
 
 def holds_results(folder: Path, provenance: Provenance, settings: dict[str, str]) -> bool:
