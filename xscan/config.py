@@ -297,8 +297,8 @@ def load_config(
     windows = search["windows"] and not views
     if far is not None and not windows:
         raise ConfigError(
-            "a rate of false events (--far) belongs to the search by windows, and only views are searched; leave it out, "
-            "or leave out the views and take the default profile"
+            "a rate of false events (--far) belongs to the search by windows, and only views are searched; leave it "
+            "out, or leave out the views and take the default profile"
         )
     views = views or tuple(View.parse(text) for text in search["views"])
     for view in views:

@@ -278,7 +278,8 @@ EVENTS = pa.schema(
             "variable",
             pa.bool_(),
             "",
-            "a known source that varies slowly: the event is longer than 1 ks and changes it by less than what it gives",
+            "a known source that varies slowly: the event is longer than 1 ks and changes it by less than what it "
+            "gives",
         ),
         column("ra_deg", pa.float64(), "deg", "right ascension, ICRS, fitted to the photons"),
         column("dec_deg", pa.float64(), "deg", "declination, ICRS, fitted to the photons"),
@@ -390,8 +391,8 @@ IMAGES = pa.schema(
         _list("mask", pa.bool_(), "", "cell in the source mask: bright cells and listed sources"),
     ]
 )
-"""One image of each subset, that of the search by windows, else of the view with the widest band and then with most events: what pictures need
-beside the other tables."""
+"""One image of each subset, that of the search by windows, else of the view with the widest band and then with most
+events: what pictures need beside the other tables."""
 
 CIRCUMSTANCES = {"xscan_version", "backend", "seconds_read", "seconds_spent", "finished_utc"}
 """Columns that may differ between two runs of the same search."""
