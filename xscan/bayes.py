@@ -400,8 +400,7 @@ def log10_negative_binomial_tail(n: ArrayLike, mu: ArrayLike, shape: ArrayLike) 
             total = total + term
             if (term < 1e-12 * total).all():
                 break
-        first = (
-            special.gammaln(n_ + a) - special.gammaln(a) - special.gammaln(n_ + 1) + a * np.log1p(-x) + n_ * np.log(x)
-        )
+        first = special.gammaln(n_ + a) - special.gammaln(a) - special.gammaln(n_ + 1)
+        first = first + a * np.log1p(-x) + n_ * np.log(x)
         result[low] = (first + np.log(total)) / np.log(10)
     return np.asarray(result)

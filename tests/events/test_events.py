@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xscan.backends import get_backend
 from xscan.backends.numba import dropouts as numba_dropouts
-from xscan.config import ScanConfig, load_config
+from xscan.config import load_config
 from xscan.errors import ConfigError
 from xscan.events import cuts as clean
 from xscan.events import dropouts
@@ -27,7 +27,7 @@ from xscan.model import CAMERAS, CcdTime, EventList, InputFile, Photons, PixelMa
 from xscan.sky import TangentPlane
 
 DEFAULT = load_config()
-SINGLES = ScanConfig(DEFAULT.views, pn_singles_below_kev=0.4)
+SINGLES = replace(DEFAULT, pn_singles_below_kev=0.4)
 KINDS = {
     "time": ">f8", "rawx": ">i2", "rawy": ">i2", "x": ">i4", "y": ">i4", "pi": ">i2", "flag": ">i4",
     "pattern": "u1", "ccd": "u1",

@@ -25,7 +25,7 @@ stage = getattr(staging, "unharmed", staging.stage)
 
 
 def pick(out: Any, obsid: str, tables: Any) -> None:
-    if HARM.get(obsid) == "odd" and tables.regions.num_rows:
+    if HARM.get(obsid) == "odd" and tables.events.num_rows:
         raise ValueError("not to be stored")
     stage(out, obsid, tables)
 

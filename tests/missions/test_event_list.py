@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def test_energies_and_patterns(tmp_path: Path) -> None:
 
 
 def test_pn_singles_below(tmp_path: Path) -> None:
-    config = ScanConfig(DEFAULT.views, pn_singles_below_kev=0.5)
+    config = replace(DEFAULT, pn_singles_below_kev=0.5)
     columns = {"camera": "pn", "pi": [300, 300, 499, 500, 700, 700], "pattern": [0, 1, 4, 4, 4, 0]}
     assert kept(tmp_path, config, **columns) == [0, 3, 4, 5]
     assert kept(tmp_path, **columns) == [0, 1, 2, 3, 4, 5]

@@ -85,7 +85,7 @@ class FakePool:
 
 
 def summary(name: str) -> ObservationSummary:
-    return ObservationSummary(Outcome(name, "done"), (), (), 1, 0, 1, 1)
+    return ObservationSummary(Outcome(name, "done"), (), (), (), 1, 0, 1, 1)
 
 
 def ended(pool: FakePool, todo: list[Task], time_limit_s: float = 60.0) -> dict[str, Reason | None]:

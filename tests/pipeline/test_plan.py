@@ -179,7 +179,7 @@ def drive(
         obsid = held[worker].pop(0)
         if held[worker]:
             begin(worker)
-        heard(ObservationSummary(Outcome(obsid, "done", seconds=work[obsid]), (), (), 1, 0, 1, 1))
+        heard(ObservationSummary(Outcome(obsid, "done", seconds=work[obsid]), (), (), (), 1, 0, 1, 1))
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["workers", "cluster"])

@@ -62,8 +62,8 @@ def test_what_is_written_is_read(tmp_path: Path, tables: Tables, compacted: bool
             assert held.table(name, OBSID).equals(tables.table(name)), name
             assert held.table(name, columns=["obsid"]).equals(table.select(["obsid"]))
             assert held.table(name, "0000000000").num_rows == 0
-        assert sorted(held.table("runs")["state"].to_pylist()) == ["done", "done", "failed"]
-        assert held.table("runs", OBSID, ["state"]).to_pylist() == [{"state": "done"}] * 2
+        assert sorted(held.table("runs")["state"].to_pylist()) == ["done", "done", "done", "failed"]
+        assert held.table("runs", OBSID, ["state"]).to_pylist() == [{"state": "done"}] * 3
         with pytest.raises(KeyError, match="there are runs"):
             held.table("stars")
         with pytest.raises(KeyError, match="stars"):
@@ -77,7 +77,7 @@ def test_astropy_reads_every_flat_table(tmp_path: Path, tables: Tables) -> None:
         out.write(OBSID, tables)
         out.write("0999999900", failed("0999999900"))
     (part,) = parts(tmp_path)
-    for name in ("runs", "inputs", "regions", "voxels"):
+    for name in ("runs", "inputs", "events", "regions", "voxels"):
         held = xscan.open_results(tmp_path).table(name)
         assert not any(pa.types.is_nested(kind) for kind in held.schema.types)
         table = Table.read(tmp_path / part["files"][name])
@@ -89,7 +89,7 @@ def test_astropy_reads_every_flat_table(tmp_path: Path, tables: Tables) -> None:
         assert pandas.read_parquet(tmp_path / part["files"][name]).shape == held.shape
     assert Table.read(tmp_path / part["files"]["regions"])["mjd_start"].unit == "d"
     assert Table.read(tmp_path / part["files"]["inputs"])["camera"].tolist() == ["m1"]
-    assert Table.read(tmp_path / part["files"]["runs"])["reason"].tolist() == ["no_folder", "None", "None"]
+    assert Table.read(tmp_path / part["files"]["runs"])["reason"].tolist() == ["no_folder", "None", "None", "None"]
 
 
 def test_files_are_told_once(tmp_path: Path) -> None:
@@ -258,13 +258,14 @@ def test_death_at_any_step_costs_no_finished_observation(
                 states.setdefault(row["obsid"], []).append(row["state"])
             assert held.observations() == sorted(states)
             assert set(states) >= {work[number][0] for number in finished}
-            regions = held.table("regions")["obsid"].to_pylist()
+            events, regions = (held.table(name)["obsid"].to_pylist() for name in ("events", "regions"))
             for obsid, found in states.items():  # once and whole, its first or its second result
-                assert found in (["done", "done"], ["failed"])
+                assert found in (["done"] * 3, ["failed"])
                 assert regions.count(obsid) == (found[0] == "done") * tables.regions.num_rows
+                assert events.count(obsid) == (found[0] == "done") * tables.events.num_rows
         go_on(folder, finished)
         found = check_whole(folder)
-        for name in ("regions", "voxels", "lightcurves"):
+        for name in ("events", "regions", "voxels", "lightcurves"):
             assert found[name].equals(expected[name]), (step, name)
 
 

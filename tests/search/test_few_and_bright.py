@@ -64,7 +64,7 @@ def together(seconds: float, *parts: FakeList) -> FakeList:
 def scan(folder: Path, *lists: FakeList, views: Sequence[str] = ()) -> xscan.Tables:
     for fake in lists:
         write_list(folder / OBSID, fake)
-    return xscan.scan(folder / OBSID, views=views)
+    return xscan.scan(folder / OBSID, profile="views", views=views)
 
 
 def strongest(tables: xscan.Tables) -> dict[float, float]:
