@@ -180,7 +180,7 @@ def test_all_photons_in_one_cell() -> None:
 
 def test_one_camera_with_few_photons() -> None:
     rng = np.random.default_rng(11)
-    lists = [event_list("m2", [field(rng, 2000, 0.3), source(rng, 12, (CENTRE, CENTRE), 700.0, 30.0)], 2000.0)]
+    lists = [event_list("m2", [field(rng, 2000, 0.3), source(rng, 25, (CENTRE, CENTRE), 700.0, 30.0)], 2000.0)]
     (one,) = found(lists)
     assert 690 < one.event.start < 730
 

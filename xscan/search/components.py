@@ -448,9 +448,9 @@ class _Sum:
     ----------
     side : int
         Side of a pixel of the maps, fine pixels.
-    maps : float64, shape (n_narrow + 1, ny, nx, n_components)
+    maps : float64, shape (n_components, n_narrow + 1, ny, nx)
         1/arcsec^2, by narrow band; the last is that of all bands together.
-    curves : float64, shape (nt, n_components)
+    curves : float64, shape (n_components, nt)
         1/s.
     """
 
@@ -458,15 +458,17 @@ class _Sum:
     maps: Floats
     curves: Floats
 
-    def at(self, photons: TimedPhotons, index: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    def at(self, photons: TimedPhotons) -> tuple[Floats, Floats]:
         """As :meth:`Densities.at`."""
-        y, x = photons.y[index] // self.side, photons.x[index] // self.side
-        rates = self.curves[photons.bin[index]]
-        of_own, of_all = self.maps[photons.band[index], y, x] * rates, self.maps[-1, y, x] * rates
-        own, everything = np.zeros(index.size), np.zeros(index.size)
-        for q in range(rates.shape[1]):
-            own += of_own[:, q]
-            everything += of_all[:, q]
+        y, x = photons.y // self.side, photons.x // self.side
+        n_components, n_bands, ny, nx = self.maps.shape
+        pixel = y.astype(np.int64) * nx + x
+        of_own, of_all = photons.band.astype(np.int64) * (ny * nx) + pixel, (n_bands - 1) * (ny * nx) + pixel
+        own, everything = np.zeros(pixel.size), np.zeros(pixel.size)
+        for q in range(n_components):  # one after the other, so that sums run in this order
+            rate, maps = self.curves[q][photons.bin], self.maps[q].ravel()
+            own += maps[of_own] * rate
+            everything += maps[of_all] * rate
         return own, everything
 
 
@@ -477,11 +479,15 @@ class Densities:
     background: _Sum
     sources: _Sum
 
-    def at(self, photons: TimedPhotons, index: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        """Return the density at some photons, 1/arcsec^2/s: in the narrow band of each, and in all bands."""
-        both = zip(self.background.at(photons, index), self.sources.at(photons, index), strict=True)
-        own, everything = (np.maximum(one + other, DENSITY_MIN) for one, other in both)
-        return own, everything
+    def at(self, photons: TimedPhotons) -> tuple[Floats, Floats, Floats]:
+        """Return the density at each photon, 1/arcsec^2/s.
+
+        In its narrow band; in all bands; and in all bands without the sources.
+        """
+        of_background, of_sources = self.background.at(photons), self.sources.at(photons)
+        own, everything = (one + other for one, other in zip(of_background, of_sources, strict=True))
+        own, everything, diffuse = (np.maximum(values, DENSITY_MIN) for values in (own, everything, of_background[1]))
+        return own, everything, diffuse
 
 
 def densities(field: Field, counted: _Counted | None = None) -> Densities:
@@ -527,11 +533,11 @@ def densities(field: Field, counted: _Counted | None = None) -> Densities:
 
 
 def _sum(side: int, maps: list[Floats], curves: list[Floats], shape: tuple[int, int, int], nt: int) -> _Sum:
-    joined = np.empty((shape[0] + 1, *shape[1:], len(maps)))
+    joined = np.empty((len(maps), shape[0] + 1, *shape[1:]))
     for q, one in enumerate(maps):
-        joined[:-1, ..., q] = one
-        joined[-1, ..., q] = np.add.reduce(one, axis=0)
-    return _Sum(side, joined, np.stack(curves, axis=1) if curves else np.zeros((nt, 0)))
+        joined[q, :-1] = one
+        joined[q, -1] = np.add.reduce(one, axis=0)
+    return _Sum(side, joined, np.stack(curves) if curves else np.zeros((0, nt)))
 
 
 def _smoothed_curve(values: Floats, sigma: float) -> Floats:

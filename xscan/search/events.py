@@ -155,8 +155,7 @@ def _fitted(
     core = cores_arcsec(camera, photons.pi[of], math.hypot(*guess) / 60, photons.instrument)
     fit = None
     if index.size >= PHOTONS_MIN:
-        density = around.density.background if of_source else around.density
-        _, everything = density.at(timed, index)
+        everything = (around.diffuse if of_source else around.everything)[index]
         share = np.bincount(camera, minlength=len(photons.instrument.cameras)) / index.size
         background = np.maximum(everything * width_s * share[camera], 1e-12)
         spots = Spots(x, y, camera, core, background, photons.instrument)

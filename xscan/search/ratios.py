@@ -42,11 +42,12 @@ class Surroundings:
     field : Field
     photons : Photons
     plane : TangentPlane
-    density : Densities
     x, y : float64, shape (n,)
         arcsec from the reference point of the plane, in the order of ``field.photons``.
     time : float64, shape (n,)
         s, since the start of the search.
+    own, everything, diffuse : float64, shape (n,)
+        Density at each photon, 1/arcsec^2/s: in its narrow band, in all bands, and the latter without sources.
     order : int64, shape (n,)
         Photons by block, in order of time in each.
     offsets : int64
@@ -56,10 +57,12 @@ class Surroundings:
     field: Field
     photons: Photons
     plane: TangentPlane
-    density: Densities
     x: Floats
     y: Floats
     time: Floats
+    own: Floats
+    everything: Floats
+    diffuse: Floats
     order: Ints
     offsets: Ints
 
@@ -73,7 +76,8 @@ class Surroundings:
         block = (timed.y // BLOCK).astype(np.int64) * n_x + timed.x // BLOCK
         order = np.argsort(block.astype(np.uint16) if n_x * n_y < 1 << 16 else block, kind="stable")  # 16 bits: quickly
         offsets = np.searchsorted(block[order], np.arange(n_x * n_y + 1))
-        return cls(field, photons, plane, density, x, y, photons.tick[timed.index] / 1000, order, offsets)
+        time = photons.tick[timed.index] / 1000
+        return cls(field, photons, plane, x, y, time, *density.at(timed), order, offsets)
 
     def around(self, x: float, y: float, radius_arcsec: float) -> Ints:
         """Return the photons within a radius of a place (arcsec), indices of ``field.photons`` in order of time."""
@@ -99,11 +103,12 @@ class Surroundings:
         """Return what is to be known of the photons near a place (arcsec)."""
         index = self.around(x, y, GATHERED_ARCSEC)
         timed = self.field.photons
-        own, everything = self.density.at(timed, index)
         of, instrument = timed.index[index], self.photons.instrument
         core = cores_arcsec(self.photons.camera[of], self.photons.pi[of], math.hypot(x, y) / 60, instrument)
         band = timed.band[index].astype(np.int64)
-        return Nearby(self.x[index], self.y[index], self.time[index], band, core * core, own, everything)
+        return Nearby(
+            self.x[index], self.y[index], self.time[index], band, core * core, self.own[index], self.everything[index]
+        )
 
 
 @dataclass(frozen=True, slots=True)
