@@ -207,13 +207,18 @@ def quiet(args: argparse.Namespace, keep: Path) -> None:
     print(f"{args.n} quiet skies of each class, {args.exposure:g} s, seed {args.seed}\n")
     table("profile", "class", "skies", "false-alarm rate", "expected", "seen", "p", "remark")
     for profile in args.profile:
+        everything: list[Row] = []
         for which, mine in archives.items():
             done = [one for one in searched if one.profile == profile and one.archive in mine]
             events = [row for one in done for row in one.events]
+            everything += events
             if profile in PROFILES_OF_VIEWS:
                 print(f"| {profile} | {which} | {args.n} | as it is | | {len(events)} | | |")
                 continue
             print_alarms(f"{profile} | {which} | {args.n}", [row["n_false"] for row in events], args.n, args.far)
+        if profile not in PROFILES_OF_VIEWS and len(archives) > 1:
+            n = args.n * len(archives)
+            print_alarms(f"{profile} | all | {n}", [row["n_false"] for row in everything], n, args.far)
 
 
 def dealt_anew(task: tuple[Path, int]) -> list[float]:
