@@ -110,7 +110,7 @@ def test_what_is_the_flare_and_what_is_not() -> None:
         return plants.judge(regions, flare_of(), before)
 
     found = judge(region(), region(dt_s=50.0, log10_p_min=-20.0))
-    assert (found["found"], found["found_at_s"], found["log10_p"], found["others"]) == (True, [5.0, 50.0], -20.0, [])
+    assert (found["found"], found["found_at_s"], found["strength"], found["others"]) == (True, [5.0, 50.0], 20.0, [])
     assert not judge(region(kind="eclipse"))["found"]
     assert not judge(region(dec_deg=2.0 + 40 / 3600))["found"]
     assert len(judge(region(t_start_s=500.0, t_stop_s=505.0))["others"]) == 1
@@ -120,6 +120,36 @@ def test_what_is_the_flare_and_what_is_not() -> None:
     assert len(judge(region(), away, before=(away | {"dt_s": 50.0},))["others"]) == 1
     tied = judge(region(), away | {"parent": "a"})
     assert (tied["tied"], tied["others"]) == (1, [])
+
+
+def event(**about: object) -> dict[str, object]:
+    row = {
+        "event_id": "e", "ra_deg": 150.0, "dec_deg": 2.0, "kind": "peak", "llr": 30.0, "counts": 12.0,
+        "t_start_s": 100.0, "t_stop_s": 104.0, "pos_err_arcsec": 1.0, "band_lo_kev": 0.2, "band_hi_kev": 12.0,
+        "window": (0.0, 1000.0),
+    }  # fmt: skip
+    return row | about
+
+
+def test_events_are_judged_as_regions_are() -> None:
+    stronger, eclipse = event(llr=50.0), event(kind="eclipse")
+    away = event(dec_deg=2.0 + 100 / 3600)
+    found = plants.judge([event(), stronger, away], flare_of(), [])
+    assert (found["found"], found["strength"], found["times"], found["others"][0]["llr"]) == (True, 50.0, 2, 30.0)
+    assert not plants.judge([eclipse], flare_of(), [])["found"]
+    assert plants.judge([away | {"band_hi_kev": 2.0}], flare_of(), [away])["others"] == []
+    assert cuts.places([event(), stronger]) == [[stronger, event()]]
+
+
+def test_offsets_that_are_no_rayleigh_distribution_are_told() -> None:
+    offsets = np.sqrt(-2 * np.log(1 - (np.arange(100) + 0.5) / 100))
+    rows = [{"counts": 20, "found": True, "offset_arcsec": r, "pos_err_arcsec": 1.0} for r in offsets.tolist()]
+    wrong = [row | {"counts": 40, "pos_err_arcsec": 0.5} for row in rows] + [{"counts": 40, "found": False}]
+    right, twice, _ = plants.places_found(rows + wrong)[3:]
+    assert right.startswith("| 20 | 100 | ")
+    assert right.endswith("| 1 |")
+    assert twice.startswith("| 40 | 100 | ")
+    assert float(twice.split("|")[6]) < 1e-9
 
 
 def test_recovery_that_falls_is_told() -> None:
@@ -188,24 +218,29 @@ def test_time_that_is_not_there(folder: Path) -> None:
     assert plants.slots(field, "good", 10_000.0).size == 0
 
 
-def test_both_scripts_run(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", ["views", "default"])
+def test_both_scripts_run(folder: Path, tmp_path: Path, profile: str) -> None:
     def run(name: str, *arguments: object) -> str:
-        command = [sys.executable, "-m", f"soak.{name}", folder, *arguments, "--processes", "1"]
+        chosen = (*arguments, "--profile", profile, "--processes", "1")
+        command = [sys.executable, "-m", f"soak.{name}", folder, *chosen]
         done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT / "tests")
         assert "Traceback" not in done.stderr, done.stderr
         assert done.returncode in (0, 1)
         return done.stdout
 
+    searches = {"views": 18, "default": 2}[profile]
     out = run("cuts", "--lengths", 2000, "--json", tmp_path / "cuts.json")
-    assert f"| {folder.name} M1+M2 +sources | 2000 | 2 | 18 |" in out
+    assert f"| {folder.name} M1+M2 +sources | 2000 | 2 | {searches} |" in out
     assert "18 windows searched" in out
     assert len(json.loads((tmp_path / "cuts.json").read_text())) == 18
     chosen = ("--places", 1, "--counts", 40, 400, "--durations", 20, 2000, "--kinds", "good", "bad")
-    out = run("plants", *chosen, "--json", tmp_path / "plants.json")
+    out = run("plants", *chosen, "--core", 4, 9, "--json", tmp_path / "plants.json")
     assert f"| {folder.name} | good | 20 | 1 | 1 | 1 |" in out
     assert f"| {folder.name} | bad | 2000 | 0 | no such time |" in out
     rows = json.loads((tmp_path / "plants.json").read_text())
     assert [row["counts"] for row in rows if row["duration_s"] == 20.0] == [40, 400]
+    assert all(4 < row["core_arcsec"] < 9 for row in rows)
+    assert f"| all | {sum(row['found'] for row in rows)} |" in out
 
 
 def test_backends_that_differ_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

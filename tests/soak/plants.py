@@ -1,27 +1,31 @@
 """Flares planted into real lists, and what the search finds of them.
 
-    scripts/plants FOLDER... [--seed 1] [--places 10] [--counts 20 40 ...] [--durations 2 20 ...] [--json FILE]
+    scripts/plants FOLDER... [--profile default] [--seed 1] [--places 10] [--counts 20 40 ...] [--durations 2 20 ...]
+                             [--core 5 5] [--json FILE]
 
 Every folder holds the MOS event lists of one observation, under any name. Into a copy of it, all cameras together, one
-flare is planted and the copy is searched with the default profile: 20 to 2,700 counts in 2, 20, 200 and 2000 s, in
+flare is planted and the copy is searched with one profile: 20 to 2,700 counts in 2, 20, 200 and 2000 s, in
 good and in bad time (bad: 100 s with more than 0.5 ct/s of 10-12 keV per list), ten places each. The flare of n counts
 is the first n photons of that of 2,700: at the same place more counts are the same ones and some more.
 
-A photon: King profile (core 5", slope 1.5, cut at 300"), even in time, its camera by lot. Every second flare is soft
-(photons per keV as E^-1.5 from 0.3 to 10 keV), the others hard (level from 0.5 to 12 keV). Its CCD and raw pixel
-follow from its place by the list's own events (a plane fitted to RAWX and RAWY of each CCD, good to a third of a
-pixel). It is lost between CCDs, on the list's BADPIXnn, where the nearest event that is kept lies further than
-chance allows once in a hundred, outside the good time of its CCD, and between its read-out frames; its TIME is even
-in the read-out frame. Counts are photons that are not lost: a flare at a hole has as many as any other.
+A photon: King profile (core 5", or drawn for each place, slope 1.5, cut at 300"), even in time, its camera by lot.
+Every second flare is soft (photons per keV as E^-1.5 from 0.3 to 10 keV), the others hard (level from 0.5 to 12 keV).
+Its CCD and raw pixel follow from its place by the list's own events (a plane fitted to RAWX and RAWY of each CCD, good
+to a third of a pixel). It is lost between CCDs, on the list's BADPIXnn, where the nearest event that is kept lies
+further than chance allows once in a hundred, outside the good time of its CCD, and between its read-out frames; its
+TIME is even in the read-out frame. Counts are photons that are not lost: a flare at a hole has as many as any other.
 Places are those of events, more than 90" from what the list itself gives.
 
 What this does not do: photons come after reading and its cuts, so FLAG, PATTERN and PI cuts never see them; read-outs
 have no pile-up; the profile does not widen off axis.
 
-Recovered: a region (no eclipse) within 30" that overlaps in time. Other: a region not within 60" and overlapping, and
-not within 30" and overlapping of one of the same view in the list without a flare, nor tied to the flare's region as
-its wing (column ``parent``, where there is one; these are counted apart). The profile reaches further than 60": where
-nothing ties them, a few regions beside the brightest flares are photons of their wings.
+Recovered: a region or event (no eclipse) within 30" that overlaps in time. Other: one not within 60" and overlapping,
+and not within 30" and overlapping of one (of the same view) in the list without a flare, nor tied to the flare's region
+as its wing (column ``parent``, where there is one; these are counted apart). The profile reaches further than 60":
+where nothing ties them, a few regions beside the brightest flares are photons of their wings.
+
+Places: offsets over their errors should be Rayleigh-distributed, in each number of counts and in all together; the
+latter share photons (a flare of few counts is part of one of many), so that their KS probability is on the low side.
 """
 
 from __future__ import annotations
@@ -46,8 +50,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.stats import kstest, rayleigh
 
 import xscan
+from soak.finds import Row, is_event, strength, what_was_found, written
 from soak.reallists import RealList, make_folder, read_lists, source_list
 from xscan.events.gti import intersect
 from xscan.missions.xmm.instrument import EPIC
@@ -66,7 +72,6 @@ SURVIVING_MIN = 0.5  # of its photons
 CCD_PIXELS = 600
 
 Floats = NDArray[np.float64]
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -163,18 +168,24 @@ class Field:
 
     observation: Observation
     detectors: tuple[Detector, ...]
-    regions: list[Row]  # of the list as it is
+    found: list[Row]  # in the list as it is
 
 
 @lru_cache(maxsize=4)
-def field_of(folder: Path) -> Field:
+def field_of(folder: Path, profile: str = "default") -> Field:
     """Read and scan an observation, once in each process."""
     lists = read_lists(folder)
     with tempfile.TemporaryDirectory() as scratch:
         observation = xscan.read(make_folder(Path(scratch), lists, source_list(folder)))
     real = {one.camera.lower(): one for one in lists}
     detectors = tuple(Detector(real[events.camera], events) for events in observation.lists)
-    return Field(observation, detectors, xscan.scan(observation, profile="views", backend="numba").regions.to_pylist())
+    return Field(observation, detectors, _found(observation, profile)[0])
+
+
+def _found(observation: Observation, profile: str) -> tuple[list[Row], list[Row]]:
+    """Scan; give what was found, and the rows of runs."""
+    tables = xscan.scan(observation, profile=profile, backend="numba")
+    return what_was_found(tables), tables.runs.to_pylist()
 
 
 def slots(field: Field, kind: str, duration_s: float) -> Floats:
@@ -222,7 +233,14 @@ class Flare:
     photons: Photons
 
 
-def make_flare(field: Field, start: float, duration_s: float, hard: bool, rng: np.random.Generator) -> Flare:
+def make_flare(
+    field: Field,
+    start: float,
+    duration_s: float,
+    hard: bool,
+    rng: np.random.Generator,
+    core_arcsec: float = CORE_ARCSEC,
+) -> Flare:
     """Draw a place, and photons there until enough are taken."""
     lists = field.observation.lists
     while True:
@@ -230,12 +248,12 @@ def make_flare(field: Field, start: float, duration_s: float, hard: bool, rng: n
         k = rng.integers(events.time.size)
         x, y = float(events.x[k]), float(events.y[k])
         ra, dec = (float(v) for v in events.plane.to_icrs(x, y))
-        if any(_apart(row, ra, dec) < CLEAR_ARCSEC for row in field.regions):
+        if any(_apart(row, ra, dec) < CLEAR_ARCSEC for row in field.found):
             continue
         parts: list[Photons] = []
         drawn = 0
         while sum(part.time.size for part in parts) < max(COUNTS) and drawn < max(COUNTS) / SURVIVING_MIN:
-            parts.append(_draw(field, x, y, (start, duration_s), hard, rng))
+            parts.append(_draw(field, x, y, (start, duration_s), hard, rng, core_arcsec))
             drawn += 1000
         photons = Photons(*(np.concatenate(columns) for columns in zip(*(_columns(part) for part in parts))))
         if photons.time.size >= max(COUNTS):
@@ -251,12 +269,20 @@ def _apart(row: Row, ra: float, dec: float) -> float:
     return float(separation_arcsec(row["ra_deg"], row["dec_deg"], ra, dec))
 
 
-def _draw(field: Field, x: float, y: float, when: tuple[float, float], hard: bool, rng: np.random.Generator) -> Photons:
+def _draw(
+    field: Field,
+    x: float,
+    y: float,
+    when: tuple[float, float],
+    hard: bool,
+    rng: np.random.Generator,
+    core_arcsec: float,
+) -> Photons:
     """Draw 1,000 photons and give those that are taken, in the order of the draw."""
     n = 1000
     camera = rng.integers(len(field.detectors), size=n)
-    whole = 1 - (1 + (REACH_ARCSEC / CORE_ARCSEC) ** 2) ** (1 - SLOPE)
-    radius = CORE_ARCSEC * np.sqrt((1 - whole * rng.random(n)) ** (1 / (1 - SLOPE)) - 1) / EPIC.sky.side_arcsec
+    whole = 1 - (1 + (REACH_ARCSEC / core_arcsec) ** 2) ** (1 - SLOPE)
+    radius = core_arcsec * np.sqrt((1 - whole * rng.random(n)) ** (1 / (1 - SLOPE)) - 1) / EPIC.sky.side_arcsec
     angle = 2 * np.pi * rng.random(n)
     place_x, place_y = x + radius * np.cos(angle), y + radius * np.sin(angle)
     time_s = when[0] + when[1] * rng.random(n)
@@ -306,43 +332,48 @@ class Job:
     place: int
     seed: int
     counts: tuple[int, ...]
+    profile: str
+    core_arcsec: tuple[float, float]
 
 
 def search(job: Job) -> list[Row]:
     """Plant and scan; give a row for each number of counts, none if there is no such time."""
-    field = field_of(job.folder)
+    field = field_of(job.folder, job.profile)
     starts = slots(field, job.kind, job.duration_s)
     if starts.size == 0:
         return []
     seed = (job.seed, int(job.folder.name), KINDS.index(job.kind), int(job.duration_s), job.place)
     rng = np.random.default_rng(seed)
-    flare = make_flare(field, float(rng.choice(starts)), job.duration_s, bool(job.place % 2), rng)
+    core = float(np.random.default_rng((*seed, 1)).uniform(*job.core_arcsec))  # apart: the same places for any cores
+    flare = make_flare(field, float(rng.choice(starts)), job.duration_s, bool(job.place % 2), rng, core)
     about = {"observation": job.folder.name, "kind": job.kind, "duration_s": job.duration_s, "place": job.place}
+    about["core_arcsec"] = core
     about |= {name: getattr(flare, name) for name in ("start", "ra_deg", "dec_deg", "hard", "surviving")}
     rows = []
     for n in job.counts:
         photons = flare.photons.first(n)
-        tables = xscan.scan(planted(field.observation, photons), profile="views", backend="numba")
-        rows.append(about | {"counts": n} | judge(tables.regions.to_pylist(), flare, field.regions))
-        runs = tables.runs.to_pylist()
+        found, runs = _found(planted(field.observation, photons), job.profile)
+        rows.append(about | {"counts": n} | judge(found, flare, field.found))
         rows[-1]["not_done"] = sum(run["state"] != "done" for run in runs)
         rows[-1]["events_rejected"] = max(run["n_events_rejected"] or 0 for run in runs)
     return rows
 
 
-def judge(regions: Sequence[Row], flare: Flare, before: Sequence[Row]) -> Row:
+def judge(found: Sequence[Row], flare: Flare, before: Sequence[Row]) -> Row:
     """Tell what is the flare, and what is neither it nor in the list without it."""
-    own = [row for row in regions if _overlap(row, flare.start, flare.stop)]
+    own = [row for row in found if _overlap(row, flare.start, flare.stop)]
     near = [row for row in own if _apart(row, flare.ra_deg, flare.dec_deg) <= FOUND_ARCSEC and row["kind"] != "eclipse"]
     beside = [row for row in own if _apart(row, flare.ra_deg, flare.dec_deg) <= OWN_ARCSEC]
-    own_ids = {row["det_id"] for row in near}
-    tied = [row for row in regions if row not in beside and row.get("parent") in own_ids]
-    others = [row for row in regions if row not in beside + tied and not any(_same(row, old) for old in before)]
-    best = min(near, key=lambda row: row["log10_p_min"], default=None)
+    own_ids = {row["det_id"] for row in near if not is_event(row)}
+    tied = [row for row in found if row not in beside and row.get("parent") in own_ids]
+    others = [row for row in found if row not in beside + tied and not any(_same(row, old) for old in before)]
+    best = max(near, key=strength, default=None)
     return {
         "found": best is not None,
-        "found_at_s": sorted({row["dt_s"] for row in near}),
-        "log10_p": best and best["log10_p_min"],
+        "found_at_s": sorted({row["dt_s"] for row in near if not is_event(row)}),
+        "times": len(near),
+        "strength": best and strength(best),
+        "fitted_counts": best and best.get("counts"),
         "offset_arcsec": best and _apart(best, flare.ra_deg, flare.dec_deg),
         "pos_err_arcsec": best and best["pos_err_arcsec"],
         "tied": len(tied),
@@ -356,7 +387,7 @@ def _overlap(row: Row, start: float, stop: float) -> bool:
 
 
 def _same(row: Row, old: Row) -> bool:
-    view = ("dt_s", "band_lo_kev", "band_hi_kev")
+    view = () if is_event(row) else ("dt_s", "band_lo_kev", "band_hi_kev")
     return (
         all(row[name] == old[name] for name in view)
         and _overlap(row, old["t_start_s"], old["t_stop_s"])
@@ -391,15 +422,16 @@ def _by(rows: Sequence[Row], *names: str) -> dict[tuple[Any, ...], list[Row]]:
 def summary(rows: Sequence[Row], jobs: Sequence[Job]) -> list[str]:
     """Write the tables and the checks."""
     counts = sorted({row["counts"] for row in rows})
-    lines = [f"| observation | time | s | places | {' | '.join(map(str, counts))} | other regions | wings tied |"]
+    lines = [f"| observation | time | s | places | {' | '.join(map(str, counts))} | others | wings tied |"]
     lines.append("|---|" + "---|" * (len(counts) + 5))
     done = _by(rows, "observation", "kind", "duration_s")
+    of_views = any(row["found_at_s"] for row in rows)
     wanted = dict.fromkeys((job.folder.name, job.kind, job.duration_s) for job in jobs)
     for key in wanted:
         mine = done.get(key, [])
         at = _by(mine, "counts")
         for label, chosen in (("", "found"), (" (at 5 s)", "found_5s")):
-            if label and key[2] != min(DURATIONS_S):
+            if label and (key[2] != min(DURATIONS_S) or not of_views):
                 continue
             cells = [str(sum(row[chosen] for row in at[n,])) for n in counts] if mine else ["no such time"]
             cells += [""] * (len(counts) - len(cells))
@@ -409,20 +441,18 @@ def summary(rows: Sequence[Row], jobs: Sequence[Job]) -> list[str]:
             lines.append(
                 f"| {key[0]} | {key[1]} | {key[2]:g}{label} | {places} | {' | '.join(cells)} | {others} | {tied} |"
             )
-    for name, found in (("in any view", "found"), ("at 5 s, of 2 s", "found_5s")):
+    for name, found in (("in any view", "found"), ("at 5 s, of 2 s", "found_5s")) if of_views else (("", "found"),):
         said = falls([row for row in rows if found == "found" or row["duration_s"] == min(DURATIONS_S)], found)
-        lines.append(f"\nrecovery {name} " + ("falls:" if said else "never falls as counts rise"))
+        lines.append(f"\nrecovery {name + ' ' if name else ''}" + ("falls:" if said else "never falls as counts rise"))
         lines += [f"  {line}" for line in said]
     lost = _hidden(rows)
     lines += [f"\nplaces where more photons hide what fewer show: {len(lost)}", *lost]
     others = [(row, other) for row in rows for other in row["others"]]
-    lines.append(f"\n{len(others)} other regions")
+    lines.append(f"\n{len(others)} others")
     for row, other in others:
         lines.append(
             f"  {row['observation']}, {row['kind']} time, {row['duration_s']:g} s, place {row['place']}, "
-            f'{row["counts"]} counts: {other["det_id"]} {other["kind"]} {other["apart_arcsec"]:.0f}" away, '
-            f"from {other['t_start_s'] - row['start']:+.0f} to {other['t_stop_s'] - row['start']:+.0f} s, "
-            f"n {other['n_max']} mu {other['mu_at_max']:.3g} log10 p {other['log10_p_min']:.1f}"
+            f'{row["counts"]} counts, {other["apart_arcsec"]:.0f}" away: {written(other, row["start"])}'
         )
     return lines
 
@@ -438,21 +468,43 @@ def _hidden(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def places_found(rows: Sequence[Row]) -> list[str]:
+    """Write how offsets over errors are distributed, by counts and in all."""
+    groups = [(str(n), group) for (n,), group in sorted(_by(rows, "counts").items())]
+    lines = ["", "| counts | found | median offset | median error | offset / error: rms / 1.41 | KS p, Rayleigh |"]
+    lines.append("|---|" + "---|" * 5)
+    for name, group in [*groups, ("all", rows)]:
+        found = [row for row in group if row["found"]]
+        offset, error = (np.array([row[column] for row in found]) for column in ("offset_arcsec", "pos_err_arcsec"))
+        cells = [name, str(len(found)), "", "", "", ""]
+        if found:
+            ratio = offset / error
+            cells[2:4] = f'{np.median(offset):.2f}"', f'{np.median(error):.2f}"'
+            cells[4:] = f"{math.sqrt(np.mean(ratio**2) / 2):.2f}", f"{kstest(ratio, rayleigh.cdf).pvalue:.2g}"
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def main() -> int:
-    """Run it; the exit status is 1 if recovery falls, or there are other regions."""
+    """Run it; the exit status is 1 if recovery falls, or there are others."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="event lists of one observation")
+    parser.add_argument("--profile", default="default", help="searched with it")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--places", type=int, default=10)
     parser.add_argument("--counts", nargs="+", type=int, default=COUNTS, help=f"at most {max(COUNTS)}")
     parser.add_argument("--durations", nargs="+", type=float, default=DURATIONS_S, help="s")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument(
+        "--core", nargs=2, type=float, default=(CORE_ARCSEC, CORE_ARCSEC), help="least and most, arcsec"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="where to keep every row")
     args = parser.parse_args()
     started = time.perf_counter()
+    rest = args.seed, tuple(sorted(args.counts)), args.profile, tuple(args.core)
     jobs = [
-        Job(folder.resolve(), kind, duration_s, place, args.seed, tuple(sorted(args.counts)))
+        Job(folder.resolve(), kind, duration_s, place, *rest)
         for folder in args.folders
         for kind in args.kinds
         for duration_s in args.durations
@@ -463,9 +515,9 @@ def main() -> int:
         row["found_5s"] = 5.0 in row["found_at_s"]
     if args.json:
         args.json.write_text(json.dumps(rows, default=str))
-    print("\n".join(summary(rows, jobs)))
-    seconds = time.perf_counter() - started
-    print(f"\nseed {args.seed}: {len(rows)} searches in {seconds:.0f} s by xscan {xscan.__version__}")
+    print("\n".join([*summary(rows, jobs), *places_found(rows)]))
+    seconds, version = time.perf_counter() - started, xscan.__version__
+    print(f"\nseed {args.seed}: {len(rows)} searches in {seconds:.0f} s by xscan {version}, profile {args.profile}")
     return 1 if falls(rows) or any(row["others"] for row in rows) else 0
 
 
