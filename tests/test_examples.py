@@ -25,8 +25,9 @@ from xscan.api import scan_settings
 from xscan.bayes import thresholds
 from xscan.bench.record import Measurement, Report
 from xscan.config import load_config
-from xscan.events.cuts import Cuts, RawEvents, make_cuts
+from xscan.events.cuts import Cuts, RawEvents
 from xscan.grid import Box, Grid
+from xscan.missions.xmm.cuts import make_cuts
 from xscan.missions.xmm.instrument import EPIC
 from xscan.model import CcdTime, EventList, Expectation, InputFile, pixel_number
 from xscan.pipeline.scan import scan_folder
@@ -130,7 +131,7 @@ def raw_events() -> RawEvents:
 
 def mos_cuts() -> Cuts:
     """Return the cuts of MOS1 without any of flags and hot pixels."""
-    return make_cuts("m1", "PrimeFullWindow", None, None, (None, None), load_config(), EPIC)
+    return make_cuts("m1", "PrimeFullWindow", None, None, (None, None), load_config())
 
 
 def quiet_list() -> EventList:
