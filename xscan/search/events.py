@@ -232,4 +232,4 @@ def _light_curve(x: float, y: float, start: float, stop: float, around: Surround
         live += weight * part
     live = np.diff(np.concatenate([[0.0], np.cumsum(live)])[edges]) / np.diff(edges)
     bad = np.diff(np.concatenate([[0], np.cumsum(field.bad)])[edges]) > 0
-    return LightCurve(grid.t0 + edges[:-1] * BASE_S, n, mu, live, bad, np.zeros(n.size, bool))
+    return LightCurve(grid.t0 + edges[:-1] * BASE_S, n, mu, live, bad, live <= 0)
