@@ -21,11 +21,12 @@ from xscan.bayes import log10_negative_binomial_tail
 from xscan.config import load_config
 from xscan.errors import Reason
 from xscan.model import EventList, Observation
-from xscan.pointsource.ratio import SPECTRA
+from xscan.pointsource.ratio import SPECTRA, WindowRatio
 from xscan.search.candidates import distinct
 from xscan.search.components import NARROW_EV, band_models
 from xscan.search.falsealarms import false_events, likelihood_threshold
 from xscan.search.observation import WindowResult, search_observation
+from xscan.search.ratios import Weighed, _not_in_wings
 from xscan.search.windows import Judged
 from xscan.windows import BASE_S, CELL, LENGTHS, PHASES, WindowLimits
 
@@ -123,6 +124,24 @@ def test_a_dead_ccd_takes_nothing_from_the_others() -> None:
     (one,) = found([event_list("m1", [kept], SECONDS)])
     assert 5290 < one.event.start < 5370
     assert one.event.position.x_px > CENTRE
+
+
+def test_the_wings_of_a_bright_burst_are_no_events() -> None:
+    """Wherever it is, and however bright."""
+    for seed, (counts, width) in enumerate([(1600, 2.0), (400, 20.0), (2700, 20.0), (2700, 200.0)]):
+        at = (CENTRE + 900.0 * seed, CENTRE - 700.0)
+        lists = three_cameras(np.random.default_rng(seed), SECONDS, [(counts, at, 6000.0, width)], core=5.0)
+        assert len(found(lists)) == 1, counts
+
+
+def test_what_wings_explain_and_what_they_do_not() -> None:
+    """Beside 1,600 counts: 30 more that are spread over 40 arcsec at 84 arcsec, where the wings are; and 80."""
+    burst = WindowRatio(9000.0, 1600.0, 0.0, 0.0, 100.0, 104.0, 1, 0.0)
+    for counts, kept in ((30.0, 1), (80.0, 2)):
+        beside = WindowRatio(37.0, counts, 84.0, 0.0, 99.0, 104.0, 1, 0.0)
+        assert len(_not_in_wings([Weighed(0, burst), Weighed(1, beside)])) == kept
+    later = WindowRatio(37.0, 30.0, 84.0, 0.0, 105.0, 110.0, 1, 0.0)
+    assert len(_not_in_wings([Weighed(0, burst), Weighed(1, later)])) == 2
 
 
 def test_more_counts_are_never_found_less() -> None:

@@ -29,6 +29,7 @@ LLR_MIN = 13.0
 
 PAD_PART, PAD_S, PAD_MOST_S = 1.5, 30.0, 2500.0  # before and after a candidate's window: there a better one may lie
 WING_CORE_ARCSEC = 6.0
+WING_STEPS = 17  # along each axis, for the part of an image within a circle
 WINGS = 2.0  # times as much as the profile says may lie in the wings: slopes and cores differ
 LONGEST_PART = 0.5  # of the live time: beyond, too little is left outside to know the constant source
 
@@ -146,6 +147,17 @@ def weigh(found: Candidates, around: Surroundings, loops: PointSourceLoops) -> l
     return _not_in_wings([weighed[k] for k in distinct(*columns)])
 
 
+def _in_reach(dx: float, dy: float) -> float:
+    """Return the part of a point source's image that lies within reach of a place so far from it, arcsec."""
+    steps = np.linspace(-REACH_ARCSEC, REACH_ARCSEC, WING_STEPS)
+    x, y = steps[:, None], steps
+    r2 = (x + dx) ** 2 + (y + dy) ** 2
+    near = 1 + r2 / WING_CORE_ARCSEC**2
+    density = 0.5 / (math.pi * WING_CORE_ARCSEC**2) / (near * np.sqrt(near))
+    inside = x * x + y * y <= REACH_ARCSEC**2
+    return float(density[inside].mean() * math.pi * REACH_ARCSEC**2)
+
+
 def _not_in_wings(weighed: Sequence[Weighed]) -> list[Weighed]:
     """Leave out what the wings of something brighter at the same time explain; the largest ratios come first."""
     kept: list[Weighed] = []
@@ -156,10 +168,7 @@ def _not_in_wings(weighed: Sequence[Weighed]) -> list[Weighed]:
             best = other.best
             shared = min(mine.stop, best.stop) - max(mine.start, best.start)
             if shared > 0:
-                r2 = (mine.x - best.x) ** 2 + (mine.y - best.y) ** 2
-                near = 1 + r2 / WING_CORE_ARCSEC**2
-                density = 0.5 / (math.pi * WING_CORE_ARCSEC**2) / (near * math.sqrt(near))
-                due += best.counts * shared / (best.stop - best.start) * density * math.pi * REACH_ARCSEC**2
+                due += best.counts * shared / (best.stop - best.start) * _in_reach(mine.x - best.x, mine.y - best.y)
         if mine.counts > WINGS * due:
             kept.append(one)
     return kept
