@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers.lists import binned
 from helpers.views import view_data
@@ -37,6 +38,7 @@ from xscan.pipeline.scan import scan_folder
 from xscan.pointsource.exposure import beyond
 from xscan.pointsource.fit import Points, Spots
 from xscan.results.writer import ResultsWriter
+from xscan.schema import EVENTS
 from xscan.search.candidates import window_limits
 from xscan.search.components import field_of
 from xscan.search.frames import bad_intervals, live_time
@@ -126,6 +128,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "tables": tables,  # what it found in the observation
         "results": results,  # a folder with these tables
         "held": xscan.open_results(results),
+        "one_event": one_event(),
         "raw": raw_events(),
         "cuts": mos_cuts(),
         "events": quiet_list(),
@@ -154,6 +157,15 @@ def prepared(observation: Observation) -> dict[str, Any]:
 def one_in_each_cell() -> BandModel:
     """Return an expectation of one count in each cell of 8 x 8 fine pixels, in 40 bins."""
     return BandModel(0, 5, np.zeros(1, np.int8), np.full((1, 8, 8), 1 / 16), np.linspace(0.0, 1.0, 41)[None])
+
+
+def one_event() -> pa.Table:
+    """Return a table of one event, a peak of 30 s and 25 counts."""
+    kinds = {pa.string(): "", pa.float64(): 0.0, pa.int32(): 0, pa.int64(): 0, pa.bool_(): False}
+    row = {field.name: kinds[field.type] for field in EVENTS}
+    facts = {"obsid": OBSID, "event_id": f"{OBSID}_0_w0", "kind": "peak", "counts": 25.0, "llr": 60.0}
+    place = {"ra_deg": 150.0, "dec_deg": 2.0, "pos_err_arcsec": 1.0, "t_start_s": 500.0, "t_stop_s": 530.0}
+    return pa.Table.from_pylist([row | facts | place], EVENTS)
 
 
 def raw_events() -> RawEvents:

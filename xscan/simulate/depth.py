@@ -56,7 +56,8 @@ def match(truth: Iterable[Row], events: Iterable[Row]) -> Matched:
     --------
     Of two events one is where and when something was planted:
 
-    >>> planted = {"obsid": "0990000001", "kind": "burst", "ra_deg": 150.0, "dec_deg": 2.0, "t_start_s": 500, "t_stop_s": 520}
+    >>> planted = {"obsid": "0990000001", "kind": "burst", "ra_deg": 150.0, "dec_deg": 2.0}
+    >>> planted |= {"t_start_s": 500.0, "t_stop_s": 520.0}
     >>> found = planted | {"kind": "peak", "dec_deg": 2.001}
     >>> matched = match([planted], [found, found | {"dec_deg": 2.1}])
     >>> [round(row["offset_arcsec"], 2) for row in matched.planted], [row["dec_deg"] for row in matched.false]

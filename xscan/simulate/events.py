@@ -281,7 +281,8 @@ def draw_hidden(
     >>> from xscan.simulate.detector import CAMERA
     >>> from xscan.simulate.scene import Sky, Source, Transient
     >>> rng, camera = np.random.default_rng(1), CAMERA["m1"]
-    >>> sky = Sky((Source(0.0, 0.0, 5.0),), (Transient("eclipse", 0.0, 0.0, 400.0, 200.0, 1000.0, 0),), np.empty((0, 3)))
+    >>> eclipse = Transient("eclipse", 0.0, 0.0, 400.0, 200.0, 1000.0, eclipsed=0)
+    >>> sky = Sky((Source(0.0, 0.0, 5.0),), (eclipse,), np.empty((0, 3)))
     >>> faults = draw_faults(rng, camera, 0.0, 1000.0, gap=None, filtered=None)
     >>> hidden = draw_hidden(rng, sky, camera, faults, (0.0, 1000.0), pa_deg=0.0)
     >>> hidden.time.size > 100, bool(((hidden.time > 395) & (hidden.time < 605)).all())

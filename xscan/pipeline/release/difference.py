@@ -120,8 +120,7 @@ def compare_events(before: pa.Table, after: pa.Table, reasons: Mapping[str, str]
     --------
     An event is missing now:
 
-    >>> events = held.table("events")
-    >>> found = compare_events(events, events.slice(1), {"0990000001": "code"})
+    >>> found = compare_events(one_event, one_event.slice(1), {"0990000001": "code"})
     >>> found.select(["change", "reason"]).to_pylist()
     [{'change': 'lost', 'reason': 'code'}]
     """
