@@ -120,7 +120,7 @@ def field_of(
 
     Examples
     --------
-    The three cameras were on together for 959 s, which are 383 bins of 2.5 s; the source list says what to mask:
+    The cameras' lists share somewhat less than 960 s, or 383 whole bins of 2.5 s; sources in the field are masked:
 
     >>> from xscan.backends import get_backend
     >>> made = field_of(subset, photons, live, bad_time, observation.sources, get_backend("numpy").events)
