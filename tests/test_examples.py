@@ -16,29 +16,39 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers.lists import binned
 from helpers.views import view_data
+from helpers.window_net import fine_grid, timed
 
 import xscan
 from xscan.api import scan_settings
+from xscan.backends import get_backend
 from xscan.bayes import thresholds
 from xscan.bench.record import Measurement, Report
 from xscan.config import load_config
 from xscan.events.cuts import Cuts, RawEvents
+from xscan.events.merge import GtiFilter
 from xscan.grid import Box, Grid
 from xscan.missions.xmm.cuts import make_cuts
 from xscan.missions.xmm.instrument import EPIC
-from xscan.model import CcdTime, EventList, Expectation, InputFile, pixel_number
+from xscan.model import CcdTime, EventList, Expectation, InputFile, Observation, pixel_number
 from xscan.pipeline.scan import scan_folder
 from xscan.pointsource.exposure import beyond
 from xscan.pointsource.fit import Points, Spots
 from xscan.results.writer import ResultsWriter
+from xscan.schema import EVENTS
+from xscan.search.candidates import window_limits
+from xscan.search.components import field_of
+from xscan.search.frames import bad_intervals, live_time
+from xscan.search.subsets import make_subsets
 from xscan.search.view import ViewData
 from xscan.simulate import simulate_archive
 from xscan.simulate.detector import CAMERA
 from xscan.simulate.headers import Exposure, Pointing
 from xscan.sky import TangentPlane
+from xscan.windows import BandModel
 
 OBSID = "0990000001"
 
@@ -46,7 +56,8 @@ WITHOUT = {
     "needs a GPU, or asks whether there is one": ("backends.cuda.driver.*", "backends.cuda.cupy.*", "bench.gpu.*"),
     "the compiled twin of a function in NumPy, which has the example": (
         *("backends.numba.dropouts.*", "backends.numba.events.*"),
-        *("backends.numba.livetime.*", "backends.numba.points.*"),
+        *("backends.numba.livetime.*", "backends.numba.points.*", "backends.numba.ratio.*"),
+        "backends.numba.windows.*",
     ),
     "talks to a server": ("archives.download.*", "archives.web.*", "archives.prefetch.*"),
     "starts threads or processes, handles signals, or measures for seconds": (
@@ -61,7 +72,11 @@ WITHOUT = {
         *("archives.request_limits.real_clock", "bench.machine.*", "bench.workloads.*", "bench.clock.now"),
     ),
     "a step of simulate_observation, on what its other steps have made": ("simulate.files.write_event_list",),
-    "draws a picture": ("report.plots.draw*", "bench.plot.*", "pipeline.local.draw_pictures"),
+    "draws a picture": ("report.plots.draw*", "bench.plot.*", "pipeline.local.draw_*"),
+    "its example would be a whole observation: tests/search/test_windows.py has several": (
+        *("search.windows.search_windows", "search.ratios.weigh", "search.dips.dips"),
+        "search.events.*",
+    ),
     "a command, which docs/operations.md shows": ("cli.*",),
 }
 """Public functions without an example, by the reason; names as in :mod:`fnmatch`, after ``xscan.``."""
@@ -96,6 +111,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("examples")
     simulate_archive(folder / "data", n=1, exposure_s=1000.0, seed=1)
     data, results = folder / "data" / OBSID, folder / "results"
+    observation = xscan.read(data)
     scanner = scan_settings(views=["50:0.2-12"], backend="numpy").scanner()
     obsid, tables = scan_folder(data, scanner)
     with ResultsWriter(results, scanner.provenance(), scanner.settings.by_name()) as writer:
@@ -106,20 +122,50 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "np": np,
         "EPIC": EPIC,
         "folder": data,  # of an observation of 1000 s, made up
-        "observation": xscan.read(data),
+        "observation": observation,
+        **prepared(observation),
         "scanner": scanner,  # of one view, 50:0.2-12
         "tables": tables,  # what it found in the observation
         "results": results,  # a folder with these tables
         "held": xscan.open_results(results),
+        "one_event": one_event(),
         "raw": raw_events(),
         "cuts": mos_cuts(),
         "events": quiet_list(),
         "data": view_with_burst(),
+        "fine": fine_grid(8, 8, 40),  # fine pixels along y and x, and bins
+        "flat": one_in_each_cell(),
+        "burst": timed([10, 10, 10, 11, 11], y=1, x=1),  # photons: a bin of each, and the fine pixel of all
+        "limits": window_limits(1e-4, 5, np.zeros((8, 8), bool)),
         "spots": twenty_photons(),
         "points": Points.of(twenty_photons(), beyond(0.0, 0.0, 45.0, 0)),  # with all that lies beyond 45 arcsec
         "exposure": mos_exposure(),
         "report": report(),
     }
+
+
+def prepared(observation: Observation) -> dict[str, Any]:
+    """Return the subset of an observation of which there is one, and what the search by windows makes of it."""
+    loops = get_backend("numpy").events
+    (subset,), _ = make_subsets(observation.lists, load_config().rules)
+    photons, _ = loops.merge(subset.lists, [GtiFilter.everything()] * len(subset.lists), subset.t0, subset.t1, 129)
+    live, bad_time = live_time(subset, loops), bad_intervals(subset, photons, loops)
+    field = field_of(subset, photons, live, bad_time, observation.sources, loops)
+    return {"subset": subset, "photons": photons, "live": live, "bad_time": bad_time, "field": field}
+
+
+def one_in_each_cell() -> BandModel:
+    """Return an expectation of one count in each cell of 8 x 8 fine pixels, in 40 bins."""
+    return BandModel(0, 5, np.zeros(1, np.int8), np.full((1, 8, 8), 1 / 16), np.linspace(0.0, 1.0, 41)[None])
+
+
+def one_event() -> pa.Table:
+    """Return a table of one event, a peak of 30 s and 25 counts."""
+    kinds = {pa.string(): "", pa.float64(): 0.0, pa.int32(): 0, pa.int64(): 0, pa.bool_(): False}
+    row = {field.name: kinds[field.type] for field in EVENTS}
+    facts = {"obsid": OBSID, "event_id": f"{OBSID}_0_w0", "kind": "peak", "counts": 25.0, "llr": 60.0}
+    place = {"ra_deg": 150.0, "dec_deg": 2.0, "pos_err_arcsec": 1.0, "t_start_s": 500.0, "t_stop_s": 530.0}
+    return pa.Table.from_pylist([row | facts | place], EVENTS)
 
 
 def raw_events() -> RawEvents:

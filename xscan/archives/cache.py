@@ -73,7 +73,7 @@ def make_room(data: Path, limit_bytes: int, done: Collection[str]) -> list[str]:
     Of two fetched observations the one that is searched is deleted, to hold the folder below 3000 bytes:
 
     >>> from xscan.archives.marker import write_marker
-    >>> from xscan.missions.xmm.products import SavedFile
+    >>> from xscan.archives.offer import SavedFile
     >>> for obsid in ("0990000001", "0990000002"):
     ...     (scratch / obsid).mkdir()
     ...     taken = {"pn": (SavedFile("list.FTZ", (scratch / obsid / "list.FTZ").write_bytes(bytes(2500))),)}

@@ -68,7 +68,16 @@ class CellModel:
 
 
 def cell_models(grid: FineGrid, bands: Sequence[BandModel], limits: WindowLimits) -> Iterator[CellModel]:
-    """Return what is expected of the cells, band by band and phase by phase."""
+    """Return what is expected of the cells, band by band and phase by phase.
+
+    Examples
+    --------
+    One count is expected in each cell; the phase that begins at the corner has four cells, the last one a single cell:
+
+    >>> models = list(cell_models(fine, [flat], limits))
+    >>> [model.ny * model.nx for model in models], models[0].total.tolist()
+    ([4, 2, 2, 1], [1.0, 1.0, 1.0, 1.0])
+    """
     for number, band in enumerate(bands):
         for phase, corner in enumerate(PHASES):
             ny, nx = grid.cells(corner)
@@ -126,7 +135,16 @@ start, n, mu, and the counts of the cell in all."""
 
 
 def gathered(parts: Sequence[Part]) -> Windows:
-    """Make windows of what was found, in any order."""
+    """Make windows of what was found, in any order.
+
+    Examples
+    --------
+    >>> model = next(cell_models(fine, [flat], limits))
+    >>> cell, length, start, n, n_cell = (np.array([value]) for value in (3, 0, 10, 5, 6))
+    >>> windows = gathered([(model, cell, length, start, n, np.array([0.05]), n_cell)])
+    >>> windows.y.tolist(), windows.x.tolist(), windows.start.tolist(), windows.stop.tolist()
+    ([1], [1], [10], [12])
+    """
     columns: list[list[NDArray[Any]]] = [[] for _ in range(10)]
     for model, cell, length, start, n, mu, n_cell in parts:
         mean, shape = conditional(mu, n, n_cell, model.a0[cell], model.total[cell])
@@ -151,6 +169,14 @@ def passing_windows(photons: TimedPhotons, grid: FineGrid, bands: Sequence[BandM
     grid : FineGrid
     bands : sequence of BandModel
     limits : WindowLimits
+
+    Examples
+    --------
+    Five photons in bins 10 and 11, where one is expected in 40 bins; windows of up to 16 bins hold them all:
+
+    >>> windows = passing_windows(burst, fine, [flat], limits)
+    >>> list(zip(windows.start.tolist(), windows.stop.tolist(), windows.n.tolist(), strict=True))
+    [(9, 11, 3), (10, 12, 5), (8, 12, 5), (10, 14, 5), (4, 12, 5), (8, 16, 5), (0, 16, 5), (8, 24, 5)]
     """
     parts: list[Part] = []
     for model in cell_models(grid, bands, limits):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import tempfile
 from collections.abc import Callable, Sequence
@@ -111,7 +112,8 @@ def scans(workload: Workload, scanner: Scanner, repeat: int, work: Path, say: Sa
     """
     backend = scanner.backend.name
     bands, windows = load_config(views=THREE_BANDS), load_config()
-    by_windows = scan_settings(backend=backend).scanner()
+    settings = dataclasses.replace(scanner.settings, config=windows, profile="default")
+    by_windows = dataclasses.replace(scanner, settings=settings)
 
     def search_bands() -> None:
         consume(workload.observation, bands, scanner.backend)

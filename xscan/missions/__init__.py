@@ -61,6 +61,11 @@ def mission_of(place: Place) -> Mission:
     """Return the mission whose event lists a place holds.
 
     The last mission is taken where no other one's are: reading the place then says what is wrong.
+
+    Examples
+    --------
+    >>> mission_of(folder).observation_name(folder)
+    '0990000001'
     """
     *others, last = MISSIONS.values()
     return next((mission for mission in others if mission.holds(place)), last)

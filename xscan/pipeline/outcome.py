@@ -62,7 +62,7 @@ def summarize(tables: Tables, seconds: float) -> ObservationSummary:
     Examples
     --------
     >>> summary = summarize(tables, seconds=1.5)
-    >>> summary.outcome.state, summary.n_views, len(summary.best) == tables.regions.num_rows
+    >>> summary.outcome.state, summary.n_searches, len(summary.events) == tables.events.num_rows
     ('done', 1, True)
     """
     (outcome,) = outcomes(tables.runs).values()

@@ -132,7 +132,13 @@ def natural_log(values: Floats) -> Floats:
 
 
 def inside(core2: float) -> float:
-    """Return F, the part of a point source's image within :data:`REACH_ARCSEC`."""
+    """Return F, the part of a point source's image within :data:`REACH_ARCSEC`.
+
+    Examples
+    --------
+    >>> round(inside(core2=25.0), 3)
+    0.876
+    """
     return 1 - 1 / math.sqrt(1 + REACH_ARCSEC * REACH_ARCSEC / core2)
 
 
@@ -162,6 +168,16 @@ def window_ratio(
     -------
     WindowRatio or None
         None if there are never two photons.
+
+    Examples
+    --------
+    Four photons at one place within 6 s, where 0.0004 of all energies are expected in a square arcsecond and a day:
+
+    >>> at, band, one = np.zeros(4), np.full(4, 2), np.ones(4)
+    >>> near = Nearby(at, at, np.array([100.0, 102.0, 105.0, 106.0]), band, 25 * one, 1e-9 * one, 5e-9 * one)
+    >>> best = window_ratio(near, (0.0, 0.0), (100.0, 110.0), (0.0, 500.0), 20_000.0, inside(25.0), constant=False)
+    >>> best.start, best.stop, round(best.counts, 2), round(best.llr, 1)
+    (98.75, 107.25, 4.57, 51.9)
     """
     x, y, (start, stop) = place[0], place[1], window
     first, end = np.searchsorted(near.time, at_hand).tolist()

@@ -94,7 +94,8 @@ def write_lightcurves(
 
     Examples
     --------
-    >>> paths = write_lightcurves(tables.lightcurves, tables.regions, tables.runs, scratch / "curves", "csv")
+    >>> shown = tables.events, tables.regions, tables.runs
+    >>> paths = write_lightcurves(tables.lightcurves, *shown, scratch / "curves", "csv")
     >>> paths[0].name, paths[0].read_text("utf-8").splitlines()[0]
     ('0990000001_0_50_0.2_12.0_0.csv', 'time_s,utc,mjd,n,mu,live,bad,rejected,log10_b_peak,log10_b_eclipse')
     """

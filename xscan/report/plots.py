@@ -116,7 +116,13 @@ def _curve_name(name: str) -> str:
 
 
 def without_pictures(results: Results, plots: Path) -> list[str]:
-    """Return the observations of which a picture is missing in their folder below ``plots``, sorted."""
+    """Return the observations of which a picture is missing in their folder below ``plots``, sorted.
+
+    Examples
+    --------
+    >>> without_pictures(held, scratch)
+    ['0990000001']
+    """
     images = results.table("images", columns=["obsid", "subset"]).to_pylist()
     regions = results.table("regions", columns=["obsid", "det_id"]).to_pylist()
     events = results.table("events", columns=["obsid", "event_id"]).to_pylist()

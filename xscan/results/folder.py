@@ -75,6 +75,15 @@ def refuse_foreign(folder: Path) -> None:
     Raises
     ------
     StoreError
+
+    Examples
+    --------
+    >>> refuse_foreign(scratch)
+    >>> (scratch / "thesis.tex").touch()
+    >>> refuse_foreign(scratch)
+    Traceback (most recent call last):
+    ...
+    xscan.errors.StoreError: ... holds other things and no results of xscan (thesis.tex); choose an empty or a new ...
     """
     if (folder / _NAME).exists():
         return

@@ -121,6 +121,12 @@ def account(obsids: Iterable[str], held: Mapping[str, Outcome]) -> list[Outcome]
 
 
 def found_text(n_found: int, n_regions: int) -> str:
-    """Return how many events and regions were found, as ``3 events`` or ``nothing found``."""
+    """Return how many events and regions were found, as ``3 events`` or ``nothing found``.
+
+    Examples
+    --------
+    >>> found_text(1, 3), found_text(0, 0)
+    ('1 event, 3 regions', 'nothing found')
+    """
     counts = {"event": n_found, "region": n_regions}
     return ", ".join(f"{n} {what}{'s' * (n != 1)}" for what, n in counts.items() if n) or "nothing found"

@@ -43,7 +43,7 @@ def read_manifest(folder: Path) -> tuple[ParquetPart, ...]:
     --------
     >>> (part,) = read_manifest(results)
     >>> part.observations, sorted(part.files)
-    (('0990000001',), ['images', 'inputs', 'lightcurves', 'regions', 'runs', 'voxels'])
+    (('0990000001',), ['events', 'images', 'inputs', 'lightcurves', 'regions', 'runs', 'voxels'])
     """
     path = folder / _NAME
     if not path.exists():

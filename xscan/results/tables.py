@@ -233,17 +233,35 @@ def strongest_events(events: Iterable[Row], most: int) -> list[Row]:
         Rows of ``events``.
     most : int
         The largest number of events to return.
+
+    Examples
+    --------
+    >>> events = [{"n_false": 0.05, "llr": 20.0}, {"n_false": 0.0, "llr": 900.0}, {"n_false": 0.0, "llr": 1200.0}]
+    >>> [event["llr"] for event in strongest_events(events, most=2)]
+    [1200.0, 900.0]
     """
     return sorted(events, key=lambda row: (row["n_false"], -row["llr"]))[:most]
 
 
 def event_kind(event: Row) -> str:
-    """Return what a person calls a row of ``events``: ``peak``, ``eclipse``, or ``variable``."""
+    """Return what a person calls a row of ``events``: ``peak``, ``eclipse``, or ``variable``.
+
+    Examples
+    --------
+    >>> event_kind({"kind": "peak", "variable": False}), event_kind({"kind": "peak", "variable": True})
+    ('peak', 'variable')
+    """
     return "variable" if event["variable"] else str(event["kind"])
 
 
 def expected_by_chance(event: Row) -> str:
-    """Return, of a row of ``events``, how many as strong are expected by chance: ``0.0093``, ``5.0e-127``."""
+    """Return, of a row of ``events``, how many as strong are expected by chance: ``0.0093``, ``5.0e-127``.
+
+    Examples
+    --------
+    >>> [expected_by_chance({"n_false": n}) for n in (0.0093, 5e-127, 0.0)]
+    ['0.0093', '5.0e-127', '< 1e-300']
+    """
     n = event["n_false"]
     return f"{n:.2g}" if n >= 0.001 else f"{n:.1e}" if n > 0 else "< 1e-300"
 

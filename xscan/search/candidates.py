@@ -76,6 +76,15 @@ def window_limits(p: float, n_most: int, in_mask: Bools) -> WindowLimits:
         The largest number of counts of a cell.
     in_mask : bool, shape (ny, nx)
         Fine pixels of the source mask.
+
+    Examples
+    --------
+    In which mean four counts or more have a probability of 1e-6, and that they do:
+
+    >>> from scipy.stats import poisson
+    >>> mean = window_limits(1e-6, 10, np.zeros((8, 8), bool)).mu_peak[4]
+    >>> float(mean.round(3)), float(poisson.sf(3, mean).round(9))
+    (0.071, 1e-06)
     """
     size = 1 << min(n_most, BRIGHT_N).bit_length()  # few sizes, each worked out once
     return WindowLimits(_mu_peak(p, min(size, BRIGHT_N) + 1), in_mask)
@@ -90,7 +99,17 @@ def _mu_peak(p: float, size: int) -> Floats:
 
 
 def candidates(windows: Windows, grid: FineGrid, p: float) -> Candidates:
-    """Return the windows whose counts have a probability below ``p``, the best of each place and time."""
+    """Return the windows whose counts have a probability below ``p``, the best of each place and time.
+
+    Examples
+    --------
+    Of all windows that hold a burst the least probable one is the candidate:
+
+    >>> from xscan.backends.windows import passing_windows
+    >>> found = candidates(passing_windows(burst, fine, [flat], limits), fine, 1e-4)
+    >>> found.start.tolist(), found.stop.tolist(), found.n.tolist(), found.log10_p.round(1).tolist()
+    ([25.0], [30.0], [5], [-8.2])
+    """
     log10_p = log10_negative_binomial_tail(windows.n, windows.mu, windows.shape)
     index = np.flatnonzero(log10_p < np.log10(p))
     order = index[np.argsort(log10_p[index], kind="stable")]

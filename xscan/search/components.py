@@ -117,6 +117,17 @@ def field_of(
     -------
     Field or None
         None if there is no photon in the time searched, or less time than the shortest window.
+
+    Examples
+    --------
+    The cameras' lists share somewhat less than 960 s, or 383 whole bins of 2.5 s; sources in the field are masked:
+
+    >>> from xscan.backends import get_backend
+    >>> made = field_of(subset, photons, live, bad_time, observation.sources, get_backend("numpy").events)
+    >>> made.grid.nt, round(made.grid.side_arcsec, 2)
+    (383, 5.0)
+    >>> bool(made.mask.any()), bool((made.mask <= made.seen).all())
+    (True, True)
     """
     nt = int((subset.t1 - subset.t0) * 1000) // BASE_MS
     tick = photons.tick
@@ -403,7 +414,17 @@ def _cumulative(curve: Floats) -> Floats:
 
 
 def band_models(field: Field, counted: _Counted | None = None) -> list[BandModel]:
-    """Return what is expected of each of :data:`BANDS`."""
+    """Return what is expected of each of :data:`BANDS`.
+
+    Examples
+    --------
+    About as many counts are expected in all as there are photons:
+
+    >>> full = band_models(field)[0]
+    >>> expected = sum(one.sum() * curve[-1] for one, curve in zip(full.maps, full.curves, strict=True))
+    >>> bool(abs(expected / field.photons.bin.size - 1) < 0.1)
+    True
+    """
     counted = _counted(field) if counted is None else counted
     smoother = _Smoother.of(field, SIGMA_ARCSEC, 1)
     is_open = ~field.mask
@@ -495,6 +516,12 @@ def densities(field: Field, counted: _Counted | None = None) -> Densities:
 
     The maps are those of the narrow bands; the rate is that of all bands, since a narrow band's own is often 0 where
     a photon fell. It is smoothed, less in bad time.
+
+    Examples
+    --------
+    >>> own, everything, diffuse = densities(field).at(field.photons)
+    >>> bool((own > 0).all()), bool((everything >= diffuse).all())
+    (True, True)
     """
     counted = _counted(field) if counted is None else counted
     smoother = _Smoother.of(field, DENSITY_SIGMA_ARCSEC, COARSE)

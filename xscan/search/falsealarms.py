@@ -44,6 +44,16 @@ def trials(field: Field, full_band: BandModel) -> float:
     field : Field
     full_band : BandModel
         Of all energies.
+
+    Examples
+    --------
+    By these 0.008 events of a log likelihood ratio of 18.3 are expected by chance in an observation of 1000 s:
+
+    >>> from xscan.search.components import band_models
+    >>> full = band_models(field)[0]
+    >>> tried = trials(field, full)
+    >>> f"{tried:.1e}", float(false_events(18.3, tried).round(3))
+    ('7.8e+05', 0.008)
     """
     everything = _by_cell(field, full_band, (0, 1, 2))
     known = everything / (everything + KNOWN_COUNTS)
@@ -68,20 +78,46 @@ def _by_cell(field: Field, band: BandModel, kinds: tuple[int, ...]) -> NDArray[n
 
 
 def false_events(llr: float | NDArray[np.float64], tried: float) -> NDArray[np.float64]:
-    """Return how many events of at least this log likelihood ratio are expected by chance, in so many trials."""
+    """Return how many events of at least this log likelihood ratio are expected by chance, in so many trials.
+
+    Examples
+    --------
+    >>> false_events([18.3, 30.0], tried=1e8).round(7).tolist()
+    [1.0, 2.67e-05]
+    """
     return np.asarray(tried / TRIALS_UNIT * np.exp(-SLOPE * (np.asarray(llr) - LLR_OF_ONE)))
 
 
 def likelihood_threshold(far: float, tried: float) -> float:
-    """Return the log likelihood ratio above which ``far`` events are expected by chance."""
+    """Return the log likelihood ratio above which ``far`` events are expected by chance.
+
+    Examples
+    --------
+    The ratio of which 0.1 events are expected by chance:
+
+    >>> round(likelihood_threshold(0.1, tried=1e8), 2), round(float(false_events(20.86, tried=1e8)), 2)
+    (20.86, 0.1)
+    """
     return LLR_OF_ONE + math.log(max(tried, 1e-300) / TRIALS_UNIT / far) / SLOPE
 
 
 def eclipse_probability(far: float, tried: float) -> float:
-    """Return the probability below which at most ``far`` eclipses are expected by chance."""
+    """Return the probability below which at most ``far`` eclipses are expected by chance.
+
+    Examples
+    --------
+    >>> eclipse_probability(0.1, tried=1e8), float(false_eclipses(np.log10(5e-6), tried=1e8).round(6))
+    (5e-06, 0.1)
+    """
     return far * TRIALS_UNIT / max(tried, 1e-300) / ECLIPSES_OF_ONE
 
 
 def false_eclipses(log10_p: float | NDArray[np.float64], tried: float) -> NDArray[np.float64]:
-    """Return how many eclipses at most this probable are expected by chance, in so many trials."""
+    """Return how many eclipses at most this probable are expected by chance, in so many trials.
+
+    Examples
+    --------
+    >>> false_eclipses([-5.0, -8.0], tried=1e8).round(6).tolist()
+    [0.2, 0.0002]
+    """
     return np.asarray(tried / TRIALS_UNIT * ECLIPSES_OF_ONE * np.power(10.0, log10_p))

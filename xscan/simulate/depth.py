@@ -51,6 +51,17 @@ def match(truth: Iterable[Row], events: Iterable[Row]) -> Matched:
     events : iterable of dict
         Rows with ``obsid``, ``kind`` (``peak``, ``eclipse``, or ``both``), ``ra_deg``, ``dec_deg``, ``t_start_s`` and
         ``t_stop_s``.
+
+    Examples
+    --------
+    Of two events one is where and when something was planted:
+
+    >>> planted = {"obsid": "0990000001", "kind": "burst", "ra_deg": 150.0, "dec_deg": 2.0}
+    >>> planted |= {"t_start_s": 500.0, "t_stop_s": 520.0}
+    >>> found = planted | {"kind": "peak", "dec_deg": 2.001}
+    >>> matched = match([planted], [found, found | {"dec_deg": 2.1}])
+    >>> [round(row["offset_arcsec"], 2) for row in matched.planted], [row["dec_deg"] for row in matched.false]
+    ([3.6], [2.1])
     """
     by_obsid: dict[str, list[Row]] = {}
     for event in events:
@@ -84,6 +95,16 @@ def merge_regions(regions: Iterable[Row]) -> list[dict[str, Any]]:
     list of dict
         ``obsid``, ``event_id``, ``kind``, ``t_start_s`` and ``t_stop_s`` of all regions of an event together; place,
         error and ``counts`` of the most significant one; ``llr`` and ``n_false`` are None: regions have none.
+
+    Examples
+    --------
+    The same region in two views is one event, from the start of the one to the end of the other:
+
+    >>> (region, *_) = held.table("regions").to_pylist()
+    >>> later = region | {"dt_s": 5.0, "t_stop_s": region["t_stop_s"] + 30}
+    >>> (event,) = merge_regions([region, later])
+    >>> event["kind"], event["t_stop_s"] - region["t_stop_s"]
+    ('peak', 30.0)
     """
     groups: list[list[Row]] = []
     for row in regions:
@@ -128,7 +149,13 @@ def _gap_s(a: Row, b: Row) -> float:
 
 
 def two_sided_p(seen: int, expected: float) -> float:
-    """Return the probability that a Poisson number is as far from what is expected as the one that was seen."""
+    """Return the probability that a Poisson number is as far from what is expected as the one that was seen.
+
+    Examples
+    --------
+    >>> two_sided_p(3, 3.0), round(two_sided_p(12, 3.0), 5)
+    (1.0, 0.00014)
+    """
     low, high = stats.poisson.cdf(seen, expected), stats.poisson.sf(seen - 1, expected)
     return float(min(1.0, 2 * min(low, high)))
 
@@ -163,6 +190,13 @@ def false_alarms(n_false: Sequence[float], n_observations: int, rates: Sequence[
         Observations searched, with and without events.
     rates : sequence of float
         False events expected in one observation.
+
+    Examples
+    --------
+    Three events in 20 observations: two of them are seen where 2 are expected, one where 0.2 are:
+
+    >>> [(one.seen, one.expected) for one in false_alarms([0.001, 0.05, 0.5], 20, rates=[0.1, 0.01])]
+    [(2, 2.0), (1, 0.2)]
     """
     out = []
     for rate in rates:
@@ -209,6 +243,14 @@ def fit_curve(counts: ArrayLike, found: ArrayLike) -> Curve:
     Curve
         If all or none were found, there is nothing to fit, and all its values are nan. A prior of half an observation
         keeps the curve from getting steeper without end where counts part what was found from what was not.
+
+    Examples
+    --------
+    What has 20 counts is found half of the time:
+
+    >>> curve = fit_curve([5, 10, 20, 20, 40, 80], [False, False, False, True, True, True])
+    >>> round(curve.counts(0.5)), bool(curve.counts(0.9) > 20)
+    (20, True)
     """
     x = np.log(np.maximum(np.asarray(counts, float), 0.5))
     y = np.asarray(found, float)

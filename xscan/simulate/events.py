@@ -183,7 +183,18 @@ class DropOut:
 
 
 def without_mishaps(faults: Faults, camera: Camera, drop_outs: tuple[DropOut, ...]) -> Faults:
-    """Return faults without missing CCDs, lost frames and gaps in good time, and with the given drop-outs alone."""
+    """Return faults without missing CCDs, lost frames and gaps in good time, and with the given drop-outs alone.
+
+    Examples
+    --------
+    Nothing befalls MOS1 but that its CCD 7 falls silent:
+
+    >>> from xscan.simulate.detector import CAMERA
+    >>> faults = draw_faults(np.random.default_rng(1), CAMERA["m1"], 0.0, 1000.0, gap=(300.0, 400.0), filtered=None)
+    >>> left = without_mishaps(faults, CAMERA["m1"], (DropOut("m1", (7,), 500.0, 600.0),))
+    >>> left.good_time[1].shape, left.silences
+    ((1, 2), (((7,), 500.0, 600.0),))
+    """
     return replace(
         faults,
         missing=(),
@@ -261,7 +272,22 @@ def draw_events(
 def draw_hidden(
     rng: np.random.Generator, sky: Sky, camera: Camera, faults: Faults, span_s: tuple[float, float], pa_deg: float
 ) -> RawEvents:
-    """Draw events like those that the eclipses of a sky hid; parameters as in :func:`draw_events`."""
+    """Draw events like those that the eclipses of a sky hid; parameters as in :func:`draw_events`.
+
+    Examples
+    --------
+    An eclipse of a source in the middle of the field, which hides photons from 400 to 600 s:
+
+    >>> from xscan.simulate.detector import CAMERA
+    >>> from xscan.simulate.scene import Sky, Source, Transient
+    >>> rng, camera = np.random.default_rng(1), CAMERA["m1"]
+    >>> eclipse = Transient("eclipse", 0.0, 0.0, 400.0, 200.0, 1000.0, eclipsed=0)
+    >>> sky = Sky((Source(0.0, 0.0, 5.0),), (eclipse,), np.empty((0, 3)))
+    >>> faults = draw_faults(rng, camera, 0.0, 1000.0, gap=None, filtered=None)
+    >>> hidden = draw_hidden(rng, sky, camera, faults, (0.0, 1000.0), pa_deg=0.0)
+    >>> hidden.time.size > 100, bool(((hidden.time > 395) & (hidden.time < 605)).all())
+    (True, True)
+    """
     none = np.empty(0, np.int64)
     parts = [_assemble(np.empty(0), none, none, none, none, -1)]
     for i, transient in enumerate(sky.transients):

@@ -107,6 +107,14 @@ def draw_preset(rng: np.random.Generator, preset: Preset, exposure_s: float, qui
         as many. Proton flares are as frequent in all.
     quiet : bool
         No transients; everything else is the same.
+
+    Examples
+    --------
+    >>> sky = draw_preset(np.random.default_rng(1), PRESETS["A"], 30_000.0)
+    >>> len(sky.sources), len(sky.transients), len(sky.proton_flares)
+    (74, 19, 3)
+    >>> draw_preset(np.random.default_rng(1), PRESETS["A"], 30_000.0, quiet=True).transients
+    ()
     """
     sources, places = _draw_sources(rng)
     n = int(preset.storms * exposure_s / 10_000 + rng.random())
@@ -123,7 +131,15 @@ def draw_preset(rng: np.random.Generator, preset: Preset, exposure_s: float, qui
 
 
 def draw_drop_outs(rng: np.random.Generator, preset: Preset, exposure_s: float) -> tuple[DropOut, ...]:
-    """Draw when CCDs fall silent, without any table saying so."""
+    """Draw when CCDs fall silent, without any table saying so.
+
+    Examples
+    --------
+    >>> [out.camera for out in draw_drop_outs(np.random.default_rng(1), PRESETS["B"], 30_000.0)]
+    ['pn', 'pn', 'm2']
+    >>> draw_drop_outs(np.random.default_rng(1), PRESETS["A"], 30_000.0)
+    ()
+    """
     if not preset.drop_outs:
         return ()
     out = []

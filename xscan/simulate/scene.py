@@ -193,12 +193,27 @@ def _transient(
 
 
 def start_within(rng: np.random.Generator, exposure_s: float, width_s: float) -> float:
-    """Draw the start of a transient, s since the start of an observation; it keeps clear of both ends."""
+    """Draw the start of a transient, s since the start of an observation; it keeps clear of both ends.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> starts = [start_within(rng, exposure_s=1000.0, width_s=100.0) for _ in range(100)]
+    >>> min(starts) > 80, max(starts) < 820
+    (True, True)
+    """
     return float(rng.uniform(0.08 * exposure_s, 0.92 * exposure_s - width_s))
 
 
 def apart(rng: np.random.Generator, n: int, radius: float, taken: list[Floats]) -> Floats:
-    """Return positions, uniform in a disk, with a least distance from each other; shape (n, 2), arcsec."""
+    """Return positions, uniform in a disk, with a least distance from each other; shape (n, 2), arcsec.
+
+    Examples
+    --------
+    >>> places = apart(np.random.default_rng(1), 3, radius=600.0, taken=[np.zeros(2)])
+    >>> places.shape, bool((np.hypot(*places.T) > CLEARANCE_ARCSEC).all())
+    ((3, 2), True)
+    """
     found: list[Floats] = []
     while len(found) < n:
         r, angle = radius * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)

@@ -119,7 +119,23 @@ _T = TypeVar("_T")
 
 
 def cutting_smaller(method: Callable[Concatenate[_W, _P], _T]) -> Callable[Concatenate[_W, _P], _T]:
-    """Call a method again with a smaller cube for as long as the device has no room."""
+    """Call a method again with a smaller cube for as long as the device has no room.
+
+    Examples
+    --------
+    A method for which the device has room when its cube is small enough:
+
+    >>> from types import SimpleNamespace
+    >>> cube = SimpleNamespace(bytes=1000)
+    >>> cube.shrink = lambda: setattr(cube, "bytes", cube.bytes // 2)
+    >>> @cutting_smaller
+    ... def bytes_used(_):
+    ...     if cube.bytes > 300:
+    ...         raise OutOfMemory
+    ...     return cube.bytes
+    >>> bytes_used(SimpleNamespace(_workspace=cube))
+    250
+    """
 
     @wraps(method)
     def again(self: _W, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:

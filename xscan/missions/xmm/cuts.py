@@ -22,7 +22,14 @@ _RAWY = re.compile(r"\(?\s*RAWY\s*>\s*(\d+)\s*\)?")
 
 
 def standard_flag_cut(camera: str) -> FlagCut:
-    """Return the cut for lists whose header defines none."""
+    """Return the cut for lists whose header defines none.
+
+    Examples
+    --------
+    >>> pn, m1 = standard_flag_cut("pn"), standard_flag_cut("m1")
+    >>> hex(pn.mask), pn.rawy_above, hex(m1.mask), m1.rawy_above
+    ('0x2fb0024', 12, '0x766ba000', None)
+    """
     return FlagCut(0x2FB0024, 12) if camera == "pn" else FlagCut(0x766BA000)
 
 
@@ -30,6 +37,13 @@ def parse_flag_cut(expression: str) -> FlagCut | None:
     """Parse an XMMEA_EM or XMMEA_EP expression; None if it has another form or impossible numbers.
 
     Accepted: ``(FLAG & 0x766ba000) == 0``, alone or joined by ``&&`` with ``RAWY > 12``.
+
+    Examples
+    --------
+    >>> parse_flag_cut("(FLAG & 0x100) == 0 && (RAWY > 12)")
+    FlagCut(mask=256, rawy_above=12)
+    >>> print(parse_flag_cut("#XMMEA_EP"))
+    None
     """
     mask, rawy = 0, None
     for term in expression.split("&&"):
@@ -51,7 +65,18 @@ def make_cuts(
     null: tuple[int | None, int | None],
     config: ScanConfig,
 ) -> Cuts:
-    """Choose the cuts for a camera and its SUBMODE, on which pn borders and MOS CCD 1 depend."""
+    """Choose the cuts for a camera and its SUBMODE, on which pn borders and MOS CCD 1 depend.
+
+    Examples
+    --------
+    Single and double events of pn away from the border of its CCDs, up to quadruple ones of MOS:
+
+    >>> from xscan.config import load_config
+    >>> of_all = "PrimeFullWindow", None, None, (None, None), load_config()
+    >>> pn, m1 = make_cuts("pn", *of_all), make_cuts("m1", *of_all)
+    >>> pn.windows[1].tolist(), pn.pattern_max, m1.pattern_max
+    ([4, 61, 23, 197], 4, 12)
+    """
     windows = np.tile(np.array([*ANYWHERE, *ANYWHERE], np.int32), (16, 1))
     bad_columns = np.array(EPIC.camera(camera).bad_columns, np.int32).reshape(-1, 2)
     if camera == "pn":

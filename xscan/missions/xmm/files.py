@@ -203,7 +203,13 @@ def files_of(place: Place) -> list[Path]:
 
 
 def holds(place: Place) -> bool:
-    """Return whether a place is or holds an event list of EPIC; names are looked at first, then headers."""
+    """Return whether a place is or holds an event list of EPIC; names are looked at first, then headers.
+
+    Examples
+    --------
+    >>> holds(folder), holds(scratch)
+    (True, False)
+    """
     paths = place.paths if isinstance(place, Files) else (place,)
     try:
         return any(bool(_named(path) or _by_header(path)) if path.is_file() else bool(files_of(path)) for path in paths)

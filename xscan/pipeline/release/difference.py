@@ -115,6 +115,14 @@ def compare_events(before: pa.Table, after: pa.Table, reasons: Mapping[str, str]
     Two events are the same if they are of one kind, overlap or touch in time, and lie at the same position: within
     :data:`xscan.sky.SAME_PLACE_ARCSEC`, or five of their errors. Parameters, and what is returned
     (:data:`EVENT_CHANGES`, ordered by obsid and kind), as in :func:`compare_regions`.
+
+    Examples
+    --------
+    An event is missing now:
+
+    >>> found = compare_events(one_event, one_event.slice(1), {"0990000001": "code"})
+    >>> found.select(["change", "reason"]).to_pylist()
+    [{'change': 'lost', 'reason': 'code'}]
     """
     return _compare(_EVENTS, before, after, reasons)
 
