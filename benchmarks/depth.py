@@ -16,8 +16,9 @@ false-alarm rate, with the two-sided Poisson probability of such a difference. T
 proton flares), ``bad`` (bad time for a third of the time or more), ``short`` (2 ks) and ``one`` (one camera, each in
 turn); half of each is A and half B. Profiles of views have no such rate: their events are only counted.
 
-``scrambled``: the same for real observations, each with the times of the photons of every CCD dealt out anew n times:
-what varied is constant then, and good time, background and detector are as they were.
+``scrambled``: the same for real observations, n times with new times for the photons of every CCD: even in its good
+time without high particle background. What varied is constant then, and good time and detector are as they were.
+Photons of bad time keep theirs, and events that overlap it are not counted.
 
 ``counts``: dense skies, 72 transients each: the counts recorded within 60 arcsec at which half and nine tenths are
 found, by width.
@@ -42,7 +43,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from xscan.api import read, scan
+from xscan.events.gti import intersect
 from xscan.model import CAMERAS
+from xscan.search.subsets import good_intervals
 from xscan.simulate import simulate_archive
 from xscan.simulate.depth import false_alarms, fit_curve, match, merge_regions
 from xscan.simulate.presets import DENSE_WIDTHS_S, FLARE_LENGTH, N_DENSE, PRESETS
@@ -51,6 +54,7 @@ PROFILES = ("exod2", "views", "default")
 PROFILES_OF_VIEWS = ("exod2", "views")
 """Profiles that give a region per view, not events."""
 
+BIN_S = 100.0
 FAR_MOST = 10.0
 """What quiet skies are searched with, so that all the rates can be counted."""
 
@@ -222,19 +226,39 @@ def quiet(args: argparse.Namespace, keep: Path) -> None:
 
 
 def dealt_anew(task: tuple[Path, int]) -> list[float]:
-    """Search an observation whose photons have the times of others of their CCD; give n_false of its events."""
+    """Search an observation in which nothing varies outside bad time; give n_false of its events there."""
     folder, seed = task
     rng = np.random.default_rng(seed)
     observation = read(folder)
+    start = min(float(events.time.min()) for events in observation.lists)
+    bad = np.zeros(0, bool)
+    for events in observation.lists:
+        low, high = events.instrument.particle_band
+        hard = events.time[(events.pi >= low) & (events.pi < high)]
+        n = np.bincount(((hard - start) // BIN_S).astype(int), minlength=bad.size)
+        bad = np.pad(bad, (0, n.size - bad.size)) | (n > events.instrument.particle_rate_max * BIN_S)
+    edges = start + np.arange(bad.size + 1) * BIN_S
+    quiet = np.stack([edges[:-1], edges[1:]], axis=1)[~bad]
     lists = []
     for events in observation.lists:
         time = events.time.copy()
-        for ccd in np.unique(events.ccd):
-            mine = np.flatnonzero(events.ccd == ccd)
-            time[mine] = time[rng.permutation(mine)]
+        for ccd in np.unique(events.ccd).tolist():
+            stated = events.good_time.get(ccd)
+            good = intersect(good_intervals(events) if stated is None else stated.gti, quiet)
+            until = np.concatenate([[0.0], np.cumsum(np.diff(good).ravel())])
+            k = np.searchsorted(good[:, 0], time, side="right") - 1
+            mine = np.flatnonzero((events.ccd == ccd) & (k >= 0) & (time <= good[np.maximum(k, 0), 1]))
+            drawn = rng.uniform(0, until[-1], mine.size)
+            at = np.minimum(np.searchsorted(until, drawn, side="right") - 1, len(good) - 1)
+            time[mine] = good[at, 0] + drawn - until[at]
         lists.append(dataclasses.replace(events, time=time))
     tables = scan(dataclasses.replace(observation, lists=tuple(lists)), far=FAR_MOST)
-    return tables.events["n_false"].to_pylist()
+    rows = tables.events.to_pylist()
+    return [
+        row["n_false"]
+        for row in rows
+        if not bad[int((row["t_start_s"] - start) // BIN_S) : int((row["t_stop_s"] - start) // BIN_S) + 1].any()
+    ]
 
 
 def scrambled(args: argparse.Namespace, keep: Path) -> None:
