@@ -3,6 +3,7 @@
     scripts/depth recovery [--n 16] [--seed 900] [--profile NAME]...
     scripts/depth quiet    [--n 60] [--seed 900] [--profile NAME]... [--far 0.1]... [--class NAME]...
     scripts/depth counts   [--n 4]  [--seed 900] [--profile NAME]...
+    scripts/depth calibrate [--n 16] [--seed 900]
     scripts/depth scrambled FOLDER... [--n 60] [--seed 900] [--far 0.1]...
 
 All take --exposure S, --jobs N (processes), --config FILE (settings that override every profile's) and --keep DIR: the
@@ -19,6 +20,9 @@ turn); half of each is A and half B. Profiles of views have no such rate: their 
 ``scrambled``: the same for real observations, n times with new times for the photons of every CCD: even in its good
 time without high particle background. What varied is constant then, and good time and detector are as they were.
 Photons of bad time keep theirs, and events that overlap it are not counted.
+
+``calibrate``: the exponential tail of the log likelihood ratios of quiet skies, by class: its slope, and the ratio that
+one false event exceeds in 1e8 s of trials; what xscan/search/falsealarms.py holds was read off this.
 
 ``counts``: dense skies, 72 transients each: the counts recorded within 60 arcsec at which half and nine tenths are
 found, by width.
@@ -55,6 +59,7 @@ PROFILES_OF_VIEWS = ("exod2", "views")
 """Profiles that give a region per view, not events."""
 
 BIN_S = 100.0
+TAIL_FROM = 17.5
 FAR_MOST = 10.0
 """What quiet skies are searched with, so that all the rates can be counted."""
 
@@ -279,6 +284,38 @@ def print_alarms(name: str, n_false: Sequence[float], n: int, rates: Sequence[fl
         print(f"| {name} | {alarms.rate:g} | {alarms.expected:g} | {alarms.seen} | {alarms.p:.3f} | {remark} |")
 
 
+def ratios_of(folder: Path) -> tuple[float, list[float]]:
+    """Search a quiet observation; give its trials, and the log likelihood ratios of what it finds."""
+    tables = scan(folder, far=FAR_MOST)
+    peaks = [row["llr"] for row in tables.events.to_pylist() if row["kind"] == "peak"]
+    return sum(tables.runs["trials"].to_pylist()), peaks
+
+
+def calibrate(args: argparse.Namespace, keep: Path) -> None:
+    """Print the tail of the log likelihood ratios above TAIL_FROM, by maximum likelihood."""
+    archives = {which: quiet_archives(which, args.n, args.seed, args.exposure) for which in args.classes}
+    every = [one for mine in archives.values() for one in mine]
+    with processes(args.jobs) as over:
+        over(functools.partial(simulated, keep=keep), every)
+        folders = [folder for one in every for folder in sorted(one.folder(keep).glob("0*/"))]
+        found = dict(zip(folders, over(ratios_of, folders), strict=True))
+    print(f"{args.n} quiet skies of each class, {args.exposure:g} s, seed {args.seed}; LLR above {TAIL_FROM:g}\n")
+    table("class", "skies", "trials a sky (1e8 s)", "events", "slope", "LLR of one in 1e8 s")
+    for which in [*archives, "all"]:
+        mine = every if which == "all" else archives[which]
+        said = [found[folder] for one in mine for folder in sorted(one.folder(keep).glob("0*/"))]
+        tried = sum(trials for trials, _ in said) / 1e8
+        above = np.array([llr - TAIL_FROM for _, ratios in said for llr in ratios if llr > TAIL_FROM])
+        if above.size < 2:
+            print(f"| {which} | {len(said)} | {tried / len(said):.2f} | {above.size} | | |")
+            continue
+        slope = 1 / above.mean()
+        print(
+            f"| {which} | {len(said)} | {tried / len(said):.2f} | {above.size} | "
+            f"{slope:.2f} +- {slope / np.sqrt(above.size):.2f} | {TAIL_FROM + np.log(above.size / tried) / slope:.2f} |"
+        )
+
+
 def counts(args: argparse.Namespace, keep: Path) -> None:
     """Print the recorded counts of which half and nine tenths are found."""
     halves = {"A dense": (args.n + 1) // 2, "B dense": args.n // 2}
@@ -305,7 +342,7 @@ def counts(args: argparse.Namespace, keep: Path) -> None:
 def main() -> int:
     """Run one of the comparisons; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("recovery", "quiet", "counts", "scrambled"))
+    parser.add_argument("what", choices=("recovery", "quiet", "counts", "calibrate", "scrambled"))
     parser.add_argument("folders", type=Path, nargs="*", help="of scrambled: observations")
     parser.add_argument("--n", type=int, help="number of skies; of each class for quiet")
     parser.add_argument("--seed", type=int, default=900)
@@ -321,6 +358,7 @@ def main() -> int:
         "recovery": (recovery, 16),
         "quiet": (quiet, 60),
         "counts": (counts, 4),
+        "calibrate": (calibrate, 16),
         "scrambled": (scrambled, 60),
     }[args.what]
     if (args.what == "scrambled") != bool(args.folders):

@@ -204,6 +204,21 @@ def test_one_camera_with_few_photons() -> None:
     assert 690 < one.event.start < 730
 
 
+def test_energies_beyond_the_bands_are_left_out() -> None:
+    """As another mission's lists may have; EPIC's are cut before."""
+    lists = three_cameras(np.random.default_rng(14), 1000.0, [], reach_px=3000)
+    strange = []
+    for events in spread(lists):
+        pi = events.pi.copy()
+        pi[::5], pi[1::5] = 20_000, 100
+        strange.append(replace(events, pi=pi))
+    observation = Observation("0999999901", tuple(strange), (), None, None)
+    searches, _ = search_observation(observation, load_config(), get_backend("numba"))
+    (result,) = [result for one in searches for result in one.windows]
+    assert result.search.reason is None
+    assert result.search.n_photons == sum(np.count_nonzero((one.pi >= 200) & (one.pi <= 12_000)) for one in strange)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # parts
 

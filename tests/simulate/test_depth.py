@@ -170,6 +170,12 @@ def test_depth_quiet_runs(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*quiet*"))) == 8
 
 
+def test_depth_calibrate_runs() -> None:
+    lines = told("calibrate", "--n", "1", "--exposure", "2000", "--class", "usual")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+    assert [row[:2] for row in cells[1:]] == [["usual", "1"], ["all", "1"]]
+
+
 def test_depth_counts_runs() -> None:
     lines = told("counts", "--n", "1", "--exposure", "2000", "--profile", "default")
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| default")]

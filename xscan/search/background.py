@@ -22,7 +22,19 @@ from xscan.search import exod2
 from xscan.search.smoothing import Surroundings, smooth
 from xscan.sky import TangentPlane
 
-__all__ = ["constant_sources", "expectation", "on_detector", "source_disks", "source_mask", "without_flagged"]
+__all__ = [
+    "BRIGHT_COUNTS",
+    "BRIGHT_FACTOR",
+    "LIKELIHOOD_MIN",
+    "constant_sources",
+    "expectation",
+    "most_around",
+    "on_detector",
+    "source_disks",
+    "source_mask",
+    "source_radius",
+    "without_flagged",
+]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -159,12 +171,22 @@ def _third_quartile(counts: NDArray[np.integer]) -> float:
 
 
 def _bright(image: NDArray[np.integer], around: Floats | float) -> Bools:
-    return (image > BRIGHT_FACTOR * around) & (around < _most_around()[np.minimum(image, BRIGHT_COUNTS)])
+    return (image > BRIGHT_FACTOR * around) & (around < most_around()[np.minimum(image, BRIGHT_COUNTS)])
 
 
 @lru_cache(maxsize=1)
-def _most_around() -> Floats:
-    """Return for each n up to BRIGHT_COUNTS the largest mean for which P(n or more counts) is below BRIGHT_P."""
+def most_around() -> Floats:
+    """Return for each n up to BRIGHT_COUNTS the largest mean for which P(n or more counts) is below BRIGHT_P.
+
+    The last is infinite: from there on the factor alone decides.
+
+    Examples
+    --------
+    Two counts are too many where 0.014 are usual, ten where 2.2 are:
+
+    >>> most_around()[[2, 10]].round(3).tolist()
+    [0.014, 2.198]
+    """
     limits: Floats = gammaincinv(np.maximum(np.arange(BRIGHT_COUNTS + 1), 1), BRIGHT_P)
     limits[0], limits[-1] = 0.0, np.inf
     limits.setflags(write=False)
@@ -346,6 +368,18 @@ def without_flagged(expected: Expectation, images: NDArray[np.int64], mask: Bool
     return replace(expected, source=source)
 
 
+def source_radius(rate: Floats, extent_arcsec: Floats) -> Floats:
+    """Return the radius, arcsec, in which sources are masked: by count rate (ct/s) of a point, else the extent.
+
+    Examples
+    --------
+    >>> source_radius(np.array([0.05, 0.5, 5.0, 0.5]), np.array([0.0, 0.0, 0.0, 30.0])).tolist()
+    [20.0, 40.0, 80.0, 30.0]
+    """
+    steps, radii = zip(*POINT_RADII_ARCSEC, strict=True)
+    return np.where(extent_arcsec > 0, extent_arcsec, np.array(radii)[np.searchsorted(steps, rate)])
+
+
 def source_disks(sources: Sources | None, plane: TangentPlane, grid: Grid, rules: Rules) -> Bools:
     """Return the cells whose centres lie within a listed source, shape (ny, nx).
 
@@ -369,9 +403,7 @@ def source_disks(sources: Sources | None, plane: TangentPlane, grid: Grid, rules
     listed = sources.likelihood > LIKELIHOOD_MIN
     x_px, y_px = plane.from_icrs(sources.ra_deg[listed], sources.dec_deg[listed])
     rate, extent = sources.rate[listed], sources.extent_arcsec[listed]
-    steps, radii = zip(*POINT_RADII_ARCSEC, strict=True)
-    point_radius = np.array(radii)[np.searchsorted(steps, rate)]
-    radius_arcsec = np.where(extent > 0, extent, point_radius)
+    radius_arcsec = source_radius(rate, extent)
     if not rules.sky_source_mask:
         return exod2.source_disks(x_px, y_px, radius_arcsec, grid)
     x = (x_px + 0.5) * grid.n_cells / grid.sky.n - 0.5 - grid.box.x0

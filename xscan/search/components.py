@@ -16,11 +16,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.special import gammaincinv
 
 from xscan.backends import EventLoops
 from xscan.model import Photons, PixelMask, Sources
-from xscan.search.background import LIKELIHOOD_MIN, POINT_RADII_ARCSEC
+from xscan.search.background import BRIGHT_COUNTS, BRIGHT_FACTOR, LIKELIHOOD_MIN, most_around, source_radius
 from xscan.search.frames import BadTime, LiveTime
 from xscan.search.subsets import Subset
 from xscan.sky import TangentPlane
@@ -50,7 +49,6 @@ LIVE_APART_S = 30.0  # CCDs whose live times never differ by more than this form
 COARSE = 2  # side of the pixels from which the density of the background is read, fine pixels
 DENSITY_MIN = 1e-10  # 1/arcsec^2/s
 MARGIN = 8  # fine pixels around the photons
-BRIGHT_FACTOR, BRIGHT_P, BRIGHT_COUNTS = 3.0, 1e-4, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,8 @@ def field_of(
     """
     nt = int((subset.t1 - subset.t0) * 1000) // BASE_MS
     tick = photons.tick
-    index = np.flatnonzero((tick >= 0) & (tick < nt * BASE_MS))
+    in_bands = (photons.pi >= NARROW_EV[0]) & (photons.pi < NARROW_EV[-1])  # those of another mission may lie outside
+    index = np.flatnonzero((tick >= 0) & (tick < nt * BASE_MS) & in_bands)
     if index.size == 0 or nt < 2:
         return None
     index = index[_by_time(tick[index])]
@@ -201,10 +200,7 @@ def _source_mask(image: Floats, seen: Bools, sources: Sources | None, plane: Tan
     if sources is not None:
         listed = np.flatnonzero(sources.likelihood > LIKELIHOOD_MIN)
         x_px, y_px = plane.from_icrs(sources.ra_deg[listed], sources.dec_deg[listed])
-        steps, radii = zip(*POINT_RADII_ARCSEC, strict=True)
-        point = np.array(radii)[np.searchsorted(steps, sources.rate[listed])]
-        extent = sources.extent_arcsec[listed]
-        radius = np.where(extent > 0, extent, point) / grid.side_arcsec + 0.5
+        radius = source_radius(sources.rate[listed], sources.extent_arcsec[listed]) / grid.side_arcsec + 0.5
         column, row = np.arange(grid.nx), np.arange(grid.ny)[:, None]
         for x, y, r in zip(x_px / grid.pixel - grid.x0 - 0.5, y_px / grid.pixel - grid.y0 - 0.5, radius, strict=True):
             if math.isfinite(x + y):
@@ -214,17 +210,8 @@ def _source_mask(image: Floats, seen: Bools, sources: Sources | None, plane: Tan
     if elsewhere.size:
         usual = max(float(np.percentile(elsewhere, 75)), float(elsewhere.mean()))
         n = np.rint(around).astype(np.int64)
-        mask |= (n > BRIGHT_FACTOR * usual) & (usual < _most_usual()[np.minimum(n, BRIGHT_COUNTS)])
+        mask |= (n > BRIGHT_FACTOR * usual) & (usual < most_around()[np.minimum(n, BRIGHT_COUNTS)])
     return np.asarray(mask & seen)
-
-
-@lru_cache(maxsize=1)
-def _most_usual() -> Floats:
-    """Return for each n up to BRIGHT_COUNTS the largest mean for which P(n or more counts) is below BRIGHT_P."""
-    limits: Floats = gammaincinv(np.maximum(np.arange(BRIGHT_COUNTS + 1), 1), BRIGHT_P)
-    limits[0], limits[-1] = 0.0, np.inf
-    limits.setflags(write=False)
-    return limits
 
 
 def _image(photons: TimedPhotons, grid: FineGrid, chosen: Bools) -> Floats:

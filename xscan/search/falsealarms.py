@@ -24,10 +24,10 @@ RATE_UNIT = 1e-3  # ct/s per cell
 KNOWN_COUNTS = 9.0  # in a cell: with as many, the constant source that few photons allow halves what chance gives
 
 LLR_OF_ONE = 18.3
-"""Log likelihood ratio above which one false event is expected in 1000 trials (:func:`trials`)."""
+"""Log likelihood ratio above which one false event is expected in TRIALS_UNIT (:func:`trials`)."""
 
-SLOPE = 0.9
-TRIALS_UNIT = 1e8
+SLOPE = 0.9  # per unit of the log likelihood ratio
+TRIALS_UNIT = 1e8  # s
 
 ECLIPSES_OF_ONE = 2e4
 """Inverse probability below which at most one false eclipse is expected in TRIALS_UNIT: two were seen where this says
